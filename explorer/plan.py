@@ -1,0 +1,218 @@
+"""Plans: what a schedule becomes for one task and one budget. Pure; no torch, no ray.
+
+Everything hard about budgeted training is decided here and checkable without training a step: the plan
+costs the budget to within one full-model step and never more, rates never fall, the last segment is the
+full model, the learning rate ends at zero. The trainer executes segments and decides nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from typing import Protocol
+
+from explorer.budget import Budget
+from explorer.errors import InvalidInput
+from explorer.learning_rate import LearningRateCurve
+from explorer.schedule import Rates, Schedule
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """Cost of one training step."""
+
+    rates: Rates
+    """The rates the model really runs at: head and token counts are whole numbers."""
+    flops: int
+    """Floating-point operations of one forward and backward pass over a batch."""
+
+
+class PlannedTask(Protocol):
+    """What a plan needs to know of a task."""
+
+    @property
+    def train_images(self) -> int:
+        """Images in one epoch."""
+
+    @property
+    def epochs(self) -> float:
+        """Length of full training."""
+
+    @property
+    def batch_size(self) -> int:
+        """Images in one step."""
+
+    @property
+    def curve(self) -> LearningRateCurve:
+        """The learning rate over budget time."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of steps at constant rates with its piece of the learning-rate curve.
+
+    One segment covers one grid unit of one stage, so schedules that begin alike have equal leading segments.
+    """
+
+    stage: int
+    rates: Rates
+    """Realised rates."""
+    steps: int
+    step_flops: int
+    start_time: float
+    end_time: float
+    """Budget time at the first step's start and the last step's end."""
+    curve: LearningRateCurve
+
+    @property
+    def flops(self) -> int:
+        """Cost of all steps of the segment."""
+        return self.steps * self.step_flops
+
+    def learning_rate_factor(self, step: int) -> float:
+        """Factor on the peak learning rate for step `step` of this segment (0-based), at the step's start.
+
+        A warmup's first step would have a rate of zero and be wasted, so the rise is read at the step's end.
+        """
+        width = (self.end_time - self.start_time) / self.steps
+        time = self.start_time + width * step
+        return self.curve.factor(time + width if time < self.curve.warmup else time)
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """The segments of one stage taken together: a row of the plan's table."""
+
+    stage: int
+    rates: Rates
+    steps: int
+    step_flops: int
+    flops: int
+    first_factor: float
+    last_factor: float
+    """Learning-rate factors of the first and the last step."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A compiled schedule: the segments to execute and what they cost."""
+
+    segments: tuple[Segment, ...]
+    budget: Budget
+    budget_flops: int
+    full_flops: int
+    """Cost of full training: budget 100 %."""
+    batch_size: int
+    train_images: int
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps in all."""
+        return sum(segment.steps for segment in self.segments)
+
+    @property
+    def flops(self) -> int:
+        """Planned cost; at most `budget_flops` and less than one full-model step below it."""
+        return sum(segment.flops for segment in self.segments)
+
+    @property
+    def cost(self) -> float:
+        """Planned cost as a fraction of full training."""
+        return self.flops / self.full_flops
+
+    def epochs(self, steps: int) -> float:
+        """Passes over the data that `steps` steps make."""
+        return steps * self.batch_size / self.train_images
+
+    def stages(self) -> list[PlannedStage]:
+        """One row a stage. Stages whose share holds no whole step do not appear."""
+        rows = []
+        for stage, group in groupby(self.segments, key=lambda segment: segment.stage):
+            parts = list(group)
+            rows.append(
+                PlannedStage(
+                    stage=stage,
+                    rates=parts[0].rates,
+                    steps=sum(part.steps for part in parts),
+                    step_flops=parts[0].step_flops,
+                    flops=sum(part.flops for part in parts),
+                    first_factor=parts[0].learning_rate_factor(0),
+                    last_factor=parts[-1].learning_rate_factor(parts[-1].steps - 1),
+                )
+            )
+        return rows
+
+    def digest(self) -> str:
+        """Hash of the segments (not of the stage numbers): equal plans train equal models."""
+        rows = [
+            {**asdict(segment), "stage": 0, "rates": segment.rates.model_dump(), "curve": segment.curve.model_dump()}
+            for segment in self.segments
+        ]
+        text = json.dumps({"segments": rows, "batch_size": self.batch_size}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def plan(schedule: Schedule, task: PlannedTask, budget: Budget, step_cost: Callable[[Rates], StepCost]) -> Plan:
+    """Compile a schedule for one task and budget.
+
+    The budget is cut into `schedule.grid` equal units of cost. Each unit is filled with whole steps at its
+    stage's rates; what is left of a unit passes to the next. Early stages leave room for one full-model
+    step, so that the last segment is always the full model. All costs are integers.
+
+    Args:
+        schedule: stages with requested rates.
+        task: data size, epochs, batch size and learning-rate curve.
+        budget: the cost to meet.
+        step_cost: cost of one step at requested rates, with the rates realised.
+
+    Raises:
+        InvalidInput: when the budget is smaller than one step of the full model.
+    """
+    full = step_cost(Rates())
+    full_flops = int(task.epochs * task.train_images * full.flops / task.batch_size)
+    budget_flops = budget.flops(full_flops)
+    if budget_flops < full.flops:
+        least = f"{full.flops / full_flops:.2%} of full training" if full_flops else f"{full.flops} FLOPs"
+        raise InvalidInput("budget", str(budget), f"must hold at least one step of the full model, {least}")
+
+    costs = [step_cost(stage.rates) for stage in schedule.stages]
+    last = len(costs) - 1
+    filled: list[tuple[int, int]] = []  # (stage, steps) of every grid unit that holds a step
+    spent = spent_before_last = 0
+    for unit, stage in enumerate(_stage_of_each_unit(schedule), start=1):
+        limit = budget_flops * unit // schedule.grid
+        if stage < last:
+            limit = min(limit, budget_flops - full.flops)
+        steps = max(0, limit - spent) // costs[stage].flops
+        spent += steps * costs[stage].flops
+        if stage < last:
+            spent_before_last = spent
+        if steps:
+            filled.append((stage, steps))
+
+    segments, done = [], 0
+    start_of_last = spent_before_last / budget_flops
+    for stage, steps in filled:
+        after = done + steps * costs[stage].flops
+
+        def time(flops: int, stage: int = stage) -> float:
+            if stage < last:
+                return flops / budget_flops
+            # The plan may end up to one step short of the budget. The last stage's time is stretched to
+            # end at exactly 1, so the learning rate ends at zero; earlier stages, which schedules share,
+            # must not depend on how the plan ends.
+            share = (flops - spent_before_last) / (spent - spent_before_last)
+            return start_of_last + (1 - start_of_last) * share
+
+        cost = costs[stage]
+        segments.append(Segment(stage, cost.rates, steps, cost.flops, time(done), time(after), task.curve))
+        done = after
+    return Plan(tuple(segments), budget, budget_flops, full_flops, task.batch_size, task.train_images)
+
+
+def _stage_of_each_unit(schedule: Schedule) -> Iterator[int]:
+    for stage, units in enumerate(schedule.units()):
+        yield from [stage] * units

@@ -1,0 +1,193 @@
+"""Schedules: the artifact people keep. Pure data, knows no epochs, data set or model.
+
+A schedule is a sequence of stages; each holds activation rates for a share of the budget, and the last
+one is the full model (Budgeted Training for Vision Transformer, ICLR 2023, abstract: the budget is met
+"by adjusting the duration on each level of model complexity").
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from explorer.errors import InvalidInput, validated
+
+SCHEMA = "vit-budget-explorer/schedule"
+VERSION = 1
+AXES = ("heads", "mlp", "tokens")
+Axis = Literal["heads", "mlp", "tokens"]
+
+
+class Frozen(BaseModel):
+    """Immutable, and strict about unknown keys: the base of everything that is read from files."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Rates(Frozen):
+    """Activation rates: the fraction in (0, 1] of each axis that takes part in a training step."""
+
+    heads: float = Field(1.0, gt=0, le=1)
+    """Attention heads."""
+    mlp: float = Field(1.0, gt=0, le=1)
+    """MLP hidden channels."""
+    tokens: float = Field(1.0, gt=0, le=1)
+    """Patch tokens."""
+
+    @property
+    def full(self) -> bool:
+        """True when every axis is at 1: the unchanged model."""
+        return all(getattr(self, axis) == 1 for axis in AXES)
+
+    def at_most(self, other: Rates) -> bool:
+        """True when no axis is above `other`'s."""
+        return all(getattr(self, axis) <= getattr(other, axis) for axis in AXES)
+
+    def __str__(self) -> str:
+        values = {axis: f"{getattr(self, axis):.3g}" for axis in AXES}
+        if len(set(values.values())) == 1:
+            return f"all {values['heads']}"
+        return " ".join(f"{axis} {value}" for axis, value in values.items())
+
+
+class Stage(Frozen):
+    """Rates, held for a share of the budget."""
+
+    rates: Rates
+    duration_ratio: float = Field(ge=0, le=1)
+    """Share of the budget (of its cost, not of steps or epochs)."""
+
+
+class Provenance(Frozen):
+    """Where a schedule comes from and what was measured with it."""
+
+    sweep: str
+    trial: str
+    budget: str
+    model: str
+    seed: int
+    """Seed of the run whose accuracies are given; training again with it repeats them on the CPU."""
+    learning_rate: float
+    batch_size: int
+    validation_accuracy: float
+    test_accuracy: float | None = None
+    """Accuracies of that one run, in [0, 1]."""
+    mean_validation_accuracy: float | None = None
+    mean_test_accuracy: float | None = None
+    seeds: int = 1
+    """Number of seeds behind the means."""
+    versions: dict[str, str] = {}
+    """Package versions the measurement was made with."""
+
+
+class Schedule(Frozen):
+    """Stages in order, from the smallest activation rates to the full model.
+
+    Raises:
+        ValueError: (pydantic's ValidationError) when the duration ratios do not sum to 1, a rate falls
+            from one stage to the next, the last stage is not the full model or has no duration.
+    """
+
+    stages: tuple[Stage, ...] = Field(min_length=1)
+    grid: int = Field(20, ge=1, le=1000)
+    """Stage durations are whole multiples of 1/grid of the budget; other ratios are rounded to it."""
+    provenance: Provenance | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Schedule:
+        total = sum(stage.duration_ratio for stage in self.stages)
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"stages: the duration_ratios sum to {total:.6g} and must sum to 1")
+        for number, (before, after) in enumerate(zip(self.stages, self.stages[1:], strict=False), start=1):
+            if not before.rates.at_most(after.rates):
+                raise ValueError(
+                    f"stages.{number}.rates: {after.rates} after {before.rates}: rates must not fall"
+                )
+        last = self.stages[-1]
+        if not last.rates.full:
+            raise ValueError(f"stages: the last stage has {last.rates}, but must be the full model (rates 1)")
+        if last.duration_ratio <= 0:
+            raise ValueError("stages: the last stage, the full model, must have a duration_ratio above 0")
+        if len(self.stages) > self.grid:
+            raise ValueError(f"grid: {len(self.stages)} stages do not fit on {self.grid} grid units")
+        return self
+
+    @classmethod
+    def full_model(cls, grid: int = 20) -> Schedule:
+        """The baseline: the full model for the whole budget."""
+        return cls(stages=(Stage(rates=Rates(), duration_ratio=1.0),), grid=grid)
+
+    def units(self) -> tuple[int, ...]:
+        """Duration of each stage in whole grid units, summing to `grid`, at least one for the last stage.
+
+        Rounded by largest remainder, so that no stage is off by a whole unit.
+        """
+        exact = [stage.duration_ratio * self.grid for stage in self.stages]
+        # Ratios written with six digits are meant to lie on the grid: 0.333333 * 3 is one unit, not zero.
+        units = [int(value + 1e-5) for value in exact]
+        by_remainder = sorted(range(len(exact)), key=lambda i: (units[i] - exact[i], i))
+        for i in by_remainder[: self.grid - sum(units)]:
+            units[i] += 1
+        if units[-1] == 0:
+            units[units.index(max(units))] -= 1
+            units[-1] = 1
+        return tuple(units)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON or YAML, with schema name and version."""
+        return {"schema": SCHEMA, "version": VERSION, **self.model_dump(mode="json", exclude_none=True)}
+
+    @classmethod
+    def from_dict(cls, data: object, source: str = "schedule") -> Schedule:
+        """The inverse of `to_dict`.
+
+        Raises:
+            InvalidInput: when `data` is not a schedule, is of another version, or breaks a rule.
+        """
+        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+            found = data.get("schema") if isinstance(data, dict) else type(data).__name__
+            raise InvalidInput(f"{source}: schema", found, f"not a schedule file; it must say {SCHEMA!r}")
+        if data.get("version") != VERSION:
+            raise InvalidInput(f"{source}: version", data.get("version"), f"this release reads version {VERSION}")
+        return validated(cls, {k: v for k, v in data.items() if k not in ("schema", "version")}, source)
+
+    def save(self, path: str | Path) -> Path:
+        """Write JSON, or YAML where the name ends in .yaml or .yml."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix in (".yaml", ".yml"):
+            path.write_text(yaml.safe_dump(self.to_dict(), sort_keys=False), encoding="utf-8")
+        else:
+            path.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Schedule:
+        """Read a file that `save` or a person wrote.
+
+        Raises:
+            InvalidInput: when the file is missing, unreadable or not a schedule.
+        """
+        return cls.from_dict(read_mapping(path), str(path))
+
+
+def read_mapping(path: str | Path) -> object:
+    """Parse a JSON or YAML file into plain data (YAML by safe_load).
+
+    Raises:
+        InvalidInput: when there is no such file, or it is neither JSON nor YAML.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InvalidInput(str(path), "missing", "there is no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(str(path), "unreadable", str(error)) from None
+    try:
+        return json.loads(text) if str(path).endswith(".json") else yaml.safe_load(text)
+    except (json.JSONDecodeError, yaml.YAMLError) as error:
+        raise InvalidInput(str(path), "unreadable", f"must be JSON or YAML: {error}") from None

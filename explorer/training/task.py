@@ -1,0 +1,208 @@
+"""The task: model + data + recipe, everything about a training run but its schedule."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property, lru_cache
+from typing import Any, Literal
+
+import timm
+import torch
+from pydantic import Field, field_validator
+from timm.optim import create_optimizer_v2, list_optimizers
+from torch import nn
+from torch.optim import Optimizer
+
+from explorer.cost import count_step_flops
+from explorer.elastic import ElasticModel
+from explorer.errors import InvalidInput
+from explorer.learning_rate import LearningRateCurve
+from explorer.plan import StepCost
+from explorer.schedule import Frozen, Provenance, Rates
+from explorer.training.data import DataSource, DataSpec, open_data
+
+FUSED = ("adam", "adamw", "sgd")
+"""Optimizers whose torch implementation has a fused kernel on both CPU and GPU."""
+
+
+class ModelSpec(Frozen):
+    """A timm model."""
+
+    name: str
+    """As in `timm.list_models()`."""
+    pretrained: bool = False
+    options: dict[str, Any] = {}
+    """Further keyword arguments of `timm.create_model`: depth, embed_dim, drop_path_rate, ..."""
+
+
+class Augmentation(Frozen):
+    """Changes to training images. Random numbers depend on seed and position in the data stream alone."""
+
+    shift: int = Field(0, ge=0)
+    """Resident data: random translation by up to this many pixels, zero-padded."""
+    flip: bool = False
+    """Resident data: random horizontal flip."""
+    transform: dict[str, Any] = {}
+    """Data read from disk: keyword arguments of `timm.data.create_transform` (auto_augment, re_prob, ...)."""
+
+
+class Recipe(Frozen):
+    """How to train."""
+
+    epochs: float = Field(gt=0)
+    """Length of full training: passes over the training images at rates 1. Its cost is budget 100 %."""
+    batch_size: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    """Peak learning rate."""
+    curve: LearningRateCurve = LearningRateCurve()
+    optimizer: str = "adamw"
+    """Any name of `timm.optim.list_optimizers()` that keeps per-parameter state in the parameter's shape."""
+    weight_decay: float = Field(0.05, ge=0)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    clip_grad: float | None = Field(None, gt=0)
+    """Largest gradient norm; none: no clipping."""
+    amp: Literal["auto", "bf16", "off"] = "auto"
+    """Mixed precision; auto: bf16 on a GPU, off on the CPU."""
+    compile: bool = False
+    """torch.compile, renewed at every stage change."""
+    augmentation: Augmentation = Augmentation()
+
+    @field_validator("optimizer")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in list_optimizers():
+            raise ValueError("unknown optimizer; must be one of timm.optim.list_optimizers()")
+        return name
+
+
+class TaskSpec(Frozen):
+    """A task as read from a file."""
+
+    model: ModelSpec
+    data: DataSpec
+    recipe: Recipe
+
+    def with_settings(self, learning_rate: float, batch_size: int) -> TaskSpec:
+        """The same task with the two settings that every sweep tunes."""
+        recipe = self.recipe.model_copy(update={"learning_rate": learning_rate, "batch_size": batch_size})
+        return self.model_copy(update={"recipe": recipe})
+
+    def measured_as(self, provenance: Provenance | None) -> TaskSpec:
+        """The same task with the settings that a schedule's accuracy was measured with, where it has any."""
+        return self.with_settings(provenance.learning_rate, provenance.batch_size) if provenance else self
+
+
+class Task:
+    """A task whose data is open: what `plan` and `train` take.
+
+    Args:
+        spec: the description.
+
+    Raises:
+        InvalidInput: when the data cannot be opened or holds fewer images than a batch.
+    """
+
+    def __init__(self, spec: TaskSpec) -> None:
+        self.spec = spec
+        self.data: DataSource = open_data(spec.data)
+        if spec.recipe.batch_size > self.data.train_images:
+            raise InvalidInput(
+                "recipe.batch_size", spec.recipe.batch_size, f"must be at most the {self.data.train_images} training images"
+            )
+
+    @property
+    def train_images(self) -> int:
+        """Images in one epoch."""
+        return self.data.train_images
+
+    @property
+    def epochs(self) -> float:
+        """Length of full training."""
+        return self.spec.recipe.epochs
+
+    @property
+    def batch_size(self) -> int:
+        """Images in one step."""
+        return self.spec.recipe.batch_size
+
+    @property
+    def curve(self) -> LearningRateCurve:
+        """The learning rate over budget time."""
+        return self.spec.recipe.curve
+
+    def build_model(self) -> nn.Module:
+        """The timm model at full size, initialised from torch's current random state.
+
+        Raises:
+            InvalidInput: when timm does not know the model or its options.
+        """
+        return _build(self.spec.model, self.data.channels, self.data.classes, self.data.image_size)
+
+    def build_optimizer(self, model: nn.Module) -> Optimizer:
+        """timm's optimizer for the recipe, fused where torch offers it."""
+        recipe = self.spec.recipe
+        fused: dict[str, Any] = {"fused": True} if recipe.optimizer in FUSED else {}
+        return create_optimizer_v2(
+            model, recipe.optimizer, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, **fused
+        )
+
+    @cached_property
+    def _cost_key(self) -> tuple[str, int, int, int]:
+        return self.spec.model.model_dump_json(), self.data.channels, self.data.classes, self.data.image_size
+
+    def step_cost(self, rates: Rates) -> StepCost:
+        """Counted FLOPs of one training step at the requested rates, and the rates realised. Cached in the process.
+
+        Raises:
+            InvalidInput: when the model cannot have these rates.
+        """
+        realised, image_flops = _image_cost(self._cost_key, rates)
+        return StepCost(realised, image_flops * self.batch_size)
+
+    def check(self) -> None:
+        """See that the model builds and that its optimizer can be resized, without training.
+
+        Raises:
+            InvalidInput: naming what is wrong.
+        """
+        self.step_cost(Rates())
+        layer = nn.Linear(3, 2)
+        optimizer = self.build_optimizer(layer)
+        layer(torch.ones(1, 3)).sum().backward()
+        optimizer.step()
+        for parameter, state in optimizer.state.items():
+            for name, value in state.items():
+                if isinstance(value, torch.Tensor) and value.numel() > 1 and value.shape != parameter.shape:
+                    raise InvalidInput(
+                        "recipe.optimizer",
+                        self.spec.recipe.optimizer,
+                        f"cannot be used with stages: its state {name!r} is not shaped like its parameter; use adamw",
+                    )
+
+
+def _build(model: ModelSpec, channels: int, classes: int, image_size: int) -> nn.Module:
+    if not timm.is_model(model.name):
+        near = timm.list_models(f"*{model.name.split('_')[0]}*")[:3]
+        hint = f", for example {', '.join(near)}" if near else ""
+        raise InvalidInput("model.name", model.name, f"timm {timm.__version__} has no such model{hint}")
+    arguments: dict[str, Any] = {"in_chans": channels, "num_classes": classes, "img_size": image_size, **model.options}
+    try:
+        return timm.create_model(model.name, pretrained=model.pretrained, **arguments)
+    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+        raise InvalidInput("model.options", model.options, f"timm refuses to build {model.name}: {error}") from None
+
+
+@lru_cache(maxsize=8)
+def _meta_model(key: tuple[str, int, int, int]) -> ElasticModel:
+    model, *sizes = key
+    with torch.device("meta"):
+        return ElasticModel(_build(ModelSpec(**json.loads(model)).model_copy(update={"pretrained": False}), *sizes))
+
+
+@lru_cache(maxsize=4096)
+def _image_cost(key: tuple[str, int, int, int], rates: Rates) -> tuple[Rates, int]:
+    """Realised rates and FLOPs an image; counted on two images because BatchNorm needs more than one."""
+    elastic = _meta_model(key)
+    realised = elastic.set_rates(rates)
+    _, channels, _, size = key
+    return realised, count_step_flops(elastic.model, (2, channels, size, size)) // 2
