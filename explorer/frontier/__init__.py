@@ -1,0 +1,7 @@
+"""From a ledger to the curve of accuracy against training cost. Needs neither torch nor ray."""
+
+from explorer.frontier.choice import best_by_budget, best_schedule, candidates
+from explorer.frontier.pareto import hypervolume, non_dominated
+from explorer.frontier.trials import trials_frame
+
+__all__ = ["best_by_budget", "best_schedule", "candidates", "hypervolume", "non_dominated", "trials_frame"]

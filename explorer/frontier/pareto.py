@@ -1,0 +1,50 @@
+"""Non-dominated points and hypervolume for two objectives: cost, to be small, and accuracy, to be large."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def non_dominated(cost: ArrayLike, accuracy: ArrayLike) -> NDArray[np.bool_]:
+    """Which points no other point beats: none has a cost as small and an accuracy as large, one of them better.
+
+    Equal points are all kept; points with a NaN never are.
+
+    Args:
+        cost: (N,)
+        accuracy: (N,)
+
+    Returns:
+        bool (N,)
+    """
+    cost_N, accuracy_N = np.asarray(cost, float), np.asarray(accuracy, float)
+    valid = ~(np.isnan(cost_N) | np.isnan(accuracy_N))
+    kept = np.zeros(len(cost_N), bool)
+    index = np.flatnonzero(valid)
+    order = index[np.lexsort((-accuracy_N[index], cost_N[index]))]
+    if len(order) == 0:
+        return kept
+    costs, accuracies = cost_N[order], accuracy_N[order]
+    # Best accuracy among strictly cheaper points, and best at the same cost.
+    first_of_cost = np.searchsorted(costs, costs, side="left")
+    running = np.concatenate(([-np.inf], np.maximum.accumulate(accuracies)))
+    kept[order] = (accuracies > running[first_of_cost]) & (accuracies == accuracies[first_of_cost])
+    return kept
+
+
+def hypervolume(cost: ArrayLike, accuracy: ArrayLike, reference: tuple[float, float] = (1.0, 0.0)) -> float:
+    """Area dominated by the points and bounded by the reference point (largest cost, smallest accuracy).
+
+    With the default reference, full training and no accuracy, it is the mean over all costs up to full
+    training of the best accuracy reachable at that cost. Points beyond the reference add nothing.
+    """
+    cost_N, accuracy_N = np.asarray(cost, float), np.asarray(accuracy, float)
+    kept = non_dominated(cost_N, accuracy_N)
+    kept &= (cost_N < reference[0]) & (accuracy_N > reference[1])
+    if not kept.any():
+        return 0.0
+    order = np.argsort(cost_N[kept])
+    costs, accuracies = cost_N[kept][order], accuracy_N[kept][order]
+    widths = np.append(costs[1:], reference[0]) - costs
+    return float((widths * (accuracies - reference[1])).sum())

@@ -1,0 +1,202 @@
+"""The ledger: the truth about a sweep. One immutable JSON record a trial, written as the trial ends.
+
+A sweep's folder (local, or any URI that fsspec opens) holds `sweep.json`, written once, and
+`ledger/<trial id>.json`. Needs neither torch nor ray.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from explorer.errors import InvalidInput, validated
+from explorer.schedule import Frozen, Rates, Schedule
+
+VERSION = 1
+
+Kind = Literal["staged", "baseline"]
+Phase = Literal["search", "confirm"]
+
+
+class Trial(Frozen):
+    """What a trial is asked to do."""
+
+    id: str
+    phase: Phase
+    kind: Kind
+    """staged, or baseline: the full model throughout."""
+    budget: str
+    schedule: Schedule
+    learning_rate: float
+    batch_size: int
+    seed: int
+    parameters: dict[str, float] = {}
+    """The search's own variables, from which a study is rebuilt."""
+    confirms: str | None = None
+    """For phase confirm: id of the search trial that is repeated with another seed."""
+
+
+class StageOutcome(Frozen):
+    """What one stage of a trial was."""
+
+    rates: Rates
+    """Realised rates."""
+    steps: int
+    step_flops: int
+    flops: int
+    seconds: float
+    mean_loss: float
+
+
+class Outcome(Frozen):
+    """What a completed trial measured."""
+
+    validation_accuracy: float
+    test_accuracy: float
+    planned_flops: int
+    """Cost of the trial's plan."""
+    executed_flops: int
+    """Cost newly executed for it."""
+    full_flops: int
+    """Cost of full training of the same task."""
+    steps: int
+    train_seconds: float
+    evaluation_seconds: float
+    stages: tuple[StageOutcome, ...]
+
+
+class Record(Frozen):
+    """A trial and how it ended."""
+
+    trial: Trial
+    status: Literal["completed", "failed"]
+    reason: str | None = None
+    """For failed: why, in one line."""
+    outcome: Outcome | None = None
+    started: float
+    finished: float
+    """Seconds since the epoch."""
+    worker: str
+    """Host and process that ran it."""
+    device: str
+    plan: str = ""
+    """Digest of the compiled plan."""
+
+
+class SweepHeader(Frozen):
+    """What a sweep is: written when it starts, never changed."""
+
+    name: str
+    space: dict[str, Any]
+    """The search space as read from its file."""
+    created: float
+    versions: dict[str, str]
+    hardware: str
+    git_commit: str | None = None
+
+
+class Ledger:
+    """A sweep's records on its storage.
+
+    Args:
+        location: the sweep's folder; a path or a URI.
+
+    Raises:
+        InvalidInput: when the URI's file system is unknown or its package is missing.
+    """
+
+    def __init__(self, location: str | Path) -> None:
+        self.location = str(location).rstrip("/")
+        try:
+            self._fs, self._path = fsspec.core.url_to_fs(self.location)
+        except (ImportError, ValueError) as error:
+            raise InvalidInput("storage", self.location, str(error)) from None
+
+    @property
+    def exists(self) -> bool:
+        """True when there is a sweep at the location."""
+        return bool(self._fs.exists(f"{self._path}/sweep.json"))
+
+    def create(self, header: SweepHeader) -> None:
+        """Start a sweep.
+
+        Raises:
+            InvalidInput: when the storage cannot be written.
+        """
+        self._write("sweep.json", {"version": VERSION, **header.model_dump(mode="json")})
+
+    def header(self) -> SweepHeader:
+        """Read what the sweep is.
+
+        Raises:
+            InvalidInput: when there is no sweep, or a sweep of another schema version.
+        """
+        if not self.exists:
+            raise InvalidInput("sweep", self.location, "there is no sweep.json; not the folder of a sweep")
+        return validated(SweepHeader, self._read(f"{self._path}/sweep.json"), f"{self.location}/sweep.json")
+
+    def append(self, record: Record) -> None:
+        """Write a record; one that is there already stays as it is."""
+        name = f"ledger/{record.trial.id}.json"
+        if not self._fs.exists(f"{self._path}/{name}"):
+            self._write(name, {"version": VERSION, **record.model_dump(mode="json")})
+
+    def records(self) -> list[Record]:
+        """All records, by time of finishing.
+
+        Raises:
+            InvalidInput: when a record is damaged or of another schema version.
+        """
+        self._fs.invalidate_cache()
+        folder = f"{self._path}/ledger"
+        paths = [p for p in self._fs.ls(folder, detail=False) if p.endswith(".json")] if self._fs.exists(folder) else []
+        found = [validated(Record, self._read(path), path) for path in paths]
+        return sorted(found, key=lambda record: (record.finished, record.trial.id))
+
+    def _read(self, path: str) -> dict[str, Any]:
+        try:
+            content = json.loads(self._fs.cat_file(path))
+        except (OSError, ValueError) as error:
+            raise InvalidInput(path, "unreadable", str(error)) from None
+        version = content.pop("version", None) if isinstance(content, dict) else None
+        if version != VERSION:
+            raise InvalidInput(f"{path}: version", version, f"the ledger has another schema; this release reads version {VERSION}")
+        return content
+
+    def _write(self, name: str, content: dict[str, Any]) -> None:
+        """Publish a file so that a reader sees all of it or nothing."""
+        data = json.dumps(content, indent=1).encode()
+        path = f"{self._path}/{name}"
+        try:
+            if isinstance(self._fs, LocalFileSystem):
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+                unfinished = Path(f"{path}.{os.getpid()}.tmp")
+                with unfinished.open("wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                unfinished.replace(path)
+            else:
+                self._fs.pipe_file(path, data)  # object stores publish whole objects
+        except OSError as error:
+            raise InvalidInput("storage", self.location, f"cannot be written: {error}") from None
+
+
+def find_sweep(sweep: str, storage: str = "sweeps") -> Ledger:
+    """The ledger of a sweep given by folder, URI, or name under `storage`.
+
+    Raises:
+        InvalidInput: when neither is the folder of a sweep.
+    """
+    tried = Ledger(sweep)
+    if tried.exists:
+        return tried
+    named = Ledger(f"{storage.rstrip('/')}/{sweep}")
+    if "://" not in sweep and named.exists:
+        return named
+    raise InvalidInput("sweep", sweep, f"no sweep there, nor at {named.location}")

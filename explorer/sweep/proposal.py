@@ -1,0 +1,106 @@
+"""From a study's variables to a schedule. Pure functions: the same variables always mean the same trial.
+
+Duration ratios: stick-breaking with K - 1 variables in [0, 1], each put through the quantile function of
+Beta(1, K - i), so that uniform variables give uniform points of the simplex; then rounded to the grid. (The
+Optuna FAQ's -log(u) spends K variables on K - 1 degrees of freedom.)
+Rates: a variable in [0, 1] picks among the levels up to the next stage's level, backwards from the full
+model, so rates never fall by construction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+
+from explorer.ledger import Kind
+from explorer.schedule import AXES, Rates, Schedule, Stage
+from explorer.sweep.space import SearchSettings
+
+
+def _groups(search: SearchSettings) -> dict[str, tuple[str, ...]]:
+    """Names of the rate variables and the axes each one sets; axes with one level need none."""
+    if search.tied:
+        return {"rates": AXES}
+    return {axis: (axis,) for axis in AXES if len(getattr(search.rates, axis)) > 1}
+
+
+def distributions(search: SearchSettings, kind: Kind) -> dict[str, BaseDistribution]:
+    """The variables of a study."""
+    low, high = search.learning_rate
+    found: dict[str, BaseDistribution] = {
+        "learning_rate": FloatDistribution(low, high, log=True),
+        "batch_size": CategoricalDistribution(search.batch_size),
+    }
+    if kind == "staged":
+        for stage in range(search.stages - 1):
+            found[f"duration_{stage}"] = FloatDistribution(0, 1)
+            for group in _groups(search):
+                found[f"{group}_{stage}"] = FloatDistribution(0, 1)
+    return found
+
+
+def schedule_for(search: SearchSettings, kind: Kind, parameters: Mapping[str, float]) -> Schedule:
+    """The schedule that the variables stand for, on the grid; stages without duration are left out."""
+    if kind == "baseline":
+        return Schedule.full_model(search.grid)
+    count = search.stages
+    left, ratios = 1.0, []
+    for stage in range(count - 1):
+        piece = 1 - (1 - parameters[f"duration_{stage}"]) ** (1 / (count - 1 - stage))
+        ratios.append(left * piece)
+        left -= ratios[-1]
+    ratios.append(1 - sum(ratios))
+
+    positions = {axis: len(getattr(search.rates, axis)) - 1 for axis in AXES}
+    stages = [Stage(rates=Rates(), duration_ratio=max(0.0, ratios[-1]))]
+    for stage in reversed(range(count - 1)):
+        for group, axes in _groups(search).items():
+            choices = positions[axes[0]] + 1
+            chosen = min(int(parameters[f"{group}_{stage}"] * choices), choices - 1)
+            positions.update(dict.fromkeys(axes, chosen))
+        stages.insert(0, Stage(rates=search.rates_at(positions), duration_ratio=ratios[stage]))
+    return _merged(stages, search.grid)
+
+
+def _merged(stages: list[Stage], grid: int) -> Schedule:
+    """Round durations to the grid, drop empty stages and join neighbours with equal rates."""
+    # The last ratio may be zero before rounding; the grid gives the full model at least one unit.
+    raw = [stage.duration_ratio for stage in stages]
+    least = 1e-9
+    if raw[-1] < least:
+        longest = raw.index(max(raw))
+        raw[longest] -= least - raw[-1]
+        raw[-1] = least
+    drawn = Schedule(
+        stages=tuple(Stage(rates=s.rates, duration_ratio=r) for s, r in zip(stages, raw, strict=True)), grid=grid
+    )
+    joined: list[tuple[Rates, int]] = []
+    for stage, units in zip(drawn.stages, drawn.units(), strict=True):
+        if not units:
+            continue
+        if joined and joined[-1][0] == stage.rates:
+            joined[-1] = (stage.rates, joined[-1][1] + units)
+        else:
+            joined.append((stage.rates, units))
+    return Schedule(stages=tuple(Stage(rates=r, duration_ratio=u / grid) for r, u in joined), grid=grid)
+
+
+def first_guess(search: SearchSettings, kind: Kind, learning_rate: float, batch_size: int) -> dict[str, float]:
+    """Variables of a plausible first trial: the recipe's own settings, rates in even steps, equal durations."""
+    low, high = search.learning_rate
+    guess = {
+        "learning_rate": min(max(learning_rate, low), high),
+        "batch_size": batch_size if batch_size in search.batch_size else search.batch_size[0],
+    }
+    if kind == "baseline":
+        return guess
+    count = search.stages
+    for stage in range(count - 1):
+        pieces = count - stage
+        guess[f"duration_{stage}"] = 1 - (1 - 1 / pieces) ** (pieces - 1)
+        for group, axes in _groups(search).items():
+            top = len(getattr(search.rates, axes[0])) - 1
+            here, following = round(top * stage / (count - 1)), round(top * (stage + 1) / (count - 1))
+            guess[f"{group}_{stage}"] = (here + 0.5) / (following + 1)
+    return guess

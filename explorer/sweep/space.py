@@ -1,0 +1,142 @@
+"""Search spaces: one YAML file says all there is to know of a sweep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
+
+from explorer.budget import Budget
+from explorer.errors import InvalidInput, validated
+from explorer.plan import plan
+from explorer.schedule import AXES, Frozen, Rates, Schedule, Stage, read_mapping
+from explorer.training.task import Task, TaskSpec
+
+
+def _levels(levels: tuple[float, ...]) -> tuple[float, ...]:
+    if list(levels) != sorted(set(levels)) or not levels or levels[0] <= 0 or levels[-1] != 1:
+        raise ValueError(f"rates {list(levels)} must be in (0, 1], rise, and end at 1")
+    return levels
+
+
+def _budgets(budgets: tuple[Budget, ...]) -> tuple[Budget, ...]:
+    if len({budget.unit for budget in budgets}) > 1:
+        raise ValueError("budgets must all have the same unit")
+    if list(budgets) != sorted(set(budgets)):
+        raise ValueError("budgets must rise from the cheapest, without repeats")
+    return budgets
+
+
+Levels = Annotated[tuple[float, ...], AfterValidator(_levels)]
+BudgetField = Annotated[Budget, BeforeValidator(Budget.parse), PlainSerializer(str)]
+
+
+class RateLevels(Frozen):
+    """Activation rates that a stage may have, on each axis; ascending, the last is 1."""
+
+    heads: Levels = (1.0,)
+    mlp: Levels = (1.0,)
+    tokens: Levels = (1.0,)
+
+
+class SearchSettings(Frozen):
+    """What is searched, and how many trials are spent on it at each budget."""
+
+    trials: int = Field(ge=1)
+    """Staged trials at each budget."""
+    baseline_trials: int = Field(ge=1)
+    """Trials of the full model at each budget, over the same learning rates and batch sizes."""
+    stages: int = Field(3, ge=2)
+    """Number of stages, the full model included; a stage may get no duration."""
+    grid: int = Field(20, ge=2, le=1000)
+    """Stage durations are multiples of 1/grid of the budget."""
+    rates: RateLevels
+    tied: bool = False
+    """True: one choice sets all axes to levels of the same position; False: each axis is searched by itself."""
+    learning_rate: tuple[float, float]
+    """Lowest and highest peak learning rate, searched on a log scale."""
+    batch_size: tuple[int, ...] = Field(min_length=1)
+    """Batch sizes to choose from."""
+    confirm: int = Field(0, ge=0)
+    """So many of the best trials of each kind and budget are repeated with fresh seeds."""
+    confirm_seeds: int = Field(2, ge=1)
+    """Fresh seeds for each of them."""
+    seed: int = Field(0, ge=0)
+    """Seed of every search trial; fresh seeds count on from it."""
+
+    @model_validator(mode="after")
+    def _check(self) -> SearchSettings:
+        low, high = self.learning_rate
+        if not 0 < low <= high:
+            raise ValueError(f"learning_rate: {[low, high]} must be two numbers above 0, the lower one first")
+        if min(self.batch_size) < 1:
+            raise ValueError(f"batch_size: {list(self.batch_size)} must be whole numbers above 0")
+        if self.stages > self.grid:
+            raise ValueError(f"grid: {self.grid} units cannot hold {self.stages} stages")
+        if self.tied and len({len(getattr(self.rates, axis)) for axis in AXES}) > 1:
+            raise ValueError("tied: needs the same number of rates on every axis")
+        return self
+
+    def rates_at(self, positions: dict[str, int]) -> Rates:
+        """Rates from the position of each axis in its levels."""
+        return Rates(**{axis: getattr(self.rates, axis)[positions[axis]] for axis in AXES})
+
+
+class Resources(Frozen):
+    """What one trial occupies."""
+
+    cpus: int = Field(1, ge=1)
+    """CPUs, and torch threads."""
+    gpus: float = Field(0.0, ge=0)
+    """GPUs; a fraction lets trials share one."""
+
+
+class SearchSpace(TaskSpec):
+    """A sweep: a task, the budgets, what to search and what each trial may use."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    budgets: Annotated[tuple[BudgetField, ...], AfterValidator(_budgets)] = Field(min_length=1)
+    search: SearchSettings
+    resources: Resources = Resources()
+
+    @classmethod
+    def load(cls, path: str | Path) -> SearchSpace:
+        """Read a YAML (or JSON) file and validate everything that can be known before a trial runs.
+
+        Raises:
+            InvalidInput: when a key or value is wrong, the model does not build, the data does not open, a
+                rate is impossible for the model or a budget cannot be planned.
+        """
+        space = validated(cls, read_mapping(path), str(path))
+        space.check()
+        return space
+
+    @property
+    def task(self) -> TaskSpec:
+        """The task alone."""
+        return TaskSpec(model=self.model, data=self.data, recipe=self.recipe)
+
+    def check(self) -> None:
+        """Build the model (without memory), open the data, and plan the extremes of the space.
+
+        Raises:
+            InvalidInput: naming what is wrong.
+        """
+        for batch_size in self.search.batch_size:
+            task = Task(self.task.with_settings(self.recipe.learning_rate, batch_size))
+            task.check()
+            lowest = self.search.rates_at(dict.fromkeys(AXES, 0))
+            for axis in AXES:
+                for level in getattr(self.search.rates, axis):
+                    task.step_cost(Rates(**{axis: level}))
+            share = (self.search.grid - 1) / self.search.grid
+            extreme = Schedule(
+                stages=(Stage(rates=lowest, duration_ratio=share), Stage(rates=Rates(), duration_ratio=1 - share)),
+                grid=self.search.grid,
+            )
+            for budget in self.budgets:
+                try:
+                    plan(extreme, task, budget, task.step_cost)
+                except InvalidInput as error:
+                    raise InvalidInput(f"budgets: {error.field}", error.value, f"{error.allowed} (batch_size {batch_size})") from None

@@ -1,0 +1,98 @@
+"""One trial, in a Ray worker or as a plain function: compile, train, record. A trial fails alone."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from itertools import groupby
+
+import torch
+
+from explorer.budget import Budget
+from explorer.ledger import Ledger, Outcome, Record, StageOutcome, Trial
+from explorer.plan import Plan, plan
+from explorer.sweep.space import SearchSpace
+from explorer.training.loop import Diverged, TrainingResult, train
+from explorer.training.task import Task
+
+
+def run_trial(trial: Trial, space: SearchSpace, ledger: Ledger) -> Record:
+    """Train a trial and write its record; whatever goes wrong in it becomes a failed record with its reason.
+
+    Args:
+        trial: what to train.
+        space: the task and the resources of a trial.
+        ledger: where the record goes.
+
+    Returns:
+        The record, as written.
+    """
+    torch.set_num_threads(space.resources.cpus)
+    device = "cuda" if space.resources.gpus > 0 and torch.cuda.is_available() else "cpu"
+    started = time.time()
+    outcome, reason, digest = None, None, ""
+    try:
+        task = Task(space.task.with_settings(trial.learning_rate, trial.batch_size))
+        compiled = plan(trial.schedule, task, Budget.parse(trial.budget), task.step_cost)
+        digest = compiled.digest()
+        outcome = _outcome(compiled, train(task, compiled, seed=trial.seed, device=device))
+    except Diverged as error:
+        reason = f"diverged: {error}"
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        reason = f"out of memory: {error}"
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+    record = Record(
+        trial=trial,
+        status="completed" if outcome else "failed",
+        reason=" ".join(reason.split()) if reason else None,
+        outcome=outcome,
+        started=started,
+        finished=time.time(),
+        worker=worker_name(),
+        device=device_name(device),
+        plan=digest,
+    )
+    ledger.append(record)
+    return record
+
+
+def worker_name() -> str:
+    """Host and process, to tell workers apart in the ledger."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def device_name(device: str) -> str:
+    """The GPU's name, or `cpu`."""
+    return torch.cuda.get_device_name() if device == "cuda" else "cpu"
+
+
+def _outcome(compiled: Plan, result: TrainingResult) -> Outcome:
+    rates = {stage.stage: stage.rates for stage in compiled.stages()}
+    stages = []
+    for stage, group in groupby(result.segments, key=lambda segment: segment.stage):
+        parts = list(group)
+        steps = sum(part.steps for part in parts)
+        flops = sum(part.flops for part in parts)
+        stages.append(
+            StageOutcome(
+                rates=rates[stage],
+                steps=steps,
+                step_flops=flops // steps,
+                flops=flops,
+                seconds=sum(part.seconds for part in parts),
+                mean_loss=sum(part.mean_loss * part.steps for part in parts) / steps,
+            )
+        )
+    return Outcome(
+        validation_accuracy=result.validation_accuracy,
+        test_accuracy=result.test_accuracy,
+        planned_flops=compiled.flops,
+        executed_flops=result.flops,
+        full_flops=compiled.full_flops,
+        steps=result.steps,
+        train_seconds=result.seconds,
+        evaluation_seconds=result.evaluation_seconds,
+        stages=tuple(stages),
+    )
