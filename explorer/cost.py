@@ -28,7 +28,6 @@ def _convolution_backward_flops(
     _output_padding: Any,
     _groups: int,
     output_mask: Any,
-    out_shape: Any,
     **_: Any,
 ) -> int:
     """Backward FLOPs of a convolution: each of the two gradients costs what the forward pass costs.

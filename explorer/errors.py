@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 M = TypeVar("M", bound=BaseModel)
 
 
-class InvalidInput(ValueError):
+class InvalidInput(ValueError):  # noqa: N818 (it is the user's input that is wrong, not the program)
     """Bad input from the user. The command line prints it as one line and exits with code 2.
 
     Args:

@@ -20,6 +20,7 @@ from explorer.schedule import Frozen, Rates, Schedule
 VERSION = 1
 
 Kind = Literal["staged", "baseline"]
+KINDS: tuple[Kind, ...] = ("staged", "baseline")
 Phase = Literal["search", "confirm"]
 
 
@@ -35,7 +36,7 @@ class Trial(Frozen):
     learning_rate: float
     batch_size: int
     seed: int
-    parameters: dict[str, float] = {}
+    parameters: dict[str, int | float] = {}
     """The search's own variables, from which a study is rebuilt."""
     confirms: str | None = None
     """For phase confirm: id of the search trial that is repeated with another seed."""
@@ -165,7 +166,9 @@ class Ledger:
             raise InvalidInput(path, "unreadable", str(error)) from None
         version = content.pop("version", None) if isinstance(content, dict) else None
         if version != VERSION:
-            raise InvalidInput(f"{path}: version", version, f"the ledger has another schema; this release reads version {VERSION}")
+            raise InvalidInput(
+                f"{path}: version", version, f"the ledger has another schema; this release reads version {VERSION}"
+            )
         return content
 
     def _write(self, name: str, content: dict[str, Any]) -> None:

@@ -104,9 +104,7 @@ class Schedule(Frozen):
             raise ValueError(f"stages: the duration_ratios sum to {total:.6g} and must sum to 1")
         for number, (before, after) in enumerate(zip(self.stages, self.stages[1:], strict=False), start=1):
             if not before.rates.at_most(after.rates):
-                raise ValueError(
-                    f"stages.{number}.rates: {after.rates} after {before.rates}: rates must not fall"
-                )
+                raise ValueError(f"stages.{number}.rates: {after.rates} after {before.rates}: rates must not fall")
         last = self.stages[-1]
         if not last.rates.full:
             raise ValueError(f"stages: the last stage has {last.rates}, but must be the full model (rates 1)")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from timm.layers import PatchDropout
@@ -143,7 +144,7 @@ class ElasticModel:
         self._units = [_Unit(path, module, LAYOUTS[type(module)]) for path, module in _resizable(model)]
         self._full: dict[tuple[Tensor, str], Tensor] = {}
         self._patches = _patch_count(model)
-        self._token_path = getattr(model, "patch_drop", None) if self._patches else None
+        self._untouched_patch_drop: Any = getattr(model, "patch_drop", None)
         self.rates = Rates()
         """Realised rates the model is at."""
         if not self.axes:
@@ -217,11 +218,11 @@ class ElasticModel:
     def _set_tokens(self, kept: int) -> None:
         """Random patch dropout while training (PatchDropout, arXiv 2208.07220); evaluation keeps every token."""
         if kept == self._patches:
-            self.model.patch_drop = self._token_path
+            self.model.patch_drop = self._untouched_patch_drop
             return
         # timm keeps int(patches * (1 - prob)) tokens; aim half a token above, out of reach of rounding.
         prob = 1 - (kept + 0.5) / self._patches
-        prefix = int(getattr(self.model, "num_prefix_tokens", 0))  # type: ignore[arg-type]
+        prefix = int(getattr(self.model, "num_prefix_tokens", 0))
         dropout = PatchDropout(prob, num_prefix_tokens=prefix)
         self.model.patch_drop = dropout.train(self.model.training)
 

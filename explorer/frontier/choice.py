@@ -57,10 +57,23 @@ def candidates(trials: pd.DataFrame) -> pd.DataFrame:
                 "schedule": first.schedule,
             }
         )
-    columns = (
-        "id kind budget budget_amount cost learning_rate batch_size seeds confirmed validation_mean test_mean "
-        "test_low test_high train_seconds schedule"
-    ).split()
+    columns = [
+        "id",
+        "kind",
+        "budget",
+        "budget_amount",
+        "cost",
+        "learning_rate",
+        "batch_size",
+        "seeds",
+        "confirmed",
+        "validation_mean",
+        "test_mean",
+        "test_low",
+        "test_high",
+        "train_seconds",
+        "schedule",
+    ]
     return pd.DataFrame(rows, columns=pd.Index(columns))
 
 
@@ -70,7 +83,9 @@ def best_by_budget(trials: pd.DataFrame) -> pd.DataFrame:
     Where some candidates are confirmed with fresh seeds, only those compete.
     """
     table = candidates(trials)
-    table = table.sort_values(["budget_amount", "kind", "confirmed", "validation_mean"], ascending=[True, False, False, False], kind="stable")
+    table = table.sort_values(
+        ["budget_amount", "kind", "confirmed", "validation_mean"], ascending=[True, False, False, False], kind="stable"
+    )
     return table.groupby(["budget_amount", "kind"], sort=False).head(1).reset_index(drop=True)
 
 

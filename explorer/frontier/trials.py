@@ -11,11 +11,34 @@ from explorer.budget import Budget
 from explorer.ledger import Record
 from explorer.schedule import Schedule
 
-COLUMNS = (
-    "id candidate phase kind budget budget_amount cost learning_rate batch_size seed status reason "
-    "validation_accuracy test_accuracy planned_flops executed_flops full_flops steps train_seconds "
-    "evaluation_seconds started finished worker device schedule stages"
-).split()
+COLUMNS = [
+    "id",
+    "candidate",
+    "phase",
+    "kind",
+    "budget",
+    "budget_amount",
+    "cost",
+    "learning_rate",
+    "batch_size",
+    "seed",
+    "status",
+    "reason",
+    "validation_accuracy",
+    "test_accuracy",
+    "planned_flops",
+    "executed_flops",
+    "full_flops",
+    "steps",
+    "train_seconds",
+    "evaluation_seconds",
+    "started",
+    "finished",
+    "worker",
+    "device",
+    "schedule",
+    "stages",
+]
 
 
 def trials_frame(records: Sequence[Record]) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from explorer.budget import Budget
-from explorer.ledger import Kind, Record
+from explorer.ledger import KINDS, Kind, Record
 from explorer.sweep.space import SearchSpace
 
 
@@ -58,15 +58,23 @@ class SweepProgress:
         )
 
     def seconds_left(self) -> float:
-        """Time left if cost goes on being spent at the rate seen in this session."""
+        """Time left: seconds a unit of cost and a trial took so far, and trials at once, go on as they are."""
+        done = [record for record in self.records if record.outcome]
+        here = self.records[self._already :]
+        if not done or not here:
+            return 0.0
         search = self.space.search
-        amounts = [budget.amount for budget in self.space.budgets]
-        per_budget = (search.trials + search.baseline_trials) + 2 * search.confirm * search.confirm_seeds
-        total = per_budget * sum(amounts)
-        costs = [Budget.parse(record.trial.budget).amount for record in self.records]
-        spent_here = sum(costs[self._already :])
-        elapsed = time.monotonic() - self._started
-        return max(0.0, total - sum(costs)) * elapsed / spent_here if spent_here else 0.0
+        cost_left = -sum(map(_amount, self.records))
+        for budget in self.space.budgets:
+            for kind in KINDS:
+                wanted = self.space.trials_at(budget, kind)
+                cost_left += budget.amount * (wanted + min(search.confirm, wanted) * search.confirm_seeds)
+        trained = sum(record.outcome.train_seconds for record in done if record.outcome)
+        overhead = sum(record.finished - record.started for record in done) - trained
+        work = max(0.0, cost_left) * trained / sum(map(_amount, done))
+        work += (self.planned - len(self.records)) * overhead / len(done)
+        at_once = sum(record.finished - record.started for record in here) / (time.monotonic() - self._started)
+        return work / at_once
 
     def table(self) -> Table:
         """Best validation accuracy at each budget, staged against baseline."""
@@ -90,3 +98,7 @@ class SweepProgress:
         minutes = self.seconds_left() / 60
         line = f"{self.space.name}: {len(self.records)} of {self.planned} trials, about {minutes:.1f} min left"
         return Group(Text(line), self.table())
+
+
+def _amount(record: Record) -> float:
+    return Budget.parse(record.trial.budget).amount

@@ -72,9 +72,7 @@ def _merged(stages: list[Stage], grid: int) -> Schedule:
         longest = raw.index(max(raw))
         raw[longest] -= least - raw[-1]
         raw[-1] = least
-    drawn = Schedule(
-        stages=tuple(Stage(rates=s.rates, duration_ratio=r) for s, r in zip(stages, raw, strict=True)), grid=grid
-    )
+    drawn = Schedule(stages=tuple(Stage(rates=s.rates, duration_ratio=r) for s, r in zip(stages, raw, strict=True)), grid=grid)
     joined: list[tuple[Rates, int]] = []
     for stage, units in zip(drawn.stages, drawn.units(), strict=True):
         if not units:

@@ -18,7 +18,7 @@ from rich.console import Console
 from explorer.budget import Budget
 from explorer.errors import InvalidInput
 from explorer.frontier import best_schedule, trials_frame
-from explorer.ledger import Ledger, Record, SweepHeader, Trial
+from explorer.ledger import Ledger, SweepHeader, Trial
 from explorer.schedule import Schedule
 from explorer.sweep.progress import SweepProgress
 from explorer.sweep.search import Search

@@ -7,17 +7,16 @@ is extended, by doing nothing special.
 from __future__ import annotations
 
 import itertools
+import zlib
 from collections.abc import Sequence
 from typing import Literal
 
 import optuna
 
 from explorer.budget import Budget
-from explorer.ledger import Kind, Record, Trial
+from explorer.ledger import KINDS, Kind, Record, Trial
 from explorer.sweep.proposal import distributions, first_guess, schedule_for
 from explorer.sweep.space import SearchSpace
-
-KINDS: tuple[Kind, ...] = ("staged", "baseline")
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # a line for every study and trial otherwise
 
@@ -27,7 +26,7 @@ class _Rung:
 
     def __init__(self, space: SearchSpace, budget: Budget, kind: Kind, records: Sequence[Record]) -> None:
         self.space, self.budget, self.kind = space, budget, kind
-        self.wanted = space.search.trials if kind == "staged" else space.search.baseline_trials
+        self.wanted = space.trials_at(budget, kind)
         self.prefix = f"{budget.slug}-{kind}"
         self.completed: list[Record] = []
         self.running: dict[str, int] = {}
@@ -37,8 +36,8 @@ class _Rung:
         sampler = optuna.samplers.TPESampler(
             multivariate=True,
             n_startup_trials=min(10, max(3, self.wanted // 3)),
-            # Another seed after a restart: the same one would propose the same trials again.
-            seed=space.search.seed + 1000 * len(records),
+            # Rungs, and restarts with more records, draw differently: equal seeds would propose the same trials again.
+            seed=zlib.crc32(f"{space.search.seed} {self.prefix} {len(records)}".encode()),
             constant_liar=True,
         )
         self.study = optuna.create_study(direction="maximize", sampler=sampler)
@@ -121,12 +120,13 @@ class Search:
     @property
     def planned(self) -> int:
         """Trials of the whole sweep, confirmation included."""
-        confirm = self.space.search.confirm * self.space.search.confirm_seeds
-        return sum(rung.wanted + min(confirm, rung.wanted * self.space.search.confirm_seeds) for rung in self.rungs)
+        search = self.space.search
+        return sum(rung.wanted + min(search.confirm, rung.wanted) * search.confirm_seeds for rung in self.rungs)
 
     def next(self) -> Trial | Literal["wait", "done"]:
         """The next trial; `wait` while running trials decide what comes next, `done` when nothing is left."""
-        for before, rung in zip([None] * len(KINDS) + self.rungs, self.rungs, strict=False):
+        below: list[_Rung | None] = [None] * len(KINDS) + list(self.rungs)
+        for before, rung in zip(below, self.rungs, strict=False):
             if rung.asked < rung.wanted:
                 recipe = self.space.recipe
                 guesses = [first_guess(self.space.search, rung.kind, recipe.learning_rate, recipe.batch_size)]

@@ -28,7 +28,7 @@ class SweepSearcher(Searcher):
         self._search, self._ledger, self._on_record = search, ledger, on_record
         self._running: dict[str, tuple[Trial, float]] = {}
 
-    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
+    def set_search_properties(self, *_: Any, **__: Any) -> bool:
         """Tune's own space, metric and mode play no part: the search has its own."""
         return True
 

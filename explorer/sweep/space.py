@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, mo
 
 from explorer.budget import Budget
 from explorer.errors import InvalidInput, validated
+from explorer.ledger import Kind
 from explorer.plan import plan
 from explorer.schedule import AXES, Frozen, Rates, Schedule, Stage, read_mapping
 from explorer.training.task import Task, TaskSpec
@@ -28,6 +29,13 @@ def _budgets(budgets: tuple[Budget, ...]) -> tuple[Budget, ...]:
     return budgets
 
 
+def _counts(counts: int | tuple[int, ...]) -> int | tuple[int, ...]:
+    if min(counts if isinstance(counts, tuple) else (counts,), default=0) < 1:
+        raise ValueError("must be a whole number of at least 1, or a list of such, one for each budget")
+    return counts
+
+
+TrialCounts = Annotated[int | tuple[int, ...], AfterValidator(_counts)]
 Levels = Annotated[tuple[float, ...], AfterValidator(_levels)]
 BudgetField = Annotated[Budget, BeforeValidator(Budget.parse), PlainSerializer(str)]
 
@@ -43,10 +51,10 @@ class RateLevels(Frozen):
 class SearchSettings(Frozen):
     """What is searched, and how many trials are spent on it at each budget."""
 
-    trials: int = Field(ge=1)
-    """Staged trials at each budget."""
-    baseline_trials: int = Field(ge=1)
-    """Trials of the full model at each budget, over the same learning rates and batch sizes."""
+    trials: TrialCounts
+    """Staged trials at each budget: one number for all, or a list with one for each."""
+    baseline_trials: TrialCounts
+    """Trials of the full model at each budget, over the same learning rates and batch sizes; likewise."""
     stages: int = Field(3, ge=2)
     """Number of stages, the full model included; a stage may get no duration."""
     grid: int = Field(20, ge=2, le=1000)
@@ -100,6 +108,21 @@ class SearchSpace(TaskSpec):
     search: SearchSettings
     resources: Resources = Resources()
 
+    @model_validator(mode="after")
+    def _check(self) -> SearchSpace:
+        for name in ("trials", "baseline_trials"):
+            counts = getattr(self.search, name)
+            if isinstance(counts, tuple) and len(counts) != len(self.budgets):
+                raise ValueError(
+                    f"search.{name}: {list(counts)} must have one number for each of the {len(self.budgets)} budgets"
+                )
+        return self
+
+    def trials_at(self, budget: Budget, kind: Kind) -> int:
+        """Search trials of a kind at one of the space's budgets."""
+        counts = self.search.trials if kind == "staged" else self.search.baseline_trials
+        return counts if isinstance(counts, int) else counts[self.budgets.index(budget)]
+
     @classmethod
     def load(cls, path: str | Path) -> SearchSpace:
         """Read a YAML (or JSON) file and validate everything that can be known before a trial runs.
@@ -139,4 +162,6 @@ class SearchSpace(TaskSpec):
                 try:
                     plan(extreme, task, budget, task.step_cost)
                 except InvalidInput as error:
-                    raise InvalidInput(f"budgets: {error.field}", error.value, f"{error.allowed} (batch_size {batch_size})") from None
+                    raise InvalidInput(
+                        f"budgets: {error.field}", error.value, f"{error.allowed} (batch_size {batch_size})"
+                    ) from None

@@ -13,7 +13,7 @@ from explorer.budget import Budget
 from explorer.ledger import Ledger, Outcome, Record, StageOutcome, Trial
 from explorer.plan import Plan, plan
 from explorer.sweep.space import SearchSpace
-from explorer.training.loop import Diverged, TrainingResult, train
+from explorer.training.loop import DivergedError, TrainingResult, device_for, train
 from explorer.training.task import Task
 
 
@@ -29,7 +29,7 @@ def run_trial(trial: Trial, space: SearchSpace, ledger: Ledger) -> Record:
         The record, as written.
     """
     torch.set_num_threads(space.resources.cpus)
-    device = "cuda" if space.resources.gpus > 0 and torch.cuda.is_available() else "cpu"
+    device = device_for(space.resources.gpus)
     started = time.time()
     outcome, reason, digest = None, None, ""
     try:
@@ -37,7 +37,7 @@ def run_trial(trial: Trial, space: SearchSpace, ledger: Ledger) -> Record:
         compiled = plan(trial.schedule, task, Budget.parse(trial.budget), task.step_cost)
         digest = compiled.digest()
         outcome = _outcome(compiled, train(task, compiled, seed=trial.seed, device=device))
-    except Diverged as error:
+    except DivergedError as error:
         reason = f"diverged: {error}"
     except (MemoryError, torch.OutOfMemoryError) as error:
         reason = f"out of memory: {error}"

@@ -18,7 +18,7 @@ VERSION = 1
 
 def random_state() -> dict[str, Any]:
     """State of every random generator that training may use, as plain data and tensors."""
-    numpy_state = np.random.get_state()
+    numpy_state: Any = np.random.get_state()
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],

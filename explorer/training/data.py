@@ -115,8 +115,8 @@ class ResidentData:
 
         The split is stratified and fixed; it does not depend on the training seed.
         """
-        from sklearn.datasets import load_digits  # type: ignore[import-untyped]
-        from sklearn.model_selection import train_test_split  # type: ignore[import-untyped]
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
 
         images, labels = load_digits(return_X_y=True)
         fit, test = train_test_split(np.arange(len(labels)), test_size=360, stratify=labels, random_state=0)

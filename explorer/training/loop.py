@@ -25,7 +25,7 @@ CHECK_EVERY = 50
 """Steps between looks at the loss: each look waits for the device."""
 
 
-class Diverged(RuntimeError):
+class DivergedError(RuntimeError):
     """The loss is no longer a finite number."""
 
 
@@ -80,6 +80,11 @@ class TrainingResult:
     segments: tuple[SegmentResult, ...]
 
 
+def device_for(gpus: float) -> str:
+    """`cuda` for a run that is given GPUs, where there are any; else `cpu`."""
+    return "cuda" if gpus > 0 and torch.cuda.is_available() else "cpu"
+
+
 def train(
     task: Task,
     plan: Plan,
@@ -102,7 +107,7 @@ def train(
         on_segment: called after each segment.
 
     Raises:
-        Diverged: when the loss is NaN or infinite.
+        DivergedError: when the loss is NaN or infinite.
         InvalidInput: when the checkpoint is damaged or belongs to another run.
     """
     device = torch.device(device)
@@ -129,9 +134,7 @@ def train(
             # Sizes are constants within a stage: a compiler that guesses at dynamic ones is slower.
             trained = torch.compile(model, dynamic=False)  # type: ignore[assignment]
         started = time.perf_counter()
-        batches = task.data.train_batches(
-            seed, progress.steps, segment.steps, task.batch_size, recipe.augmentation, device
-        )
+        batches = task.data.train_batches(seed, progress.steps, segment.steps, task.batch_size, recipe.augmentation, device)
         with torch.autocast(device.type, torch.bfloat16, enabled=amp):
             losses = _steps(task, trained, optimizer, segment, batches)
             loss = _executed(losses, segment, progress.steps)
@@ -152,7 +155,7 @@ def train(
 
     elastic.set_rates(Rates(), optimizer)
     started = time.perf_counter()
-    validation, test = (accuracy(model, task, split, device, amp) for split in ("validation", "test"))  # type: ignore[arg-type]
+    validation, test = accuracy(model, task, "validation", device, amp), accuracy(model, task, "test", device, amp)
     return TrainingResult(
         model=model.eval(),
         validation_accuracy=validation,
@@ -189,9 +192,9 @@ def _executed(losses: Iterator[Tensor], segment: Segment, steps_before: int) -> 
     total: Tensor | float = 0.0
     for step, loss in enumerate(losses, start=1):
         total = total + loss
-        if step % CHECK_EVERY == 0 or step == segment.steps:
-            if not torch.isfinite(torch.as_tensor(total)):
-                raise Diverged(f"the loss is not finite by step {steps_before + step} (stage {segment.stage + 1})")
+        looked_at = step % CHECK_EVERY == 0 or step == segment.steps
+        if looked_at and not torch.isfinite(torch.as_tensor(total)):
+            raise DivergedError(f"the loss is not finite by step {steps_before + step} (stage {segment.stage + 1})")
     return float(total) / segment.steps
 
 

@@ -138,13 +138,16 @@ class Task:
         """
         return _build(self.spec.model, self.data.channels, self.data.classes, self.data.image_size)
 
+    def model_arguments(self) -> dict[str, Any]:
+        """Keyword arguments with which plain `timm.create_model` builds the same architecture."""
+        sizes = _sizes(self.data.channels, self.data.classes, self.data.image_size)
+        return {"model_name": self.spec.model.name, **sizes, **self.spec.model.options}
+
     def build_optimizer(self, model: nn.Module) -> Optimizer:
         """timm's optimizer for the recipe, fused where torch offers it."""
         recipe = self.spec.recipe
         fused: dict[str, Any] = {"fused": True} if recipe.optimizer in FUSED else {}
-        return create_optimizer_v2(
-            model, recipe.optimizer, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, **fused
-        )
+        return create_optimizer_v2(model, recipe.optimizer, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, **fused)
 
     @cached_property
     def _cost_key(self) -> tuple[str, int, int, int]:
@@ -180,12 +183,16 @@ class Task:
                     )
 
 
+def _sizes(channels: int, classes: int, image_size: int) -> dict[str, Any]:
+    return {"in_chans": channels, "num_classes": classes, "img_size": image_size}
+
+
 def _build(model: ModelSpec, channels: int, classes: int, image_size: int) -> nn.Module:
     if not timm.is_model(model.name):
         near = timm.list_models(f"*{model.name.split('_')[0]}*")[:3]
         hint = f", for example {', '.join(near)}" if near else ""
         raise InvalidInput("model.name", model.name, f"timm {timm.__version__} has no such model{hint}")
-    arguments: dict[str, Any] = {"in_chans": channels, "num_classes": classes, "img_size": image_size, **model.options}
+    arguments = {**_sizes(channels, classes, image_size), **model.options}
     try:
         return timm.create_model(model.name, pretrained=model.pretrained, **arguments)
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:

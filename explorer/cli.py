@@ -1,0 +1,206 @@
+"""The command line. Bad input ends in one line and exit code 2; torch and ray are imported where they are needed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from explorer.budget import Budget
+from explorer.errors import InvalidInput
+from explorer.ledger import find_sweep
+from explorer.plan import Plan
+from explorer.schedule import Schedule
+
+if TYPE_CHECKING:
+    from explorer.sweep.space import Resources
+    from explorer.training.task import Task
+
+app = typer.Typer(
+    help="How accurate can this vision transformer get for this much training, and by which schedule?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+
+StorageOption = Annotated[str, typer.Option(help="Folder or URI under which sweeps stand.")]
+SweepArgument = Annotated[str, typer.Argument(help="A sweep's folder, URI, or name under --storage.")]
+SpaceOption = Annotated[Path, typer.Option("--space", help="Search space whose task (model, data, recipe) is trained.")]
+ScheduleOption = Annotated[Path, typer.Option("--schedule", help="Schedule file (JSON or YAML).")]
+BudgetOption = Annotated[str, typer.Option("--budget", help="25%, 0.25 (of full training) or 3e17 FLOPs.")]
+
+
+@app.command()
+def sweep(
+    space: Annotated[Path, typer.Argument(help="Search space (YAML).")],
+    name: Annotated[str | None, typer.Option(help="Name of the sweep; default: the space's.")] = None,
+    storage: StorageOption = "sweeps",
+    trials: Annotated[int | None, typer.Option(help="Staged trials at each budget, instead of the space's number.")] = None,
+    address: Annotated[str | None, typer.Option(help="Ray cluster to use (auto); default: this machine alone.")] = None,
+) -> None:
+    """Start a sweep, or go on where it stopped."""
+    from explorer.sweep.run import Sweep
+    from explorer.sweep.space import SearchSpace
+
+    done = Sweep(SearchSpace.load(space), storage, name=name, trials=trials, address=address, console=console).run()
+    records = done.ledger.records()
+    failed = [record for record in records if record.outcome is None]
+    if failed:
+        console.print(
+            f"{len(failed)} of {len(records)} trials failed; the first: {failed[0].reason}", markup=False, highlight=False
+        )
+    if len(failed) == len(records):
+        raise typer.Exit(1)
+    console.print(f"ledger: {done.location}\nnext: explorer report {done.location}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def report(
+    sweep: SweepArgument,
+    out: Annotated[Path | None, typer.Option(help="Folder to write to; default: reports/<sweep>.")] = None,
+    storage: StorageOption = "sweeps",
+) -> None:
+    """Write the page, frontier.csv and the schedules of a sweep."""
+    from explorer.report.page import write_report
+
+    ledger = find_sweep(sweep, storage)
+    written = write_report(ledger, out or Path("reports") / ledger.header().name)
+    console.print(written.headline, highlight=False)
+    console.print(f"{written.page}\n{written.table}", highlight=False, soft_wrap=True)
+    for budget, path in written.schedules.items():
+        console.print(f"{path}  (budget {budget})", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def best(
+    sweep: SweepArgument,
+    budget: BudgetOption,
+    out: Annotated[Path | None, typer.Option(help="File to save the schedule to; default: <sweep>-<budget>.json.")] = None,
+    storage: StorageOption = "sweeps",
+) -> None:
+    """Print and save the schedule to use for a budget."""
+    from explorer.frontier import best_by_budget, best_schedule, trials_frame
+
+    ledger = find_sweep(sweep, storage)
+    header, trials, parsed = ledger.header(), trials_frame(ledger.records()), Budget.parse(budget)
+    schedule = best_schedule(trials, header, parsed)
+    measured = best_by_budget(trials)
+    _print_stages(schedule)
+    for row in measured[measured.budget == str(parsed)].itertuples():
+        kind = "staged" if row.kind == "staged" else "full model"
+        seeds = "one seed" if row.seeds == 1 else f"mean of {row.seeds} seeds"
+        console.print(f"best {kind}: validation {row.validation_mean:.2%}, test {row.test_mean:.2%} ({seeds})", highlight=False)
+    path = schedule.save(out or Path(f"{header.name}-{parsed.slug}.json"))
+    console.print(f"saved {path}", highlight=False, soft_wrap=True)
+
+
+@app.command(name="plan")
+def plan_command(schedule: ScheduleOption, space: SpaceOption, budget: BudgetOption) -> None:
+    """Print what a schedule will cost, stage by stage, before anything runs."""
+    compiled, task, _ = _compiled(Schedule.load(schedule), space, budget)
+    console.print(_plan_table(compiled, task.spec.recipe.learning_rate))
+    console.print(
+        f"{compiled.steps:,} steps of batch {compiled.batch_size}, {compiled.epochs(compiled.steps):.1f} epochs; planned "
+        f"{compiled.flops:.4g} of {compiled.budget_flops:.4g} FLOPs ({compiled.cost:.3%} of full training)",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def train(
+    schedule: ScheduleOption,
+    space: SpaceOption,
+    budget: BudgetOption,
+    out: Annotated[Path | None, typer.Option(help="Folder for weights and results; default: runs/<schedule>-<budget>.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Default: the seed the schedule was measured with, or 0.")] = None,
+) -> None:
+    """Train with a schedule and save weights that plain timm loads; the same command goes on where it stopped."""
+    loaded = Schedule.load(schedule)
+    compiled, task, resources = _compiled(loaded, space, budget)
+    from explorer.production.run import WEIGHTS, train_to_folder
+    from explorer.training.loop import device_for
+
+    provenance = loaded.provenance
+    seed = seed if seed is not None else provenance.seed if provenance else 0
+    folder = out or Path("runs") / f"{schedule.stem}-{compiled.budget.slug}"
+    result = train_to_folder(
+        task, compiled, seed=seed, threads=resources.cpus, device=device_for(resources.gpus), out=folder, console=console
+    )
+    lines = [
+        f"cost: {result.flops / compiled.full_flops:.3%} of full training, planned {compiled.cost:.3%}; "
+        f"{result.steps:,} steps in {result.seconds:.1f} s",
+        f"validation accuracy {result.validation_accuracy:.4%}, test accuracy {result.test_accuracy:.4%}",
+    ]
+    if provenance and provenance.budget == str(compiled.budget):
+        lines.append(f"the sweep measured validation accuracy {provenance.validation_accuracy:.4%} with seed {provenance.seed}")
+        if provenance.seed == seed:
+            same = provenance.validation_accuracy == result.validation_accuracy
+            lines[-1] += ": reproduced exactly" if same else ": NOT reproduced (another machine, device or version?)"
+    lines.append(f"weights: {folder / WEIGHTS}")
+    console.print("\n".join(lines), highlight=False, soft_wrap=True)
+
+
+def _compiled(schedule: Schedule, space_path: Path, budget: str) -> tuple[Plan, Task, Resources]:
+    """The plan of a schedule for a space's task, with the settings that the schedule was measured with."""
+    from explorer.plan import plan
+    from explorer.sweep.space import SearchSpace
+    from explorer.training.task import Task
+
+    parsed = Budget.parse(budget)
+    space = SearchSpace.load(space_path)
+    task = Task(space.task.measured_as(schedule.provenance))
+    return plan(schedule, task, parsed, task.step_cost), task, space.resources
+
+
+def _plan_table(compiled: Plan, peak: float) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("stage", "heads", "mlp", "tokens", "share", "epochs", "steps", "FLOPs/step", "cost so far", "learning rate"):
+        table.add_column(name, justify="right")
+    spent = 0
+    for row in compiled.stages():
+        spent += row.flops
+        table.add_row(
+            str(row.stage + 1),
+            *(f"{getattr(row.rates, axis):.3g}" for axis in ("heads", "mlp", "tokens")),
+            f"{row.flops / compiled.budget_flops:.1%}",
+            f"{compiled.epochs(row.steps):.2f}",
+            f"{row.steps:,}",
+            f"{row.step_flops:.4g}",
+            f"{spent / compiled.full_flops:.3%}",
+            f"{row.first_factor * peak:.2e} to {row.last_factor * peak:.2e}",
+        )
+    return table
+
+
+def _print_stages(schedule: Schedule) -> None:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("stage", "heads", "mlp", "tokens", "share of the budget"):
+        table.add_column(name, justify="right")
+    for number, stage in enumerate(schedule.stages, start=1):
+        rates = stage.rates
+        table.add_row(
+            str(number), f"{rates.heads:.3g}", f"{rates.mlp:.3g}", f"{rates.tokens:.3g}", f"{stage.duration_ratio:.1%}"
+        )
+    console.print(table)
+    if schedule.provenance:
+        settings = f"learning rate {schedule.provenance.learning_rate:.4g}, batch {schedule.provenance.batch_size}"
+        console.print(f"trained with {settings}, seed {schedule.provenance.seed}", highlight=False)
+
+
+def main() -> None:
+    """Entry point: `InvalidInput` becomes one line and exit code 2."""
+    try:
+        app()
+    except InvalidInput as error:
+        print(f"explorer: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

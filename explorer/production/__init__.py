@@ -1,0 +1,1 @@
+"""A schedule in production training. Needs no ray."""

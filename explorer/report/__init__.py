@@ -1,0 +1,1 @@
+"""From frontier data to a page that opens offline. The only importer of plotly; needs neither torch nor ray."""

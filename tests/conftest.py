@@ -1,0 +1,76 @@
+"""Small real tasks that the tests share."""
+
+import os
+from pathlib import Path
+
+import hypothesis
+import pytest
+import torch
+
+from explorer.schedule import Rates, Schedule, Stage
+from explorer.training.task import Task, TaskSpec
+
+# Every Ray instance of the tests is on loopback, counts nobody and stays quiet.
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+
+# The machine may be busy: no time limit for a single example.
+hypothesis.settings.register_profile("explorer", deadline=None)
+hypothesis.settings.load_profile("explorer")
+
+TINY_MODEL = {"name": "vit_tiny_patch16_224", "options": {"patch_size": 2, "embed_dim": 32, "depth": 2, "num_heads": 4}}
+TINY_SPACE = """
+name: tiny
+model:
+  name: vit_tiny_patch16_224
+  options: {patch_size: 2, embed_dim: 32, depth: 2, num_heads: 4}
+data: {name: digits, image_size: 8}
+recipe: {epochs: 2, batch_size: 32, learning_rate: 2.0e-3, curve: {kind: linear, warmup: 0.1}}
+budgets: [25%, 50%]
+search:
+  trials: 2
+  baseline_trials: 1
+  stages: 3
+  grid: 10
+  rates: {heads: [0.25, 0.5, 1], mlp: [0.25, 0.5, 1], tokens: [0.25, 0.5, 1]}
+  learning_rate: [1.0e-3, 4.0e-3]
+  batch_size: [16, 32]
+"""
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def tiny_spec() -> TaskSpec:
+    return TaskSpec.model_validate(
+        {
+            "model": TINY_MODEL,
+            "data": {"name": "digits", "image_size": 8},
+            "recipe": {"epochs": 2, "batch_size": 32, "learning_rate": 2e-3, "label_smoothing": 0.1, "clip_grad": 1.0},
+        }
+    )
+
+
+@pytest.fixture
+def tiny_task(tiny_spec: TaskSpec) -> Task:
+    return Task(tiny_spec)
+
+
+@pytest.fixture
+def space_file(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY_SPACE)
+    return path
+
+
+@pytest.fixture
+def three_stages() -> Schedule:
+    return Schedule(
+        stages=(
+            Stage(rates=Rates(heads=0.25, mlp=0.25, tokens=0.25), duration_ratio=0.3),
+            Stage(rates=Rates(heads=0.5, mlp=0.5, tokens=0.5), duration_ratio=0.3),
+            Stage(rates=Rates(), duration_ratio=0.4),
+        )
+    )

@@ -1,0 +1,163 @@
+"""Real sweeps on real Ray."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import ray
+import torch
+from rich.console import Console
+
+from explorer import InvalidInput, SearchSpace, Sweep, plan
+from explorer.budget import Budget
+from explorer.frontier import best_by_budget, trials_frame
+from explorer.ledger import Ledger, Trial
+from explorer.sweep.search import Search
+from explorer.sweep.trial import run_trial
+from explorer.training.loop import train
+from explorer.training.task import Task
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # Ray's own warnings are not ours to mend
+
+
+@pytest.fixture(scope="module")
+def local_ray():
+    ray.init(_node_ip_address="127.0.0.1", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO(), width=120)
+
+
+def with_search(space: SearchSpace, **search) -> SearchSpace:
+    return space.model_copy(update={"search": space.search.model_copy(update=search)})
+
+
+def test_a_sweep_runs_reports_progress_goes_on_and_extends(local_ray, space_file, tmp_path):
+    space = with_search(SearchSpace.load(space_file), confirm=1, confirm_seeds=1)
+    console = quiet()
+    sweep = Sweep(space, tmp_path / "sweeps", console=console).run()
+    records = sweep.ledger.records()
+    assert len(records) == 10
+    assert all(record.status == "completed" for record in records)
+    for record in records:
+        assert record.outcome.executed_flops == record.outcome.planned_flops
+        share = Budget.parse(record.trial.budget).amount
+        full_step = record.outcome.stages[-1].step_flops
+        assert 0 <= share * record.outcome.full_flops - record.outcome.planned_flops <= full_step
+    assert {(r.trial.budget, r.trial.kind) for r in records} == {(b, k) for b in ("25%", "50%") for k in ("staged", "baseline")}
+    printed = console.file.getvalue()
+    assert "10/10" in printed
+    assert "min left" in printed
+    assert "best staged" in printed
+
+    # The same again: nothing to do, nothing lost.
+    again = quiet()
+    Sweep(space, tmp_path / "sweeps", console=again).run()
+    assert "all 10 trials are in the ledger" in again.file.getvalue()
+
+    # More trials: only they are run.
+    Sweep(space, tmp_path / "sweeps", trials=3, console=quiet()).run()
+    extended = sweep.ledger.records()
+    assert extended[:10] == records
+    assert {r.trial.id for r in extended[10:]} >= {"25pct-staged-002", "50pct-staged-002"}
+
+    # Another space under the same name is refused with the field named.
+    other = with_search(space, grid=20)
+    with pytest.raises(InvalidInput, match=r"search\.grid: 20: the sweep at .* has 10"):
+        Sweep(other, tmp_path / "sweeps", console=quiet()).run()
+
+    # The schedule it hands over repeats its accuracy in a plain run, without Ray.
+    schedule = sweep.best("50%")
+    task = Task(space.task.measured_as(schedule.provenance))
+    torch.set_num_threads(1)
+    result = train(task, plan(schedule, task, Budget(0.5), task.step_cost), seed=schedule.provenance.seed)
+    assert result.validation_accuracy == schedule.provenance.validation_accuracy
+    assert result.test_accuracy == schedule.provenance.test_accuracy
+    assert len(best_by_budget(trials_frame(extended))) == 4
+
+
+def test_a_trial_that_diverges_fails_alone(local_ray, space_file, tmp_path):
+    space = SearchSpace.load(space_file)
+    recipe = space.recipe.model_copy(update={"optimizer": "sgd", "learning_rate": 1e-3})
+    space = with_search(space, learning_rate=(1e-3, 1e12)).model_copy(update={"recipe": recipe, "budgets": space.budgets[:1]})
+    sweep = Sweep(with_search(space, trials=6), tmp_path / "sweeps", console=quiet()).run()
+    records = sweep.ledger.records()
+    assert len(records) == 7
+    failed = [r for r in records if r.status == "failed"]
+    assert failed
+    assert all("diverged: the loss is not finite by step" in r.reason for r in failed)
+    assert len(failed) < len(records)
+
+
+def test_a_worker_that_dies_is_a_failed_trial_and_the_others_go_on(local_ray, space_file, tmp_path, monkeypatch):
+    space = SearchSpace.load(space_file)
+    sweep = Sweep(space, tmp_path / "sweeps", console=quiet())
+
+    import explorer.sweep.run as module
+
+    def deadly(trial: Trial, space: SearchSpace, ledger: Ledger):
+        if trial.id == "25pct-staged-001":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return run_trial(trial, space, ledger)
+
+    monkeypatch.setattr(module, "run_trial", deadly)
+    sweep.run()
+    by_id = {r.trial.id: r for r in sweep.ledger.records()}
+    assert len(by_id) == 6
+    assert by_id.pop("25pct-staged-001").reason.startswith("the worker process died")
+    assert all(r.status == "completed" for r in by_id.values())
+
+
+def test_more_than_any_node_has_is_refused(local_ray, space_file, tmp_path):
+    space = SearchSpace.load(space_file)
+    space = space.model_copy(update={"resources": space.resources.model_copy(update={"gpus": 8})})
+    with pytest.raises(InvalidInput, match=r"resources\.gpus: 8: a trial needs more than any node has"):
+        Sweep(space, tmp_path / "sweeps", console=quiet()).run()
+
+
+def test_a_trial_is_a_plain_function(space_file, tmp_path):
+    space = SearchSpace.load(space_file)
+    trial = Search(space).next()
+    ledger = Ledger(tmp_path / "plain")
+    record = run_trial(trial, space, ledger)
+    assert ledger.records() == [record]
+    assert record.status == "completed"
+
+
+def test_an_unknown_cluster_is_refused(space_file, tmp_path):
+    code = (
+        "from explorer import SearchSpace, Sweep, InvalidInput\n"
+        f"sweep = Sweep(SearchSpace.load({str(space_file)!r}), {str(tmp_path)!r}, address='auto')\n"
+        "try: sweep.run()\n"
+        "except InvalidInput as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=False)
+    assert "address: 'auto': no Ray cluster answers" in done.stdout, done.stderr
+
+
+def test_a_driver_killed_in_mid_sweep_loses_no_finished_result(space_file, tmp_path):
+    command = [sys.executable, "-m", "explorer.cli", "sweep", str(space_file), "--storage", str(tmp_path / "sweeps")]
+    folder = tmp_path / "sweeps" / "tiny" / "ledger"
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+    deadline = time.time() + 150
+    while time.time() < deadline and len(list(folder.glob("*.json"))) < 2:
+        time.sleep(0.1)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    time.sleep(3)  # its Ray processes follow it
+    before = {path.name: path.read_bytes() for path in folder.glob("*.json")}
+    assert 2 <= len(before) < 6
+    second = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
+    assert second.returncode == 0, second.stderr
+    assert f"going on: {len(before)} of 6" in second.stdout
+    after = {path.name: path.read_bytes() for path in Path(folder).glob("*.json")}
+    assert len(after) == 6
+    assert all(after[name] == content for name, content in before.items())

@@ -1,0 +1,146 @@
+"""The command line as a user runs it, in its own process where exit codes matter."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from explorer import Schedule
+from explorer.ledger import Ledger
+from tests.test_ledger import make_header, make_record
+
+
+def explorer(*arguments, cwd=None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "explorer.cli", *map(str, arguments)]
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path.cwd()), "RAY_USAGE_STATS_ENABLED": "0", "COLUMNS": "160"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=200, cwd=cwd, env=environment, check=False)
+
+
+def assert_refused(done, *words):
+    assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    for word in words:
+        assert word in lines[0]
+
+
+@pytest.fixture
+def schedule_file(tmp_path, three_stages) -> Path:
+    return three_stages.save(tmp_path / "schedule.yaml")
+
+
+@pytest.fixture
+def sweep(tmp_path) -> Ledger:
+    ledger = Ledger(tmp_path / "sweeps" / "s")
+    ledger.create(make_header())
+    ledger.append(make_record("a", validation=0.9, test=0.88))
+    ledger.append(make_record("base", kind="baseline", validation=0.7, test=0.71))
+    return ledger
+
+
+def test_plan_prints_the_table(space_file, schedule_file):
+    done = explorer("plan", "--schedule", schedule_file, "--space", space_file, "--budget", "50%")
+    assert done.returncode == 0, done.stderr
+    header, *rows = done.stdout.splitlines()
+    for column in ("stage", "heads", "mlp", "tokens", "share", "epochs", "steps", "FLOPs/step", "cost so far", "learning rate"):
+        assert column in header
+    assert [row.split()[:4] for row in rows[:3]] == [
+        ["1", "0.25", "0.25", "0.25"],
+        ["2", "0.5", "0.5", "0.5"],
+        ["3", "1", "1", "1"],
+    ]
+    assert "of full training" in done.stdout
+
+
+def test_best_prints_and_saves_the_schedule(sweep, tmp_path):
+    done = explorer("best", sweep.location, "--budget", "25%", "--out", tmp_path / "best.json")
+    assert done.returncode == 0, done.stderr
+    assert "best staged: validation 90.00%, test 88.00% (one seed)" in done.stdout
+    assert "best full model: validation 70.00%, test 71.00% (one seed)" in done.stdout
+    assert Schedule.load(tmp_path / "best.json").provenance.trial == "a"
+
+
+def test_sweeps_are_found_by_name(sweep, tmp_path):
+    done = explorer("best", "s", "--budget", "25%", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "s-25pct.json").exists()
+
+
+def test_train_saves_weights_and_goes_on_where_it_stopped(space_file, schedule_file, tmp_path):
+    import timm
+
+    arguments = ("train", "--schedule", schedule_file, "--space", space_file, "--budget", "50%", "--out", tmp_path / "run")
+    first = explorer(*arguments)
+    assert first.returncode == 0, first.stderr
+    result = yaml.safe_load((tmp_path / "run" / "result.json").read_text())
+    assert result["planned_flops"] == result["realised_flops"]
+    model = timm.create_model(**result["timm_create_model"], checkpoint_path=str(tmp_path / "run" / "weights.safetensors"))
+    assert sum(p.numel() for p in model.parameters()) > 1000
+    again = explorer(*arguments)
+    assert again.returncode == 0, again.stderr
+    assert yaml.safe_load((tmp_path / "run" / "result.json").read_text())["test_accuracy"] == result["test_accuracy"]
+
+
+def write_space(path: Path, space_file: Path, **changes) -> Path:
+    content = yaml.safe_load(space_file.read_text())
+    for key, value in changes.items():
+        section, _, field = key.partition("__")
+        if field:
+            content[section][field] = value
+        else:
+            content[section] = value
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model__name": "vit_tinny"}, ["model.name", "vit_tinny"]),
+        ({"recipe__epoch": 3}, ["recipe.epoch", "did you mean 'epochs'"]),
+        ({"budgets": ["0.01%"]}, ["budget", "0.01%", "at least one step of the full model"]),
+        ({"data": {"name": "folder", "root": "/no/such", "image_size": 8}}, ["data.root", "/no/such", "no such folder"]),
+    ],
+)
+def test_bad_spaces_end_in_one_line_and_exit_code_2(space_file, tmp_path, changes, words):
+    bad = write_space(tmp_path / "bad.yaml", space_file, **changes)
+    assert_refused(explorer("sweep", bad, "--storage", tmp_path / "sweeps"), *words)
+    assert not (tmp_path / "sweeps").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda d: d["stages"][0]["rates"].update(heads=1.5), ["stages.0.rates.heads", "1.5", "less than or equal to 1"]),
+        (lambda d: d["stages"][0]["rates"].update(heads=0.75), ["must not fall"]),
+        (lambda d: d["stages"][0].update(duration_ratio=0.5), ["sum to 1.2", "must sum to 1"]),
+        (lambda d: d["stages"][2]["rates"].update(mlp=0.9), ["must be the full model"]),
+        (lambda d: d.pop("schema"), ["not a schedule file"]),
+    ],
+)
+def test_bad_schedules_end_in_one_line_and_exit_code_2(space_file, schedule_file, change, words):
+    content = yaml.safe_load(schedule_file.read_text())
+    change(content)
+    schedule_file.write_text(yaml.safe_dump(content))
+    assert_refused(explorer("plan", "--schedule", schedule_file, "--space", space_file, "--budget", "50%"), *words)
+
+
+def test_bad_budgets_end_in_one_line_and_exit_code_2(space_file, schedule_file, sweep):
+    assert_refused(explorer("plan", "--schedule", schedule_file, "--space", space_file, "--budget", "25"), "budget", "25")
+    assert_refused(explorer("best", sweep.location, "--budget", "30%"), "budget", "30%", "not measured; the sweep has 25%")
+
+
+def test_reports_of_nothing_are_refused(tmp_path):
+    assert_refused(explorer("report", tmp_path / "nothing"), "no sweep there")
+    empty = Ledger(tmp_path / "empty")
+    empty.create(make_header())
+    assert_refused(explorer("report", empty.location, "--out", tmp_path / "out"), "no finished trial")
+
+
+def test_a_ledger_of_another_version_is_refused(sweep):
+    path = Path(sweep.location, "ledger", "a.json")
+    path.write_text(path.read_text().replace('"version": 1', '"version": 2', 1))
+    assert_refused(explorer("report", sweep.location), "version", "2")

@@ -1,0 +1,63 @@
+import timm
+import torch
+from torch import nn
+
+from explorer import Rates
+from explorer.cost import count_step_flops
+from explorer.elastic import ElasticModel
+
+
+def on_meta(build):
+    with torch.device("meta"):
+        return build()
+
+
+def test_linear_layers_by_hand():
+    # Forward 2*3*5*7; the weight gradient the same; the second layer's input gradient too. Batch 4.
+    model = on_meta(lambda: nn.Sequential(nn.Flatten(), nn.Linear(12, 5, bias=False), nn.Linear(5, 7, bias=False)))
+    first, second = 2 * 4 * 12 * 5, 2 * 4 * 5 * 7
+    assert count_step_flops(model, (4, 3, 2, 2)) == 2 * first + 3 * second
+
+
+def test_grouped_convolutions_are_not_counted_as_dense():
+    def stack(groups: int) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, padding=1, groups=groups, bias=False))
+
+    # 16 x 16 outputs, batch 2. First: 1x1 from 3 to 8 channels, no input gradient. Second: 9 taps, 8 in / groups.
+    first = 2 * 2 * 256 * 3 * 8
+    for groups in (1, 2, 8):
+        second = 2 * 2 * 256 * 9 * 8 * (8 // groups)
+        assert count_step_flops(on_meta(lambda groups=groups: stack(groups)), (2, 3, 16, 16)) == 2 * first + 3 * second
+
+
+def test_a_vit_by_hand():
+    """One block, width 48, 16 tokens and a class token, 4 heads, 192 hidden channels, 5 classes; batch 2."""
+    options = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 1, "num_heads": 4, "num_classes": 5}
+    model = on_meta(lambda: timm.create_model("vit_tiny_patch16_224", **options))
+    tokens = 2 * 17
+    patches = 2 * (2 * 16) * (3 * 8 * 8) * 48  # forward; the images need no gradient
+    linear = 2 * tokens * 48 * (3 * 48 + 48 + 2 * 192)
+    attention = 2 * 2 * (2 * 4 * 17 * 17 * 12)  # q k^T and the sum over values
+    head = 2 * 2 * 48 * 5
+    assert count_step_flops(model, (2, 3, 32, 32)) == 2 * patches + 3 * (linear + attention + head)
+
+
+def test_every_axis_saves(tiny_task):
+    full = tiny_task.step_cost(Rates()).flops
+    for rates in (Rates(heads=0.5), Rates(mlp=0.5), Rates(tokens=0.5)):
+        assert tiny_task.step_cost(rates).flops < full
+    both = tiny_task.step_cost(Rates(heads=0.5, mlp=0.5)).flops
+    everything = tiny_task.step_cost(Rates(heads=0.5, mlp=0.5, tokens=0.5)).flops
+    assert 0.45 < both / full < 0.6
+    assert 0.2 < everything / full < 0.35
+
+
+def test_counting_leaves_no_trace():
+    options = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 1, "num_heads": 4}
+    model = on_meta(lambda: timm.create_model("vit_tiny_patch16_224", **options))
+    elastic = ElasticModel(model)
+    first = count_step_flops(model, (2, 3, 32, 32))
+    elastic.set_rates(Rates(heads=0.5, tokens=0.5))
+    count_step_flops(model, (2, 3, 32, 32))
+    elastic.set_rates(Rates())
+    assert count_step_flops(model, (2, 3, 32, 32)) == first

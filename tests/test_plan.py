@@ -1,0 +1,153 @@
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from explorer import Budget, InvalidInput, Rates, Schedule, Stage, StepCost, plan
+from explorer.learning_rate import LearningRateCurve
+
+LINEAR = LearningRateCurve()
+
+
+@dataclass(frozen=True)
+class Shape:
+    train_images: int = 1000
+    epochs: float = 10
+    batch_size: int = 10
+    curve: LearningRateCurve = LINEAR
+
+
+def quadratic(rates: Rates) -> StepCost:
+    """A step costs 1000 at rates 1, less on each axis; whole numbers, like counted FLOPs."""
+    return StepCost(rates, max(1, round(500 * rates.tokens * (rates.heads + rates.mlp))))
+
+
+@st.composite
+def schedules(draw) -> Schedule:
+    count = draw(st.integers(1, 5))
+    grid = draw(st.integers(count, 40))
+    levels = {axis: sorted(draw(st.lists(st.floats(0.05, 1), min_size=count - 1, max_size=count - 1))) for axis in "hmt"}
+    weights = [draw(st.integers(0, 20)) for _ in range(count - 1)] + [draw(st.integers(1, 20))]
+    rates = [Rates(heads=h, mlp=m, tokens=t) for h, m, t in zip(*levels.values(), strict=True)] + [Rates()]
+    stages = tuple(Stage(rates=r, duration_ratio=w / sum(weights)) for r, w in zip(rates, weights, strict=True))
+    return Schedule(stages=stages, grid=grid)
+
+
+curves = st.sampled_from(
+    [
+        LearningRateCurve(),
+        LearningRateCurve(warmup=0.1),
+        LearningRateCurve(kind="cosine", warmup=0.05),
+        LearningRateCurve(kind="wsd", warmup=0.05, cooldown=0.3),
+    ]
+)
+
+
+@settings(max_examples=300)
+@given(schedules(), st.floats(0.01, 1), st.sampled_from([1, 7, 10, 64]), curves)
+def test_every_plan_keeps_the_promises(schedule, fraction, batch_size, curve):
+    task = Shape(batch_size=batch_size, curve=curve)
+    compiled = plan(schedule, task, Budget(fraction), quadratic)
+    full = quadratic(Rates()).flops
+
+    assert 0 <= compiled.budget_flops - compiled.flops < full
+    for before, after in zip(compiled.segments, compiled.segments[1:], strict=False):
+        assert before.rates.at_most(after.rates)
+        assert after.start_time == pytest.approx(before.end_time)
+    assert compiled.segments[-1].rates.full
+    assert compiled.segments[-1].end_time == 1
+    assert compiled.segments[-1].curve.factor(compiled.segments[-1].end_time) == 0
+    assert all(segment.steps > 0 for segment in compiled.segments)
+
+    factors = [s.learning_rate_factor(i) for s in compiled.segments for i in range(s.steps)]
+    assert len(factors) == compiled.steps
+    assert all(0 <= factor <= 1 for factor in factors)
+    assert factors[0] > 0 or compiled.steps == 1
+    decaying = [f for s in compiled.segments for i, f in enumerate(factors[-s.steps :]) if s.start_time > curve.warmup and i]
+    assert all(f <= 1 for f in decaying)
+
+
+@settings(max_examples=100)
+@given(schedules(), st.floats(0.1, 1))
+def test_stages_get_their_share(schedule, fraction):
+    """A stage's cost is its grid units of the budget, up to one step of its own and of its neighbours."""
+    compiled = plan(schedule, Shape(), Budget(fraction), quadratic)
+    spent = {row.stage: row.flops for row in compiled.stages()}
+    for number, units in enumerate(schedule.units()):
+        share = compiled.budget_flops * units / schedule.grid
+        assert abs(spent.get(number, 0) - share) <= 2 * quadratic(Rates()).flops + 1
+
+
+def test_worked_example():
+    # Full training: 10 epochs of 100 steps of cost 1000 = 1,000,000. A quarter: 250,000.
+    half = Rates(heads=0.5, mlp=0.5, tokens=0.5)  # a step costs 500 * .5 * 1 = 250
+    schedule = Schedule(stages=(Stage(rates=half, duration_ratio=0.4), Stage(rates=Rates(), duration_ratio=0.6)), grid=5)
+    compiled = plan(schedule, Shape(), Budget(0.25), quadratic)
+    assert (compiled.full_flops, compiled.budget_flops, compiled.flops) == (1_000_000, 250_000, 250_000)
+    # Five units of 50,000: two of 200 small steps, three of 50 full steps.
+    assert [(s.stage, s.steps) for s in compiled.segments] == [(0, 200), (0, 200), (1, 50), (1, 50), (1, 50)]
+    assert [s.start_time for s in compiled.segments] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8])
+    assert compiled.segments[0].learning_rate_factor(0) == pytest.approx(1)
+    assert compiled.segments[2].learning_rate_factor(0) == pytest.approx(0.6)
+    # The last step starts when 249,000 of 250,000 are spent.
+    assert compiled.segments[4].learning_rate_factor(49) == pytest.approx(0.004)
+    assert compiled.epochs(compiled.steps) == pytest.approx(5.5)
+    assert [(row.steps, row.flops) for row in compiled.stages()] == [(400, 100_000), (150, 150_000)]
+
+
+def test_what_is_left_of_a_unit_passes_to_the_next():
+    # Three units of 10,000 / 3 = 3333; steps of 1000: 3 by 3333, 6 by 6666, 10 by 10,000.
+    compiled = plan(Schedule.full_model(grid=3), Shape(), Budget(0.01), quadratic)
+    assert [s.steps for s in compiled.segments] == [3, 3, 4]
+
+
+def test_schedules_that_begin_alike_have_equal_leading_segments():
+    low, half = Rates(heads=0.25, mlp=0.25, tokens=0.25), Rates(heads=0.5, mlp=0.5, tokens=0.5)
+
+    def three(first: float, second: float) -> Schedule:
+        return Schedule(
+            stages=(
+                Stage(rates=low, duration_ratio=first),
+                Stage(rates=half, duration_ratio=second),
+                Stage(rates=Rates(), duration_ratio=1 - first - second),
+            )
+        )
+
+    one, other = (plan(three(*shares), Shape(), Budget(0.3), quadratic) for shares in ((0.3, 0.2), (0.3, 0.4)))
+    common = [a == b for a, b in zip(one.segments, other.segments, strict=False)]
+    assert common[:10] == [True] * 10  # six units at .25, four at .5
+    assert not common[10]
+    assert one.digest() != other.digest()
+
+
+def test_finer_grids_do_not_change_the_steps():
+    low = Rates(heads=0.25, mlp=0.25, tokens=0.3)
+    stages = (Stage(rates=low, duration_ratio=0.3), Stage(rates=Rates(), duration_ratio=0.7))
+    coarse, fine = (plan(Schedule(stages=stages, grid=g), Shape(), Budget(0.37), quadratic) for g in (10, 40))
+    assert [(r.stage, r.steps) for r in coarse.stages()] == [(r.stage, r.steps) for r in fine.stages()]
+
+
+def test_batch_size_does_not_change_the_cost_of_full_training():
+    def cost(rates: Rates) -> StepCost:
+        return StepCost(rates, 64_000)
+
+    small = plan(Schedule.full_model(), Shape(batch_size=64), Budget(1.0), cost)
+    assert small.full_flops == 10 * 1000 * 1000
+
+
+def test_a_budget_below_one_step_is_refused():
+    with pytest.raises(InvalidInput, match=r"at least one step of the full model, 0\.10% of full training"):
+        plan(Schedule.full_model(), Shape(), Budget(0.0009), quadratic)
+
+
+def test_one_step_is_a_plan():
+    compiled = plan(Schedule.full_model(), Shape(), Budget(0.001), quadratic)
+    assert [s.steps for s in compiled.segments] == [1]
+    assert compiled.segments[0].learning_rate_factor(0) == 1
+
+
+def test_flops_budgets():
+    compiled = plan(Schedule.full_model(), Shape(), Budget(5000, "FLOPs"), quadratic)
+    assert (compiled.flops, compiled.steps) == (5000, 5)
+    assert compiled.cost == pytest.approx(0.005)

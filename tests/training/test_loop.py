@@ -1,0 +1,197 @@
+import math
+
+import pytest
+import timm
+import torch
+
+from explorer import Budget, InvalidInput, Rates, Schedule, plan
+from explorer.training.checkpoint import load_checkpoint
+from explorer.training.loop import DivergedError, train
+from explorer.training.task import Task
+
+
+def compile_plan(task, schedule, budget="50%"):
+    return plan(schedule, task, Budget.parse(budget), task.step_cost)
+
+
+def same_weights(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+def test_a_run_executes_its_plan_and_learns(tiny_spec, three_stages):
+    task = Task(tiny_spec.model_copy(update={"recipe": tiny_spec.recipe.model_copy(update={"epochs": 12})}))
+    compiled = compile_plan(task, three_stages)
+    result = train(task, compiled, seed=0)
+    assert (result.steps, result.flops) == (compiled.steps, compiled.flops)
+    assert [s.steps for s in result.segments] == [s.steps for s in compiled.segments]
+    assert result.segments[-1].mean_loss < result.segments[0].mean_loss
+    assert result.test_accuracy > 0.4  # guessing gives 0.1
+    assert result.seconds > 0
+    assert result.evaluation_seconds > 0
+
+
+def test_the_finished_model_is_plain_timm(tiny_task, three_stages):
+    result = train(tiny_task, compile_plan(tiny_task, three_stages), seed=0)
+    plain = timm.create_model(**tiny_task.model_arguments())
+    plain.load_state_dict(result.model.state_dict(), strict=True)
+    images = torch.randn(4, 1, 8, 8)
+    assert torch.equal(plain.eval()(images), result.model(images))
+
+
+def test_same_seed_same_weights_and_another_seed_others(tiny_task, three_stages):
+    compiled = compile_plan(tiny_task, three_stages)
+    one, again, other = (train(tiny_task, compiled, seed=seed) for seed in (3, 3, 4))
+    assert same_weights(one.model, again.model)
+    assert one.validation_accuracy == again.validation_accuracy
+    assert not same_weights(one.model, other.model)
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "lamb"])
+@pytest.mark.parametrize("stop_after", [1, 7, 12, 19])
+def test_stop_and_resume_end_in_bit_identical_weights(tiny_spec, three_stages, tmp_path, optimizer, stop_after):
+    """Stops: in the first stage, in the second, at a stage change, before the last segment."""
+    recipe = tiny_spec.recipe.model_copy(update={"optimizer": optimizer, "epochs": 4})
+    model = tiny_spec.model.model_copy(update={"options": {**tiny_spec.model.options, "drop_path_rate": 0.2}})
+    task = Task(tiny_spec.model_copy(update={"recipe": recipe, "model": model}))
+    compiled = compile_plan(task, three_stages)
+    assert len(compiled.segments) == 20
+    straight = train(task, compiled, seed=1)
+
+    def stop(progress):
+        if len(progress.segments) == stop_after:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(task, compiled, seed=1, checkpoint=tmp_path / "c.pt", on_segment=stop)
+    resumed_segments = []
+    torch.rand(5)
+    resumed = train(
+        task, compiled, seed=1, checkpoint=tmp_path / "c.pt", on_segment=lambda p: resumed_segments.append(len(p.segments))
+    )
+    assert resumed_segments[0] == stop_after + 1
+    assert same_weights(straight.model, resumed.model)
+    assert (resumed.steps, resumed.flops) == (straight.steps, straight.flops)
+    assert resumed.test_accuracy == straight.test_accuracy
+
+
+def test_checkpoints_hold_the_full_model_at_any_stage(tiny_task, three_stages, tmp_path):
+    def stop(progress):
+        raise Stop
+
+    with pytest.raises(Stop):
+        train(tiny_task, compile_plan(tiny_task, three_stages), seed=0, checkpoint=tmp_path / "c.pt", on_segment=stop)
+    content = load_checkpoint(tmp_path / "c.pt")
+    timm.create_model(**tiny_task.model_arguments()).load_state_dict(content["model"], strict=True)
+
+
+def test_a_checkpoint_of_another_run_is_refused(tiny_task, three_stages, tmp_path):
+    train(tiny_task, compile_plan(tiny_task, three_stages), seed=0, checkpoint=tmp_path / "c.pt")
+    with pytest.raises(InvalidInput, match=r"seed: the checkpoint belongs to a run with another one|'seed'"):
+        train(tiny_task, compile_plan(tiny_task, three_stages), seed=1, checkpoint=tmp_path / "c.pt")
+    with pytest.raises(InvalidInput, match="'plan'"):
+        train(tiny_task, compile_plan(tiny_task, Schedule.full_model()), seed=0, checkpoint=tmp_path / "c.pt")
+
+
+def test_a_damaged_checkpoint_is_refused(tiny_task, three_stages, tmp_path):
+    path = tmp_path / "c.pt"
+    compiled = compile_plan(tiny_task, three_stages)
+    train(tiny_task, compiled, seed=0, checkpoint=path)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(InvalidInput, match="cannot be read"):
+        train(tiny_task, compiled, seed=0, checkpoint=path)
+
+
+def test_a_checkpoint_with_code_is_not_executed(tiny_task, three_stages, tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "sprung"), "w"))
+
+    torch.save({"version": 1, "trap": Trap()}, tmp_path / "c.pt")
+    with pytest.raises(InvalidInput, match="cannot be read"):
+        train(tiny_task, compile_plan(tiny_task, three_stages), seed=0, checkpoint=tmp_path / "c.pt")
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tiny_spec, three_stages):
+    recipe = tiny_spec.recipe.model_copy(update={"learning_rate": 1e9, "optimizer": "sgd", "clip_grad": None})
+    task = Task(tiny_spec.model_copy(update={"recipe": recipe}))
+    with pytest.raises(DivergedError, match="not finite by step"):
+        train(task, compile_plan(task, three_stages), seed=0)
+
+
+def test_the_learning_rate_that_the_optimizer_sees_is_the_plans(tiny_task, three_stages, monkeypatch):
+    seen = []
+    step = torch.optim.AdamW.step
+
+    def spy(self, *arguments):
+        seen.append(self.param_groups[0]["lr"])
+        return step(self, *arguments)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", spy)
+    compiled = compile_plan(tiny_task, three_stages)
+    train(tiny_task, compiled, seed=0)
+    wanted = [2e-3 * s.learning_rate_factor(i) for s in compiled.segments for i in range(s.steps)]
+    assert seen == pytest.approx(wanted)
+    assert seen[-1] < 2e-3 * 0.1
+
+
+@pytest.mark.slow
+def test_compiled_training_gives_the_same_accuracy_up_to_rounding(tiny_spec, three_stages):
+    results = []
+    for compiled in (False, True):
+        recipe = tiny_spec.recipe.model_copy(update={"compile": compiled})
+        task = Task(tiny_spec.model_copy(update={"recipe": recipe}))
+        results.append(train(task, compile_plan(task, three_stages), seed=0))
+    plain, fast = results
+    assert math.isclose(plain.segments[-1].mean_loss, fast.segments[-1].mean_loss, rel_tol=0.02)
+    timm.create_model(**task.model_arguments()).load_state_dict(fast.model.state_dict(), strict=True)
+
+
+def test_bf16_trains_on_the_cpu_too(tiny_spec, three_stages):
+    task = Task(tiny_spec.model_copy(update={"recipe": tiny_spec.recipe.model_copy(update={"amp": "bf16"})}))
+    result = train(task, compile_plan(task, three_stages), seed=0)
+    assert math.isfinite(result.segments[-1].mean_loss)
+    assert next(result.model.parameters()).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": {"name": "vit_tinny"}}, r"model\.name: 'vit_tinny': timm .* has no such model"),
+        ({"model": {"name": "vit_tiny_patch16_224", "options": {"embed_dims": 3}}}, r"model\.options.*embed_dims"),
+        ({"model": {"name": "vit_tiny_patch16_224", "options": {"embed_dim": 33}}}, r"model\.options"),
+        (
+            {"recipe": {"epochs": 1, "batch_size": 32, "learning_rate": 1e-3, "optimizer": "adafactor"}},
+            r"recipe\.optimizer.*use adamw",
+        ),
+        ({"recipe": {"epochs": 1, "batch_size": 2000, "learning_rate": 1e-3}}, r"recipe\.batch_size.*at most the 1149"),
+    ],
+)
+def test_impossible_tasks_are_refused_before_training(tiny_spec, change, message):
+    spec = type(tiny_spec).model_validate({**tiny_spec.model_dump(), **change})
+    with pytest.raises(InvalidInput, match=message):
+        Task(spec).check()
+
+
+def test_rates_one_train_exactly_like_a_plain_loop(tiny_task):
+    """The baseline is what anyone's loop over plain timm would give."""
+    compiled = compile_plan(tiny_task, Schedule.full_model(), "20%")
+    ours = train(tiny_task, compiled, seed=0)
+    torch.manual_seed(0)
+    model = timm.create_model(**tiny_task.model_arguments())
+    optimizer = timm.optim.create_optimizer_v2(model, "adamw", lr=2e-3, weight_decay=0.05, fused=True)
+    data = tiny_task.data.train_batches(0, 0, compiled.steps, 32, tiny_task.spec.recipe.augmentation, torch.device("cpu"))
+    factors = [s.learning_rate_factor(i) for s in compiled.segments for i in range(s.steps)]
+    for (images, labels), factor in zip(data, factors, strict=True):
+        for group in optimizer.param_groups:
+            group["lr"] = 2e-3 * factor
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(images), labels, label_smoothing=0.1).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    assert same_weights(ours.model, model)
+    assert tiny_task.step_cost(Rates()).flops * compiled.steps == ours.flops
