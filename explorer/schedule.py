@@ -127,12 +127,14 @@ class Schedule(Frozen):
         exact = [stage.duration_ratio * self.grid for stage in self.stages]
         # Ratios written with six digits are meant to lie on the grid: 0.333333 * 3 is one unit, not zero.
         units = [int(value + 1e-5) for value in exact]
-        by_remainder = sorted(range(len(exact)), key=lambda i: (units[i] - exact[i], i))
-        for i in by_remainder[: self.grid - sum(units)]:
-            units[i] += 1
         if units[-1] == 0:
-            units[units.index(max(units))] -= 1
             units[-1] = 1
+        left = self.grid - sum(units)
+        if left < 0:  # every other ratio was on the grid already
+            units[units.index(max(units))] -= 1
+        by_remainder = sorted(range(len(exact)), key=lambda i: (units[i] - exact[i], i))
+        for i in by_remainder[: max(0, left)]:
+            units[i] += 1
         return tuple(units)
 
     def to_dict(self) -> dict[str, Any]:

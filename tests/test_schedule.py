@@ -47,7 +47,7 @@ def test_the_last_stage_must_be_the_full_model_with_a_duration():
     ("ratios", "units"),
     [
         ((0.3, 0.3, 0.4), (6, 6, 8)),
-        ((0.333333, 0.333333, 0.333334), (7, 6, 7)),  # 6.67 each: the two largest remainders, last first
+        ((0.333333, 0.333333, 0.333334), (7, 6, 7)),  # 6.67 each; the two largest remainders, then the first
         ((0.99, 0.01), (19, 1)),  # the full model gets at least one unit
         ((0.024, 0.026, 0.95), (0, 1, 19)),
     ],

@@ -27,7 +27,7 @@ BAD = [
     ("budgets", [], r"budgets"),
     ("budgets", ["25"], r"budgets\.0.*a number above 1 needs its unit"),
     ("search.trials", 0, r"search\.trials: .*0: must be a whole number of at least 1"),
-    ("search.trials", [2, 2, 2], r"search\.trials: \[2, 2, 2\] must have one number for each of 2 budgets"),
+    ("search.trials", [2, 2, 2], r"search\.trials: \[2, 2, 2\] must have one number for each of the 2 budgets"),
     ("search.grid", 2, r"search: .*2 units cannot hold 3 stages"),
     ("search.rates.heads", [0, 0.5, 1], r"search\.rates\.heads: .*must be in \(0, 1\], rise, and end at 1"),
     ("search.rates.heads", [0.5, 0.25, 1], r"search\.rates\.heads: .*rise"),
