@@ -26,7 +26,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console()
+# Files and pipes have no width of their own: tables need more than the 80 columns assumed for them.
+console = Console(width=None if sys.stdout.isatty() else 120)
 
 StorageOption = Annotated[str, typer.Option(help="Folder or URI under which sweeps stand.")]
 SweepArgument = Annotated[str, typer.Argument(help="A sweep's folder, URI, or name under --storage.")]
@@ -160,8 +161,8 @@ def _compiled(schedule: Schedule, space_path: Path, budget: str) -> tuple[Plan, 
 
 def _plan_table(compiled: Plan, peak: float) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("stage", "heads", "mlp", "tokens", "share", "epochs", "steps", "FLOPs/step", "cost so far", "learning rate"):
-        table.add_column(name, justify="right")
+    for name in ("stage", "heads", "mlp", "tokens", "share", "epochs", "steps", "GFLOPs/step", "cost", "learning rate"):
+        table.add_column(name, justify="right", no_wrap=True)
     spent = 0
     for row in compiled.stages():
         spent += row.flops
@@ -171,9 +172,9 @@ def _plan_table(compiled: Plan, peak: float) -> Table:
             f"{row.flops / compiled.budget_flops:.1%}",
             f"{compiled.epochs(row.steps):.2f}",
             f"{row.steps:,}",
-            f"{row.step_flops:.4g}",
+            f"{row.step_flops / 1e9:.4g}",
             f"{spent / compiled.full_flops:.3%}",
-            f"{row.first_factor * peak:.2e} to {row.last_factor * peak:.2e}",
+            f"{row.first_factor * peak:.1e} > {row.last_factor * peak:.1e}",
         )
     return table
 

@@ -45,7 +45,7 @@ def test_plan_prints_the_table(space_file, schedule_file):
     done = explorer("plan", "--schedule", schedule_file, "--space", space_file, "--budget", "50%")
     assert done.returncode == 0, done.stderr
     header, *rows = done.stdout.splitlines()
-    for column in ("stage", "heads", "mlp", "tokens", "share", "epochs", "steps", "FLOPs/step", "cost so far", "learning rate"):
+    for column in ("stage", "heads", "mlp", "tokens", "share", "epochs", "steps", "GFLOPs/step", "cost", "learning rate"):
         assert column in header
     assert [row.split()[:4] for row in rows[:3]] == [
         ["1", "0.25", "0.25", "0.25"],

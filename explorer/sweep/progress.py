@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 from rich.console import Console, Group
@@ -21,15 +20,14 @@ class SweepProgress:
     Args:
         space: the search space.
         planned: trials of the whole sweep.
+        at_once: trials that run side by side.
         records: what the ledger already holds.
         console: where to write.
     """
 
-    def __init__(self, space: SearchSpace, planned: int, records: Sequence[Record], console: Console) -> None:
-        self.space, self.planned, self.console = space, planned, console
+    def __init__(self, space: SearchSpace, planned: int, at_once: int, records: Sequence[Record], console: Console) -> None:
+        self.space, self.planned, self.at_once, self.console = space, planned, at_once, console
         self.records = list(records)
-        self._already = len(self.records)
-        self._started = time.monotonic()
         self._live = Live(get_renderable=self._view, console=console, refresh_per_second=2) if console.is_terminal else None
 
     def __enter__(self) -> SweepProgress:
@@ -58,23 +56,27 @@ class SweepProgress:
         )
 
     def seconds_left(self) -> float:
-        """Time left: seconds a unit of cost and a trial took so far, and trials at once, go on as they are."""
-        done = [record for record in self.records if record.outcome]
-        here = self.records[self._already :]
-        if not done or not here:
+        """Time left, if what a unit of cost takes for each kind of trial, and a trial around its training, stay as they are."""
+        done = [(record, record.outcome) for record in self.records if record.outcome]
+        if not done:
             return 0.0
+        work = 0.0
+        for kind in KINDS:
+            of_kind = [(record, outcome) for record, outcome in done if record.trial.kind == kind] or done
+            seconds = sum(outcome.train_seconds for _, outcome in of_kind) / sum(_amount(record) for record, _ in of_kind)
+            work += seconds * self._cost_left(kind)
+        around = sum(record.finished - record.started - outcome.train_seconds for record, outcome in done) / len(done)
+        work += around * (self.planned - len(self.records))
+        return work / self.at_once
+
+    def _cost_left(self, kind: Kind) -> float:
+        """Cost of the trials of a kind that have not ended, in the budgets' unit."""
         search = self.space.search
-        cost_left = -sum(map(_amount, self.records))
+        left = -sum(_amount(record) for record in self.records if record.trial.kind == kind)
         for budget in self.space.budgets:
-            for kind in KINDS:
-                wanted = self.space.trials_at(budget, kind)
-                cost_left += budget.amount * (wanted + min(search.confirm, wanted) * search.confirm_seeds)
-        trained = sum(record.outcome.train_seconds for record in done if record.outcome)
-        overhead = sum(record.finished - record.started for record in done) - trained
-        work = max(0.0, cost_left) * trained / sum(map(_amount, done))
-        work += (self.planned - len(self.records)) * overhead / len(done)
-        at_once = sum(record.finished - record.started for record in here) / (time.monotonic() - self._started)
-        return work / at_once
+            wanted = self.space.trials_at(budget, kind)
+            left += budget.amount * (wanted + min(search.confirm, wanted) * search.confirm_seeds)
+        return max(0.0, left)
 
     def table(self) -> Table:
         """Best validation accuracy at each budget, staged against baseline."""

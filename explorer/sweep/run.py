@@ -6,6 +6,8 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import ray
 import torch
 from ray import tune
+from ray._private import services
 from rich.console import Console
 
 from explorer.budget import Budget
@@ -23,7 +26,7 @@ from explorer.schedule import Schedule
 from explorer.sweep.progress import SweepProgress
 from explorer.sweep.search import Search
 from explorer.sweep.searcher import SweepSearcher
-from explorer.sweep.space import SearchSpace
+from explorer.sweep.space import Resources, SearchSpace
 from explorer.sweep.trial import run_trial
 
 EXTENDABLE = ("trials", "baseline_trials", "confirm", "confirm_seeds")
@@ -80,11 +83,11 @@ class Sweep:
             return self
         if records:
             self.console.print(f"going on: {len(records)} of {search.planned} trials are in the ledger", highlight=False)
-        progress = SweepProgress(self.space, search.planned, records, self.console)
         started_here = not ray.is_initialized()
         _start_ray(self.address)
         try:
-            _require(self.space.resources.cpus, self.space.resources.gpus)
+            at_once = _trials_at_once(self.space.resources)
+            progress = SweepProgress(self.space, search.planned, at_once, records, self.console)
             with progress:
                 self._tune(SweepSearcher(search, self.ledger, progress.finished))
         finally:
@@ -160,7 +163,8 @@ def _start_ray(address: str | None) -> None:
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     if address is None:
-        ray.init(_node_ip_address="127.0.0.1", include_dashboard=False, log_to_driver=False, logging_level="WARNING")
+        with _on_loopback():
+            ray.init(_node_ip_address="127.0.0.1", include_dashboard=False, log_to_driver=False, logging_level="WARNING")
         return
     try:
         ray.init(address=address, log_to_driver=False)
@@ -168,13 +172,37 @@ def _start_ray(address: str | None) -> None:
         raise InvalidInput("address", address, f"no Ray cluster answers: {error}") from None
 
 
-def _require(cpus: int, gpus: float) -> None:
-    """Refuse trials that could never be placed; Tune would wait for ever."""
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Let `ray.init` take 127.0.0.1 as it is.
+
+    Ray 2.60 rewrites it to the machine's outward address, and its servers then listen on every interface; with a
+    node address of 127.0.0.1 they listen on loopback alone.
+    """
+    rewrite = services.resolve_ip_for_localhost
+    services.resolve_ip_for_localhost = lambda host: host
+    try:
+        yield
+    finally:
+        services.resolve_ip_for_localhost = rewrite
+
+
+def _trials_at_once(resources: Resources) -> int:
+    """How many trials the cluster holds side by side.
+
+    Raises:
+        InvalidInput: when no node has room for one; Tune would wait for ever.
+    """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    for field, name, wanted in (("resources.cpus", "CPU", cpus), ("resources.gpus", "GPU", gpus)):
+    wanted = (("resources.cpus", "CPU", resources.cpus), ("resources.gpus", "GPU", resources.gpus))
+    for field, name, amount in wanted:
         largest = max((node.get(name, 0) for node in nodes), default=0)
-        if wanted > largest:
-            raise InvalidInput(field, wanted, f"a trial needs more than any node has: at most {largest:g}")
+        if amount > largest:
+            raise InvalidInput(field, amount, f"a trial needs more than any node has: at most {largest:g}")
+    room = [min(int(node.get(name, 0) / amount) for _, name, amount in wanted if amount) for node in nodes]
+    if not sum(room):
+        raise InvalidInput("resources", resources.model_dump(), "no single node has room for a trial")
+    return sum(room)
 
 
 def installed_versions() -> dict[str, str]:

@@ -116,6 +116,24 @@ def test_a_worker_that_dies_is_a_failed_trial_and_the_others_go_on(local_ray, sp
     assert all(r.status == "completed" for r in by_id.values())
 
 
+def test_ray_listens_on_loopback_alone(space_file):
+    code = (
+        "import re, subprocess, ray\n"
+        "from explorer.sweep.run import _start_ray\n"
+        "before = subprocess.run(['ss', '-ltnH'], capture_output=True, text=True).stdout\n"
+        "_start_ray(None)\n"
+        "ray.get(ray.remote(lambda: 1).remote())\n"
+        "after = subprocess.run(['ss', '-ltnH'], capture_output=True, text=True).stdout\n"
+        "new = {line.split()[3] for line in after.splitlines()} - {line.split()[3] for line in before.splitlines()}\n"
+        "print('new', len(new), [a for a in new if not re.match(r'127\\.|\\[::1\\]|\\[::ffff:127\\.', a)])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    count, beyond = done.stdout.strip().splitlines()[-1].removeprefix("new ").split(" ", 1)
+    assert int(count) >= 3
+    assert beyond == "[]"
+
+
 def test_more_than_any_node_has_is_refused(local_ray, space_file, tmp_path):
     space = SearchSpace.load(space_file)
     space = space.model_copy(update={"resources": space.resources.model_copy(update={"gpus": 8})})
