@@ -1,21 +1,42 @@
-"""The command line as a user runs it, in its own process where exit codes matter."""
+"""The command line as a user runs it."""
 
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 
-from explorer import Schedule
+from explorer import Schedule, cli
 from explorer.ledger import Ledger
 from tests.test_ledger import make_header, make_record
 
 
-def explorer(*arguments, cwd=None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "explorer.cli", *map(str, arguments)]
-    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path.cwd()), "RAY_USAGE_STATS_ENABLED": "0", "COLUMNS": "160"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=200, cwd=cwd, env=environment, check=False)
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def explorer(capsys, monkeypatch):
+    """Run the command line in this process: importing torch anew for every line costs ten seconds."""
+
+    def run(*arguments, cwd=None) -> Done:
+        monkeypatch.setattr(sys, "argv", ["explorer", *map(str, arguments)])
+        if cwd:
+            monkeypatch.chdir(cwd)
+        capsys.readouterr()
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return Done(code, *capsys.readouterr())
+
+    return run
 
 
 def assert_refused(done, *words):
@@ -41,7 +62,7 @@ def sweep(tmp_path) -> Ledger:
     return ledger
 
 
-def test_plan_prints_the_table(space_file, schedule_file):
+def test_plan_prints_the_table(explorer, space_file, schedule_file):
     done = explorer("plan", "--schedule", schedule_file, "--space", space_file, "--budget", "50%")
     assert done.returncode == 0, done.stderr
     header, *rows = done.stdout.splitlines()
@@ -55,7 +76,7 @@ def test_plan_prints_the_table(space_file, schedule_file):
     assert "of full training" in done.stdout
 
 
-def test_best_prints_and_saves_the_schedule(sweep, tmp_path):
+def test_best_prints_and_saves_the_schedule(explorer, sweep, tmp_path):
     done = explorer("best", sweep.location, "--budget", "25%", "--out", tmp_path / "best.json")
     assert done.returncode == 0, done.stderr
     assert "best staged: validation 90.00%, test 88.00% (one seed)" in done.stdout
@@ -63,13 +84,13 @@ def test_best_prints_and_saves_the_schedule(sweep, tmp_path):
     assert Schedule.load(tmp_path / "best.json").provenance.trial == "a"
 
 
-def test_sweeps_are_found_by_name(sweep, tmp_path):
+def test_sweeps_are_found_by_name(explorer, sweep, tmp_path):
     done = explorer("best", "s", "--budget", "25%", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "s-25pct.json").exists()
 
 
-def test_train_saves_weights_and_goes_on_where_it_stopped(space_file, schedule_file, tmp_path):
+def test_train_saves_weights_and_goes_on_where_it_stopped(explorer, space_file, schedule_file, tmp_path):
     import timm
 
     arguments = ("train", "--schedule", schedule_file, "--space", space_file, "--budget", "50%", "--out", tmp_path / "run")
@@ -105,7 +126,7 @@ def write_space(path: Path, space_file: Path, **changes) -> Path:
         ({"data": {"name": "folder", "root": "/no/such", "image_size": 8}}, ["data.root", "/no/such", "no such folder"]),
     ],
 )
-def test_bad_spaces_end_in_one_line_and_exit_code_2(space_file, tmp_path, changes, words):
+def test_bad_spaces_end_in_one_line_and_exit_code_2(explorer, space_file, tmp_path, changes, words):
     bad = write_space(tmp_path / "bad.yaml", space_file, **changes)
     assert_refused(explorer("sweep", bad, "--storage", tmp_path / "sweeps"), *words)
     assert not (tmp_path / "sweeps").exists()
@@ -121,26 +142,37 @@ def test_bad_spaces_end_in_one_line_and_exit_code_2(space_file, tmp_path, change
         (lambda d: d.pop("schema"), ["not a schedule file"]),
     ],
 )
-def test_bad_schedules_end_in_one_line_and_exit_code_2(space_file, schedule_file, change, words):
+def test_bad_schedules_end_in_one_line_and_exit_code_2(explorer, space_file, schedule_file, change, words):
     content = yaml.safe_load(schedule_file.read_text())
     change(content)
     schedule_file.write_text(yaml.safe_dump(content))
     assert_refused(explorer("plan", "--schedule", schedule_file, "--space", space_file, "--budget", "50%"), *words)
 
 
-def test_bad_budgets_end_in_one_line_and_exit_code_2(space_file, schedule_file, sweep):
+def test_bad_budgets_end_in_one_line_and_exit_code_2(explorer, space_file, schedule_file, sweep):
     assert_refused(explorer("plan", "--schedule", schedule_file, "--space", space_file, "--budget", "25"), "budget", "25")
     assert_refused(explorer("best", sweep.location, "--budget", "30%"), "budget", "30%", "not measured; the sweep has 25%")
 
 
-def test_reports_of_nothing_are_refused(tmp_path):
+def test_reports_of_nothing_are_refused(explorer, tmp_path):
     assert_refused(explorer("report", tmp_path / "nothing"), "no sweep there")
     empty = Ledger(tmp_path / "empty")
     empty.create(make_header())
     assert_refused(explorer("report", empty.location, "--out", tmp_path / "out"), "no finished trial")
 
 
-def test_a_ledger_of_another_version_is_refused(sweep):
+def test_a_ledger_of_another_version_is_refused(explorer, sweep):
     path = Path(sweep.location, "ledger", "a.json")
     path.write_text(path.read_text().replace('"version": 1', '"version": 2', 1))
     assert_refused(explorer("report", sweep.location), "version", "2")
+
+
+def test_the_installed_command_refuses_in_one_line(tmp_path):
+    command = [str(Path(sys.executable).with_name("explorer")), "best", str(tmp_path), "--budget", "25%"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert_refused(done, "no sweep there")
+
+
+def test_wrong_options_end_with_exit_code_2(explorer):
+    assert explorer("best").returncode == 2
+    assert explorer("nonsense").returncode == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -166,9 +167,12 @@ def _start_ray(address: str | None) -> None:
         with _on_loopback():
             ray.init(_node_ip_address="127.0.0.1", include_dashboard=False, log_to_driver=False, logging_level="WARNING")
         return
+    host, _, port = address.rpartition(":")
     try:
+        if "/" not in address and port.isdigit():  # Ray itself tries for minutes
+            socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address=address, log_to_driver=False)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise InvalidInput("address", address, f"no Ray cluster answers: {error}") from None
 
 

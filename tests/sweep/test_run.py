@@ -150,15 +150,24 @@ def test_a_trial_is_a_plain_function(space_file, tmp_path):
     assert record.status == "completed"
 
 
-def test_an_unknown_cluster_is_refused(space_file, tmp_path):
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "no.such.host:6379"])
+def test_an_unknown_cluster_is_refused(space_file, tmp_path, address):
     code = (
         "from explorer import SearchSpace, Sweep, InvalidInput\n"
-        f"sweep = Sweep(SearchSpace.load({str(space_file)!r}), {str(tmp_path)!r}, address='auto')\n"
+        f"sweep = Sweep(SearchSpace.load({str(space_file)!r}), {str(tmp_path)!r}, address={address!r})\n"
         "try: sweep.run()\n"
         "except InvalidInput as error: print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=False)
-    assert "address: 'auto': no Ray cluster answers" in done.stdout, done.stderr
+    assert f"address: {address!r}: no Ray cluster answers" in done.stdout, done.stderr
+
+
+def test_a_script_joins_a_running_cluster(local_ray, space_file, tmp_path):
+    command = [sys.executable, "-m", "explorer.cli", "sweep", str(space_file), "--storage", str(tmp_path), "--address", "auto"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(Ledger(tmp_path / "tiny").records()) == 6
+    assert ray.is_initialized()
 
 
 def test_a_driver_killed_in_mid_sweep_loses_no_finished_result(space_file, tmp_path):
@@ -169,7 +178,7 @@ def test_a_driver_killed_in_mid_sweep_loses_no_finished_result(space_file, tmp_p
     while time.time() < deadline and len(list(folder.glob("*.json"))) < 2:
         time.sleep(0.1)
     first.send_signal(signal.SIGKILL)
-    first.wait()
+    first.communicate()
     time.sleep(3)  # its Ray processes follow it
     before = {path.name: path.read_bytes() for path in folder.glob("*.json")}
     assert 2 <= len(before) < 6
