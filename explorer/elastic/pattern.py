@@ -1,66 +1,90 @@
-"""Patterns such as `(3 h d) c`: which entries of a tensor belong to the active heads or channels. Pure index arithmetic."""
+"""Patterns such as `(3 h d) c`: which entries of a tensor belong to the active heads or channels. Pure index arithmetic.
+
+Einops notation, with one addition: a dimension may be a sum, `(m + 3 h d)`, of parts that lie one after the other.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from math import prod
 
 import torch
 from torch import Tensor
 
-Dimension = tuple[str, ...]
-"""The factors of one tensor dimension, outermost first: `(3 h d)` is ('3', 'h', 'd')."""
+Term = tuple[str, ...]
+"""Factors of one part of a dimension, outermost first: `3 h d` is ('3', 'h', 'd')."""
+Dimension = tuple[Term, ...]
+"""The parts of one tensor dimension; most have one."""
+Indices = tuple[Tensor | None, ...]
+"""For each dimension the positions taken, or None for all of it."""
 
 
 def parse(pattern: str) -> tuple[Dimension, ...]:
-    """Split a pattern into dimensions: `(3 h d) c` -> (('3', 'h', 'd'), ('c',)).
+    """Split a pattern into dimensions: `(3 h d) c` -> ((('3', 'h', 'd'),), (('c',),)).
 
     Raises:
         ValueError: when the pattern is not made of words and bracketed groups of words.
     """
     parts = re.findall(r"\([^()]*\)|[^\s()]+", pattern)
-    if re.sub(r"[\s()\w]", "", pattern) or pattern.count("(") != pattern.count(")") or not parts:
+    if re.sub(r"[\s()+\w]", "", pattern) or pattern.count("(") != pattern.count(")") or not parts:
         raise ValueError(f"not a tensor pattern: {pattern!r}")
-    return tuple(tuple(part.strip("()").split()) for part in parts)
+    return tuple(tuple(tuple(term.split()) for term in part.strip("()").split("+")) for part in parts)
 
 
-def active_indices(dimension: Dimension, size: int, letter: str, count: int, active: Tensor) -> Tensor | None:
+def active_indices(dimension: Dimension, size: int, counts: Mapping[str, int], active: Mapping[str, Tensor]) -> Tensor | None:
     """Positions along one dimension that belong to the active heads or channels.
 
     Args:
-        dimension: factors of the dimension.
+        dimension: parts of the dimension.
         size: its length at full width.
-        letter: the factor that is cut, `h` or `m`.
-        count: number of heads or channels at full width.
-        active: int64 (k,), the active ones, ascending.
+        counts: number of heads (`h`) and hidden channels (`m`) at full width.
+        active: int64 (k,) for each letter, the active ones, ascending.
 
     Returns:
-        int64 indices, ascending within each group, or None where the dimension does not have the letter.
+        int64 indices, ascending within each group, or None where no factor of the dimension is cut.
 
     Raises:
         ValueError: when `size` cannot be made of these factors.
     """
-    if letter not in dimension:
+    if not any(factor in active for term in dimension for factor in term):
         return None
-    known = {factor: int(factor) for factor in dimension if factor.isdigit()} | {letter: count}
-    free = [factor for factor in dimension if factor not in known]
-    rest, left = divmod(size, prod(known[factor] for factor in dimension if factor in known))
-    if left or len(free) > 1 or (not free and rest != 1):
-        raise ValueError(f"a dimension of {size} is not ({' '.join(dimension)}) with {letter} = {count}")
-    sizes = [known.get(factor, rest) for factor in dimension]
-    positions = torch.arange(size).reshape(sizes)
-    return positions.index_select(dimension.index(letter), active).flatten()
+    known = [[int(f) if f.isdigit() else counts.get(f, 0) for f in term] for term in dimension]
+    open_terms = [i for i, sizes in enumerate(known) if 0 in sizes]
+    rest = size - sum(prod(sizes) for sizes in known if 0 not in sizes)
+    if open_terms:
+        sizes = known[open_terms[0]]
+        each = prod(s for s in sizes if s)
+        if len(open_terms) > 1 or sizes.count(0) > 1 or rest % each or rest <= 0:
+            raise _misfit(dimension, size, counts)
+        sizes[sizes.index(0)] = rest // each
+    elif rest:
+        raise _misfit(dimension, size, counts)
+    taken, offset = [], 0
+    for term, sizes in zip(dimension, known, strict=True):
+        positions = torch.arange(offset, offset + prod(sizes), device="cpu").reshape(sizes)
+        for place, factor in enumerate(term):
+            if factor in active:
+                positions = positions.index_select(place, active[factor])
+        taken.append(positions.flatten())
+        offset += prod(sizes)
+    return torch.cat(taken)
 
 
-def gather(full: Tensor, indices: tuple[Tensor | None, ...]) -> Tensor:
-    """The sub-tensor at `indices` (one entry a dimension, None for all of it), as a contiguous copy."""
+def _misfit(dimension: Dimension, size: int, counts: Mapping[str, int]) -> ValueError:
+    text = " + ".join(" ".join(term) for term in dimension)
+    return ValueError(f"a dimension of {size} is not ({text}) with {', '.join(f'{k} = {v}' for k, v in counts.items())}")
+
+
+def gather(full: Tensor, indices: Indices) -> Tensor:
+    """The sub-tensor at `indices`, as a contiguous copy."""
     for dim, index in enumerate(indices):
         if index is not None:
             full = full.index_select(dim, index.to(full.device))
     return full.contiguous()
 
 
-def scatter(full: Tensor, part: Tensor, indices: tuple[Tensor | None, ...]) -> None:
+def scatter(full: Tensor, part: Tensor, indices: Indices) -> None:
     """Write `part` to its place in `full`, in place: the inverse of `gather`. Other entries stay."""
     dims = [dim for dim, index in enumerate(indices) if index is not None]
     if not dims:

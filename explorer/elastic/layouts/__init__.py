@@ -1,0 +1,12 @@
+"""The table: one row for each timm class that can be resized, grouped by the kind of model it stands in."""
+
+from torch import nn
+
+from explorer.elastic.layout import Row
+from explorer.elastic.layouts import plain
+
+LAYOUTS: dict[type[nn.Module], Row] = {**plain.LAYOUTS}
+"""Exact classes: a subclass may have another forward pass and needs a row of its own."""
+
+WHOLE: tuple[type[nn.Module], ...] = plain.WHOLE
+"""Modules left whole with everything inside them."""
