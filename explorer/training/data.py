@@ -237,7 +237,14 @@ class StreamedData:
         yield from self._loaded(_Positions(data, images, self._evaluation_transform, 0, 0), 128, device)
 
     def _loaded(self, stream: _Positions, batch_size: int, device: torch.device) -> Iterator[Batch]:
-        loader = DataLoader(stream, batch_size, num_workers=self.spec.workers, pin_memory=device.type == "cuda")
+        # Without a generator of its own, a loader draws from the global random state, which training resumes.
+        loader = DataLoader(
+            stream,
+            batch_size,
+            num_workers=self.spec.workers,
+            pin_memory=device.type == "cuda",
+            generator=torch.Generator(),
+        )
         for images_BCHW, labels_B in loader:
             yield images_BCHW.to(device, non_blocking=True), labels_B.to(device, non_blocking=True)
 

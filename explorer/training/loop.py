@@ -173,7 +173,7 @@ def _steps(
 ) -> Iterator[Tensor]:
     """Do the optimizer steps of a segment, yielding each loss (a scalar tensor on the device)."""
     recipe = task.spec.recipe
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    parameters = list(model.parameters())
     for step, (images_BCHW, labels_B) in enumerate(batches):
         rate = recipe.learning_rate * segment.learning_rate_factor(step)
         for group in optimizer.param_groups:

@@ -169,9 +169,9 @@ class Task:
             InvalidInput: naming what is wrong.
         """
         self.step_cost(Rates())
-        layer = nn.Linear(3, 2)
+        layer = nn.Linear(256, 256)  # large enough for optimizers that factor the state of large matrices
         optimizer = self.build_optimizer(layer)
-        layer(torch.ones(1, 3)).sum().backward()
+        layer(torch.ones(1, 256)).sum().backward()
         optimizer.step()
         for parameter, state in optimizer.state.items():
             for name, value in state.items():
@@ -211,5 +211,10 @@ def _image_cost(key: tuple[str, int, int, int], rates: Rates) -> tuple[Rates, in
     """Realised rates and FLOPs an image; counted on two images because BatchNorm needs more than one."""
     elastic = _meta_model(key)
     realised = elastic.set_rates(rates)
-    _, channels, _, size = key
-    return realised, count_step_flops(elastic.model, (2, channels, size, size)) // 2
+    model, channels, _, size = key
+    try:
+        flops = count_step_flops(elastic.model, (2, channels, size, size))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        name = json.loads(model)["name"]
+        raise InvalidInput("data.image_size", size, f"{name} with these options cannot process such images: {error}") from None
+    return realised, flops // 2

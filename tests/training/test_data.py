@@ -25,8 +25,8 @@ def image_folder(tmp_path_factory):
     return root
 
 
-def folder_spec(root, **changes) -> DataSpec:
-    return DataSpec(**{"name": "folder", "root": str(root), "image_size": 16, **changes})
+def folder_spec(folder, **changes) -> DataSpec:
+    return DataSpec(**{"name": "folder", "root": str(folder), "image_size": 16, **changes})
 
 
 def test_digits_are_split_as_stated_without_overlap_and_stratified():
