@@ -16,7 +16,7 @@ from explorer.elastic.layouts.attend import attend, project
 def _differential(module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
     """Difference of two attentions over the same values; q, k, v (B, N, heads * 2 d) to the same shape.
 
-    Each half is an attention of its own, so the weights are dropped out for each, as in timm's fused branch.
+    A head's queries and keys are two of width d each, its values one of 2 d: two ordinary attentions.
     """
     heads = module.num_heads
     q, k = module.q_norm(q.unflatten(2, (heads, 2, -1))), module.k_norm(k.unflatten(2, (heads, 2, -1)))
