@@ -28,7 +28,7 @@ class Layout:
     heads: tuple[str, ...] = ()
     """Integer attributes in proportion to the heads, the number of heads first; `in_split[1]` for a list's entry."""
     channels: tuple[str, ...] = ()
-    """Integer attributes in proportion to the hidden channels."""
+    """Integer attributes in proportion to the hidden channels; their number first if no tensor dimension is just `m`."""
     caches: tuple[str, ...] = ()
     """Dictionaries to empty when the size changes."""
     narrow: type[nn.Module] | None = None

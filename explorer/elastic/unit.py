@@ -67,6 +67,8 @@ class Unit:
             for dimension, size in zip(slot.pattern, slot.full_shape, strict=False):
                 if dimension == ((letter,),):
                     return size
+        if attributes:  # channels that share every dimension with something else
+            return int(_get(self.module, attributes[0]))
         raise ValueError(f"{self.path}: no tensor of {type(self.module).__name__} tells how many {letter} there are")
 
     def _indices(self, slot: Slot, active: Mapping[str, Tensor]) -> Indices:
@@ -150,7 +152,7 @@ def _slots(module: nn.Module, layout: Layout) -> Iterator[Slot]:
             parent = getattr(parent, step, None)
         target = getattr(parent, name, None)
         pattern = parse(text)
-        if isinstance(target, nn.Parameter):
+        if isinstance(target, Tensor):  # a parameter, or a buffer such as a fixed key bias
             yield Slot(parent, name, pattern, target.shape)
         elif isinstance(target, nn.Module):
             own = [*target.named_parameters(recurse=False), *target.named_buffers(recurse=False)]

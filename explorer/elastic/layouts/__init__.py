@@ -3,10 +3,10 @@
 from torch import nn
 
 from explorer.elastic.layout import Row
-from explorer.elastic.layouts import plain
+from explorer.elastic.layouts import isotropic, plain
 
-LAYOUTS: dict[type[nn.Module], Row] = {**plain.LAYOUTS}
+LAYOUTS: dict[type[nn.Module], Row] = {**plain.LAYOUTS, **isotropic.LAYOUTS}
 """Exact classes: a subclass may have another forward pass and needs a row of its own."""
 
-WHOLE: tuple[type[nn.Module], ...] = plain.WHOLE
+WHOLE: tuple[type[nn.Module], ...] = (*plain.WHOLE, *isotropic.WHOLE)
 """Modules left whole with everything inside them."""
