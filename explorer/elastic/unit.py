@@ -80,13 +80,21 @@ class Unit:
         except ValueError as error:
             raise ValueError(f"{self.path} ({self.full_class.__name__}), {slot.name}: {error}") from None
 
-    def active_at(self, letter: str, rate: float) -> int:
+    def active_at(self, letter: str, rate: float, most: int = 1) -> int:
         """Whole number of active heads or channels nearest to `rate` of all.
+
+        Args:
+            letter: heads (`h`) or hidden channels (`m`).
+            rate: share that is wanted.
+            most: the largest count of any module in the model. Where others have more, a module with a single head
+                keeps it: the first stage of many pyramids has one.
 
         Raises:
             InvalidInput: when none is left.
         """
         active = math.floor(rate * self.counts[letter] + 0.5)
+        if active < 1 and self.counts[letter] == 1 < most:
+            return 1
         if active < 1:
             raise InvalidInput(
                 f"rates.{LETTERS[letter]}",
@@ -150,7 +158,7 @@ def _slots(module: nn.Module, layout: Layout) -> Iterator[Slot]:
             parent = getattr(parent, step, None)
         target = getattr(parent, name, None)
         pattern = parse(text)
-        if isinstance(target, nn.Parameter):
+        if isinstance(target, Tensor):  # a parameter, or a buffer such as a key bias that is always zero
             yield Slot(parent, name, pattern, target.shape)
         elif isinstance(target, nn.Module):
             own = [*target.named_parameters(recurse=False), *target.named_buffers(recurse=False)]
