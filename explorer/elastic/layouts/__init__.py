@@ -3,9 +3,15 @@
 from torch import nn
 
 from explorer.elastic.layout import Row
-from explorer.elastic.layouts import plain
+from explorer.elastic.layouts import cached_bias, plain, pyramid, relative_position, windowed
 
-LAYOUTS: dict[type[nn.Module], Row] = {**plain.LAYOUTS}
+LAYOUTS: dict[type[nn.Module], Row] = {
+    **plain.LAYOUTS,
+    **relative_position.LAYOUTS,
+    **windowed.LAYOUTS,
+    **pyramid.LAYOUTS,
+    **cached_bias.LAYOUTS,
+}
 """Exact classes: a subclass may have another forward pass and needs a row of its own."""
 
 WHOLE: tuple[type[nn.Module], ...] = plain.WHOLE
