@@ -140,8 +140,8 @@ def _resizable(model: nn.Module) -> Iterator[tuple[str, nn.Module, Layout]]:
                 continue
             seen.add(id(child))
             row = LAYOUTS.get(type(child))
-            if row is not None:
-                layout = row if isinstance(row, Layout) else row(child)
+            layout = row(child) if callable(row) else row
+            if layout is not None:
                 seen.update(id(child.get_submodule(inner)) for inner in layout.whole)
                 yield child_path, child, layout
             yield from walk(child, child_path)

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -65,8 +66,8 @@ class Unit:
             return int(_get(self.module, attributes[0]))
         for slot in self.slots:
             for dimension, size in zip(slot.pattern, slot.full_shape, strict=False):
-                if dimension == ((letter,),):
-                    return size
+                if len(dimension) == 1 and all(factor == letter or factor.isdigit() for factor in dimension[0]):
+                    return size // prod(int(factor) for factor in dimension[0] if factor != letter)
         raise ValueError(f"{self.path}: no tensor of {type(self.module).__name__} tells how many {letter} there are")
 
     def _indices(self, slot: Slot, active: Mapping[str, Tensor]) -> Indices:
@@ -178,7 +179,11 @@ def _set_sizes(module: nn.Module) -> None:
     elif isinstance(module, nn.Conv2d):
         if module.groups == module.in_channels and weight.shape[1] == 1:  # depthwise: as many groups as channels
             module.groups = weight.shape[0]
+        elif module.groups > 1 and module.in_channels == weight.shape[1] * module.groups:  # groups that are head by head
+            module.groups = module.groups * weight.shape[0] // module.out_channels
         module.out_channels, module.in_channels = weight.shape[0], weight.shape[1] * module.groups
+    elif isinstance(module, nn.ConvTranspose2d) and module.groups == 1:
+        module.in_channels, module.out_channels = weight.shape[:2]
     elif hasattr(module, "normalized_shape"):
         setattr(module, "normalized_shape", tuple(weight.shape))  # noqa: B010 (not declared on nn.Module)
     elif hasattr(module, "num_features"):
