@@ -20,6 +20,11 @@ SWIFT = {"embed_dims": (16, 24, 32, 48), "layers": (1, 1, 1, 1)}
 COAT = {"img_size": 32, "embed_dims": (16, 32, 32, 32), "serial_depths": (1, 1, 1, 1), "num_heads": 8}
 CSAT = {"dims": (16, 32, 48, 64), "depths": (1, 1, 2, 2), "transformer_depths": (0, 0, 1, 1)}
 PIT = {"img_size": 64, "base_dims": (16, 16, 16), "depth": (1, 1, 1), "heads": (2, 4, 8)}
+EFFICIENTVIT = {"widths": (8, 16, 16, 32, 64), "depths": (1, 1, 1, 1, 1), "head_dim": 8, "head_widths": (64, 64)}
+MSRA = {"img_size": 64, "embed_dim": (32, 48, 64), "key_dim": (8, 8, 8), "depth": (1, 1, 1), "num_heads": (2, 2, 4)}
+WIDTHS = {"width_list": (8, 16, 32, 64, 256), "depth_list": (0, 1, 1, 1, 1), "head_widths": (64, 64)}
+IFORMER = {"dims": (16, 24, 32, 48), "depths": (1, 1, 5, 3), "attn_groups": (0, 0, 1, 1)}
+SHVIT = {"embed_dim": (32, 48, 64), "partial_dim": (16, 16, 16), "qk_dim": (8, 8, 8), "depth": (1, 1, 1)}
 CONVNEXT = {"dims": (16, 24, 32, 48), "depths": (1, 1, 1, 1)}
 
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -76,6 +81,16 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "pit, distilled": ("pit_ti_distilled_224", PIT),
     "mobilevit": ("mobilevit_xxs", {}),
     "mobilevitv2": ("mobilevitv2_050", {}),
+    "efficientvit": ("efficientvit_b0", EFFICIENTVIT),
+    "efficientvit, large": ("efficientvit_l1", EFFICIENTVIT),
+    "efficientvit msra": ("efficientvit_m0", MSRA),
+    "lowformer": ("lowformer_b0", {**WIDTHS, "fused_conv": False}),
+    "lowformer, no mlp": ("lowformer_e3", {**WIDTHS, "fused_conv": False}),
+    "cpubone": ("cpubone_nano", {**WIDTHS, "fused_conv": False}),
+    "cpubone, fused": ("cpubone_nano", WIDTHS),
+    "iformer": ("iformer_t", IFORMER),
+    "shvit": ("shvit_s1", SHVIT),
+    "mobilenetv4 hybrid": ("mobilenetv4_hybrid_medium_075", {}),
     "convnext, convolutions": ("convnext_atto", {**CONVNEXT, "conv_mlp": True}),
     "convnextv2": ("convnextv2_atto", {**CONVNEXT, "conv_mlp": False}),
     "convnextv2, convolutions": ("convnextv2_atto", CONVNEXT),

@@ -62,3 +62,30 @@ def test_a_narrow_class_stands_in_only_while_the_module_is_reduced():
     assert issubclass(narrow, plain)
     elastic.set_rates(Rates())
     assert type(model.layers[0].blocks[0].attn) is plain
+
+
+def test_an_output_projection_by_transposed_convolution_is_cut_at_its_inputs():
+    # Lowformer's fused blocks project and upsample at once; such a convolution has its inputs in dimension 0.
+    model, zeroed = (build("lowformer", fused_conv=True).double().eval() for _ in range(2))
+    images = torch.randn(2, 3, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    ElasticModel(model).set_rates(Rates(heads=0.5))
+    block = model.stages[3][-1].attn.main[1]
+    assert block.num_heads == 2
+    assert block.upsampling.in_channels == block.upsampling.weight.shape[0] == 2 * block.head_dim
+    with torch.no_grad():
+        for module in zeroed.modules():
+            if hasattr(module, "o_proj_inpdim") and module.num_heads > 1:
+                module.upsampling.weight[module.o_proj_inpdim // 2 :] = 0
+        assert torch.allclose(model(images), zeroed(images), rtol=0, atol=1e-12)
+
+
+def test_groups_that_are_head_by_head_follow_the_heads():
+    model = build("efficientvit")
+    elastic = ElasticModel(model)
+    attention = model.stages[-1].blocks[-1].context_module.main
+    mixing = attention.aggreg[0][1]
+    assert mixing.groups == 3 * 8
+    elastic.set_rates(Rates(heads=0.25))
+    assert (mixing.groups, mixing.in_channels, mixing.out_channels) == (3 * 2, 48, 48)
+    elastic.set_rates(Rates())
+    assert (mixing.groups, mixing.in_channels, mixing.out_channels) == (3 * 8, 192, 192)

@@ -3,7 +3,7 @@
 from torch import nn
 
 from explorer.elastic.layout import Row
-from explorer.elastic.layouts import cached_bias, plain, pyramid, relative_position, windowed
+from explorer.elastic.layouts import cached_bias, convolutional, plain, pyramid, relative_position, windowed
 
 LAYOUTS: dict[type[nn.Module], Row] = {
     **plain.LAYOUTS,
@@ -11,6 +11,7 @@ LAYOUTS: dict[type[nn.Module], Row] = {
     **windowed.LAYOUTS,
     **pyramid.LAYOUTS,
     **cached_bias.LAYOUTS,
+    **convolutional.LAYOUTS,
 }
 """Exact classes: a subclass may have another forward pass and needs a row of its own."""
 
