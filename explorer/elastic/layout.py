@@ -37,5 +37,5 @@ class Layout:
     """Submodules inside that must not be resized by a row of their own."""
 
 
-Row = Layout | Callable[[nn.Module], Layout]
-"""A layout, or what makes one from the module where it depends on how the module was built."""
+Row = Layout | Callable[[nn.Module], Layout | None]
+"""A layout, or what makes one from the module where it depends on how the module was built: None if it has no part."""

@@ -73,7 +73,7 @@ class ElasticModel:
         realised = {}
         for letter, axis in LETTERS.items():
             units = [unit for unit in self._units if letter in unit.counts]
-            active = sum(unit.active_at(letter, getattr(rates, axis)) for unit in units)
+            active = sum(self._active(unit, letter, rates) for unit in units)
             realised[axis] = active / sum(unit.counts[letter] for unit in units) if units else 1.0
         realised["tokens"] = self._kept_tokens(rates.tokens) / self._patches if self._patches else 1.0
         return Rates(**realised)
@@ -98,15 +98,16 @@ class ElasticModel:
         realised = self.realise(rates)
         with torch.no_grad():
             for unit in self._units:
-                active = {
-                    letter: torch.arange(unit.active_at(letter, getattr(rates, LETTERS[letter])), device="cpu")
-                    for letter in unit.counts
-                }
+                active = {letter: torch.arange(self._active(unit, letter, rates), device="cpu") for letter in unit.counts}
                 unit.resize(active, self._kept, optimizer)
         if self._patches:
             self._set_tokens(self._kept_tokens(rates.tokens))
         self.rates = realised
         return realised
+
+    def _active(self, unit: Unit, letter: str, rates: Rates) -> int:
+        most = max(other.counts.get(letter, 0) for other in self._units)
+        return unit.active_at(letter, getattr(rates, LETTERS[letter]), most)
 
     def _kept_tokens(self, rate: float) -> int:
         kept = math.floor(rate * self._patches + 0.5)
@@ -139,8 +140,8 @@ def _resizable(model: nn.Module) -> Iterator[tuple[str, nn.Module, Layout]]:
                 continue
             seen.add(id(child))
             row = LAYOUTS.get(type(child))
-            if row is not None:
-                layout = row if isinstance(row, Layout) else row(child)
+            layout = row(child) if callable(row) else row
+            if layout is not None:
                 seen.update(id(child.get_submodule(inner)) for inner in layout.whole)
                 yield child_path, child, layout
             yield from walk(child, child_path)

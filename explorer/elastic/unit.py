@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -65,8 +66,8 @@ class Unit:
             return int(_get(self.module, attributes[0]))
         for slot in self.slots:
             for dimension, size in zip(slot.pattern, slot.full_shape, strict=False):
-                if dimension == ((letter,),):
-                    return size
+                if len(dimension) == 1 and all(factor == letter or factor.isdigit() for factor in dimension[0]):
+                    return size // prod(int(factor) for factor in dimension[0] if factor != letter)
         if attributes:  # channels that share every dimension with something else
             return int(_get(self.module, attributes[0]))
         raise ValueError(f"{self.path}: no tensor of {type(self.module).__name__} tells how many {letter} there are")
@@ -82,13 +83,21 @@ class Unit:
         except ValueError as error:
             raise ValueError(f"{self.path} ({self.full_class.__name__}), {slot.name}: {error}") from None
 
-    def active_at(self, letter: str, rate: float) -> int:
+    def active_at(self, letter: str, rate: float, most: int = 1) -> int:
         """Whole number of active heads or channels nearest to `rate` of all.
+
+        Args:
+            letter: heads (`h`) or hidden channels (`m`).
+            rate: share that is wanted.
+            most: the largest count of any module in the model. Where others have more, a module with a single head
+                keeps it: the first stage of many pyramids has one.
 
         Raises:
             InvalidInput: when none is left.
         """
         active = math.floor(rate * self.counts[letter] + 0.5)
+        if active < 1 and self.counts[letter] == 1 < most:
+            return 1
         if active < 1:
             raise InvalidInput(
                 f"rates.{LETTERS[letter]}",
@@ -106,14 +115,14 @@ class Unit:
             tensor = slot.tensor
             state = optimizer.state.get(tensor, {}) if optimizer is not None else {}
             for name, value in list(state.items()):
-                if isinstance(value, Tensor) and value.numel() > 1:
-                    if value.shape != tensor.shape:
-                        raise InvalidInput(
-                            "optimizer",
-                            type(optimizer).__name__,
-                            f"its state {name!r} has another shape than its parameter and cannot be resized",
-                        )
+                if isinstance(value, Tensor) and value.shape == tensor.shape:
                     state[name] = _moved(value, (tensor, name), old, new, slot, kept)
+                elif isinstance(value, Tensor) and value.numel() > 1:  # one number, such as a step count, stays
+                    raise InvalidInput(
+                        "optimizer",
+                        type(optimizer).__name__,
+                        f"its state {name!r} has another shape than its parameter and cannot be resized",
+                    )
             tensor.grad = None
             tensor.data = _moved(tensor.data, (tensor, ""), old, new, slot, kept)
             _set_sizes(slot.owner)
@@ -152,7 +161,7 @@ def _slots(module: nn.Module, layout: Layout) -> Iterator[Slot]:
             parent = getattr(parent, step, None)
         target = getattr(parent, name, None)
         pattern = parse(text)
-        if isinstance(target, Tensor):  # a parameter, or a buffer such as a fixed key bias
+        if isinstance(target, Tensor):  # a parameter, or a buffer such as a key bias that is always zero
             yield Slot(parent, name, pattern, target.shape)
         elif isinstance(target, nn.Module):
             own = [*target.named_parameters(recurse=False), *target.named_buffers(recurse=False)]
@@ -172,7 +181,11 @@ def _set_sizes(module: nn.Module) -> None:
     elif isinstance(module, nn.Conv2d):
         if module.groups == module.in_channels and weight.shape[1] == 1:  # depthwise: as many groups as channels
             module.groups = weight.shape[0]
+        elif module.groups > 1 and module.in_channels == weight.shape[1] * module.groups:  # groups that are head by head
+            module.groups = module.groups * weight.shape[0] // module.out_channels
         module.out_channels, module.in_channels = weight.shape[0], weight.shape[1] * module.groups
+    elif isinstance(module, nn.ConvTranspose2d) and module.groups == 1:
+        module.in_channels, module.out_channels = weight.shape[:2]
     elif hasattr(module, "normalized_shape"):
         setattr(module, "normalized_shape", tuple(weight.shape))  # noqa: B010 (not declared on nn.Module)
     elif hasattr(module, "num_features"):

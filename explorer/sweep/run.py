@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import socket
@@ -163,6 +164,8 @@ def _start_ray(address: str | None) -> None:
     # Trials run where the driver was started, so that relative paths of data mean the same everywhere.
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    # It warns that tokens guard the cluster, as they should.
+    logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     if address is None:
         with _on_loopback():
             ray.init(_node_ip_address="127.0.0.1", include_dashboard=False, log_to_driver=False, logging_level="WARNING")

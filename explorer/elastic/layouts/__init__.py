@@ -3,9 +3,16 @@
 from torch import nn
 
 from explorer.elastic.layout import Row
-from explorer.elastic.layouts import isotropic, plain
+from explorer.elastic.layouts import cached_bias, convolutional, isotropic, plain, pyramid, windowed
 
-LAYOUTS: dict[type[nn.Module], Row] = {**plain.LAYOUTS, **isotropic.LAYOUTS}
+LAYOUTS: dict[type[nn.Module], Row] = {
+    **plain.LAYOUTS,
+    **isotropic.LAYOUTS,
+    **windowed.LAYOUTS,
+    **pyramid.LAYOUTS,
+    **cached_bias.LAYOUTS,
+    **convolutional.LAYOUTS,
+}
 """Exact classes: a subclass may have another forward pass and needs a row of its own."""
 
 WHOLE: tuple[type[nn.Module], ...] = (*plain.WHOLE, *isotropic.WHOLE)

@@ -1,26 +1,40 @@
-"""Softmax attention that several of timm's classes write out, for the narrow forms of them."""
+"""What the narrow forward passes share: heads taken from a projection, attended, and joined to whatever width they make.
+
+Shapes: B batch, N tokens, d width of a head.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from timm.layers.attention import maybe_add_mask, resolve_self_attn_mask
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 
-def attend(module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
-    """Heads' outputs side by side, (B, N, heads * d) for q, k, v (B, heads, N, d): as wide as the heads there are.
+def split(x: Tensor, groups: int, heads: int) -> tuple[Tensor, ...]:
+    """(B, N, groups heads d) as `groups` tensors (B, heads, N, d)."""
+    return x.unflatten(-1, (groups, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
 
-    Scores are scaled by `module.scale`, the full model's: a head keeps its width when others are cut.
+
+def attend(module: Any, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+    """Softmax attention as timm's modules compute it: fused where they would be, with their scale and dropout.
+
+    The scale is the full model's: a head keeps its width when others are cut.
     """
+    drop = getattr(module, "attn_drop", nn.Identity())
     if getattr(module, "fused_attn", False):
-        dropout = module.attn_drop.p if module.training else 0.0
-        x = scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=is_causal)
-    else:
-        scores = (q * module.scale) @ k.transpose(-2, -1)
+        dropout = getattr(drop, "p", 0.0) if module.training else 0.0
+        return scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=is_causal, scale=module.scale)
+    scores = q * module.scale @ k.transpose(-2, -1)
+    if mask is not None or is_causal:
         scores = maybe_add_mask(scores, resolve_self_attn_mask(q.shape[-2], scores, mask, is_causal))
-        x = module.attn_drop(scores.softmax(dim=-1)) @ v
+    attention: Tensor = drop(scores.softmax(dim=-1))
+    return attention @ v
+
+
+def join(x: Tensor) -> Tensor:
+    """(B, heads, N, d) as (B, N, heads d)."""
     return x.transpose(1, 2).flatten(2)
 
 

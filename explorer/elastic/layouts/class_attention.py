@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import fold, normalize, scaled_dot_product_attention
 
 from explorer.elastic.layout import Layout, Row
-from explorer.elastic.layouts.attend import attend, project
+from explorer.elastic.layouts.attend import attend, join, project
 
 
 def _heads(module: Any, *projected: Tensor) -> Iterator[Tensor]:
@@ -25,7 +25,7 @@ class NarrowClassAttn(cait.ClassAttn):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = _heads(self, self.q(x[:, :1]), self.k(x), self.v(x))
-        return project(self, attend(self, q, k, v))
+        return project(self, join(attend(self, q, k, v)))
 
 
 class NarrowTalkingHeadAttn(cait.TalkingHeadAttn):
@@ -79,7 +79,7 @@ class NarrowMHSA(convit.MHSA):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = _heads(self, *self.qkv(x).chunk(3, dim=2))
-        return project(self, attend(self, q, k, v))
+        return project(self, join(attend(self, q, k, v)))
 
 
 class NarrowCrossAttention(crossvit.CrossAttention):
@@ -87,7 +87,7 @@ class NarrowCrossAttention(crossvit.CrossAttention):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = _heads(self, self.wq(x[:, :1]), self.wk(x), self.wv(x))
-        return project(self, attend(self, q, k, v))
+        return project(self, join(attend(self, q, k, v)))
 
 
 class NarrowVoloAttention(volo.Attention):
@@ -95,7 +95,7 @@ class NarrowVoloAttention(volo.Attention):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = _heads(self, *self.qkv(x.flatten(1, 2)).chunk(3, dim=2))
-        return project(self, attend(self, q, k, v).unflatten(1, x.shape[1:3]))
+        return project(self, join(attend(self, q, k, v)).unflatten(1, x.shape[1:3]))
 
 
 class NarrowOutlookAttention(volo.OutlookAttention):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from explorer.elastic.layout import Layout, Row
-from explorer.elastic.layouts.attend import attend, project
+from explorer.elastic.layouts.attend import attend, join, project
 
 
 def _biased_qkv(module: Any, x: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ class NarrowEvaAttention(EvaAttention):
         q, k = self.q_norm(q), self.k_norm(k)
         if rope is not None:
             q, k = _rotated(q, rope, self).type_as(v), _rotated(k, rope, self).type_as(v)
-        x = self.norm(attend(self, q, k, v, attn_mask, is_causal))
+        x = self.norm(join(attend(self, q, k, v, mask=attn_mask, is_causal=is_causal)))
         return project(self, x if gate is None else x * gate)
 
 
@@ -65,7 +65,7 @@ class NarrowBeitAttention(BeitAttention):
         if self.relative_position_bias_table is not None:
             own = self._get_rel_pos_bias()
             bias = own if bias is None else own + bias
-        return project(self, attend(self, q, k, v, bias))
+        return project(self, join(attend(self, q, k, v, mask=bias)))
 
 
 class NarrowRelPosAttention(RelPosAttention):
@@ -74,7 +74,7 @@ class NarrowRelPosAttention(RelPosAttention):
     def forward(self, x: Tensor, shared_rel_pos: Tensor | None = None) -> Tensor:
         q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         bias = self.rel_pos.get_bias() if self.rel_pos is not None else shared_rel_pos
-        return project(self, attend(self, self.q_norm(q), self.k_norm(k), v, bias))
+        return project(self, join(attend(self, self.q_norm(q), self.k_norm(k), v, mask=bias)))
 
 
 def _grouped(module: nn.Module) -> tuple[str, tuple[str, ...]]:

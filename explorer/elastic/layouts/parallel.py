@@ -10,7 +10,7 @@ from timm.models.vision_transformer import DiffParallelScalingBlock, ParallelSca
 from torch import Tensor, nn
 
 from explorer.elastic.layout import Layout, Row
-from explorer.elastic.layouts.attend import attend, project
+from explorer.elastic.layouts.attend import attend, join, project
 
 
 def _differential(module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
@@ -22,7 +22,11 @@ def _differential(module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | N
     q, k = module.q_norm(q.unflatten(2, (heads, 2, -1))), module.k_norm(k.unflatten(2, (heads, 2, -1)))
     v = v.unflatten(2, (heads, -1)).transpose(1, 2)
     first, second = (
-        attend(module, q[:, :, :, half].transpose(1, 2), k[:, :, :, half].transpose(1, 2), v, mask, is_causal)
+        join(
+            attend(
+                module, q[:, :, :, half].transpose(1, 2), k[:, :, :, half].transpose(1, 2), v, mask=mask, is_causal=is_causal
+            )
+        )
         for half in (0, 1)
     )
     x = (first - module._compute_lambda().type_as(q) * second).unflatten(2, (heads, -1))
@@ -44,7 +48,7 @@ class NarrowParallelScalingBlock(ParallelScalingBlock):
         x_mlp, q, k, v = torch.split(self.in_proj(self.in_norm(x)), self.in_split, dim=-1)
         q, k, v = (t.unflatten(2, (self.num_heads, -1)) for t in (q, k, v))
         q, k, v = self.q_norm(q).transpose(1, 2), self.k_norm(k).transpose(1, 2), v.transpose(1, 2)
-        return _joined(self, x, attend(self, q, k, v, attn_mask, is_causal), x_mlp)
+        return _joined(self, x, join(attend(self, q, k, v, mask=attn_mask, is_causal=is_causal)), x_mlp)
 
 
 class NarrowDiffParallelScalingBlock(DiffParallelScalingBlock):
