@@ -3,6 +3,7 @@
 Run by `make demo`; about ten minutes on two CPU cores. Every step is a command you can run yourself.
 """
 
+import json
 import shlex
 import subprocess
 import sys
@@ -41,8 +42,6 @@ def main() -> None:
     run("best", "demo", "--budget", budget, "--out", "runs/demo-best.json")
     run("plan", "--schedule", "runs/demo-best.json", "--space", SPACE, "--budget", budget)
     run("train", "--schedule", "runs/demo-best.json", "--space", SPACE, "--budget", budget, "--out", "runs/demo")
-
-    import json
 
     promised = Schedule.load("runs/demo-best.json").provenance
     measured = json.loads(Path("runs/demo/result.json").read_text())

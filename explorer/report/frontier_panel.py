@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 
 from explorer.frontier import best_by_budget, non_dominated
 from explorer.frontier.trials import describe
-from explorer.report.palette import BASELINE, LAYOUT, MUTED, STAGED
+from explorer.report.palette import BASELINE, GRID, LAYOUT, MUTED, STAGED
 
 COLOURS = {"staged": STAGED, "baseline": BASELINE}
 NAMES = {"staged": "staged schedules", "baseline": "full model, same recipe"}
@@ -96,23 +97,21 @@ def frontier_figure(data: FrontierData) -> go.Figure:
             hovertemplate="%{text}<extra></extra>",
             name=NAMES[kind],
         )
-    ticks = sorted(set(data.curves.budget_amount)) if (data.curves.budget_amount <= 10).all() else None
+    shares = data.curves[data.curves.budget.str.endswith("%")].drop_duplicates("budget")
     figure.update_layout(LAYOUT, height=460, hovermode="closest")
     figure.update_xaxes(
         type="log",
         title="training cost, as a share of full training (counted FLOPs)",
-        tickvals=ticks,
-        ticktext=[
-            f"{tick:.3g}" if tick < 0.01 else f"{tick:.3%}".replace(".000%", "%").replace("0%", "0%") for tick in ticks or []
-        ],
-        gridcolor="#e4e7eb",
+        # Ticks at the sweep's budgets; budgets in FLOPs keep plotly's own.
+        tickvals=list(shares.budget_amount) or None,
+        ticktext=list(shares.budget) or None,
+        gridcolor=GRID,
     )
-    figure.update_yaxes(title="test accuracy", tickformat=".0%", gridcolor="#e4e7eb", linecolor=MUTED)
+    figure.update_yaxes(title="test accuracy", tickformat=".0%", gridcolor=GRID, linecolor=MUTED)
     return figure
 
 
-def _hover(run: object) -> str:
-    row = pd.Series(run._asdict())  # type: ignore[attr-defined]
+def _hover(row: Any) -> str:
     return (
         f"{row.id}<br>test {row.test_accuracy:.1%}, validation {row.validation_accuracy:.1%}<br>"
         f"{describe(row.schedule)}<br>learning rate {row.learning_rate:.2e}, batch {row.batch_size:.0f}, seed {row.seed}<br>"
@@ -120,8 +119,7 @@ def _hover(run: object) -> str:
     )
 
 
-def _hover_mean(point: object) -> str:
-    row = pd.Series(point._asdict())  # type: ignore[attr-defined]
+def _hover_mean(row: Any) -> str:
     spread = f" [{row.test_low:.1%}, {row.test_high:.1%}]" if pd.notna(row.test_low) else ""
     return (
         f"<b>test {row.test_mean:.1%}</b>{spread}, {row.seeds} seed{'s' if row.seeds > 1 else ''}<br>"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import re
 import socket
 import subprocess
 import time
@@ -28,7 +29,7 @@ from explorer.schedule import Schedule
 from explorer.sweep.progress import SweepProgress
 from explorer.sweep.search import Search
 from explorer.sweep.searcher import SweepSearcher
-from explorer.sweep.space import Resources, SearchSpace
+from explorer.sweep.space import NAME_PATTERN, Resources, SearchSpace
 from explorer.sweep.trial import run_trial
 
 EXTENDABLE = ("trials", "baseline_trials", "confirm", "confirm_seeds")
@@ -65,6 +66,8 @@ class Sweep:
             if trials < 1:
                 raise InvalidInput("trials", trials, "must be at least 1")
             space = space.model_copy(update={"search": space.search.model_copy(update={"trials": trials})})
+        if name is not None and not re.fullmatch(NAME_PATTERN, name):
+            raise InvalidInput("name", name, "must be letters, digits, dots, dashes and underscores, a letter or digit first")
         self.space, self.address = space, address
         self.console = console or Console()
         root = str(storage) if "://" in str(storage) else str(Path(storage).resolve())

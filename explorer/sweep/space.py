@@ -14,6 +14,9 @@ from explorer.plan import plan
 from explorer.schedule import AXES, Frozen, Rates, Schedule, Stage, read_mapping
 from explorer.training.task import Task, TaskSpec
 
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+"""Names of sweeps: they become folders."""
+
 
 def _levels(levels: tuple[float, ...]) -> tuple[float, ...]:
     if list(levels) != sorted(set(levels)) or not levels or levels[0] <= 0 or levels[-1] != 1:
@@ -103,7 +106,7 @@ class Resources(Frozen):
 class SearchSpace(TaskSpec):
     """A sweep: a task, the budgets, what to search and what each trial may use."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=NAME_PATTERN)
     budgets: Annotated[tuple[BudgetField, ...], AfterValidator(_budgets)] = Field(min_length=1)
     search: SearchSettings
     resources: Resources = Resources()

@@ -13,7 +13,7 @@ import ray
 import torch
 from rich.console import Console
 
-from explorer import InvalidInput, SearchSpace, Sweep, plan
+from explorer import InvalidInput, Schedule, SearchSpace, Sweep, plan
 from explorer.budget import Budget
 from explorer.frontier import best_by_budget, trials_frame
 from explorer.ledger import Ledger, Trial
@@ -188,3 +188,17 @@ def test_a_driver_killed_in_mid_sweep_loses_no_finished_result(space_file, tmp_p
     after = {path.name: path.read_bytes() for path in Path(folder).glob("*.json")}
     assert len(after) == 6
     assert all(after[name] == content for name, content in before.items())
+
+
+def test_the_example_script_runs_as_it_is_copied(space_file, tmp_path):
+    script = Path("examples/launch_sweep.py").resolve()
+    command = [sys.executable, str(script), "--space", str(space_file), "--budget", "50%"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "reports" / "tiny" / "index.html").exists()
+    assert Schedule.load(tmp_path / "best.json").provenance.budget == "50%"
+
+
+def test_a_name_that_is_no_folder_name_is_refused(space_file, tmp_path):
+    with pytest.raises(InvalidInput, match=r"name: '\.\./evil'"):
+        Sweep(SearchSpace.load(space_file), tmp_path, name="../evil")
