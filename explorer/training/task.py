@@ -136,12 +136,11 @@ class Task:
         Raises:
             InvalidInput: when timm does not know the model or its options.
         """
-        return _build(self.spec.model, self.data.channels, self.data.classes, self.data.image_size)
+        return _create(self.spec.model, self.model_arguments())
 
     def model_arguments(self) -> dict[str, Any]:
         """Keyword arguments with which plain `timm.create_model` builds the same architecture."""
-        sizes = _sizes(self.data.channels, self.data.classes, self.data.image_size)
-        return {"model_name": self.spec.model.name, **sizes, **self.spec.model.options}
+        return dict(_meta_model(self._cost_key)[1])
 
     def build_optimizer(self, model: nn.Module) -> Optimizer:
         """timm's optimizer for the recipe, fused where torch offers it."""
@@ -183,33 +182,38 @@ class Task:
                     )
 
 
-def _sizes(channels: int, classes: int, image_size: int) -> dict[str, Any]:
-    return {"in_chans": channels, "num_classes": classes, "img_size": image_size}
-
-
-def _build(model: ModelSpec, channels: int, classes: int, image_size: int) -> nn.Module:
-    if not timm.is_model(model.name):
-        near = timm.list_models(f"*{model.name.split('_')[0]}*")[:3]
-        hint = f", for example {', '.join(near)}" if near else ""
-        raise InvalidInput("model.name", model.name, f"timm {timm.__version__} has no such model{hint}")
-    arguments = {**_sizes(channels, classes, image_size), **model.options}
+def _create(model: ModelSpec, arguments: dict[str, Any], pretrained: bool | None = None) -> nn.Module:
     try:
-        return timm.create_model(model.name, pretrained=model.pretrained, **arguments)
+        return timm.create_model(pretrained=model.pretrained if pretrained is None else pretrained, **arguments)
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise InvalidInput("model.options", model.options, f"timm refuses to build {model.name}: {error}") from None
 
 
 @lru_cache(maxsize=8)
-def _meta_model(key: tuple[str, int, int, int]) -> ElasticModel:
-    model, *sizes = key
+def _meta_model(key: tuple[str, int, int, int]) -> tuple[ElasticModel, dict[str, Any]]:
+    """The model without memory, and the arguments of `timm.create_model` that it takes."""
+    text, channels, classes, size = key
+    model = ModelSpec(**json.loads(text))
+    if not timm.is_model(model.name):
+        near = timm.list_models(f"*{model.name.split('_')[0]}*")[:3]
+        hint = f", for example {', '.join(near)}" if near else ""
+        raise InvalidInput("model.name", model.name, f"timm {timm.__version__} has no such model{hint}")
+    arguments = {"model_name": model.name, "in_chans": channels, "num_classes": classes, **model.options}
     with torch.device("meta"):
-        return ElasticModel(_build(ModelSpec(**json.loads(model)).model_copy(update={"pretrained": False}), *sizes))
+        try:
+            sized = {"img_size": size, **arguments}
+            return ElasticModel(_create(model, sized, pretrained=False)), sized
+        except InvalidInput as error:
+            if "'img_size'" not in error.allowed:
+                raise
+        # Many pyramids take images of any size, and no such argument.
+        return ElasticModel(_create(model, arguments, pretrained=False)), arguments
 
 
 @lru_cache(maxsize=4096)
 def _image_cost(key: tuple[str, int, int, int], rates: Rates) -> tuple[Rates, int]:
     """Realised rates and FLOPs an image; counted on two images because BatchNorm needs more than one."""
-    elastic = _meta_model(key)
+    elastic, _ = _meta_model(key)
     realised = elastic.set_rates(rates)
     model, channels, _, size = key
     try:

@@ -4,7 +4,7 @@ import pytest
 import timm
 import torch
 
-from explorer import Budget, InvalidInput, Rates, Schedule, plan
+from explorer import Budget, InvalidInput, Rates, Schedule, Stage, plan
 from explorer.training.checkpoint import load_checkpoint
 from explorer.training.loop import DivergedError, train
 from explorer.training.task import Task
@@ -176,6 +176,26 @@ def test_impossible_tasks_are_refused_before_training(tiny_spec, change, message
     spec = type(tiny_spec).model_validate({**tiny_spec.model_dump(), **change})
     with pytest.raises(InvalidInput, match=message):
         Task(spec).check()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("swin_tiny_patch4_window7_224", {"window_size": 4, "embed_dim": 16, "depths": (1, 1), "num_heads": (2, 4)}),
+        ("pvt_v2_b0", {"embed_dims": (16, 16, 40, 32), "depths": (1, 1, 1, 1)}),  # takes no img_size
+    ],
+)
+def test_other_families_train_too(tiny_spec, name, options):
+    change = {"model": {"name": name, "options": options}, "data": {"name": "digits", "image_size": 32}}
+    task = Task(type(tiny_spec).model_validate({**tiny_spec.model_dump(), **change}))
+    task.check()
+    half = Stage(rates=Rates(heads=0.5, mlp=0.5), duration_ratio=0.5)
+    schedule = Schedule(stages=(half, Stage(rates=Rates(), duration_ratio=0.5)), grid=4)
+    compiled = compile_plan(task, schedule, "20%")
+    result = train(task, compiled, seed=0)
+    assert result.flops == compiled.flops
+    plain = timm.create_model(**task.model_arguments())
+    plain.load_state_dict(result.model.state_dict(), strict=True)
 
 
 def test_rates_one_train_exactly_like_a_plain_loop(tiny_task):
