@@ -156,7 +156,7 @@ def train(
 def models(
     pattern: Annotated[str, typer.Argument(help="Names, as timm.list_models matches them: 'deit*'.")] = "*",
     as_json: Annotated[bool, typer.Option("--json", help="A JSON list instead of a table.")] = False,
-    summary: Annotated[bool, typer.Option("--summary", help="A Markdown row a family; costs are not counted.")] = False,
+    summary: Annotated[bool, typer.Option("--summary", help="Families by axes, in Markdown; costs are not counted.")] = False,
 ) -> None:
     """List timm's transformers: the axes they can be reduced on, and what a training step then costs."""
     from explorer.elastic import coverage

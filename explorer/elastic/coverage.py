@@ -6,6 +6,7 @@ Every model is built on the meta device at the input size it was published with,
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -121,18 +122,17 @@ def _coverage(name: str, count: bool) -> Coverage:
 
 
 def summary(rows: Iterable[Coverage]) -> list[str]:
-    """Markdown table with one row a family: names, how many of them can be resized, and on which axes."""
-    families: dict[str, list[Coverage]] = {}
-    names = resizable = 0
+    """Markdown table of the families and how many names each has, by the axes on which these can be resized."""
+    found: dict[tuple[Axis, ...], Counter[str]] = {}
     for row in rows:
-        families.setdefault(row.family, []).append(row)
-        names, resizable = names + 1, resizable + bool(row.axes)
-    lines = ["| timm module | names | resizable | axes |", "| --- | --- | --- | --- |"]
-    for module, members in sorted(families.items()):
-        found = {row.axes for row in members if row.axes}
-        axes = "; or ".join(", ".join(each) for each in sorted(found, key=lambda each: (-len(each), each))) or "-"
-        lines.append(f"| {module} | {len(members)} | {sum(bool(row.axes) for row in members)} | {axes} |")
-    return [*lines, f"| all | {names} | {resizable} | |"]
+        found.setdefault(row.axes, Counter())[row.family] += 1
+    names = sum(sum(each.values()) for each in found.values())
+    refused = sum(found.get((), Counter()).values())
+    lines = ["| axes | names | timm modules |", "| --- | --- | --- |"]
+    for axes, families in sorted(found.items(), key=lambda item: (-len(item[0]), item[0])):
+        modules = ", ".join(f"{module} {number}" for module, number in sorted(families.items()))
+        lines.append(f"| {', '.join(axes) or 'none'} | {sum(families.values())} | {modules} |")
+    return [*lines, f"| any | {names - refused} of {names} | |"]
 
 
 def _nothing_matches(pattern: str) -> str:

@@ -55,11 +55,15 @@ def test_a_pattern_without_match_is_refused_with_near_ones(pattern, words):
         transformer_names(pattern)
 
 
-def test_summary_has_a_row_a_family():
+def test_summary_has_families_by_axes():
     both = Coverage("a", "vit", axes=("heads", "mlp"))
-    rows = [both, replace(both, name="b", axes=("mlp",)), Coverage("c", "vit", reason="no"), Coverage("d", "cnn", reason="no")]
-    assert summary(rows)[2:-1] == ["| cnn | 1 | 0 | - |", "| vit | 3 | 2 | heads, mlp; or mlp |"]
-    assert summary(rows)[-1] == "| all | 4 | 2 | |"
+    rows = [both, replace(both, name="b"), Coverage("c", "coat", axes=("mlp",)), Coverage("d", "vit", reason="no")]
+    assert summary(rows)[2:] == [
+        "| heads, mlp | 2 | vit 2 |",
+        "| mlp | 1 | coat 1 |",
+        "| none | 1 | vit 1 |",
+        "| any | 3 of 4 | |",
+    ]
 
 
 def run(monkeypatch, capsys, *arguments):
