@@ -57,6 +57,19 @@ class ElasticModel:
             found.add("tokens")
         return tuple(axis for axis in AXES if axis in found)  # type: ignore[misc]
 
+    @property
+    def smallest_rates(self) -> Rates:
+        """The smallest rate that each axis can really have: 1 / heads, or 1 where a layer's only head has to stay."""
+        asked: dict[str, float] = {}
+        for letter, axis in LETTERS.items():
+            counts = [unit.counts[letter] for unit in self._units if letter in unit.counts]
+            several = [count for count in counts if count > 1]
+            if several:
+                asked[axis] = min(1.0, 0.51 / min(several))  # just enough for one, out of reach of rounding
+        if self._patches > 1:
+            asked["tokens"] = 0.51 / self._patches
+        return self.realise(Rates(**asked))
+
     def realise(self, rates: Rates) -> Rates:
         """The rates the model would really have: heads, channels and tokens are whole numbers.
 
