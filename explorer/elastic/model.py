@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from timm.layers import PatchDropout
-from timm.models import VisionTransformer
+from timm.layers import PatchDropout, PatchDropoutWithIndices
+from timm.models import Eva, VisionTransformer
 from torch import nn
 from torch.optim import Optimizer
 
@@ -23,6 +23,12 @@ from explorer.elastic.layouts import LAYOUTS, WHOLE
 from explorer.elastic.unit import Kept, Unit
 from explorer.errors import InvalidInput
 from explorer.schedule import AXES, Axis, Rates
+
+PATCH_DROPOUTS: dict[type[nn.Module], type[nn.Module]] = {
+    VisionTransformer: PatchDropout,
+    Eva: PatchDropoutWithIndices,  # rotary positions are gathered for the tokens that stay
+}
+"""Models whose tokens can be dropped, and what timm drops them with."""
 
 
 class ElasticModel:
@@ -40,7 +46,8 @@ class ElasticModel:
         self.model = model
         self._units = [Unit(path, module, layout) for path, module, layout in _resizable(model)]
         self._kept: Kept = {}
-        self._patches = _patch_count(model)
+        self._patch_dropout: Any = next((drop for kind, drop in PATCH_DROPOUTS.items() if isinstance(model, kind)), None)
+        self._patches = _patch_count(model) if self._patch_dropout else 0
         self._untouched_patch_drop: Any = getattr(model, "patch_drop", None)
         self.rates = Rates()
         """Realised rates the model is at."""
@@ -138,7 +145,7 @@ class ElasticModel:
         # timm keeps int(patches * (1 - prob)) tokens; aim half a token above, out of reach of rounding.
         prob = 1 - (kept + 0.5) / self._patches
         prefix = int(getattr(self.model, "num_prefix_tokens", 0))
-        dropout = PatchDropout(prob, num_prefix_tokens=prefix)
+        dropout = self._patch_dropout(prob, num_prefix_tokens=prefix)
         self.model.patch_drop = dropout.train(self.model.training)
 
 
@@ -163,7 +170,7 @@ def _resizable(model: nn.Module) -> Iterator[tuple[str, nn.Module, Layout]]:
 
 
 def _patch_count(model: nn.Module) -> int:
-    """Number of patch tokens where timm's PatchDropout can drop some, else 0."""
-    if not isinstance(model, VisionTransformer) or not hasattr(model, "patch_drop"):
+    """Number of patch tokens, or 0 where the model has no place to drop some."""
+    if not hasattr(model, "patch_drop"):
         return 0
     return int(getattr(model.patch_embed, "num_patches", 0) or 0)
