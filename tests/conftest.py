@@ -4,8 +4,10 @@ import os
 from pathlib import Path
 
 import hypothesis
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from explorer.schedule import Rates, Schedule, Stage
 from explorer.training.task import Task, TaskSpec
@@ -74,3 +76,18 @@ def three_stages() -> Schedule:
             Stage(rates=Rates(), duration_ratio=0.4),
         )
     )
+
+
+@pytest.fixture(scope="session")
+def image_folder(tmp_path_factory):
+    """Two classes of real files: bright and dark 20 x 20 images."""
+    root = tmp_path_factory.mktemp("images")
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 30), ("validation", 6)):
+        for label, brightness in (("bright", 160), ("dark", 20)):
+            folder = root / split / label
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = generator.integers(brightness, brightness + 60, (20, 20, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i:03d}.png")
+    return root

@@ -1,28 +1,11 @@
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from explorer import InvalidInput
 from explorer.training.data import DataSpec, ResidentData, open_data, stream_indices
 from explorer.training.task import Augmentation
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def image_folder(tmp_path_factory):
-    """Two classes of real files: bright and dark 20 x 20 images."""
-    root = tmp_path_factory.mktemp("images")
-    generator = np.random.default_rng(0)
-    for split, count in (("train", 30), ("validation", 6)):
-        for label, brightness in (("bright", 160), ("dark", 20)):
-            folder = root / split / label
-            folder.mkdir(parents=True)
-            for i in range(count):
-                pixels = generator.integers(brightness, brightness + 60, (20, 20, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(folder / f"{i:03d}.png")
-    return root
 
 
 def folder_spec(folder, **changes) -> DataSpec:

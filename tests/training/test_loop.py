@@ -7,7 +7,7 @@ import torch
 from explorer import Budget, InvalidInput, Rates, Schedule, Stage, plan
 from explorer.training.checkpoint import load_checkpoint
 from explorer.training.loop import DivergedError, train
-from explorer.training.task import Task
+from explorer.training.task import Task, TaskSpec
 
 
 def compile_plan(task, schedule, budget="50%"):
@@ -196,6 +196,27 @@ def test_other_families_train_too(tiny_spec, name, options):
     assert result.flops == compiled.flops
     plain = timm.create_model(**task.model_arguments())
     plain.load_state_dict(result.model.state_dict(), strict=True)
+
+
+def test_a_folder_of_images_trains_and_resumes_exactly(image_folder, three_stages, tmp_path):
+    spec = {
+        "model": {"name": "vit_tiny_patch16_224", "options": {"patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 4}},
+        "data": {"name": "folder", "root": str(image_folder), "image_size": 16},
+        "recipe": {"epochs": 8, "batch_size": 9, "learning_rate": 2e-3, "augmentation": {"transform": {"re_prob": 0.25}}},
+    }
+    task = Task(TaskSpec.model_validate(spec))
+    compiled = compile_plan(task, three_stages)
+    straight = train(task, compiled, seed=0)
+    assert straight.test_accuracy > 0.9  # bright against dark
+
+    def stop(progress):
+        if len(progress.segments) == 5:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(task, compiled, seed=0, checkpoint=tmp_path / "c.pt", on_segment=stop)
+    resumed = train(task, compiled, seed=0, checkpoint=tmp_path / "c.pt")
+    assert same_weights(straight.model, resumed.model)
 
 
 def test_rates_one_train_exactly_like_a_plain_loop(tiny_task):
