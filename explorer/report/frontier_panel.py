@@ -51,8 +51,8 @@ def headline(curves: pd.DataFrame) -> str:
     if not matching.empty and matching.budget_amount.min() < top.budget_amount:
         first = matching.loc[matching.budget_amount.idxmin()]
         return (
-            f"Staging reaches {first.test_mean:.1%} test accuracy at {first.cost:.3g} times the cost of full training; "
-            f"the full model reaches {top.test_mean:.1%} at {top.cost:.3g} times ({basis})."
+            f"Staging reaches {first.test_mean:.1%} test accuracy at {100 * first.cost:.3g}% of the cost of full training; "
+            f"the full model reaches {top.test_mean:.1%} at {100 * top.cost:.3g}% ({basis})."
         )
     best = gains.idxmax()
     return (

@@ -21,8 +21,8 @@ def test_the_headline_when_staging_matches_full_training_for_less():
     data = frontier_data(
         sweep(("staged", "25%", 0.93), ("baseline", "25%", 0.6), ("staged", "100%", 0.95), ("baseline", "100%", 0.92))
     )
-    assert "reaches 93.0% test accuracy at 0.25 times the cost of full training" in data.headline
-    assert "the full model reaches 92.0% at 1 times" in data.headline
+    assert "reaches 93.0% test accuracy at 25% of the cost of full training" in data.headline
+    assert "the full model reaches 92.0% at 100%" in data.headline
     assert data.curves.on_frontier.tolist() == [True, False, True, False]
 
 
