@@ -58,8 +58,10 @@ class Segment:
     """
 
     stage: int
+    requested: Rates
+    """What the model is set to. Not the realised rates: averaged over modules of unequal size, these can round otherwise."""
     rates: Rates
-    """Realised rates."""
+    """Realised rates, to show."""
     steps: int
     step_flops: int
     start_time: float
@@ -148,7 +150,13 @@ class Plan:
     def digest(self) -> str:
         """Hash of the segments (not of the stage numbers): equal plans train equal models."""
         rows = [
-            {**asdict(segment), "stage": 0, "rates": segment.rates.model_dump(), "curve": segment.curve.model_dump()}
+            {
+                **asdict(segment),
+                "stage": 0,
+                "requested": segment.requested.model_dump(),
+                "rates": segment.rates.model_dump(),
+                "curve": segment.curve.model_dump(),
+            }
             for segment in self.segments
         ]
         text = json.dumps({"segments": rows, "batch_size": self.batch_size}, sort_keys=True)
@@ -208,7 +216,9 @@ def plan(schedule: Schedule, task: PlannedTask, budget: Budget, step_cost: Calla
             return start_of_last + (1 - start_of_last) * share
 
         cost = costs[stage]
-        segments.append(Segment(stage, cost.rates, steps, cost.flops, time(done), time(after), task.curve))
+        segments.append(
+            Segment(stage, schedule.stages[stage].rates, cost.rates, steps, cost.flops, time(done), time(after), task.curve)
+        )
         done = after
     return Plan(tuple(segments), budget, budget_flops, full_flops, task.batch_size, task.train_images)
 

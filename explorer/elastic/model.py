@@ -49,8 +49,10 @@ class ElasticModel:
         self._patch_dropout: Any = next((drop for kind, drop in PATCH_DROPOUTS.items() if isinstance(model, kind)), None)
         self._patches = _patch_count(model) if self._patch_dropout else 0
         self._untouched_patch_drop: Any = getattr(model, "patch_drop", None)
+        self.requested = Rates()
+        """Rates the model was last set to."""
         self.rates = Rates()
-        """Realised rates the model is at."""
+        """The rates that this realised."""
         if not self.axes:
             raise InvalidInput(
                 "model", type(model).__name__, "nothing in it can be resized: no attention or MLP class known here"
@@ -122,7 +124,7 @@ class ElasticModel:
                 unit.resize(active, self._kept, optimizer)
         if self._patches:
             self._set_tokens(self._kept_tokens(rates.tokens))
-        self.rates = realised
+        self.requested, self.rates = rates, realised
         return realised
 
     def _active(self, unit: Unit, letter: str, rates: Rates) -> int:

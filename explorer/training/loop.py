@@ -127,8 +127,8 @@ def train(
     for number, segment in enumerate(plan.segments):
         if number < len(progress.segments):
             continue
-        if elastic.rates != segment.rates:
-            elastic.set_rates(segment.rates, optimizer)
+        if elastic.requested != segment.requested:
+            elastic.set_rates(segment.requested, optimizer)
             trained = model
         if recipe.compile and trained is model:
             # Sizes are constants within a stage: a compiler that guesses at dynamic ones is slower.
@@ -201,7 +201,7 @@ def _executed(losses: Iterator[Tensor], segment: Segment, steps_before: int) -> 
 @contextmanager
 def elastic_at_full_size(elastic: ElasticModel, optimizer: torch.optim.Optimizer) -> Iterator[None]:
     """The model and its optimizer at rates 1 for a moment: checkpoints always hold the full model."""
-    rates = elastic.rates
+    rates = elastic.requested
     elastic.set_rates(Rates(), optimizer)
     try:
         yield

@@ -5,6 +5,7 @@ import timm
 import torch
 
 from explorer import Budget, InvalidInput, Rates, Schedule, Stage, plan
+from explorer.elastic import ElasticModel
 from explorer.training.checkpoint import load_checkpoint
 from explorer.training.loop import DivergedError, train
 from explorer.training.task import Task, TaskSpec
@@ -196,6 +197,30 @@ def test_other_families_train_too(tiny_spec, name, options):
     assert result.flops == compiled.flops
     plain = timm.create_model(**task.model_arguments())
     plain.load_state_dict(result.model.state_dict(), strict=True)
+
+
+def test_a_pyramid_trains_at_the_size_that_was_costed(tiny_spec, tmp_path, monkeypatch):
+    """Heads 1, 2, 5, 8 at .25: 1, 1, 1, 2 of them, .3125 on average, and .3125 of 5 heads would be 2."""
+    model = {"name": "pvt_v2_b0", "options": {"embed_dims": (16, 16, 40, 32), "depths": (1, 1, 1, 1)}}
+    change = {"model": model, "data": {"name": "digits", "image_size": 32}}
+    task = Task(type(tiny_spec).model_validate({**tiny_spec.model_dump(), **change}))
+    quarter = Stage(rates=Rates(heads=0.25), duration_ratio=0.5)
+    compiled = compile_plan(task, Schedule(stages=(quarter, Stage(rates=Rates(), duration_ratio=0.5)), grid=4), "20%")
+    assert compiled.segments[0].rates.heads == 5 / 16
+    sizes = []
+    set_rates = ElasticModel.set_rates
+
+    def spy(self, *arguments):
+        realised = set_rates(self, *arguments)
+        sizes.append([stage.blocks[0].attn.num_heads for stage in self.model.stages])
+        return realised
+
+    task.step_cost(Rates())
+    monkeypatch.setattr(ElasticModel, "set_rates", spy)
+    train(task, compiled, seed=0, checkpoint=tmp_path / "c.pt")
+    # Also when the model comes back from a checkpoint's full size.
+    assert [size for size in sizes if size != [1, 2, 5, 8]]
+    assert all(size == [1, 1, 1, 2] for size in sizes if size != [1, 2, 5, 8])
 
 
 def test_a_folder_of_images_trains_and_resumes_exactly(image_folder, three_stages, tmp_path):
