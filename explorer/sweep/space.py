@@ -141,7 +141,7 @@ class SearchSpace(TaskSpec):
     @property
     def task(self) -> TaskSpec:
         """The task alone."""
-        return TaskSpec(model=self.model, data=self.data, recipe=self.recipe)
+        return TaskSpec(model=self.model, data=self.data, recipe=self.recipe, staging=self.staging)
 
     def check(self) -> None:
         """Build the model (without memory), open the data, and plan the extremes of the space.

@@ -75,12 +75,26 @@ class Recipe(Frozen):
         return name
 
 
+class Staging(Frozen):
+    """How a stage at reduced rates is made of the full model. This project's choices; a sweep can compare them."""
+
+    subset: Literal["leading", "random", "importance"] = "leading"
+    """Which heads and channels are active: the leading ones, others at random in each stage, or those of largest weights."""
+    waking: Literal["initial", "preserving"] = "initial"
+    """How entries start that wake up: as initialised, or with output columns of zero, so that the loss does not jump."""
+    token_policy: Literal["auto", "drop", "resize"] = "auto"
+    """How tokens become fewer: random ones are dropped, or images are made smaller; auto: drop where the model can."""
+    blocks: Literal["prefix", "even"] = "prefix"
+    """Which blocks are active where the depth is reduced: the first ones, or evenly spread ones."""
+
+
 class TaskSpec(Frozen):
     """A task as read from a file."""
 
     model: ModelSpec
     data: DataSpec
     recipe: Recipe
+    staging: Staging = Staging()
 
     def with_settings(self, learning_rate: float, batch_size: int) -> TaskSpec:
         """The same task with the two settings that every sweep tunes."""
