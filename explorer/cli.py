@@ -18,7 +18,7 @@ from explorer.budget import Budget
 from explorer.errors import InvalidInput
 from explorer.ledger import find_sweep
 from explorer.plan import Plan
-from explorer.schedule import AXES, Schedule
+from explorer.schedule import AXES, Schedule, shown_axes
 
 if TYPE_CHECKING:
     from explorer.elastic.coverage import Coverage
@@ -173,8 +173,8 @@ def models(
 
 def _print_models(rows: Iterable[Coverage], names: list[str]) -> None:
     """One line a model as soon as it is known: counting takes seconds for each."""
-    widths = (max(map(len, names)), 16, 5, 9, 7, 6, 11, 11, 8)
-    titles = ("model", "axes", "heads", "mlp", "tokens", "policy", "full GFLOPs", "half GFLOPs", "fraction")
+    widths = (max(map(len, names)), 22, 5, 9, 7, 6, 6, 11, 11, 8)
+    titles = ("model", "axes", "heads", "mlp", "tokens", "depth", "policy", "full GFLOPs", "half GFLOPs", "fraction")
 
     def show(*cells: str, style: str | None = None) -> None:
         aligned = [
@@ -184,7 +184,8 @@ def _print_models(rows: Iterable[Coverage], names: list[str]) -> None:
         console.print("  ".join(aligned).rstrip(), style=style, markup=False, highlight=False, soft_wrap=True)
 
     console.print(
-        "smallest rate on each axis; GFLOPs of a training step an image, at full and at .5 on every axis", highlight=False
+        "smallest rate on each axis; GFLOPs of a training step an image, at full and at .5 on every axis but depth",
+        highlight=False,
     )
     show(*titles, style="bold")
     resizable = 0
@@ -221,14 +222,15 @@ def _compiled(schedule: Schedule, space_path: Path, budget: str) -> tuple[Plan, 
 
 def _plan_table(compiled: Plan, peak: float) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("stage", "heads", "mlp", "tokens", "share", "epochs", "steps", "GFLOPs/step", "cost", "learning rate"):
+    axes = shown_axes(segment.rates for segment in compiled.segments)
+    for name in ("stage", *axes, "share", "epochs", "steps", "GFLOPs/step", "cost", "learning rate"):
         table.add_column(name, justify="right", no_wrap=True)
     spent = 0
     for row in compiled.stages():
         spent += row.flops
         table.add_row(
             str(row.stage + 1),
-            *(f"{getattr(row.rates, axis):.3g}" for axis in ("heads", "mlp", "tokens")),
+            *(f"{getattr(row.rates, axis):.3g}" for axis in axes),
             f"{row.flops / compiled.budget_flops:.1%}",
             f"{compiled.epochs(row.steps):.2f}",
             f"{row.steps:,}",
@@ -241,13 +243,12 @@ def _plan_table(compiled: Plan, peak: float) -> Table:
 
 def _print_stages(schedule: Schedule) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("stage", "heads", "mlp", "tokens", "share of the budget"):
+    axes = shown_axes(stage.rates for stage in schedule.stages)
+    for name in ("stage", *axes, "share of the budget"):
         table.add_column(name, justify="right")
     for number, stage in enumerate(schedule.stages, start=1):
-        rates = stage.rates
-        table.add_row(
-            str(number), f"{rates.heads:.3g}", f"{rates.mlp:.3g}", f"{rates.tokens:.3g}", f"{stage.duration_ratio:.1%}"
-        )
+        rates = (f"{getattr(stage.rates, axis):.3g}" for axis in axes)
+        table.add_row(str(number), *rates, f"{stage.duration_ratio:.1%}")
     console.print(table)
     if schedule.provenance:
         settings = f"learning rate {schedule.provenance.learning_rate:.4g}, batch {schedule.provenance.batch_size}"

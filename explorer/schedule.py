@@ -8,6 +8,7 @@ one is the full model (Budgeted Training for Vision Transformer, ICLR 2023, abst
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,8 +19,8 @@ from explorer.errors import InvalidInput, validated
 
 SCHEMA = "vit-budget-explorer/schedule"
 VERSION = 1
-AXES = ("heads", "mlp", "tokens")
-Axis = Literal["heads", "mlp", "tokens"]
+AXES = ("heads", "mlp", "tokens", "depth")
+Axis = Literal["heads", "mlp", "tokens", "depth"]
 
 
 class Frozen(BaseModel):
@@ -37,6 +38,8 @@ class Rates(Frozen):
     """MLP hidden channels."""
     tokens: float = Field(1.0, gt=0, le=1)
     """Patch tokens."""
+    depth: float = Field(1.0, gt=0, le=1)
+    """Blocks."""
 
     @property
     def full(self) -> bool:
@@ -49,9 +52,10 @@ class Rates(Frozen):
 
     def __str__(self) -> str:
         values = {axis: f"{getattr(self, axis):.3g}" for axis in AXES}
-        if len(set(values.values())) == 1:
-            return f"all {values['heads']}"
-        return " ".join(f"{axis} {value}" for axis, value in values.items())
+        depth = values.pop("depth")  # few models and schedules have it; said where it counts
+        same = len(set(values.values())) == 1
+        text = f"all {values['heads']}" if same else " ".join(f"{axis} {value}" for axis, value in values.items())
+        return text if self.depth == 1 else f"{text} depth {depth}"
 
 
 class Stage(Frozen):
@@ -60,6 +64,12 @@ class Stage(Frozen):
     rates: Rates
     duration_ratio: float = Field(ge=0, le=1)
     """Share of the budget (of its cost, not of steps or epochs)."""
+
+
+def shown_axes(rates: Iterable[Rates]) -> tuple[Axis, ...]:
+    """The axes worth a column or a row: depth only where some stage reduces it."""
+    reduced = any(each.depth < 1 for each in rates)
+    return tuple(axis for axis in AXES if axis != "depth" or reduced)  # type: ignore[misc]
 
 
 class Provenance(Frozen):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from explorer import InvalidInput, Rates, Schedule, Stage
-from explorer.schedule import Provenance
+from explorer.schedule import Provenance, shown_axes
 
 
 def stage(rate: float, ratio: float) -> Stage:
@@ -128,3 +128,10 @@ def test_yaml_cannot_construct_objects(tmp_path):
     path.write_text("!!python/object/apply:os.system ['true']")
     with pytest.raises(InvalidInput):
         Schedule.load(path)
+
+
+def test_depth_is_said_only_where_it_is_reduced():
+    assert str(Rates(heads=0.5, mlp=0.5, tokens=0.5)) == "all 0.5"
+    assert str(Rates(depth=0.5)) == "all 1 depth 0.5"
+    assert shown_axes([Rates(heads=0.5)]) == ("heads", "mlp", "tokens")
+    assert shown_axes([Rates(), Rates(depth=0.5)]) == ("heads", "mlp", "tokens", "depth")

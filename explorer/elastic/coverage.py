@@ -51,7 +51,7 @@ class Coverage:
     full_flops: int | None = None
     """FLOPs of a training step an image with the full model; none where they were not counted."""
     half_flops: int | None = None
-    """The same with the rate .5 on every axis there is."""
+    """The same with the rate .5 on every axis there is but depth."""
     reason: str | None = None
     """Why it cannot be resized, in one line."""
 
@@ -115,7 +115,7 @@ def _coverage(name: str, count: bool) -> Coverage:
         raise InvalidInput("model", name, "every layer has a single head and nothing else can be reduced")
     images = (2, *model.pretrained_cfg["input_size"])  # two: BatchNorm needs more than one
     full_flops = count_step_flops(model, images) // 2 if count else None
-    elastic.set_rates(Rates(**dict.fromkeys(axes, 0.5)))
+    elastic.set_rates(Rates(**{axis: 0.5 for axis in axes if axis != "depth"}))
     half_flops = count_step_flops(model, images) // 2 if count else None
     tokens = "drop" if "tokens" in axes else "-"
     return Coverage(name, family(name), axes, smallest, tokens, full_flops, half_flops)

@@ -18,6 +18,7 @@ from timm.models import Eva, VisionTransformer
 from torch import nn
 from torch.optim import Optimizer
 
+from explorer.elastic.depth import BlockSubset, depth_of
 from explorer.elastic.layout import LETTERS, Layout
 from explorer.elastic.layouts import LAYOUTS, WHOLE
 from explorer.elastic.unit import Kept, Unit
@@ -36,16 +37,18 @@ class ElasticModel:
 
     Args:
         model: a model from `timm.create_model`, at full size. It stays an ordinary timm model; use it as such.
+        blocks: which blocks are active where the depth is reduced, as in `Staging`.
 
     Raises:
         InvalidInput: when nothing in the model can be resized.
         ValueError: when a module does not match its row in the table of layouts.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, blocks: BlockSubset = "prefix") -> None:
         self.model = model
         self._units = [Unit(path, module, layout) for path, module, layout in _resizable(model)]
         self._kept: Kept = {}
+        self._depth = depth_of(model, blocks)
         self._patch_dropout: Any = next((drop for kind, drop in PATCH_DROPOUTS.items() if isinstance(model, kind)), None)
         self._patches = _patch_count(model) if self._patch_dropout else 0
         self._untouched_patch_drop: Any = getattr(model, "patch_drop", None)
@@ -64,6 +67,8 @@ class ElasticModel:
         found: set[str] = {LETTERS[letter] for unit in self._units for letter in unit.counts}
         if self._patches:
             found.add("tokens")
+        if self._depth:
+            found.add("depth")
         return tuple(axis for axis in AXES if axis in found)  # type: ignore[misc]
 
     @property
@@ -77,6 +82,8 @@ class ElasticModel:
                 asked[axis] = min(1.0, 0.51 / min(several))  # just enough for one, out of reach of rounding
         if self._patches > 1:
             asked["tokens"] = 0.51 / self._patches
+        if self._depth:
+            asked["depth"] = 0.51 / self._depth.count
         return self.realise(Rates(**asked))
 
     def realise(self, rates: Rates) -> Rates:
@@ -98,6 +105,7 @@ class ElasticModel:
             active = sum(self._active(unit, letter, rates) for unit in units)
             realised[axis] = active / sum(unit.counts[letter] for unit in units) if units else 1.0
         realised["tokens"] = self._kept_tokens(rates.tokens) / self._patches if self._patches else 1.0
+        realised["depth"] = len(self._depth.active(rates.depth)) / self._depth.count if self._depth else 1.0
         return Rates(**realised)
 
     def set_rates(self, rates: Rates, optimizer: Optimizer | None = None) -> Rates:
@@ -124,6 +132,8 @@ class ElasticModel:
                 unit.resize(active, self._kept, optimizer)
         if self._patches:
             self._set_tokens(self._kept_tokens(rates.tokens))
+        if self._depth:
+            self._depth.set(rates.depth)
         self.requested, self.rates = rates, realised
         return realised
 

@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from explorer.report.palette import LAYOUT, MUTED, RATE_SCALE
-from explorer.schedule import AXES
+from explorer.schedule import shown_axes
 
 
 def timeline_data(winners: pd.DataFrame) -> pd.DataFrame:
@@ -19,10 +19,11 @@ def timeline_data(winners: pd.DataFrame) -> pd.DataFrame:
         Columns budget, axis, start and end (budget time in [0, 1]) and rate.
     """
     rows = []
+    axes = shown_axes(stage.rates for schedule in winners.schedule for stage in schedule.stages)
     for winner in winners.itertuples():
         start = 0.0
         for stage in winner.schedule.stages:
-            for axis in AXES:
+            for axis in axes:
                 rows.append((winner.budget, axis, start, start + stage.duration_ratio, getattr(stage.rates, axis)))
             start += stage.duration_ratio
     return pd.DataFrame(rows, columns=pd.Index(["budget", "axis", "start", "end", "rate"]))

@@ -21,7 +21,7 @@ from explorer.sweep.space import SearchSettings
 def _groups(search: SearchSettings) -> dict[str, tuple[str, ...]]:
     """Names of the rate variables and the axes each one sets; axes with one level need none."""
     if search.tied:
-        return {"rates": AXES}
+        return {"rates": search.rates.searched}
     return {axis: (axis,) for axis in AXES if len(getattr(search.rates, axis)) > 1}
 
 

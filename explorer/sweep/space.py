@@ -11,7 +11,7 @@ from explorer.budget import Budget
 from explorer.errors import InvalidInput, validated
 from explorer.ledger import Kind
 from explorer.plan import plan
-from explorer.schedule import AXES, Frozen, Rates, Schedule, Stage, read_mapping
+from explorer.schedule import AXES, Axis, Frozen, Rates, Schedule, Stage, read_mapping
 from explorer.training.task import Task, TaskSpec
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -49,6 +49,12 @@ class RateLevels(Frozen):
     heads: Levels = (1.0,)
     mlp: Levels = (1.0,)
     tokens: Levels = (1.0,)
+    depth: Levels = (1.0,)
+
+    @property
+    def searched(self) -> tuple[Axis, ...]:
+        """Axes that tied rates set: all, but depth only where it has a choice."""
+        return tuple(axis for axis in AXES if axis != "depth" or len(self.depth) > 1)  # type: ignore[misc]
 
 
 class SearchSettings(Frozen):
@@ -85,7 +91,7 @@ class SearchSettings(Frozen):
             raise ValueError(f"batch_size: {list(self.batch_size)} must be whole numbers above 0")
         if self.stages > self.grid:
             raise ValueError(f"grid: {self.grid} units cannot hold {self.stages} stages")
-        if self.tied and len({len(getattr(self.rates, axis)) for axis in AXES}) > 1:
+        if self.tied and len({len(getattr(self.rates, axis)) for axis in self.rates.searched}) > 1:
             raise ValueError("tied: needs the same number of rates on every axis")
         return self
 

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from explorer.cost import count_step_flops
 from explorer.elastic import ElasticModel
+from explorer.elastic.depth import BlockSubset
 from explorer.errors import InvalidInput
 from explorer.learning_rate import LearningRateCurve
 from explorer.plan import StepCost
@@ -84,7 +85,7 @@ class Staging(Frozen):
     """How entries start that wake up: as initialised, or with output columns of zero, so that the loss does not jump."""
     token_policy: Literal["auto", "drop", "resize"] = "auto"
     """How tokens become fewer: random ones are dropped, or images are made smaller; auto: drop where the model can."""
-    blocks: Literal["prefix", "even"] = "prefix"
+    blocks: BlockSubset = "prefix"
     """Which blocks are active where the depth is reduced: the first ones, or evenly spread ones."""
 
 
@@ -104,6 +105,10 @@ class TaskSpec(Frozen):
     def measured_as(self, provenance: Provenance | None) -> TaskSpec:
         """The same task with the settings that a schedule's accuracy was measured with, where it has any."""
         return self.with_settings(provenance.learning_rate, provenance.batch_size) if provenance else self
+
+
+CostKey = tuple[str, int, int, int, Staging]
+"""What the cost of a step depends on besides the rates: the model as JSON, channels, classes, image size, staging."""
 
 
 class Task:
@@ -156,6 +161,10 @@ class Task:
         """Keyword arguments with which plain `timm.create_model` builds the same architecture."""
         return dict(_meta_model(self._cost_key)[1])
 
+    def elastic(self, model: nn.Module) -> ElasticModel:
+        """The handle that sets the rates of a model from `build_model`, by the task's staging."""
+        return _elastic(model, self.spec.staging)
+
     def build_optimizer(self, model: nn.Module) -> Optimizer:
         """timm's optimizer for the recipe, fused where torch offers it."""
         recipe = self.spec.recipe
@@ -163,8 +172,9 @@ class Task:
         return create_optimizer_v2(model, recipe.optimizer, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, **fused)
 
     @cached_property
-    def _cost_key(self) -> tuple[str, int, int, int]:
-        return self.spec.model.model_dump_json(), self.data.channels, self.data.classes, self.data.image_size
+    def _cost_key(self) -> CostKey:
+        data, spec = self.data, self.spec
+        return spec.model.model_dump_json(), data.channels, data.classes, data.image_size, spec.staging
 
     def step_cost(self, rates: Rates) -> StepCost:
         """Counted FLOPs of one training step at the requested rates, and the rates realised. Cached in the process.
@@ -203,10 +213,14 @@ def _create(model: ModelSpec, arguments: dict[str, Any], pretrained: bool | None
         raise InvalidInput("model.options", model.options, f"timm refuses to build {model.name}: {error}") from None
 
 
+def _elastic(model: nn.Module, staging: Staging) -> ElasticModel:
+    return ElasticModel(model, blocks=staging.blocks)
+
+
 @lru_cache(maxsize=8)
-def _meta_model(key: tuple[str, int, int, int]) -> tuple[ElasticModel, dict[str, Any]]:
+def _meta_model(key: CostKey) -> tuple[ElasticModel, dict[str, Any]]:
     """The model without memory, and the arguments of `timm.create_model` that it takes."""
-    text, channels, classes, size = key
+    text, channels, classes, size, staging = key
     model = ModelSpec(**json.loads(text))
     if not timm.is_model(model.name):
         near = timm.list_models(f"*{model.name.split('_')[0]}*")[:3]
@@ -216,20 +230,20 @@ def _meta_model(key: tuple[str, int, int, int]) -> tuple[ElasticModel, dict[str,
     with torch.device("meta"):
         try:
             sized = {"img_size": size, **arguments}
-            return ElasticModel(_create(model, sized, pretrained=False)), sized
+            return _elastic(_create(model, sized, pretrained=False), staging), sized
         except InvalidInput as error:
             if "'img_size'" not in error.allowed:
                 raise
         # Many pyramids take images of any size, and no such argument.
-        return ElasticModel(_create(model, arguments, pretrained=False)), arguments
+        return _elastic(_create(model, arguments, pretrained=False), staging), arguments
 
 
 @lru_cache(maxsize=4096)
-def _image_cost(key: tuple[str, int, int, int], rates: Rates) -> tuple[Rates, int]:
+def _image_cost(key: CostKey, rates: Rates) -> tuple[Rates, int]:
     """Realised rates and FLOPs an image; counted on two images because BatchNorm needs more than one."""
     elastic, _ = _meta_model(key)
     realised = elastic.set_rates(rates)
-    model, channels, _, size = key
+    model, channels, _, size, _ = key
     try:
         flops = count_step_flops(elastic.model, (2, channels, size, size))
     except (RuntimeError, AssertionError, ValueError) as error:

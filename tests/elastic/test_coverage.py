@@ -14,7 +14,7 @@ from explorer.schedule import Rates
 
 def test_deit_small_as_published():
     row = coverage("deit_small_patch16_224")
-    assert (row.family, row.axes, row.tokens, row.reason) == ("deit", ("heads", "mlp", "tokens"), "drop", None)
+    assert (row.family, row.axes, row.tokens, row.reason) == ("deit", ("heads", "mlp", "tokens", "depth"), "drop", None)
     # 6 heads, 4 * 384 hidden channels, (224 / 16)^2 patches
     assert row.smallest == Rates(heads=1 / 6, mlp=1 / 1536, tokens=1 / 196)
     # 4.6 GMACs forward (DeiT, table 5), two FLOPs each; forward and backward cost three times that
@@ -77,7 +77,7 @@ def test_command_prints_a_table_and_json(monkeypatch, capsys):
     code, out, _ = run(monkeypatch, capsys, "deit_tiny_patch16_224")
     assert code == 0
     line = next(line for line in out.splitlines() if line.startswith("deit_tiny"))
-    assert line.split()[:8] == ["deit_tiny_patch16_224", "heads", "mlp", "tokens", "1/3", "1/768", "1/196", "drop"]
+    assert line.split()[1:10] == ["heads", "mlp", "tokens", "depth", "1/3", "1/768", "1/196", "1/12", "drop"]
     code, out, _ = run(monkeypatch, capsys, "deit_tiny_patch16_224", "--json")
     (row,) = json.loads(out)
     assert row["smallest_rates"]["heads"] == 1 / 3

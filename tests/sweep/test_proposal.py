@@ -90,3 +90,12 @@ def test_the_first_guess_is_even_steps_for_equal_durations():
 def test_a_first_guess_outside_the_space_is_brought_into_it():
     guess = first_guess(settings(), "baseline", 1.0, 64)
     assert guess == {"learning_rate": 1e-2, "batch_size": 16}
+
+
+def test_depth_is_searched_where_it_has_levels_and_stays_full_where_not():
+    levels = RateLevels(heads=LEVELS, mlp=LEVELS, tokens=LEVELS, depth=LEVELS)
+    guess = first_guess(settings(tied=True, rates=levels), "staged", 1e-3, 32)
+    assert all(s.rates.depth == s.rates.heads for s in schedule_for(settings(tied=True, rates=levels), "staged", guess).stages)
+    assert all(s.rates.depth == 1 for s in schedule_for(settings(tied=True), "staged", guess).stages)
+    alone = settings(rates=RateLevels(depth=(0.5, 1.0)))
+    assert "depth_0" in distributions(alone, "staged")
