@@ -35,6 +35,10 @@ STACKS: dict[type[nn.Module], str] = {
 """Classes whose forward passes run plainly over a stack of blocks, and where it is. ConViT's looks at block numbers."""
 
 
+OTHER_BRANCHES: tuple[type[nn.Module], ...] = (zoo.Xcit, zoo.TNT)
+"""Classes whose blocks add more to their streams than attention and MLP: new blocks cannot be silenced by these alone."""
+
+
 class Depth:
     """A stack of blocks of which some are active.
 
@@ -79,10 +83,13 @@ class Depth:
             raise InvalidInput("rates.depth", rate, f"leaves none of the {self.count} blocks; must be at least {least}")
         return [number * self.count // kept for number in range(kept)] if self._subset == "even" else list(range(kept))
 
-    def set(self, rate: float) -> None:
+    def set(self, rate: float) -> list[nn.Module]:
         """Run only the active blocks from now on; at rate 1 the model has its own stack again.
 
         The others keep their weights and optimizer state: without gradients no optimizer touches them.
+
+        Returns:
+            The blocks that were not active and are now.
         """
         active = self.active(rate)
         for number, block in enumerate(self._stack):
@@ -92,7 +99,9 @@ class Depth:
         if len(active) < self.count:
             chosen = [self._stack[number] for number in active]
             stack = nn.Sequential(*chosen) if isinstance(self._stack, nn.Sequential) else nn.ModuleList(chosen)
+        before = set(getattr(self._owner, self._name))
         setattr(self._owner, self._name, stack.train(self._owner.training))
+        return [block for block in stack if block not in before]
 
 
 def depth_of(model: nn.Module, subset: BlockSubset = "prefix") -> Depth | None:

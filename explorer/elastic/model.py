@@ -2,8 +2,7 @@
 
 The parameter objects keep their identity, so optimizers, hooks and references stay valid; the optimizer's
 per-parameter state is sliced with them. What is cut away is kept aside and put back untouched when the model
-grows. The leading heads and channels are the active ones (this project's choice; the paper's method section
-is not at hand). At rates 1 nothing is left behind: the model is the plain timm model.
+grows. At rates 1 nothing is left behind: the model is the plain timm model.
 """
 
 from __future__ import annotations
@@ -18,10 +17,12 @@ from timm.models import Eva, VisionTransformer
 from torch import nn
 from torch.optim import Optimizer
 
-from explorer.elastic.depth import BlockSubset, depth_of
+from explorer.elastic.depth import OTHER_BRANCHES, BlockSubset, depth_of
 from explorer.elastic.layout import LETTERS, Layout
 from explorer.elastic.layouts import LAYOUTS, WHOLE
+from explorer.elastic.subset import Subset, SubsetChoice
 from explorer.elastic.unit import Kept, Unit
+from explorer.elastic.waking import Wake
 from explorer.errors import InvalidInput
 from explorer.schedule import AXES, Axis, Rates
 
@@ -37,6 +38,9 @@ class ElasticModel:
 
     Args:
         model: a model from `timm.create_model`, at full size. It stays an ordinary timm model; use it as such.
+        subset: which heads and channels are active, as in `Staging`.
+        waking: how entries start that were not active before, as in `Staging`.
+        seed: of the random subset.
         blocks: which blocks are active where the depth is reduced, as in `Staging`.
 
     Raises:
@@ -44,10 +48,20 @@ class ElasticModel:
         ValueError: when a module does not match its row in the table of layouts.
     """
 
-    def __init__(self, model: nn.Module, *, blocks: BlockSubset = "prefix") -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        subset: SubsetChoice = "leading",
+        waking: Wake = "initial",
+        seed: int = 0,
+        blocks: BlockSubset = "prefix",
+    ) -> None:
         self.model = model
         self._units = [Unit(path, module, layout) for path, module, layout in _resizable(model)]
         self._kept: Kept = {}
+        self._waking = waking
+        self._subset = Subset(subset, model, self._units, seed)
         self._depth = depth_of(model, blocks)
         self._patch_dropout: Any = next((drop for kind, drop in PATCH_DROPOUTS.items() if isinstance(model, kind)), None)
         self._patches = _patch_count(model) if self._patch_dropout else 0
@@ -99,6 +113,13 @@ class ElasticModel:
                     getattr(rates, axis),
                     f"must be 1: {type(self.model).__name__} cannot be reduced on this axis, only on {', '.join(self.axes)}",
                 )
+        if rates.depth < 1 and self._waking == "preserving" and isinstance(self.model, OTHER_BRANCHES):
+            kind = type(self.model).__name__
+            raise InvalidInput(
+                "rates.depth",
+                rates.depth,
+                f"must be 1 with waking: preserving: blocks of {kind} have more than attention and MLP",
+            )
         realised = {}
         for letter, axis in LETTERS.items():
             units = [unit for unit in self._units if letter in unit.counts]
@@ -108,16 +129,18 @@ class ElasticModel:
         realised["depth"] = len(self._depth.active(rates.depth)) / self._depth.count if self._depth else 1.0
         return Rates(**realised)
 
-    def set_rates(self, rates: Rates, optimizer: Optimizer | None = None) -> Rates:
+    def set_rates(self, rates: Rates, optimizer: Optimizer | None = None, *, wake: bool = True) -> Rates:
         """Resize the model, and the optimizer's per-parameter state with it.
 
-        Entries that wake up have the values they had when they were last active, or were initialised with;
-        their optimizer moments likewise, or zero. Gradients are cleared. Wrappers made for the old size
+        Entries that wake up have the values they had when they were last active, or were initialised with, or
+        output columns of zero where waking is `preserving`; first moments that are new are zero, second ones the
+        mean of those there were. Gradients are cleared. Wrappers made for the old size
         (torch.compile, DDP, EMA copies) must be made anew by the caller.
 
         Args:
             rates: requested rates.
             optimizer: an optimizer over this model's parameters; required once it has state.
+            wake: False for a change that training must not see: to full size for a checkpoint, and back.
 
         Returns:
             The realised rates, as `realise` gives.
@@ -128,12 +151,18 @@ class ElasticModel:
         realised = self.realise(rates)
         with torch.no_grad():
             for unit in self._units:
-                active = {letter: torch.arange(self._active(unit, letter, rates), device="cpu") for letter in unit.counts}
-                unit.resize(active, self._kept, optimizer)
+                active = {
+                    letter: self._subset.active(unit, letter, self._active(unit, letter, rates)) for letter in unit.counts
+                }
+                unit.resize(active, self._kept, optimizer, self._waking if wake else None)
         if self._patches:
             self._set_tokens(self._kept_tokens(rates.tokens))
         if self._depth:
-            self._depth.set(rates.depth)
+            woken = {id(module) for block in self._depth.set(rates.depth) for module in block.modules()}
+            if wake and self._waking == "preserving":
+                for unit in self._units:
+                    if id(unit.module) in woken:
+                        unit.silence()
         self.requested, self.rates = rates, realised
         return realised
 

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from explorer.elastic.layout import LETTERS, Layout
 from explorer.elastic.pattern import Dimension, Indices, active_indices, gather, parse, scatter
+from explorer.elastic.waking import SECOND_MOMENTS, Wake, wake_moments, wake_silently
 from explorer.errors import InvalidInput
 
 Kept = dict[tuple[Tensor, str], Tensor]
@@ -35,6 +36,17 @@ class Slot:
         tensor = getattr(self.owner, self.name)
         assert isinstance(tensor, Tensor)
         return tensor
+
+    @property
+    def reads(self) -> bool:
+        """True for weights that are multiplied with what heads or channels give: `c (h d)`, `c m`, `h h`."""
+        layer = isinstance(self.owner, nn.Linear | nn.Conv2d) and self.name == "weight"
+        return layer and any(_is_cut(dimension) for dimension in self.pattern[1:])
+
+    @property
+    def output(self) -> bool:
+        """True for those of them that lead back to the residual stream: not `h h`."""
+        return self.reads and not _is_cut(self.pattern[0])
 
 
 class Unit:
@@ -106,8 +118,31 @@ class Unit:
             )
         return active
 
-    def resize(self, active: Mapping[str, Tensor], kept: Kept, optimizer: Optimizer | None) -> None:
-        """Give every tensor of the module, and its optimizer state, these heads and channels."""
+    def reads(self, letter: str) -> bool:
+        """True when a layer of the module reads what its heads or channels give: not for a module of position biases."""
+        return any(
+            slot.output and any(letter in term for dimension in slot.pattern[1:] for term in dimension) for slot in self.slots
+        )
+
+    @torch.no_grad()
+    def silence(self) -> None:
+        """Make the module add nothing to its residual stream: output weights and biases of zero."""
+        for slot in self.slots:
+            if slot.output:
+                slot.tensor.zero_()
+                bias = getattr(slot.owner, "bias", None)
+                if isinstance(bias, Tensor):
+                    bias.zero_()
+
+    def resize(self, active: Mapping[str, Tensor], kept: Kept, optimizer: Optimizer | None, wake: Wake | None = None) -> None:
+        """Give every tensor of the module, and its optimizer state, these heads and channels.
+
+        Args:
+            active: int64 numbers for each letter, ascending.
+            kept: what is cut away, of all modules.
+            optimizer: whose state is cut with the tensors.
+            wake: what is done to entries that were not active; none: nothing, they are as they were.
+        """
         if all(torch.equal(active[letter], self.active[letter]) for letter in self.counts):
             return
         for slot in self.slots:
@@ -117,6 +152,8 @@ class Unit:
             for name, value in list(state.items()):
                 if isinstance(value, Tensor) and value.shape == tensor.shape:
                     state[name] = _moved(value, (tensor, name), old, new, slot, kept)
+                    if wake and name in SECOND_MOMENTS:
+                        wake_moments(state[name], value, old, new)
                 elif isinstance(value, Tensor) and value.numel() > 1:  # one number, such as a step count, stays
                     raise InvalidInput(
                         "optimizer",
@@ -125,6 +162,8 @@ class Unit:
                     )
             tensor.grad = None
             tensor.data = _moved(tensor.data, (tensor, ""), old, new, slot, kept)
+            if wake == "preserving" and slot.reads:
+                wake_silently(tensor.data, old, new)
             _set_sizes(slot.owner)
         self.active = {letter: active[letter] for letter in self.counts}
         for (name, letter), value in self._attributes.items():
@@ -134,6 +173,10 @@ class Unit:
         if self.layout.narrow is not None:
             reduced = any(len(self.active[letter]) < count for letter, count in self.counts.items())
             self.module.__class__ = self.layout.narrow if reduced else self.full_class
+
+
+def _is_cut(dimension: Dimension) -> bool:
+    return any(letter in term for term in dimension for letter in LETTERS)
 
 
 def _moved(part: Tensor, key: tuple[Tensor, str], old: Indices, new: Indices, slot: Slot, kept: Kept) -> Tensor:

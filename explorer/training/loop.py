@@ -115,11 +115,13 @@ def train(
     torch.manual_seed(seed)
     model = task.build_model().to(device)
     optimizer = task.build_optimizer(model)
-    elastic = task.elastic(model)
+    elastic = task.elastic(model, seed)
     progress = Progress(plan)
     identity = {"plan": plan.digest(), "seed": seed, "task": task.spec.model_dump_json()}
     if checkpoint is not None and checkpoint.exists():
         _resume(checkpoint, identity, model, optimizer, progress)
+        # The rates it stopped at: what grows at the next change is what grew in a run without a stop.
+        elastic.set_rates(plan.segments[len(progress.segments) - 1].requested, optimizer, wake=False)
 
     amp = recipe.amp == "bf16" or (recipe.amp == "auto" and device.type == "cuda")
     trained = model
@@ -202,11 +204,11 @@ def _executed(losses: Iterator[Tensor], segment: Segment, steps_before: int) -> 
 def elastic_at_full_size(elastic: ElasticModel, optimizer: torch.optim.Optimizer) -> Iterator[None]:
     """The model and its optimizer at rates 1 for a moment: checkpoints always hold the full model."""
     rates = elastic.requested
-    elastic.set_rates(Rates(), optimizer)
+    elastic.set_rates(Rates(), optimizer, wake=False)
     try:
         yield
     finally:
-        elastic.set_rates(rates, optimizer)
+        elastic.set_rates(rates, optimizer, wake=False)
 
 
 def _resume(

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import timm
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from timm.optim import create_optimizer_v2, list_optimizers
 from torch import nn
 from torch.optim import Optimizer
@@ -16,6 +16,8 @@ from torch.optim import Optimizer
 from explorer.cost import count_step_flops
 from explorer.elastic import ElasticModel
 from explorer.elastic.depth import BlockSubset
+from explorer.elastic.subset import SubsetChoice
+from explorer.elastic.waking import Wake
 from explorer.errors import InvalidInput
 from explorer.learning_rate import LearningRateCurve
 from explorer.plan import StepCost
@@ -79,14 +81,20 @@ class Recipe(Frozen):
 class Staging(Frozen):
     """How a stage at reduced rates is made of the full model. This project's choices; a sweep can compare them."""
 
-    subset: Literal["leading", "random", "importance"] = "leading"
+    subset: SubsetChoice = "leading"
     """Which heads and channels are active: the leading ones, others at random in each stage, or those of largest weights."""
-    waking: Literal["initial", "preserving"] = "initial"
+    waking: Wake = "initial"
     """How entries start that wake up: as initialised, or with output columns of zero, so that the loss does not jump."""
     token_policy: Literal["auto", "drop", "resize"] = "auto"
     """How tokens become fewer: random ones are dropped, or images are made smaller; auto: drop where the model can."""
     blocks: BlockSubset = "prefix"
     """Which blocks are active where the depth is reduced: the first ones, or evenly spread ones."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Staging:
+        if self.subset == "random" and self.waking == "preserving":
+            raise ValueError("waking: preserving needs a subset that only grows, leading or importance, not random")
+        return self
 
 
 class TaskSpec(Frozen):
@@ -161,9 +169,9 @@ class Task:
         """Keyword arguments with which plain `timm.create_model` builds the same architecture."""
         return dict(_meta_model(self._cost_key)[1])
 
-    def elastic(self, model: nn.Module) -> ElasticModel:
-        """The handle that sets the rates of a model from `build_model`, by the task's staging."""
-        return _elastic(model, self.spec.staging)
+    def elastic(self, model: nn.Module, seed: int) -> ElasticModel:
+        """The handle that sets the rates of a model from `build_model`, by the task's staging; `seed` of a random subset."""
+        return _elastic(model, self.spec.staging, seed)
 
     def build_optimizer(self, model: nn.Module) -> Optimizer:
         """timm's optimizer for the recipe, fused where torch offers it."""
@@ -213,8 +221,8 @@ def _create(model: ModelSpec, arguments: dict[str, Any], pretrained: bool | None
         raise InvalidInput("model.options", model.options, f"timm refuses to build {model.name}: {error}") from None
 
 
-def _elastic(model: nn.Module, staging: Staging) -> ElasticModel:
-    return ElasticModel(model, blocks=staging.blocks)
+def _elastic(model: nn.Module, staging: Staging, seed: int = 0) -> ElasticModel:
+    return ElasticModel(model, subset=staging.subset, waking=staging.waking, seed=seed, blocks=staging.blocks)
 
 
 @lru_cache(maxsize=8)

@@ -13,6 +13,7 @@ from timm.optim import create_optimizer_v2
 
 from explorer import Rates
 from explorer.elastic import ElasticModel
+from explorer.elastic.subset import subsets
 from explorer.elastic.unit import Unit
 from tests.elastic import families_hierarchical, families_isotropic
 
@@ -101,14 +102,16 @@ def vars_of_modules(model: torch.nn.Module) -> list[dict]:
     ]
 
 
-@pytest.mark.parametrize("rate", [0.5])
-def test_a_shrunk_model_equals_the_full_one_with_inactive_columns_zeroed(name, rate):
+@pytest.mark.parametrize("subset", ["leading", "importance"])
+def test_a_shrunk_model_equals_the_full_one_with_inactive_columns_zeroed(name, subset):
     if name in WIDTH_NORMED:
         pytest.skip("a norm sees the width")
     model, shape = build(name)
+    if subset not in subsets(model):
+        pytest.skip("leading heads only")
     zeroed = copy.deepcopy(model)
-    elastic = ElasticModel(model)
-    elastic.set_rates(width(elastic.axes, rate))
+    elastic = ElasticModel(model, subset=subset)
+    elastic.set_rates(width(elastic.axes, 0.5))
     theirs = {unit.path: unit for unit in ElasticModel(zeroed)._units}
     with torch.no_grad():
         for unit in elastic._units:
@@ -120,6 +123,19 @@ def test_a_shrunk_model_equals_the_full_one_with_inactive_columns_zeroed(name, r
                         full.tensor[(slice(None),) * dim + (columns,)] = 0
     ours, theirs_zeroed = logits(model.eval(), shape), logits(zeroed.eval(), shape)
     assert (ours - theirs_zeroed).abs().max() <= 1e-9 * max(1, ours.abs().max())
+
+
+def test_growth_that_preserves_the_function(name):
+    if name in WIDTH_NORMED:
+        pytest.skip("a norm sees the width")
+    model, shape = build(name)
+    elastic = ElasticModel(model, subset=subsets(model)[-1], waking="preserving")
+    elastic.set_rates(width(elastic.axes, 0.5))
+    small = logits(model.eval(), shape)
+    elastic.set_rates(width(elastic.axes, 0.75))
+    assert (logits(model, shape) - small).abs().max() <= 1e-9 * max(1, small.abs().max())
+    elastic.set_rates(Rates())
+    assert (logits(model, shape) - small).abs().max() <= 1e-9 * max(1, small.abs().max())
 
 
 def test_shrinking_training_and_growing_leave_the_inactive_untouched(name):
