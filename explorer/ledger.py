@@ -36,7 +36,9 @@ class Trial(Frozen):
     learning_rate: float
     batch_size: int
     seed: int
-    parameters: dict[str, int | float] = {}
+    staging: dict[str, str] = {}
+    """Settings of the task's `staging` that were searched; the others are the space's."""
+    parameters: dict[str, int | float | str] = {}
     """The search's own variables, from which a study is rebuilt."""
     confirms: str | None = None
     """For phase confirm: id of the search trial that is repeated with another seed."""

@@ -83,6 +83,8 @@ class Provenance(Frozen):
     """Seed of the run whose accuracies are given; training again with it repeats them on the CPU."""
     learning_rate: float
     batch_size: int
+    staging: dict[str, str] = {}
+    """Settings of `staging` that the sweep chose."""
     validation_accuracy: float
     test_accuracy: float | None = None
     """Accuracies of that one run, in [0, 1]."""

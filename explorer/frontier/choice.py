@@ -120,6 +120,7 @@ def schedule_with_provenance(winner: pd.Series, trials: pd.DataFrame, header: Sw
                 seed=int(run.seed),
                 learning_rate=run.learning_rate,
                 batch_size=int(run.batch_size),
+                staging=run.staging,
                 validation_accuracy=run.validation_accuracy,
                 test_accuracy=run.test_accuracy,
                 mean_validation_accuracy=winner["validation_mean"],

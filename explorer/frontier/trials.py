@@ -22,6 +22,7 @@ COLUMNS = [
     "learning_rate",
     "batch_size",
     "seed",
+    "staging",
     "status",
     "reason",
     "validation_accuracy",
@@ -53,7 +54,7 @@ def trials_frame(records: Sequence[Record]) -> pd.DataFrame:
         trial, outcome = record.trial, record.outcome
         rows.append(
             {
-                **trial.model_dump(include={"id", "phase", "kind", "budget", "learning_rate", "batch_size", "seed"}),
+                **trial.model_dump(include={"id", "phase", "kind", "budget", "learning_rate", "batch_size", "seed", "staging"}),
                 "candidate": trial.confirms or trial.id,
                 "budget_amount": Budget.parse(trial.budget).amount,
                 "cost": outcome.planned_flops / outcome.full_flops if outcome else math.nan,

@@ -10,6 +10,7 @@ model, so rates never fall by construction.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
@@ -33,6 +34,8 @@ def distributions(search: SearchSettings, kind: Kind) -> dict[str, BaseDistribut
         "batch_size": CategoricalDistribution(search.batch_size),
     }
     if kind == "staged":
+        for setting, values in search.staging.listed.items():
+            found[f"staging_{setting}"] = CategoricalDistribution(values)
         for stage in range(search.stages - 1):
             found[f"duration_{stage}"] = FloatDistribution(0, 1)
             for group in _groups(search):
@@ -40,7 +43,7 @@ def distributions(search: SearchSettings, kind: Kind) -> dict[str, BaseDistribut
     return found
 
 
-def schedule_for(search: SearchSettings, kind: Kind, parameters: Mapping[str, float]) -> Schedule:
+def schedule_for(search: SearchSettings, kind: Kind, parameters: Mapping[str, Any]) -> Schedule:
     """The schedule that the variables stand for, on the grid; stages without duration are left out."""
     if kind == "baseline":
         return Schedule.full_model(search.grid)
@@ -61,6 +64,11 @@ def schedule_for(search: SearchSettings, kind: Kind, parameters: Mapping[str, fl
             positions.update(dict.fromkeys(axes, chosen))
         stages.insert(0, Stage(rates=search.rates_at(positions), duration_ratio=ratios[stage]))
     return _merged(stages, search.grid)
+
+
+def staging_for(search: SearchSettings, kind: Kind, parameters: Mapping[str, Any]) -> dict[str, str]:
+    """The settings of `staging` that the variables stand for; none for a baseline."""
+    return {setting: parameters[f"staging_{setting}"] for setting in search.staging.listed if kind == "staged"}
 
 
 def _merged(stages: list[Stage], grid: int) -> Schedule:
@@ -84,15 +92,16 @@ def _merged(stages: list[Stage], grid: int) -> Schedule:
     return Schedule(stages=tuple(Stage(rates=r, duration_ratio=u / grid) for r, u in joined), grid=grid)
 
 
-def first_guess(search: SearchSettings, kind: Kind, learning_rate: float, batch_size: int) -> dict[str, float]:
+def first_guess(search: SearchSettings, kind: Kind, learning_rate: float, batch_size: int) -> dict[str, Any]:
     """Variables of a plausible first trial: the recipe's own settings, rates in even steps, equal durations."""
     low, high = search.learning_rate
-    guess = {
+    guess: dict[str, Any] = {
         "learning_rate": min(max(learning_rate, low), high),
         "batch_size": batch_size if batch_size in search.batch_size else search.batch_size[0],
     }
     if kind == "baseline":
         return guess
+    guess |= {f"staging_{setting}": values[0] for setting, values in search.staging.listed.items()}
     count = search.stages
     for stage in range(count - 1):
         pieces = count - stage

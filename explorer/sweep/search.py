@@ -9,13 +9,13 @@ from __future__ import annotations
 import itertools
 import zlib
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import optuna
 
 from explorer.budget import Budget
 from explorer.ledger import KINDS, Kind, Record, Trial
-from explorer.sweep.proposal import distributions, first_guess, schedule_for
+from explorer.sweep.proposal import distributions, first_guess, schedule_for, staging_for
 from explorer.sweep.space import SearchSpace
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # a line for every study and trial otherwise
@@ -59,7 +59,7 @@ class _Rung:
             )
         )
 
-    def ask(self, guesses: Sequence[dict[str, float]]) -> Trial:
+    def ask(self, guesses: Sequence[dict[str, Any]]) -> Trial:
         """The next search trial; `guesses` are tried before anything else the first time."""
         if self._first:
             for guess in guesses:
@@ -76,6 +76,7 @@ class _Rung:
             learning_rate=asked.params["learning_rate"],
             batch_size=asked.params["batch_size"],
             seed=self.space.search.seed,
+            staging=staging_for(self.space.search, self.kind, asked.params),
             parameters=asked.params,
         )
         self.running[trial.id] = asked.number

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
 
 from explorer.budget import Budget
+from explorer.elastic.depth import BlockSubset
+from explorer.elastic.subset import SubsetChoice
+from explorer.elastic.tokens import TokenPolicy
+from explorer.elastic.waking import Wake
 from explorer.errors import InvalidInput, validated
 from explorer.ledger import Kind
 from explorer.plan import plan
@@ -57,6 +62,24 @@ class RateLevels(Frozen):
         return tuple(axis for axis in AXES if axis != "depth" or len(self.depth) > 1)  # type: ignore[misc]
 
 
+class StagingChoices(Frozen):
+    """Settings of `staging` to compare: values to choose from, for staged trials. What is not listed is the task's own."""
+
+    subset: tuple[SubsetChoice, ...] = ()
+    waking: tuple[Wake, ...] = ()
+    token_policy: tuple[TokenPolicy, ...] = ()
+    blocks: tuple[BlockSubset, ...] = ()
+
+    @property
+    def listed(self) -> dict[str, tuple[str, ...]]:
+        """The settings that are searched, and their values."""
+        return {name: values for name, values in self.model_dump().items() if values}
+
+    def combinations(self) -> list[dict[str, str]]:
+        """Every choice of one value for each listed setting."""
+        return [dict(zip(self.listed, values, strict=True)) for values in itertools.product(*self.listed.values())]
+
+
 class SearchSettings(Frozen):
     """What is searched, and how many trials are spent on it at each budget."""
 
@@ -71,6 +94,8 @@ class SearchSettings(Frozen):
     rates: RateLevels
     tied: bool = False
     """True: one choice sets all axes to levels of the same position; False: each axis is searched by itself."""
+    staging: StagingChoices = StagingChoices()
+    """Ways of staging to compare."""
     learning_rate: tuple[float, float]
     """Lowest and highest peak learning rate, searched on a log scale."""
     batch_size: tuple[int, ...] = Field(min_length=1)
@@ -155,8 +180,8 @@ class SearchSpace(TaskSpec):
         Raises:
             InvalidInput: naming what is wrong.
         """
-        for batch_size in self.search.batch_size:
-            task = Task(self.task.with_settings(self.recipe.learning_rate, batch_size))
+        for batch_size, staging in itertools.product(self.search.batch_size, self.search.staging.combinations()):
+            task = Task(self.task.with_settings(self.recipe.learning_rate, batch_size, staging))
             task.check()
             lowest = self.search.rates_at(dict.fromkeys(AXES, 0))
             for axis in AXES:

@@ -33,7 +33,7 @@ def run_trial(trial: Trial, space: SearchSpace, ledger: Ledger) -> Record:
     started = time.time()
     outcome, reason, digest = None, None, ""
     try:
-        task = Task(space.task.with_settings(trial.learning_rate, trial.batch_size))
+        task = Task(space.task.with_settings(trial.learning_rate, trial.batch_size, trial.staging))
         compiled = plan(trial.schedule, task, Budget.parse(trial.budget), task.step_cost)
         digest = compiled.digest()
         outcome = _outcome(compiled, train(task, compiled, seed=trial.seed, device=device))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import cached_property, lru_cache
+from types import MappingProxyType
 from typing import Any, Literal
 
 import timm
@@ -18,7 +20,7 @@ from explorer.elastic import ElasticModel
 from explorer.elastic.depth import BlockSubset
 from explorer.elastic.subset import SubsetChoice
 from explorer.elastic.waking import Wake
-from explorer.errors import InvalidInput
+from explorer.errors import InvalidInput, validated
 from explorer.learning_rate import LearningRateCurve
 from explorer.plan import StepCost
 from explorer.schedule import Frozen, Provenance, Rates
@@ -105,14 +107,21 @@ class TaskSpec(Frozen):
     recipe: Recipe
     staging: Staging = Staging()
 
-    def with_settings(self, learning_rate: float, batch_size: int) -> TaskSpec:
-        """The same task with the two settings that every sweep tunes."""
+    def with_settings(self, learning_rate: float, batch_size: int, staging: Mapping[str, str] = MappingProxyType({})) -> TaskSpec:
+        """The same task with the two settings that every sweep tunes, and those of `staging` that it searches.
+
+        Raises:
+            InvalidInput: when the settings of `staging` do not go together.
+        """
         recipe = self.recipe.model_copy(update={"learning_rate": learning_rate, "batch_size": batch_size})
-        return self.model_copy(update={"recipe": recipe})
+        chosen = validated(Staging, {**self.staging.model_dump(), **staging}, "staging")
+        return self.model_copy(update={"recipe": recipe, "staging": chosen})
 
     def measured_as(self, provenance: Provenance | None) -> TaskSpec:
         """The same task with the settings that a schedule's accuracy was measured with, where it has any."""
-        return self.with_settings(provenance.learning_rate, provenance.batch_size) if provenance else self
+        if provenance is None:
+            return self
+        return self.with_settings(provenance.learning_rate, provenance.batch_size, provenance.staging)
 
 
 CostKey = tuple[str, int, int, int, Staging]

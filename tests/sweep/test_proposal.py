@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explorer.sweep.proposal import distributions, first_guess, schedule_for
-from explorer.sweep.space import RateLevels, SearchSettings
+from explorer.sweep.proposal import distributions, first_guess, schedule_for, staging_for
+from explorer.sweep.space import RateLevels, SearchSettings, StagingChoices
 
 LEVELS = (0.25, 0.5, 0.75, 1.0)
 
@@ -99,3 +99,15 @@ def test_depth_is_searched_where_it_has_levels_and_stays_full_where_not():
     assert all(s.rates.depth == 1 for s in schedule_for(settings(tied=True), "staged", guess).stages)
     alone = settings(rates=RateLevels(depth=(0.5, 1.0)))
     assert "depth_0" in distributions(alone, "staged")
+
+
+def test_ways_of_staging_are_searched_for_staged_trials_alone():
+    choices = StagingChoices(subset=("leading", "random"), blocks=("prefix", "even"))
+    search = settings(staging=choices)
+    assert distributions(search, "staged")["staging_subset"].choices == ("leading", "random")
+    assert not any(name.startswith("staging") for name in distributions(search, "baseline"))
+    guess = first_guess(search, "staged", 1e-3, 32)
+    assert staging_for(search, "staged", guess) == {"subset": "leading", "blocks": "prefix"}
+    assert staging_for(search, "baseline", guess) == {}
+    assert len(choices.combinations()) == 4
+    assert StagingChoices().combinations() == [{}]
