@@ -8,27 +8,18 @@ is not at hand). At rates 1 nothing is left behind: the model is the plain timm 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from typing import Any
 
 import torch
-from timm.layers import PatchDropout, PatchDropoutWithIndices
-from timm.models import Eva, VisionTransformer
 from torch import nn
 from torch.optim import Optimizer
 
 from explorer.elastic.layout import LETTERS, Layout
 from explorer.elastic.layouts import LAYOUTS, WHOLE
+from explorer.elastic.tokens import TokenPolicy, token_reduction
 from explorer.elastic.unit import Kept, Unit
 from explorer.errors import InvalidInput
 from explorer.schedule import AXES, Axis, Rates
-
-PATCH_DROPOUTS: dict[type[nn.Module], type[nn.Module]] = {
-    VisionTransformer: PatchDropout,
-    Eva: PatchDropoutWithIndices,  # rotary positions are gathered for the tokens that stay
-}
-"""Models whose tokens can be dropped, and what timm drops them with."""
 
 
 class ElasticModel:
@@ -36,19 +27,21 @@ class ElasticModel:
 
     Args:
         model: a model from `timm.create_model`, at full size. It stays an ordinary timm model; use it as such.
+        token_policy: how tokens become fewer, as in `Staging`.
+        image_size: side of full images in pixels, or height and width; none: what the model was built for.
 
     Raises:
         InvalidInput: when nothing in the model can be resized.
         ValueError: when a module does not match its row in the table of layouts.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(
+        self, model: nn.Module, *, token_policy: TokenPolicy = "auto", image_size: int | tuple[int, int] | None = None
+    ) -> None:
         self.model = model
         self._units = [Unit(path, module, layout) for path, module, layout in _resizable(model)]
         self._kept: Kept = {}
-        self._patch_dropout: Any = next((drop for kind, drop in PATCH_DROPOUTS.items() if isinstance(model, kind)), None)
-        self._patches = _patch_count(model) if self._patch_dropout else 0
-        self._untouched_patch_drop: Any = getattr(model, "patch_drop", None)
+        self._tokens = token_reduction(model, token_policy, image_size)
         self.requested = Rates()
         """Rates the model was last set to."""
         self.rates = Rates()
@@ -62,7 +55,7 @@ class ElasticModel:
     def axes(self) -> tuple[Axis, ...]:
         """The axes on which this model can be reduced."""
         found: set[str] = {LETTERS[letter] for unit in self._units for letter in unit.counts}
-        if self._patches:
+        if not isinstance(self._tokens, InvalidInput):
             found.add("tokens")
         return tuple(axis for axis in AXES if axis in found)  # type: ignore[misc]
 
@@ -75,8 +68,8 @@ class ElasticModel:
             several = [count for count in counts if count > 1]
             if several:
                 asked[axis] = min(1.0, 0.51 / min(several))  # just enough for one, out of reach of rounding
-        if self._patches > 1:
-            asked["tokens"] = 0.51 / self._patches
+        if not isinstance(self._tokens, InvalidInput):
+            asked["tokens"] = self._tokens.smallest
         return self.realise(Rates(**asked))
 
     def realise(self, rates: Rates) -> Rates:
@@ -87,6 +80,8 @@ class ElasticModel:
         """
         for axis in AXES:
             if getattr(rates, axis) < 1 and axis not in self.axes:
+                if axis == "tokens" and isinstance(self._tokens, InvalidInput):
+                    raise self._tokens
                 raise InvalidInput(
                     f"rates.{axis}",
                     getattr(rates, axis),
@@ -97,7 +92,7 @@ class ElasticModel:
             units = [unit for unit in self._units if letter in unit.counts]
             active = sum(self._active(unit, letter, rates) for unit in units)
             realised[axis] = active / sum(unit.counts[letter] for unit in units) if units else 1.0
-        realised["tokens"] = self._kept_tokens(rates.tokens) / self._patches if self._patches else 1.0
+        realised["tokens"] = 1.0 if isinstance(self._tokens, InvalidInput) else self._tokens.realise(rates.tokens)
         return Rates(**realised)
 
     def set_rates(self, rates: Rates, optimizer: Optimizer | None = None) -> Rates:
@@ -122,33 +117,14 @@ class ElasticModel:
             for unit in self._units:
                 active = {letter: torch.arange(self._active(unit, letter, rates), device="cpu") for letter in unit.counts}
                 unit.resize(active, self._kept, optimizer)
-        if self._patches:
-            self._set_tokens(self._kept_tokens(rates.tokens))
+        if not isinstance(self._tokens, InvalidInput):
+            self._tokens.set(rates.tokens)
         self.requested, self.rates = rates, realised
         return realised
 
     def _active(self, unit: Unit, letter: str, rates: Rates) -> int:
         most = max(other.counts.get(letter, 0) for other in self._units)
         return unit.active_at(letter, getattr(rates, LETTERS[letter]), most)
-
-    def _kept_tokens(self, rate: float) -> int:
-        kept = math.floor(rate * self._patches + 0.5)
-        if kept < 1:
-            raise InvalidInput(
-                "rates.tokens", rate, f"leaves none of the {self._patches} tokens; must be at least {0.5 / self._patches:.3g}"
-            )
-        return kept
-
-    def _set_tokens(self, kept: int) -> None:
-        """Random patch dropout while training (PatchDropout, arXiv 2208.07220); evaluation keeps every token."""
-        if kept == self._patches:
-            self.model.patch_drop = self._untouched_patch_drop
-            return
-        # timm keeps int(patches * (1 - prob)) tokens; aim half a token above, out of reach of rounding.
-        prob = 1 - (kept + 0.5) / self._patches
-        prefix = int(getattr(self.model, "num_prefix_tokens", 0))
-        dropout = self._patch_dropout(prob, num_prefix_tokens=prefix)
-        self.model.patch_drop = dropout.train(self.model.training)
 
 
 def _resizable(model: nn.Module) -> Iterator[tuple[str, nn.Module, Layout]]:
@@ -169,10 +145,3 @@ def _resizable(model: nn.Module) -> Iterator[tuple[str, nn.Module, Layout]]:
             yield from walk(child, child_path)
 
     yield from walk(model, "")
-
-
-def _patch_count(model: nn.Module) -> int:
-    """Number of patch tokens, or 0 where the model has no place to drop some."""
-    if not hasattr(model, "patch_drop"):
-        return 0
-    return int(getattr(model.patch_embed, "num_patches", 0) or 0)

@@ -115,7 +115,7 @@ def train(
     torch.manual_seed(seed)
     model = task.build_model().to(device)
     optimizer = task.build_optimizer(model)
-    elastic = ElasticModel(model)
+    elastic = task.elastic(model)
     progress = Progress(plan)
     identity = {"plan": plan.digest(), "seed": seed, "task": task.spec.model_dump_json()}
     if checkpoint is not None and checkpoint.exists():

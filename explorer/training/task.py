@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from explorer.cost import count_step_flops
 from explorer.elastic import ElasticModel
+from explorer.elastic.tokens import TokenPolicy
 from explorer.errors import InvalidInput
 from explorer.learning_rate import LearningRateCurve
 from explorer.plan import StepCost
@@ -23,6 +24,8 @@ from explorer.training.data import DataSource, DataSpec, open_data
 
 FUSED = ("adam", "adamw", "sgd")
 """Optimizers whose torch implementation has a fused kernel on both CPU and GPU."""
+CostKey = tuple[str, int, int, int, TokenPolicy]
+"""What the cost of a step depends on besides the rates: model as JSON, channels, classes, image size, token policy."""
 
 
 class ModelSpec(Frozen):
@@ -82,7 +85,7 @@ class Staging(Frozen):
     """Which heads and channels are active: the leading ones, others at random in each stage, or those of largest weights."""
     waking: Literal["initial", "preserving"] = "initial"
     """How entries start that wake up: as initialised, or with output columns of zero, so that the loss does not jump."""
-    token_policy: Literal["auto", "drop", "resize"] = "auto"
+    token_policy: TokenPolicy = "auto"
     """How tokens become fewer: random ones are dropped, or images are made smaller; auto: drop where the model can."""
     blocks: Literal["prefix", "even"] = "prefix"
     """Which blocks are active where the depth is reduced: the first ones, or evenly spread ones."""
@@ -156,6 +159,10 @@ class Task:
         """Keyword arguments with which plain `timm.create_model` builds the same architecture."""
         return dict(_meta_model(self._cost_key)[1])
 
+    def elastic(self, model: nn.Module) -> ElasticModel:
+        """The handle that sets the rates of a model from `build_model`, by the task's staging."""
+        return ElasticModel(model, token_policy=self.spec.staging.token_policy, image_size=self.data.image_size)
+
     def build_optimizer(self, model: nn.Module) -> Optimizer:
         """timm's optimizer for the recipe, fused where torch offers it."""
         recipe = self.spec.recipe
@@ -163,8 +170,9 @@ class Task:
         return create_optimizer_v2(model, recipe.optimizer, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, **fused)
 
     @cached_property
-    def _cost_key(self) -> tuple[str, int, int, int]:
-        return self.spec.model.model_dump_json(), self.data.channels, self.data.classes, self.data.image_size
+    def _cost_key(self) -> CostKey:
+        data, policy = self.data, self.spec.staging.token_policy
+        return self.spec.model.model_dump_json(), data.channels, data.classes, data.image_size, policy
 
     def step_cost(self, rates: Rates) -> StepCost:
         """Counted FLOPs of one training step at the requested rates, and the rates realised. Cached in the process.
@@ -204,9 +212,9 @@ def _create(model: ModelSpec, arguments: dict[str, Any], pretrained: bool | None
 
 
 @lru_cache(maxsize=8)
-def _meta_model(key: tuple[str, int, int, int]) -> tuple[ElasticModel, dict[str, Any]]:
+def _meta_model(key: CostKey) -> tuple[ElasticModel, dict[str, Any]]:
     """The model without memory, and the arguments of `timm.create_model` that it takes."""
-    text, channels, classes, size = key
+    text, channels, classes, size, policy = key
     model = ModelSpec(**json.loads(text))
     if not timm.is_model(model.name):
         near = timm.list_models(f"*{model.name.split('_')[0]}*")[:3]
@@ -216,20 +224,20 @@ def _meta_model(key: tuple[str, int, int, int]) -> tuple[ElasticModel, dict[str,
     with torch.device("meta"):
         try:
             sized = {"img_size": size, **arguments}
-            return ElasticModel(_create(model, sized, pretrained=False)), sized
+            return ElasticModel(_create(model, sized, pretrained=False), token_policy=policy, image_size=size), sized
         except InvalidInput as error:
             if "'img_size'" not in error.allowed:
                 raise
         # Many pyramids take images of any size, and no such argument.
-        return ElasticModel(_create(model, arguments, pretrained=False)), arguments
+        return ElasticModel(_create(model, arguments, pretrained=False), token_policy=policy, image_size=size), arguments
 
 
 @lru_cache(maxsize=4096)
-def _image_cost(key: tuple[str, int, int, int], rates: Rates) -> tuple[Rates, int]:
+def _image_cost(key: CostKey, rates: Rates) -> tuple[Rates, int]:
     """Realised rates and FLOPs an image; counted on two images because BatchNorm needs more than one."""
     elastic, _ = _meta_model(key)
     realised = elastic.set_rates(rates)
-    model, channels, _, size = key
+    model, channels, _, size, _ = key
     try:
         flops = count_step_flops(elastic.model, (2, channels, size, size))
     except (RuntimeError, AssertionError, ValueError) as error:
