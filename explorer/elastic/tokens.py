@@ -268,7 +268,7 @@ def _merged_patches(model: Any) -> Sides:
 
 _NATIVE = """
     ByobNet CPUBone CSATv2 DaVit DeepseekVitClassifier DeepseekVitEncoder EdgeNeXt EfficientVit EfficientVitLarge
-    EfficientVitMsra FastVit IFormer LowFormer MetaFormer MobileNetV5 MobileNetV5Encoder MultiScaleVit NaFlexVit NextViT
+    EfficientVitMsra FastVit IFormer LowFormer MetaFormer MobileNetV5 MobileNetV5Encoder NaFlexVit NextViT
     PyramidVisionTransformerV2 SHViT SwiftFormer TinyVit Twins VisionTransformerSAM Xcit
 """
 """Classes of which nothing has to be set: no position depends on the image size, or timm interpolates at each step."""
@@ -283,7 +283,11 @@ SMALLER: dict[type[nn.Module], Smaller] = {
     **{getattr(zoo, name): Smaller(_reduction) for name in _NATIVE.split()},
     **{getattr(zoo, name): Smaller(_merged_patches) for name in _MERGING.split()},
 }
-"""Classes that take smaller images than they were built for."""
+"""Classes that take smaller images than they were built for.
+
+MultiScaleVit (mvitv2) would, but reads other rows of its tables of relative positions then: what they learn would not fit the
+full size.
+"""
 
 
 def token_policies(model: nn.Module, image_size: int | Sides | None = None) -> tuple[Literal["drop", "resize"], ...]:
