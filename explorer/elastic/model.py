@@ -55,7 +55,7 @@ class ElasticModel:
     def axes(self) -> tuple[Axis, ...]:
         """The axes on which this model can be reduced."""
         found: set[str] = {LETTERS[letter] for unit in self._units for letter in unit.counts}
-        if not isinstance(self._tokens, InvalidInput):
+        if self._tokens.smallest < 1:
             found.add("tokens")
         return tuple(axis for axis in AXES if axis in found)  # type: ignore[misc]
 
@@ -68,8 +68,7 @@ class ElasticModel:
             several = [count for count in counts if count > 1]
             if several:
                 asked[axis] = min(1.0, 0.51 / min(several))  # just enough for one, out of reach of rounding
-        if not isinstance(self._tokens, InvalidInput):
-            asked["tokens"] = self._tokens.smallest
+        asked["tokens"] = self._tokens.smallest
         return self.realise(Rates(**asked))
 
     def realise(self, rates: Rates) -> Rates:
@@ -80,8 +79,7 @@ class ElasticModel:
         """
         for axis in AXES:
             if getattr(rates, axis) < 1 and axis not in self.axes:
-                if axis == "tokens" and isinstance(self._tokens, InvalidInput):
-                    raise self._tokens
+                self._tokens.realise(rates.tokens)
                 raise InvalidInput(
                     f"rates.{axis}",
                     getattr(rates, axis),
@@ -92,7 +90,7 @@ class ElasticModel:
             units = [unit for unit in self._units if letter in unit.counts]
             active = sum(self._active(unit, letter, rates) for unit in units)
             realised[axis] = active / sum(unit.counts[letter] for unit in units) if units else 1.0
-        realised["tokens"] = 1.0 if isinstance(self._tokens, InvalidInput) else self._tokens.realise(rates.tokens)
+        realised["tokens"] = self._tokens.realise(rates.tokens)
         return Rates(**realised)
 
     def set_rates(self, rates: Rates, optimizer: Optimizer | None = None) -> Rates:
@@ -117,8 +115,7 @@ class ElasticModel:
             for unit in self._units:
                 active = {letter: torch.arange(self._active(unit, letter, rates), device="cpu") for letter in unit.counts}
                 unit.resize(active, self._kept, optimizer)
-        if not isinstance(self._tokens, InvalidInput):
-            self._tokens.set(rates.tokens)
+        self._tokens.set(rates.tokens)
         self.requested, self.rates = rates, realised
         return realised
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import timm.models as zoo
 from timm.layers import Format, PatchDropout, PatchDropoutWithIndices, RotaryEmbeddingCat, to_2tuple
@@ -302,8 +302,8 @@ def token_policies(model: nn.Module, image_size: int | Sides | None = None) -> t
 
 def token_reduction(
     model: nn.Module, policy: TokenPolicy = "auto", image_size: int | Sides | None = None
-) -> Drop | Resize | InvalidInput:
-    """The way in which tokens are made fewer by a policy, or the error for whoever wants a rate below 1 all the same.
+) -> Drop | Resize | Impossible:
+    """The way in which tokens are made fewer by a policy.
 
     Args:
         model: a timm model, untouched.
@@ -312,13 +312,38 @@ def token_reduction(
     """
     sides = _sides(model, image_size)
     ways = {name: way(model, sides) for name, way in _WAYS.items()}
-    for name, way in ways.items():
-        if policy in ("auto", name) and not isinstance(way, str):
-            return way
-    other = [name for name in ways if not isinstance(ways[name], str)]
+    possible = [name for name, way in ways.items() if not isinstance(way, str)]
+    for name in possible:
+        if policy in ("auto", name):
+            return cast(Drop | Resize, ways[name])
     if policy == "auto":
-        return InvalidInput("rates.tokens", "below 1", f"must stay at 1: {ways['drop']}, and {ways['resize']}")
-    return InvalidInput("staging.token_policy", policy, f"{ways[policy]}; use {other[0] if other else 'rates.tokens: 1'}")
+        return Impossible(None, f"must stay at 1: {ways['drop']}, and {ways['resize']}")
+    return Impossible(policy, f"{ways[policy]}; {f'use {possible[0]}' if possible else 'keep rates.tokens at 1'}")
+
+
+@dataclass(frozen=True)
+class Impossible:
+    """Tokens cannot be made fewer: only rate 1 is possible."""
+
+    policy: TokenPolicy | None
+    """The policy to blame; none where no other would do."""
+    reason: str
+    smallest = 1.0
+
+    def realise(self, rate: float) -> float:
+        """1.
+
+        Raises:
+            InvalidInput: at any other rate.
+        """
+        if rate < 1:
+            field, value = ("staging.token_policy", self.policy) if self.policy else ("rates.tokens", rate)
+            raise InvalidInput(field, value, self.reason)
+        return 1.0
+
+    def set(self, rate: float) -> None:
+        """Nothing. Raises as `realise` does."""
+        self.realise(rate)
 
 
 def _drop(model: nn.Module, image_size: Sides) -> Drop | str:
@@ -346,5 +371,6 @@ def _of_class(model: nn.Module, table: Mapping[type[nn.Module], T]) -> T | None:
 
 def _sides(model: Any, image_size: int | Sides | None) -> Sides:
     if image_size is None:
-        image_size = getattr(getattr(model, "patch_embed", None), "img_size", None) or model.pretrained_cfg["input_size"][1:]
+        published = (getattr(model, "pretrained_cfg", None) or {}).get("input_size", (3, 224, 224))
+        image_size = getattr(getattr(model, "patch_embed", None), "img_size", None) or published[1:]
     return to_2tuple(image_size)
