@@ -46,7 +46,7 @@ class ElasticModel:
         """Rates the model was last set to."""
         self.rates = Rates()
         """The rates that this realised."""
-        if not self.axes:
+        if not self._units:  # a smaller image alone does not make a plain convolutional network elastic
             raise InvalidInput(
                 "model", type(model).__name__, "nothing in it can be resized: no attention or MLP class known here"
             )

@@ -288,3 +288,35 @@ def test_rates_that_leave_nothing_and_images_without_room_are_refused():
         ElasticModel(build("vit"), token_policy="resize").realise(Rates(tokens=0.01))
     with pytest.raises(InvalidInput, match=r"PyramidVisionTransformerV2 takes no images smaller than 32 pixels"):
         ElasticModel(build("pvt_v2"), image_size=32).realise(Rates(tokens=0.5))
+
+
+def test_tokens_of_models_with_rotary_positions():
+    torch.manual_seed(0)
+    model = timm.create_model(
+        "eva02_tiny_patch14_224", img_size=56, patch_size=14, embed_dim=48, depth=2, num_heads=4, num_classes=5
+    )
+    untouched = copy.deepcopy(model)
+    elastic = ElasticModel(model)
+    assert elastic.set_rates(Rates(heads=0.5, tokens=0.5)).tokens == 0.5
+    seen = []
+    model.blocks[1].register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].shape[1]))
+    batch = torch.randn(2, 3, 56, 56)
+    model.train()(batch).sum().backward()
+    model.eval()(batch)
+    assert seen == [9, 17]  # 4 x 4 patches, and the class token
+    elastic.set_rates(Rates())
+    assert model.patch_drop is None
+    assert torch.equal(model.eval()(batch), untouched.eval()(batch))
+
+
+@pytest.mark.parametrize(("rate", "kept"), [(0.25, 4), (0.5, 8), (0.3, 5), (0.97, 16), (1.0, 16)])
+def test_tokens_are_dropped_in_training_and_all_kept_in_evaluation(rate, kept):
+    model = build("vit")
+    elastic = ElasticModel(model)
+    realised = elastic.set_rates(Rates(tokens=rate))
+    assert realised.tokens == kept / 16
+    seen = []
+    model.blocks[0].register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].shape[1]))
+    model.train()(images(32))
+    model.eval()(images(32))
+    assert seen == [kept + 1, 17]  # and the class token, always
