@@ -17,6 +17,7 @@ from timm.models import model_entrypoint
 
 from explorer.cost import count_step_flops
 from explorer.elastic.model import ElasticModel
+from explorer.elastic.tokens import token_policies
 from explorer.errors import InvalidInput
 from explorer.schedule import Axis, Rates
 
@@ -47,7 +48,7 @@ class Coverage:
     smallest: Rates = FULL
     """The smallest rate that each axis can really have: one head of each layer, one channel, one token."""
     tokens: str = "-"
-    """How tokens are left out: `drop` for random patch dropout, `-` where they cannot be."""
+    """How tokens become fewer: `drop`, `resize` (smaller images), `drop+resize` where both work, `-` where they cannot."""
     full_flops: int | None = None
     """FLOPs of a training step an image with the full model; none where they were not counted."""
     half_flops: int | None = None
@@ -117,7 +118,7 @@ def _coverage(name: str, count: bool) -> Coverage:
     full_flops = count_step_flops(model, images) // 2 if count else None
     elastic.set_rates(Rates(**{axis: 0.5 for axis in axes if axis != "depth"}))
     half_flops = count_step_flops(model, images) // 2 if count else None
-    tokens = "drop" if "tokens" in axes else "-"
+    tokens = "+".join(token_policies(model)) or "-"
     return Coverage(name, family(name), axes, smallest, tokens, full_flops, half_flops)
 
 

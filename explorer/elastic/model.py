@@ -7,13 +7,9 @@ grows. At rates 1 nothing is left behind: the model is the plain timm model.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from typing import Any
 
 import torch
-from timm.layers import PatchDropout, PatchDropoutWithIndices
-from timm.models import Eva, VisionTransformer
 from torch import nn
 from torch.optim import Optimizer
 
@@ -21,16 +17,11 @@ from explorer.elastic.depth import OTHER_BRANCHES, BlockSubset, depth_of
 from explorer.elastic.layout import LETTERS, Layout
 from explorer.elastic.layouts import LAYOUTS, WHOLE
 from explorer.elastic.subset import Subset, SubsetChoice
+from explorer.elastic.tokens import TokenPolicy, token_reduction
 from explorer.elastic.unit import Kept, Unit
 from explorer.elastic.waking import Wake
 from explorer.errors import InvalidInput
 from explorer.schedule import AXES, Axis, Rates
-
-PATCH_DROPOUTS: dict[type[nn.Module], type[nn.Module]] = {
-    VisionTransformer: PatchDropout,
-    Eva: PatchDropoutWithIndices,  # rotary positions are gathered for the tokens that stay
-}
-"""Models whose tokens can be dropped, and what timm drops them with."""
 
 
 class ElasticModel:
@@ -42,6 +33,8 @@ class ElasticModel:
         waking: how entries start that were not active before, as in `Staging`.
         seed: of the random subset.
         blocks: which blocks are active where the depth is reduced, as in `Staging`.
+        token_policy: how tokens become fewer, as in `Staging`.
+        image_size: side of full images in pixels, or height and width; none: what the model was built for.
 
     Raises:
         InvalidInput: when nothing in the model can be resized.
@@ -55,6 +48,8 @@ class ElasticModel:
         subset: SubsetChoice = "leading",
         waking: Wake = "initial",
         seed: int = 0,
+        token_policy: TokenPolicy = "auto",
+        image_size: int | tuple[int, int] | None = None,
         blocks: BlockSubset = "prefix",
     ) -> None:
         self.model = model
@@ -62,15 +57,13 @@ class ElasticModel:
         self._kept: Kept = {}
         self._waking = waking
         self._subset = Subset(subset, model, self._units, seed)
+        self._tokens = token_reduction(model, token_policy, image_size)
         self._depth = depth_of(model, blocks)
-        self._patch_dropout: Any = next((drop for kind, drop in PATCH_DROPOUTS.items() if isinstance(model, kind)), None)
-        self._patches = _patch_count(model) if self._patch_dropout else 0
-        self._untouched_patch_drop: Any = getattr(model, "patch_drop", None)
         self.requested = Rates()
         """Rates the model was last set to."""
         self.rates = Rates()
         """The rates that this realised."""
-        if not self.axes:
+        if not self._units:  # a smaller image alone does not make a plain convolutional network elastic
             raise InvalidInput(
                 "model", type(model).__name__, "nothing in it can be resized: no attention or MLP class known here"
             )
@@ -79,7 +72,7 @@ class ElasticModel:
     def axes(self) -> tuple[Axis, ...]:
         """The axes on which this model can be reduced."""
         found: set[str] = {LETTERS[letter] for unit in self._units for letter in unit.counts}
-        if self._patches:
+        if self._tokens.smallest < 1:
             found.add("tokens")
         if self._depth:
             found.add("depth")
@@ -94,8 +87,7 @@ class ElasticModel:
             several = [count for count in counts if count > 1]
             if several:
                 asked[axis] = min(1.0, 0.51 / min(several))  # just enough for one, out of reach of rounding
-        if self._patches > 1:
-            asked["tokens"] = 0.51 / self._patches
+        asked["tokens"] = self._tokens.smallest
         if self._depth:
             asked["depth"] = 0.51 / self._depth.count
         return self.realise(Rates(**asked))
@@ -108,6 +100,7 @@ class ElasticModel:
         """
         for axis in AXES:
             if getattr(rates, axis) < 1 and axis not in self.axes:
+                self._tokens.realise(rates.tokens)
                 raise InvalidInput(
                     f"rates.{axis}",
                     getattr(rates, axis),
@@ -125,7 +118,7 @@ class ElasticModel:
             units = [unit for unit in self._units if letter in unit.counts]
             active = sum(self._active(unit, letter, rates) for unit in units)
             realised[axis] = active / sum(unit.counts[letter] for unit in units) if units else 1.0
-        realised["tokens"] = self._kept_tokens(rates.tokens) / self._patches if self._patches else 1.0
+        realised["tokens"] = self._tokens.realise(rates.tokens)
         realised["depth"] = len(self._depth.active(rates.depth)) / self._depth.count if self._depth else 1.0
         return Rates(**realised)
 
@@ -155,8 +148,7 @@ class ElasticModel:
                     letter: self._subset.active(unit, letter, self._active(unit, letter, rates)) for letter in unit.counts
                 }
                 unit.resize(active, self._kept, optimizer, self._waking if wake else None)
-        if self._patches:
-            self._set_tokens(self._kept_tokens(rates.tokens))
+        self._tokens.set(rates.tokens)
         if self._depth:
             woken = {id(module) for block in self._depth.set(rates.depth) for module in block.modules()}
             if wake and self._waking == "preserving":
@@ -169,25 +161,6 @@ class ElasticModel:
     def _active(self, unit: Unit, letter: str, rates: Rates) -> int:
         most = max(other.counts.get(letter, 0) for other in self._units)
         return unit.active_at(letter, getattr(rates, LETTERS[letter]), most)
-
-    def _kept_tokens(self, rate: float) -> int:
-        kept = math.floor(rate * self._patches + 0.5)
-        if kept < 1:
-            raise InvalidInput(
-                "rates.tokens", rate, f"leaves none of the {self._patches} tokens; must be at least {0.5 / self._patches:.3g}"
-            )
-        return kept
-
-    def _set_tokens(self, kept: int) -> None:
-        """Random patch dropout while training (PatchDropout, arXiv 2208.07220); evaluation keeps every token."""
-        if kept == self._patches:
-            self.model.patch_drop = self._untouched_patch_drop
-            return
-        # timm keeps int(patches * (1 - prob)) tokens; aim half a token above, out of reach of rounding.
-        prob = 1 - (kept + 0.5) / self._patches
-        prefix = int(getattr(self.model, "num_prefix_tokens", 0))
-        dropout = self._patch_dropout(prob, num_prefix_tokens=prefix)
-        self.model.patch_drop = dropout.train(self.model.training)
 
 
 def _resizable(model: nn.Module) -> Iterator[tuple[str, nn.Module, Layout]]:
@@ -208,10 +181,3 @@ def _resizable(model: nn.Module) -> Iterator[tuple[str, nn.Module, Layout]]:
             yield from walk(child, child_path)
 
     yield from walk(model, "")
-
-
-def _patch_count(model: nn.Module) -> int:
-    """Number of patch tokens, or 0 where the model has no place to drop some."""
-    if not hasattr(model, "patch_drop"):
-        return 0
-    return int(getattr(model.patch_embed, "num_patches", 0) or 0)

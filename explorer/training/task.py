@@ -19,6 +19,7 @@ from explorer.cost import count_step_flops
 from explorer.elastic import ElasticModel
 from explorer.elastic.depth import BlockSubset
 from explorer.elastic.subset import SubsetChoice
+from explorer.elastic.tokens import TokenPolicy
 from explorer.elastic.waking import Wake
 from explorer.errors import InvalidInput, validated
 from explorer.learning_rate import LearningRateCurve
@@ -87,7 +88,7 @@ class Staging(Frozen):
     """Which heads and channels are active: the leading ones, others at random in each stage, or those of largest weights."""
     waking: Wake = "initial"
     """How entries start that wake up: as initialised, or with output columns of zero, so that the loss does not jump."""
-    token_policy: Literal["auto", "drop", "resize"] = "auto"
+    token_policy: TokenPolicy = "auto"
     """How tokens become fewer: random ones are dropped, or images are made smaller; auto: drop where the model can."""
     blocks: BlockSubset = "prefix"
     """Which blocks are active where the depth is reduced: the first ones, or evenly spread ones."""
@@ -107,7 +108,9 @@ class TaskSpec(Frozen):
     recipe: Recipe
     staging: Staging = Staging()
 
-    def with_settings(self, learning_rate: float, batch_size: int, staging: Mapping[str, str] = MappingProxyType({})) -> TaskSpec:
+    def with_settings(
+        self, learning_rate: float, batch_size: int, staging: Mapping[str, str] = MappingProxyType({})
+    ) -> TaskSpec:
         """The same task with the two settings that every sweep tunes, and those of `staging` that it searches.
 
         Raises:
@@ -180,7 +183,7 @@ class Task:
 
     def elastic(self, model: nn.Module, seed: int) -> ElasticModel:
         """The handle that sets the rates of a model from `build_model`, by the task's staging; `seed` of a random subset."""
-        return _elastic(model, self.spec.staging, seed)
+        return _elastic(model, self.spec.staging, self.data.image_size, seed)
 
     def build_optimizer(self, model: nn.Module) -> Optimizer:
         """timm's optimizer for the recipe, fused where torch offers it."""
@@ -230,8 +233,8 @@ def _create(model: ModelSpec, arguments: dict[str, Any], pretrained: bool | None
         raise InvalidInput("model.options", model.options, f"timm refuses to build {model.name}: {error}") from None
 
 
-def _elastic(model: nn.Module, staging: Staging, seed: int = 0) -> ElasticModel:
-    return ElasticModel(model, subset=staging.subset, waking=staging.waking, seed=seed, blocks=staging.blocks)
+def _elastic(model: nn.Module, staging: Staging, image_size: int, seed: int = 0) -> ElasticModel:
+    return ElasticModel(model, **staging.model_dump(), image_size=image_size, seed=seed)
 
 
 @lru_cache(maxsize=8)
@@ -247,12 +250,12 @@ def _meta_model(key: CostKey) -> tuple[ElasticModel, dict[str, Any]]:
     with torch.device("meta"):
         try:
             sized = {"img_size": size, **arguments}
-            return _elastic(_create(model, sized, pretrained=False), staging), sized
+            return _elastic(_create(model, sized, pretrained=False), staging, size), sized
         except InvalidInput as error:
             if "'img_size'" not in error.allowed:
                 raise
         # Many pyramids take images of any size, and no such argument.
-        return _elastic(_create(model, arguments, pretrained=False), staging), arguments
+        return _elastic(_create(model, arguments, pretrained=False), staging, size), arguments
 
 
 @lru_cache(maxsize=4096)

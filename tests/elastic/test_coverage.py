@@ -14,9 +14,9 @@ from explorer.schedule import Rates
 
 def test_deit_small_as_published():
     row = coverage("deit_small_patch16_224")
-    assert (row.family, row.axes, row.tokens, row.reason) == ("deit", ("heads", "mlp", "tokens", "depth"), "drop", None)
+    assert (row.family, row.axes, row.tokens, row.reason) == ("deit", ("heads", "mlp", "tokens", "depth"), "drop+resize", None)
     # 6 heads, 4 * 384 hidden channels, (224 / 16)^2 patches
-    assert row.smallest == Rates(heads=1 / 6, mlp=1 / 1536, tokens=1 / 196)
+    assert row.smallest == Rates(heads=1 / 6, mlp=1 / 1536, tokens=1 / 196, depth=1 / 12)
     # 4.6 GMACs forward (DeiT, table 5), two FLOPs each; forward and backward cost three times that
     assert row.full_flops == pytest.approx(3 * 2 * 4.6e9, rel=0.05)
     assert row.half_fraction == pytest.approx(0.25, abs=0.02)  # half of each layer for half of the tokens
@@ -24,8 +24,9 @@ def test_deit_small_as_published():
 
 def test_heads_of_a_pyramid_where_single_heads_stay():
     row = coverage("pvt_v2_b0", count=False)
-    assert row.axes == ("heads", "mlp")
-    assert row.tokens == "-"
+    assert row.axes == ("heads", "mlp", "tokens")
+    assert row.tokens == "resize"
+    assert row.smallest.tokens == 1 / 49  # images of 32 instead of 224 pixels a side: one token in the last stage
     # Stages of 1, 2, 5, 8 heads, two blocks each: at .51/2 of the heads they keep 1, 1, 1, 2.
     assert row.smallest.heads == 5 / 16
     assert (row.full_flops, row.half_flops, row.half_fraction) == (None, None, None)
@@ -77,7 +78,7 @@ def test_command_prints_a_table_and_json(monkeypatch, capsys):
     code, out, _ = run(monkeypatch, capsys, "deit_tiny_patch16_224")
     assert code == 0
     line = next(line for line in out.splitlines() if line.startswith("deit_tiny"))
-    assert line.split()[1:10] == ["heads", "mlp", "tokens", "depth", "1/3", "1/768", "1/196", "1/12", "drop"]
+    assert line.split()[1:10] == ["heads", "mlp", "tokens", "depth", "1/3", "1/768", "1/196", "1/12", "drop+resize"]
     code, out, _ = run(monkeypatch, capsys, "deit_tiny_patch16_224", "--json")
     (row,) = json.loads(out)
     assert row["smallest_rates"]["heads"] == 1 / 3

@@ -151,38 +151,6 @@ def test_a_finished_model_loads_into_plain_timm():
     assert torch.equal(logits(plain.eval()), logits(model.eval()))
 
 
-def test_tokens_of_models_with_rotary_positions():
-    torch.manual_seed(0)
-    model = timm.create_model(
-        "eva02_tiny_patch14_224", img_size=56, patch_size=14, embed_dim=48, depth=2, num_heads=4, num_classes=5
-    )
-    untouched = copy.deepcopy(model)
-    elastic = ElasticModel(model)
-    assert elastic.set_rates(Rates(heads=0.5, tokens=0.5)).tokens == 0.5
-    seen = []
-    model.blocks[1].register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].shape[1]))
-    batch = torch.randn(2, 3, 56, 56)
-    model.train()(batch).sum().backward()
-    model.eval()(batch)
-    assert seen == [9, 17]  # 4 x 4 patches, and the class token
-    elastic.set_rates(Rates())
-    assert model.patch_drop is None
-    assert torch.equal(model.eval()(batch), untouched.eval()(batch))
-
-
-@pytest.mark.parametrize(("rate", "kept"), [(0.25, 4), (0.5, 8), (0.3, 5), (0.97, 16), (1.0, 16)])
-def test_tokens_are_dropped_in_training_and_all_kept_in_evaluation(rate, kept):
-    model = build("vit")
-    elastic = ElasticModel(model)
-    realised = elastic.set_rates(Rates(tokens=rate))
-    assert realised.tokens == kept / 16
-    seen = []
-    model.blocks[0].register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].shape[1]))
-    model.train()(images())
-    model.eval()(images())
-    assert seen == [kept + 1, 17]  # and the class token, always
-
-
 def test_rates_are_realised_in_whole_heads_and_channels():
     elastic = ElasticModel(build("vit"))
     assert elastic.realise(Rates(heads=0.6, mlp=0.333)) == Rates(heads=0.5, mlp=64 / 192)
@@ -208,9 +176,10 @@ def test_an_axis_that_a_model_lacks_must_stay_at_one():
         elastic.set_rates(Rates(heads=0.5))
 
 
-def test_a_model_without_transformer_blocks_is_refused():
-    with pytest.raises(InvalidInput, match=r"ResNet.*nothing in it can be resized"):
-        ElasticModel(timm.create_model("resnet10t"))
+@pytest.mark.parametrize(("name", "kind"), [("resnet10t", "ResNet"), ("gernet_s", "ByobNet")])
+def test_a_model_without_transformer_blocks_is_refused(name, kind):
+    with pytest.raises(InvalidInput, match=rf"{kind}.*nothing in it can be resized"):
+        ElasticModel(timm.create_model(name))
 
 
 def test_an_optimizer_whose_state_is_shaped_otherwise_is_refused():

@@ -73,7 +73,5 @@ def test_a_family_that_allows_the_leading_heads_only_says_so():
     with torch.device("meta"):
         model = timm.create_model("gcvit_xxtiny")
     assert subsets(model) == ("leading",)
-    with pytest.raises(
-        InvalidInput, match=r"staging.subset: 'random'.*must be leading for GlobalContextVit: its global quer"
-    ):
+    with pytest.raises(InvalidInput, match=r"staging.subset: 'random'.*must be leading for GlobalContextVit: its global quer"):
         ElasticModel(model, subset="random")

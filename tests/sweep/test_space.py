@@ -34,8 +34,16 @@ BAD = [
     ("search.rates.heads", [0.25, 0.5], r"search\.rates\.heads: .*end at 1"),
     ("search.rates.heads", [0.1, 0.5, 1], r"rates\.heads: 0\.1: leaves none of the 4 of blocks\.0\.attn"),
     ("search.learning_rate", [1e-2, 1e-3], r"search: .*the lower one first"),
-    ("search.staging.subset", ["leading", "best"], r"search\.staging\.subset\.1: 'best': .*'leading', 'random' or 'importance'"),
-    ("search.staging", {"subset": ["random"], "waking": ["preserving"]}, r"staging: .*preserving needs a subset that only grows"),
+    (
+        "search.staging.subset",
+        ["leading", "best"],
+        r"search\.staging\.subset\.1: 'best': .*'leading', 'random' or 'importance'",
+    ),
+    (
+        "search.staging",
+        {"subset": ["random"], "waking": ["preserving"]},
+        r"staging: .*preserving needs a subset that only grows",
+    ),
     ("staging", {"subset": "random", "waking": "preserving"}, r"staging: .*preserving needs a subset that only grows"),
     ("search.rates.depth", [0.1, 0.5, 1], r"rates\.depth: 0\.1: leaves none of the 2 blocks; must be at least 0\.25"),
     ("data.root", "/no/such/folder", None),

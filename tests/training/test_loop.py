@@ -8,7 +8,7 @@ from explorer import Budget, InvalidInput, Rates, Schedule, Stage, plan
 from explorer.elastic import ElasticModel
 from explorer.training.checkpoint import load_checkpoint
 from explorer.training.loop import DivergedError, train
-from explorer.training.task import Task, TaskSpec
+from explorer.training.task import Staging, Task, TaskSpec
 
 
 def compile_plan(task, schedule, budget="50%"):
@@ -77,6 +77,76 @@ def test_stop_and_resume_end_in_bit_identical_weights(tiny_spec, three_stages, t
     assert same_weights(straight.model, resumed.model)
     assert (resumed.steps, resumed.flops) == (straight.steps, straight.flops)
     assert resumed.test_accuracy == straight.test_accuracy
+
+
+@pytest.mark.parametrize("stop_after", [2, 6])
+def test_smaller_images_resume_exactly_and_evaluate_at_full_size(tiny_spec, tmp_path, stop_after):
+    """Images of 8 pixels in patches of 2: stages at 4 and 6 pixels, a quarter and nine sixteenths of the tokens."""
+    spec = tiny_spec.model_copy(update={"staging": Staging(token_policy="resize")})
+    task = Task(spec)
+    stages = tuple(Stage(rates=Rates(tokens=rate), duration_ratio=ratio) for rate, ratio in ((0.25, 0.4), (0.5, 0.4), (1, 0.2)))
+    compiled = compile_plan(task, Schedule(stages=stages, grid=10))
+    assert [row.rates.tokens for row in compiled.stages()] == [4 / 16, 9 / 16, 1]
+    assert compiled.stages()[0].step_flops < 0.3 * task.step_cost(Rates()).flops
+    straight = train(task, compiled, seed=1)
+
+    def stop(progress):
+        if len(progress.segments) == stop_after:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(task, compiled, seed=1, checkpoint=tmp_path / "c.pt", on_segment=stop)
+    resumed = train(task, compiled, seed=1, checkpoint=tmp_path / "c.pt")
+    assert same_weights(straight.model, resumed.model)
+    plain = timm.create_model(**task.model_arguments())
+    plain.load_state_dict(resumed.model.state_dict(), strict=True)
+    batch = torch.randn(4, 1, 8, 8)
+    assert torch.equal(plain.eval()(batch), resumed.model(batch))
+
+
+def test_the_token_policy_is_the_tasks_and_checked_before_training(tiny_spec):
+    half = Rates(tokens=0.5)
+    dropping = Task(tiny_spec).step_cost(half)
+    resizing = Task(tiny_spec.model_copy(update={"staging": Staging(token_policy="resize")})).step_cost(half)
+    assert (dropping.rates.tokens, resizing.rates.tokens) == (0.5, 9 / 16)
+    assert dropping.flops < resizing.flops
+    model = {"name": "pvt_v2_b0", "options": {"embed_dims": (16, 16, 40, 32), "depths": (1, 1, 1, 1)}}
+    change = {"model": model, "data": {"name": "digits", "image_size": 64}, "staging": {"token_policy": "drop"}}
+    pyramid = Task(TaskSpec.model_validate({**tiny_spec.model_dump(), **change}))
+    with pytest.raises(InvalidInput, match=r"staging\.token_policy: 'drop': Pyramid.* has no place to drop tokens; use resize"):
+        pyramid.step_cost(half)
+
+
+@pytest.mark.parametrize("stop_after", [3, 8, 9, 13])
+@pytest.mark.parametrize(
+    "staging",
+    [
+        {"subset": "random", "blocks": "even"},
+        {"subset": "importance", "waking": "preserving"},
+        {"waking": "preserving", "token_policy": "resize"},
+    ],
+)
+def test_every_way_of_staging_resumes_in_bit_identical_weights(tiny_spec, tmp_path, staging, stop_after):
+    """Four stages of 3, 5, 5 and 7 grid units, depth among them: stops at and within stages."""
+    spec = tiny_spec.with_settings(3e-3, tiny_spec.recipe.batch_size, staging)
+    task = Task(spec.model_copy(update={"recipe": spec.recipe.model_copy(update={"epochs": 4})}))
+    levels = [(0.25, 0.5, 3), (0.5, 0.5, 5), (0.5, 1.0, 5), (1.0, 1.0, 7)]
+    stages = [
+        Stage(rates=Rates(heads=rate, mlp=rate, tokens=rate, depth=depth), duration_ratio=units / 20)
+        for rate, depth, units in levels
+    ]
+    compiled = compile_plan(task, Schedule(stages=tuple(stages)))
+    assert len(compiled.segments) == 20
+    straight = train(task, compiled, seed=1)
+
+    def stop(progress):
+        if len(progress.segments) == stop_after:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(task, compiled, seed=1, checkpoint=tmp_path / "c.pt", on_segment=stop)
+    resumed = train(task, compiled, seed=1, checkpoint=tmp_path / "c.pt")
+    assert same_weights(straight.model, resumed.model)
 
 
 def test_checkpoints_hold_the_full_model_at_any_stage(tiny_task, three_stages, tmp_path):
@@ -210,8 +280,8 @@ def test_a_pyramid_trains_at_the_size_that_was_costed(tiny_spec, tmp_path, monke
     sizes = []
     set_rates = ElasticModel.set_rates
 
-    def spy(self, *arguments):
-        realised = set_rates(self, *arguments)
+    def spy(self, *arguments, **how):
+        realised = set_rates(self, *arguments, **how)
         sizes.append([stage.blocks[0].attn.num_heads for stage in self.model.stages])
         return realised
 
