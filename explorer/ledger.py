@@ -64,7 +64,7 @@ class Outcome(Frozen):
     planned_flops: int
     """Cost of the trial's plan."""
     executed_flops: int
-    """Cost newly executed for it."""
+    """Cost newly executed for it: without what a stage store had."""
     full_flops: int
     """Cost of full training of the same task."""
     steps: int

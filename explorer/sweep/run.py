@@ -30,7 +30,8 @@ from explorer.sweep.progress import SweepProgress
 from explorer.sweep.search import Search
 from explorer.sweep.searcher import SweepSearcher
 from explorer.sweep.space import NAME_PATTERN, Resources, SearchSpace
-from explorer.sweep.trial import run_trial
+from explorer.sweep.trial import STORE, run_trial
+from explorer.training.stage_store import StageStore
 
 EXTENDABLE = ("trials", "baseline_trials", "confirm", "confirm_seeds")
 """Search settings that may change between runs of one sweep: they only add trials."""
@@ -98,6 +99,8 @@ class Sweep:
         finally:
             if started_here:
                 ray.shutdown()
+        if len(self.ledger.records()) >= search.planned:
+            StageStore(f"{self.location}/{STORE}", 0).clear()
         self.console.print(progress.table())
         return self
 
@@ -123,7 +126,7 @@ class Sweep:
         stored = SearchSpace.model_validate(self.ledger.header().space).model_dump(mode="json")
         for field, value in _flat(content).items():
             before = _flat(stored).get(field)
-            extendable = field in [f"search.{name}" for name in EXTENDABLE] or field.startswith("resources.")
+            extendable = field in [f"search.{name}" for name in EXTENDABLE] or field.startswith(("resources.", "store_gb"))
             if value != before and not extendable:
                 raise InvalidInput(field, value, f"the sweep at {self.location} has {before!r}; give this one another --name")
 

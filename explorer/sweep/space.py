@@ -141,6 +141,8 @@ class SearchSpace(TaskSpec):
     budgets: Annotated[tuple[BudgetField, ...], AfterValidator(_budgets)] = Field(min_length=1)
     search: SearchSettings
     resources: Resources = Resources()
+    store_gb: float = Field(20.0, ge=0)
+    """Size of the store of trained segments that trials share, on the sweep's storage while it runs; 0: no sharing."""
 
     @model_validator(mode="after")
     def _check(self) -> SearchSpace:

@@ -14,7 +14,11 @@ from explorer.ledger import Ledger, Outcome, Record, StageOutcome, Trial
 from explorer.plan import Plan, plan
 from explorer.sweep.space import SearchSpace
 from explorer.training.loop import DivergedError, TrainingResult, device_for, train
+from explorer.training.stage_store import StageStore
 from explorer.training.task import Task
+
+STORE = "stages"
+"""Folder of the stage store in a sweep's folder."""
 
 
 def run_trial(trial: Trial, space: SearchSpace, ledger: Ledger) -> Record:
@@ -36,7 +40,8 @@ def run_trial(trial: Trial, space: SearchSpace, ledger: Ledger) -> Record:
         task = Task(space.task.with_settings(trial.learning_rate, trial.batch_size, trial.staging))
         compiled = plan(trial.schedule, task, Budget.parse(trial.budget), task.step_cost)
         digest = compiled.digest()
-        outcome = _outcome(compiled, train(task, compiled, seed=trial.seed, device=device))
+        store = StageStore(f"{ledger.location}/{STORE}", int(space.store_gb * 1e9)) if space.store_gb else None
+        outcome = _outcome(compiled, train(task, compiled, seed=trial.seed, device=device, store=store))
     except DivergedError as error:
         reason = f"diverged: {error}"
     except (MemoryError, torch.OutOfMemoryError) as error:
@@ -89,7 +94,7 @@ def _outcome(compiled: Plan, result: TrainingResult) -> Outcome:
         validation_accuracy=result.validation_accuracy,
         test_accuracy=result.test_accuracy,
         planned_flops=compiled.flops,
-        executed_flops=result.flops,
+        executed_flops=result.executed_flops,
         full_flops=compiled.full_flops,
         steps=result.steps,
         train_seconds=result.seconds,

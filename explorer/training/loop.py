@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from explorer.plan import Plan, Segment
 from explorer.schedule import Rates
 from explorer.training.checkpoint import load_checkpoint, random_state, restore_random_state, save_checkpoint
 from explorer.training.data import Split
+from explorer.training.stage_store import StageStore, prefix_keys
 from explorer.training.task import Task
 
 CHECK_EVERY = 50
@@ -57,6 +58,14 @@ class Progress:
         """Cost spent."""
         return sum(segment.flops for segment in self.segments)
 
+    reused: int = 0
+    """Leading segments that were taken from a stage store."""
+
+    @property
+    def executed_flops(self) -> int:
+        """Cost of the segments that were not taken from a store."""
+        return sum(segment.flops for segment in self.segments[self.reused :])
+
     @property
     def seconds(self) -> float:
         """Training time, without evaluation and checkpoints."""
@@ -75,7 +84,12 @@ class TrainingResult:
     steps: int
     flops: int
     """Cost of the whole run: what was counted for each step, summed."""
+    executed_flops: int
+    """Cost of what was trained here and not taken from a store."""
     seconds: float
+    """Training time of the whole run; of segments from a store as measured where they were trained."""
+    executed_seconds: float
+    """Time until the model was trained: segments trained here, reading and writing states."""
     evaluation_seconds: float
     segments: tuple[SegmentResult, ...]
 
@@ -92,6 +106,7 @@ def train(
     seed: int,
     device: str | torch.device = "cpu",
     checkpoint: Path | None = None,
+    store: StageStore | None = None,
     on_segment: Callable[[Progress], None] | None = None,
 ) -> TrainingResult:
     """Train by the plan and evaluate the finished model once.
@@ -104,12 +119,14 @@ def train(
         seed: of the initialisation, the data order, augmentation and dropout.
         device: where to train.
         checkpoint: file that is renewed after every segment; where it exists already, the run goes on from it.
+        store: of segments that other runs have trained; used to start from and added to.
         on_segment: called after each segment.
 
     Raises:
         DivergedError: when the loss is NaN or infinite.
         InvalidInput: when the checkpoint is damaged or belongs to another run.
     """
+    begun = time.perf_counter()
     device = torch.device(device)
     recipe = task.spec.recipe
     torch.manual_seed(seed)
@@ -118,12 +135,16 @@ def train(
     elastic = task.elastic(model, seed)
     progress = Progress(plan)
     identity = {"plan": plan.digest(), "seed": seed, "task": task.spec.model_dump_json()}
-    if checkpoint is not None and checkpoint.exists():
-        _resume(checkpoint, identity, model, optimizer, progress)
-        # The rates it stopped at: what grows at the next change is what grew in a run without a stop.
-        elastic.set_rates(plan.segments[len(progress.segments) - 1].requested, optimizer, wake=False)
-
     amp = recipe.amp == "bf16" or (recipe.amp == "auto" and device.type == "cuda")
+    keys = prefix_keys(task, plan.segments, seed, device, amp) if store else []
+    if checkpoint is not None and checkpoint.exists():
+        content = load_checkpoint(checkpoint)
+        _check_identity(checkpoint, identity, content)
+        _restore(content, elastic, optimizer, progress)
+    elif store and (found := store.longest(keys)):
+        progress.reused, content = found
+        _restore(content, elastic, optimizer, progress)
+
     trained = model
     model.train()
     for number, segment in enumerate(plan.segments):
@@ -142,20 +163,19 @@ def train(
             loss = _executed(losses, segment, progress.steps)
         seconds = time.perf_counter() - started
         progress.segments.append(SegmentResult(segment.stage, segment.steps, segment.flops, loss, seconds))
-        if checkpoint is not None:
+        offered = store if store and number < len(keys) and store.wants() else None
+        if checkpoint or offered:
             with elastic_at_full_size(elastic, optimizer):
-                content = {
-                    **identity,
-                    "segments": [list(vars(done).values()) for done in progress.segments],
-                    "model": model.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "random": random_state(),
-                }
-                save_checkpoint(checkpoint, content)
+                content = _content(model, optimizer, progress)
+                if checkpoint:
+                    save_checkpoint(checkpoint, {**identity, **content})
+                if offered:
+                    offered.offer(keys[number], content)
         if on_segment is not None:
             on_segment(progress)
 
     elastic.set_rates(Rates(), optimizer)
+    executed_seconds = time.perf_counter() - begun
     started = time.perf_counter()
     validation, test = accuracy(model, task, "validation", device, amp), accuracy(model, task, "test", device, amp)
     return TrainingResult(
@@ -164,7 +184,9 @@ def train(
         test_accuracy=test,
         steps=progress.steps,
         flops=progress.flops,
+        executed_flops=progress.executed_flops,
         seconds=progress.seconds,
+        executed_seconds=executed_seconds,
         evaluation_seconds=time.perf_counter() - started,
         segments=tuple(progress.segments),
     )
@@ -211,17 +233,48 @@ def elastic_at_full_size(elastic: ElasticModel, optimizer: torch.optim.Optimizer
         elastic.set_rates(rates, optimizer, wake=False)
 
 
-def _resume(
-    path: Path, identity: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress
-) -> None:
-    content = load_checkpoint(path)
+def _content(model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> dict[str, Any]:
+    """All that a run needs to go on from here, the model at full size."""
+    return {
+        "segments": [list(vars(done).values()) for done in progress.segments],
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "random": random_state(),
+    }
+
+
+def _restore(content: dict[str, Any], elastic: ElasticModel, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+    elastic.model.load_state_dict(content["model"])
+    optimizer.load_state_dict(content["optimizer"])
+    restore_random_state(content["random"])
+    progress.segments.extend(_results(progress.plan, [SegmentResult(*row) for row in content["segments"]]))
+    # The rates it stopped at: what grows at the next change is what grew in a run without a stop.
+    elastic.set_rates(progress.plan.segments[len(progress.segments) - 1].requested, optimizer, wake=False)
+
+
+def _results(plan: Plan, done: list[SegmentResult]) -> Iterator[SegmentResult]:
+    """Finished steps as results of this plan's segments.
+
+    A state from a store may come from a schedule whose stages have other numbers, or from a budget whose segments have
+    other lengths; there, time is divided by cost and the loss is the mean of all.
+    """
+    steps, seconds = sum(result.steps for result in done), sum(result.seconds for result in done)
+    loss = sum(result.mean_loss * result.steps for result in done) / steps
+    flops = sum(result.flops for result in done)
+    for number, segment in enumerate(plan.segments):
+        if steps <= 0:
+            return
+        if number < len(done) and done[number].steps == segment.steps:
+            yield replace(done[number], stage=segment.stage)
+        else:
+            yield SegmentResult(segment.stage, segment.steps, segment.flops, loss, seconds * segment.flops / flops)
+        steps -= segment.steps
+
+
+def _check_identity(path: Path, identity: dict[str, Any], content: dict[str, Any]) -> None:
     for key, value in identity.items():
         if content.get(key) != value:
             raise InvalidInput(str(path), key, "the checkpoint belongs to a run with another one; remove it to start anew")
-    model.load_state_dict(content["model"])
-    optimizer.load_state_dict(content["optimizer"])
-    restore_random_state(content["random"])
-    progress.segments.extend(SegmentResult(*row) for row in content["segments"])
 
 
 @torch.no_grad()

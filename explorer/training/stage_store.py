@@ -1,0 +1,147 @@
+"""Training that other trials have done already: states at segment boundaries, found by what led to them.
+
+Two runs with equal task, seed and leading segments are the same run so far (stage trees: Shin et al., "Hippo: Sharing
+Computations in Hyper-Parameter Optimization", PVLDB 15(5), 2022). The key of a state is a hash of all that training depends on,
+learning rates step by step included, so a wrong share cannot happen; on the CPU a run that starts from the store ends in the
+same bits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import time
+import uuid
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import fsspec
+import timm
+import torch
+
+from explorer.errors import InvalidInput
+from explorer.plan import Segment
+from explorer.training.task import Task
+
+Content = dict[str, Any]
+PATIENCE = 20
+"""A state is written once training took so many times as long since the last one as writing did: at most 5 % go into it."""
+_DIGEST = hashlib.sha256().digest_size
+
+
+class StageStore:
+    """A folder of states, one file each: a SHA-256 of the rest, then what `torch.save` wrote.
+
+    Args:
+        location: path or URI, shared by all workers.
+        max_bytes: once the folder is larger, states that were not used for longest are removed.
+
+    Raises:
+        InvalidInput: when the URI's file system is unknown or its package is missing.
+    """
+
+    def __init__(self, location: str, max_bytes: int) -> None:
+        try:
+            self._fs, self._path = fsspec.core.url_to_fs(location)
+        except (ImportError, ValueError) as error:
+            raise InvalidInput("storage", location, str(error)) from None
+        self._max_bytes = max_bytes
+        self._writing = 0.0
+        self._written = time.perf_counter()
+        self._usable = True
+
+    def longest(self, keys: Sequence[str]) -> tuple[int, Content] | None:
+        """The state after the most segments.
+
+        Args:
+            keys: of the states after one segment, two, ...; as `prefix_keys` gives.
+
+        Returns:
+            How many segments are done, and what `offer` was given there; none where the store has no state.
+        """
+        for number in range(len(keys), 0, -1):
+            content = self._read(keys[number - 1])
+            if content is not None:
+                return number, content
+        return None
+
+    def wants(self) -> bool:
+        """True when writing a state now keeps what is spent on writing small; see `PATIENCE`."""
+        return self._usable and time.perf_counter() - self._written >= PATIENCE * self._writing
+
+    def offer(self, key: str, content: Content) -> None:
+        """Publish a state: readers see all of it or nothing. Where the storage refuses, warn once and go on without."""
+        started = time.perf_counter()
+        path, unfinished = f"{self._path}/{key}.pt", f"{self._path}/{key}.{uuid.uuid4().hex}.tmp"
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        data = buffer.getvalue()
+        try:
+            if not self._fs.exists(path):
+                self._fs.makedirs(self._path, exist_ok=True)
+                self._fs.pipe_file(unfinished, hashlib.sha256(data).digest() + data)
+                self._fs.mv(unfinished, path)
+                self._evict()
+        except OSError as error:
+            self._usable = False
+            warnings.warn(f"stage store {self._path}: cannot be written, going on without it: {error}", stacklevel=2)
+        self._written = time.perf_counter()
+        self._writing = self._written - started
+
+    def clear(self) -> None:
+        """Remove every state."""
+        if self._fs.exists(self._path):
+            self._fs.rm(self._path, recursive=True)
+
+    def _read(self, key: str) -> Content | None:
+        path = f"{self._path}/{key}.pt"
+        try:
+            if not self._fs.exists(path):
+                return None
+            data = self._fs.cat_file(path)
+            if hashlib.sha256(data[_DIGEST:]).digest() != data[:_DIGEST]:
+                self._fs.rm(path)
+                return None
+            content = torch.load(io.BytesIO(data[_DIGEST:]), map_location="cpu", weights_only=True)
+            if hasattr(os, "utime") and os.path.exists(path):
+                os.utime(path)  # used now: evicted later
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError):
+            return None  # lost or evicted meanwhile: it is trained again
+        return content if isinstance(content, dict) else None
+
+    def _evict(self) -> None:
+        self._fs.invalidate_cache()
+        entries = [entry for entry in self._fs.ls(self._path, detail=True) if entry["name"].endswith(".pt")]
+        total = sum(entry["size"] for entry in entries)
+        for entry in sorted(entries, key=lambda entry: str(entry.get("mtime") or entry.get("LastModified") or "")):
+            if total <= self._max_bytes:
+                return
+            total -= entry["size"]
+            try:
+                self._fs.rm(entry["name"])
+            except FileNotFoundError:
+                continue  # another worker was faster
+
+
+def prefix_keys(task: Task, segments: Sequence[Segment], seed: int, device: torch.device, amp: bool) -> list[str]:
+    """Keys of the states after one segment, two, ... and all but the last: nobody goes on from the end.
+
+    A key depends on model, data, recipe and staging, seed, device and versions, and on each segment's rates, steps and learning
+    rates; not on the length of full training or the shape of the learning-rate curve beyond these segments.
+    """
+    spec = task.spec.model_dump(mode="json")
+    for elsewhere in ("epochs", "curve"):  # in the segments
+        del spec["recipe"][elsewhere]
+    where = [device.type, torch.get_num_threads() if device.type == "cpu" else torch.cuda.get_device_name(device), amp]
+    chain = hashlib.sha256(json.dumps([spec, seed, where, torch.__version__, timm.__version__], sort_keys=True).encode())
+    keys = []
+    for segment in segments[:-1]:
+        rates = segment.requested.model_dump_json()
+        for step in range(segment.steps):  # step by step: another budget's segments may be longer
+            chain.update(f"{rates} {segment.learning_rate_factor(step)!r};".encode())
+        keys.append(chain.hexdigest())
+    return keys
