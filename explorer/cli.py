@@ -52,8 +52,11 @@ def sweep(
     """Start a sweep, or go on where it stopped."""
     from explorer.sweep.run import Sweep
     from explorer.sweep.space import SearchSpace
+    from explorer.training.task import Task
 
-    done = Sweep(SearchSpace.load(space), storage, name=name, trials=trials, address=address, console=console).run()
+    loaded = SearchSpace.load(space)
+    _warn(Task(loaded.task))
+    done = Sweep(loaded, storage, name=name, trials=trials, address=address, console=console).run()
     records = done.ledger.records()
     failed = [record for record in records if record.outcome is None]
     if failed:
@@ -162,7 +165,7 @@ def models(
     from explorer.elastic import coverage
 
     names = coverage.transformer_names(pattern)
-    rows = (coverage.coverage(name, count=not summary) for name in names)
+    rows = coverage.coverages(names, count=not summary)
     if not (as_json or summary):
         _print_models(rows, names)
         return
@@ -217,7 +220,13 @@ def _compiled(schedule: Schedule, space_path: Path, budget: str) -> tuple[Plan, 
     parsed = Budget.parse(budget)
     space = SearchSpace.load(space_path)
     task = Task(space.task.measured_as(schedule.provenance))
+    _warn(task)
     return plan(schedule, task, parsed, task.step_cost), task, space.resources
+
+
+def _warn(task: Task) -> None:
+    if task.warning:
+        print(f"explorer: warning: {task.warning}", file=sys.stderr)
 
 
 def _plan_table(compiled: Plan, peak: float) -> Table:

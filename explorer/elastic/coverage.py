@@ -6,8 +6,12 @@ Every model is built on the meta device at the input size it was published with,
 from __future__ import annotations
 
 import difflib
+import itertools
+import multiprocessing
+import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +21,7 @@ from timm.models import model_entrypoint
 
 from explorer.cost import count_step_flops
 from explorer.elastic.model import ElasticModel
+from explorer.elastic.subset import SubsetChoice, subsets
 from explorer.elastic.tokens import token_policies
 from explorer.errors import InvalidInput
 from explorer.schedule import Axis, Rates
@@ -33,6 +38,8 @@ TRANSFORMER_MODULES = frozenset(_MODULES.split())
 
 
 FULL = Rates()
+FEW = 8
+"""Models that a process counts in about the time that it takes to start."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,8 @@ class Coverage:
     """The smallest rate that each axis can really have: one head of each layer, one channel, one token."""
     tokens: str = "-"
     """How tokens become fewer: `drop`, `resize` (smaller images), `drop+resize` where both work, `-` where they cannot."""
+    subsets: tuple[SubsetChoice, ...] = ()
+    """Which heads and channels may be the active ones; see `explorer.elastic.subset`."""
     full_flops: int | None = None
     """FLOPs of a training step an image with the full model; none where they were not counted."""
     half_flops: int | None = None
@@ -69,6 +78,7 @@ class Coverage:
             "axes": list(self.axes),
             "smallest_rates": {axis: getattr(self.smallest, axis) for axis in self.axes},
             "token_policy": self.tokens,
+            "subsets": list(self.subsets),
             "full_flops": self.full_flops,
             "half_flops": self.half_flops,
             "half_fraction": self.half_fraction,
@@ -106,6 +116,23 @@ def coverage(name: str, count: bool = True) -> Coverage:
         return Coverage(name, family(name), reason=_one_line(error))
 
 
+def coverages(names: Sequence[str], count: bool = True) -> Iterator[Coverage]:
+    """What can be done with each of many models, in their order, on all cores.
+
+    Args:
+        names, count: as `coverage` takes.
+    """
+    workers = min(os.cpu_count() or 1, len(names) // FEW)
+    if workers < 2:
+        yield from (coverage(name, count) for name in names)
+        return
+    # Not forked: torch's own threads do not survive that.
+    with ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
+        yield from pool.map(coverage, names, itertools.repeat(count))
+
+
 def _coverage(name: str, count: bool) -> Coverage:
     with torch.device("meta"):
         model = timm.create_model(name, pretrained=False)
@@ -119,7 +146,7 @@ def _coverage(name: str, count: bool) -> Coverage:
     elastic.set_rates(Rates(**{axis: 0.5 for axis in axes if axis != "depth"}))
     half_flops = count_step_flops(model, images) // 2 if count else None
     tokens = "+".join(token_policies(model)) or "-"
-    return Coverage(name, family(name), axes, smallest, tokens, full_flops, half_flops)
+    return Coverage(name, family(name), axes, smallest, tokens, subsets(model), full_flops, half_flops)
 
 
 def summary(rows: Iterable[Coverage]) -> list[str]:

@@ -106,6 +106,8 @@ class Depth:
 
 def depth_of(model: nn.Module, subset: BlockSubset = "prefix") -> Depth | None:
     """The stack of a model whose depth can be reduced, else none. Raises as `Depth`."""
+    if isinstance(model, zoo.NaFlexVit) and model.rope_is_mixed:
+        return None  # rotary frequencies of all blocks are one parameter: weight decay would reach those of sleeping ones
     path = next((STACKS[kind] for kind in type(model).__mro__ if kind in STACKS), None)
     depth = Depth(model, path, subset) if path else None
     return depth if depth and depth.count > 1 else None

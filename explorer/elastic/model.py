@@ -63,9 +63,12 @@ class ElasticModel:
         """Rates the model was last set to."""
         self.rates = Rates()
         """The rates that this realised."""
+        self.unknown = _unknown(model)
+        """Attention and MLP modules without a row in the table, which stay at full size: `path (Class)`."""
         if not self._units:  # a smaller image alone does not make a plain convolutional network elastic
+            found = f"{self.unknown[0]} has no row in the table of layouts" if self.unknown else "it has no attention or MLP"
             raise InvalidInput(
-                "model", type(model).__name__, "nothing in it can be resized: no attention or MLP class known here"
+                "model", type(model).__name__, f"nothing in it can be resized: {found}; CONTRIBUTING.md says how to add a model"
             )
 
     @property
@@ -161,6 +164,24 @@ class ElasticModel:
     def _active(self, unit: Unit, letter: str, rates: Rates) -> int:
         most = max(other.counts.get(letter, 0) for other in self._units)
         return unit.active_at(letter, getattr(rates, LETTERS[letter]), most)
+
+
+def _unknown(model: nn.Module) -> tuple[str, ...]:
+    """Modules that look like attention or an MLP and are neither in the table, nor in WHOLE, nor made of modules that are."""
+    found = []
+    inside: set[nn.Module] = set()
+    for path, module in model.named_modules():
+        if module in inside:
+            continue
+        if type(module) in LAYOUTS or isinstance(module, WHOLE):
+            inside.update(module.modules())
+            continue
+        named = type(module).__name__.lower().endswith(("attention", "attn", "mlp")) or hasattr(module, "num_heads")
+        plain = not any(type(inner) in LAYOUTS for inner in module.modules())
+        if path and named and plain and any(True for _ in module.parameters()):
+            found.append(f"{path} ({type(module).__name__})")
+            inside.update(module.modules())
+    return tuple(found)
 
 
 def _resizable(model: nn.Module) -> Iterator[tuple[str, nn.Module, Layout]]:

@@ -95,8 +95,10 @@ class Staging(Frozen):
 
     @model_validator(mode="after")
     def _check(self) -> Staging:
-        if self.subset == "random" and self.waking == "preserving":
+        if self.waking == "preserving" and self.subset == "random":
             raise ValueError("waking: preserving needs a subset that only grows, leading or importance, not random")
+        if self.waking == "preserving" and self.blocks == "even":
+            raise ValueError("waking: preserving needs blocks that stay active, prefix, not even")
         return self
 
 
@@ -204,6 +206,15 @@ class Task:
         """
         realised, image_flops = _image_cost(self._cost_key, rates)
         return StepCost(realised, image_flops * self.batch_size)
+
+    @property
+    def warning(self) -> str | None:
+        """What to tell people before a run: which attention or MLP modules of the model are not resized."""
+        unknown = _meta_model(self._cost_key)[0].unknown
+        if not unknown:
+            return None
+        others = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        return f"{unknown[0]}{others} will stay at full size: no row in the table of layouts; see CONTRIBUTING.md"
 
     def check(self) -> None:
         """See that the model builds and that its optimizer can be resized, without training.

@@ -202,3 +202,24 @@ def test_gradient_checkpointing_gives_the_same_gradients(name):
         logits(model.train(), shape).sum().backward()
         gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
     assert all(torch.allclose(a, b, atol=1e-9, rtol=1e-7) for a, b in zip(*gradients, strict=True))
+
+
+COMPILED = {"beit": "inductor"} | dict.fromkeys(
+    ("eva02", "relpos, mlp", "swin", "twins svt", "pvt_v2", "xcit", "hiera", "davit"), "aot_eager"
+)
+
+
+def test_a_compiled_shrunk_model_computes_the_same(name):
+    if name not in COMPILED:
+        pytest.skip("compiling takes long: one family of each kind")
+    model, shape = build(name)
+    elastic = ElasticModel(model)
+    elastic.set_rates(width(elastic.axes, 0.5))
+    torch.compiler.reset()
+    compiled = torch.compile(model.eval(), dynamic=False, backend=COMPILED[name])
+    logits(model, shape).sum().backward()
+    wanted = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    model.zero_grad()
+    logits(compiled, shape).sum().backward()
+    found = [p.grad for p in model.parameters() if p.grad is not None]
+    assert all(torch.allclose(a, b, atol=1e-8, rtol=1e-6) for a, b in zip(wanted, found, strict=True))

@@ -33,7 +33,7 @@ def test_heads_of_a_pyramid_where_single_heads_stay():
 
 
 def test_what_raises_becomes_a_reason():
-    assert "no attention or MLP class" in coverage("resnet18").reason
+    assert "it has no attention or MLP" in coverage("resnet18").reason
     assert coverage("resnet18").axes == ()
 
 

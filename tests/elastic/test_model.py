@@ -208,3 +208,41 @@ def test_subclasses_need_a_row_of_their_own():
     ElasticModel(model).set_rates(Rates(mlp=0.5))
     assert model.blocks[0].mlp.fc1.out_features == 192
     assert model.blocks[1].mlp.fc1.out_features == 96
+
+
+class HomeMadeAttention(torch.nn.Module):
+    """Attention that no table knows."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.num_heads, self.everything = 4, torch.nn.Linear(width, width)
+
+    def forward(self, x, **_):
+        return self.everything(x)
+
+
+def test_an_unknown_class_inside_a_transformer_is_named():
+    model = timm.create_model("vit_tiny_patch16_224", depth=2)
+    assert ElasticModel(copy.deepcopy(model)).unknown == ()
+    model.blocks[1].attn = HomeMadeAttention(192)
+    assert ElasticModel(model).unknown == ("blocks.1.attn (HomeMadeAttention)",)
+    model.blocks[0].attn, model.blocks[0].mlp, model.blocks[1].mlp = (HomeMadeAttention(192), *(torch.nn.Identity(),) * 2)
+    with pytest.raises(
+        InvalidInput, match=r"nothing in it can be resized: blocks.0.attn \(HomeMadeAttention\) has no row.*CONTRIBUTING"
+    ):
+        ElasticModel(model)
+
+
+def test_a_cnn_is_refused_in_one_line():
+    with pytest.raises(
+        InvalidInput, match="model: 'ResNet': nothing in it can be resized: it has no attention or MLP"
+    ) as caught:
+        ElasticModel(timm.create_model("resnet18"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_row_that_does_not_match_its_module_raises_with_the_class_name():
+    model = timm.create_model("vit_tiny_patch16_224", depth=1)
+    model.blocks[0].attn.qkv = torch.nn.Linear(192, 3 * 192 + 1)
+    with pytest.raises(ValueError, match=r"blocks\.0\.attn \(Attention\), weight: a dimension of 577"):
+        ElasticModel(model)

@@ -105,9 +105,11 @@ def test_a_change_that_training_must_not_see_changes_nothing():
     assert all(torch.equal(made.state[p]["exp_avg_sq"], m) for p, m in zip(model.parameters(), moments, strict=True))
 
 
-def test_random_subsets_cannot_preserve_the_function():
+def test_subsets_that_do_not_only_grow_cannot_preserve_the_function():
     with pytest.raises(InvalidInput, match="preserving needs a subset that only grows"):
         validated(Staging, {"subset": "random", "waking": "preserving"}, "staging")
+    with pytest.raises(InvalidInput, match="preserving needs blocks that stay active, prefix, not even"):
+        validated(Staging, {"blocks": "even", "waking": "preserving"}, "staging")
 
 
 def test_depth_that_cannot_preserve_the_function_says_so():
