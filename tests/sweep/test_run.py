@@ -18,6 +18,7 @@ from explorer.budget import Budget
 from explorer.frontier import best_by_budget, trials_frame
 from explorer.ledger import Ledger, Trial
 from explorer.sweep.search import Search
+from explorer.sweep.space import RateLevels
 from explorer.sweep.trial import run_trial
 from explorer.training.loop import train
 from explorer.training.task import Task
@@ -202,3 +203,20 @@ def test_the_example_script_runs_as_it_is_copied(space_file, tmp_path):
 def test_a_name_that_is_no_folder_name_is_refused(space_file, tmp_path):
     with pytest.raises(InvalidInput, match=r"name: '\.\./evil'"):
         Sweep(SearchSpace.load(space_file), tmp_path, name="../evil")
+
+
+def test_trials_of_a_sweep_share_their_prefixes_and_end_as_if_they_did_not(space_file, tmp_path, local_ray):
+    rates = RateLevels(heads=(0.5, 1.0), mlp=(0.5, 1.0), tokens=(0.5, 1.0))
+    settings = {"stages": 2, "grid": 5, "rates": rates, "tied": True, "learning_rate": (2e-3, 2e-3), "batch_size": (32,)}
+    space = with_search(SearchSpace.load(space_file), trials=8, baseline_trials=1, **settings)
+    space = space.model_copy(update={"budgets": (Budget(0.5),)})
+    sweep = Sweep(space, tmp_path, console=quiet()).run()
+    outcomes = [(record.trial, record.outcome) for record in sweep.ledger.records()]
+    staged = [(trial, outcome) for trial, outcome in outcomes if trial.kind == "staged"]
+    assert len(staged) == 8
+    assert sum(o.executed_flops for _, o in staged) < 0.9 * sum(o.planned_flops for _, o in staged)
+    trial, outcome = min(staged, key=lambda pair: pair[1].executed_flops)
+    task = Task(space.task.with_settings(trial.learning_rate, trial.batch_size))
+    alone = train(task, plan(trial.schedule, task, Budget(0.5), task.step_cost), seed=trial.seed)
+    assert (alone.validation_accuracy, alone.test_accuracy) == (outcome.validation_accuracy, outcome.test_accuracy)
+    assert not Path(sweep.location, "stages").exists()  # removed as the sweep ended

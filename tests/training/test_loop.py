@@ -51,6 +51,24 @@ class Stop(Exception):
     pass
 
 
+def stopped_and_resumed(task, compiled, stop_after, checkpoint):
+    """Stop a run with seed 1 after some segments, and go on from its checkpoint."""
+
+    def stop(progress):
+        if len(progress.segments) == stop_after:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(task, compiled, seed=1, checkpoint=checkpoint, on_segment=stop)
+    torch.rand(5)
+    seen = []
+    resumed = train(
+        task, compiled, seed=1, checkpoint=checkpoint, on_segment=lambda progress: seen.append(len(progress.segments))
+    )
+    assert seen[0] == stop_after + 1
+    return resumed
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd", "lamb"])
 @pytest.mark.parametrize("stop_after", [1, 7, 12, 19])
 def test_stop_and_resume_end_in_bit_identical_weights(tiny_spec, three_stages, tmp_path, optimizer, stop_after):
@@ -62,18 +80,7 @@ def test_stop_and_resume_end_in_bit_identical_weights(tiny_spec, three_stages, t
     assert len(compiled.segments) == 20
     straight = train(task, compiled, seed=1)
 
-    def stop(progress):
-        if len(progress.segments) == stop_after:
-            raise Stop
-
-    with pytest.raises(Stop):
-        train(task, compiled, seed=1, checkpoint=tmp_path / "c.pt", on_segment=stop)
-    resumed_segments = []
-    torch.rand(5)
-    resumed = train(
-        task, compiled, seed=1, checkpoint=tmp_path / "c.pt", on_segment=lambda p: resumed_segments.append(len(p.segments))
-    )
-    assert resumed_segments[0] == stop_after + 1
+    resumed = stopped_and_resumed(task, compiled, stop_after, tmp_path / "c.pt")
     assert same_weights(straight.model, resumed.model)
     assert (resumed.steps, resumed.flops) == (straight.steps, straight.flops)
     assert resumed.test_accuracy == straight.test_accuracy
@@ -90,13 +97,7 @@ def test_smaller_images_resume_exactly_and_evaluate_at_full_size(tiny_spec, tmp_
     assert compiled.stages()[0].step_flops < 0.3 * task.step_cost(Rates()).flops
     straight = train(task, compiled, seed=1)
 
-    def stop(progress):
-        if len(progress.segments) == stop_after:
-            raise Stop
-
-    with pytest.raises(Stop):
-        train(task, compiled, seed=1, checkpoint=tmp_path / "c.pt", on_segment=stop)
-    resumed = train(task, compiled, seed=1, checkpoint=tmp_path / "c.pt")
+    resumed = stopped_and_resumed(task, compiled, stop_after, tmp_path / "c.pt")
     assert same_weights(straight.model, resumed.model)
     plain = timm.create_model(**task.model_arguments())
     plain.load_state_dict(resumed.model.state_dict(), strict=True)
@@ -139,13 +140,7 @@ def test_every_way_of_staging_resumes_in_bit_identical_weights(tiny_spec, tmp_pa
     assert len(compiled.segments) == 20
     straight = train(task, compiled, seed=1)
 
-    def stop(progress):
-        if len(progress.segments) == stop_after:
-            raise Stop
-
-    with pytest.raises(Stop):
-        train(task, compiled, seed=1, checkpoint=tmp_path / "c.pt", on_segment=stop)
-    resumed = train(task, compiled, seed=1, checkpoint=tmp_path / "c.pt")
+    resumed = stopped_and_resumed(task, compiled, stop_after, tmp_path / "c.pt")
     assert same_weights(straight.model, resumed.model)
 
 
