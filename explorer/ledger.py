@@ -1,13 +1,14 @@
 """The ledger: the truth about a sweep. One immutable JSON record a trial, written as the trial ends.
 
-A sweep's folder (local, or any URI that fsspec opens) holds `sweep.json`, written once, and
-`ledger/<trial id>.json`. Needs neither torch nor ray.
+A sweep's folder (local, or any URI that fsspec opens) holds `sweep.json`, written once, `ledger/<trial id>.json`, and
+`started/<trial id>.json` from before a trial has a record. Needs neither torch nor ray.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -69,7 +70,12 @@ class Outcome(Frozen):
     """Cost of full training of the same task."""
     steps: int
     train_seconds: float
+    """Time that training takes; of what a stage store had, as measured where it was trained."""
+    executed_seconds: float | None = None
+    """Time that was spent on it here, reading and writing states included; none in ledgers of older releases."""
     evaluation_seconds: float
+    peak_memory: int | None = None
+    """Bytes of GPU memory that training held at its peak; none on the CPU."""
     stages: tuple[StageOutcome, ...]
 
 
@@ -149,17 +155,37 @@ class Ledger:
         if not self._fs.exists(f"{self._path}/{name}"):
             self._write(name, {"version": VERSION, **record.model_dump(mode="json")})
 
+    def start(self, trial: Trial) -> None:
+        """Note that a trial starts: when the driver dies, the same trial is run again and finds what it has trained.
+
+        Raises:
+            InvalidInput: when the storage cannot be written.
+        """
+        self._write(f"started/{trial.id}.json", {"version": VERSION, **trial.model_dump(mode="json")})
+
+    def unfinished(self, records: Sequence[Record]) -> list[Trial]:
+        """Trials that were started and have no record, in the order of their ids.
+
+        Raises:
+            InvalidInput: when a note is damaged or of another schema version.
+        """
+        finished = {record.trial.id for record in records}
+        paths = [path for path in self._files("started") if path.rsplit("/", 1)[-1].removesuffix(".json") not in finished]
+        return [validated(Trial, self._read(path), path) for path in sorted(paths)]
+
     def records(self) -> list[Record]:
         """All records, by time of finishing.
 
         Raises:
             InvalidInput: when a record is damaged or of another schema version.
         """
-        self._fs.invalidate_cache()
-        folder = f"{self._path}/ledger"
-        paths = [p for p in self._fs.ls(folder, detail=False) if p.endswith(".json")] if self._fs.exists(folder) else []
-        found = [validated(Record, self._read(path), path) for path in paths]
+        found = [validated(Record, self._read(path), path) for path in self._files("ledger")]
         return sorted(found, key=lambda record: (record.finished, record.trial.id))
+
+    def _files(self, name: str) -> list[str]:
+        self._fs.invalidate_cache()
+        folder = f"{self._path}/{name}"
+        return [p for p in self._fs.ls(folder, detail=False) if p.endswith(".json")] if self._fs.exists(folder) else []
 
     def _read(self, path: str) -> dict[str, Any]:
         try:

@@ -9,10 +9,11 @@ model, so rates never fall by construction.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from explorer.ledger import Kind
 from explorer.schedule import AXES, Rates, Schedule, Stage
@@ -29,10 +30,11 @@ def _groups(search: SearchSettings) -> dict[str, tuple[str, ...]]:
 def distributions(search: SearchSettings, kind: Kind) -> dict[str, BaseDistribution]:
     """The variables of a study."""
     low, high = search.learning_rate
-    found: dict[str, BaseDistribution] = {
-        "learning_rate": FloatDistribution(low, high, log=True),
-        "batch_size": CategoricalDistribution(search.batch_size),
-    }
+    found: dict[str, BaseDistribution] = {"batch_size": CategoricalDistribution(search.batch_size)}
+    if search.learning_rate_grid:
+        found["learning_rate_step"] = IntDistribution(0, search.learning_rate_grid - 1)
+    else:
+        found["learning_rate"] = FloatDistribution(low, high, log=True)
     if kind == "staged":
         for setting, values in search.staging.listed.items():
             found[f"staging_{setting}"] = CategoricalDistribution(values)
@@ -66,6 +68,13 @@ def schedule_for(search: SearchSettings, kind: Kind, parameters: Mapping[str, An
     return _merged(stages, search.grid)
 
 
+def learning_rate_for(search: SearchSettings, parameters: Mapping[str, Any]) -> float:
+    """The peak learning rate that the variables stand for."""
+    if search.learning_rate_grid:
+        return search.learning_rates()[parameters["learning_rate_step"]]
+    return float(parameters["learning_rate"])
+
+
 def staging_for(search: SearchSettings, kind: Kind, parameters: Mapping[str, Any]) -> dict[str, str]:
     """The settings of `staging` that the variables stand for; none for a baseline."""
     return {setting: parameters[f"staging_{setting}"] for setting in search.staging.listed if kind == "staged"}
@@ -95,10 +104,12 @@ def _merged(stages: list[Stage], grid: int) -> Schedule:
 def first_guess(search: SearchSettings, kind: Kind, learning_rate: float, batch_size: int) -> dict[str, Any]:
     """Variables of a plausible first trial: the recipe's own settings, rates in even steps, equal durations."""
     low, high = search.learning_rate
-    guess: dict[str, Any] = {
-        "learning_rate": min(max(learning_rate, low), high),
-        "batch_size": batch_size if batch_size in search.batch_size else search.batch_size[0],
-    }
+    guess: dict[str, Any] = {"batch_size": batch_size if batch_size in search.batch_size else search.batch_size[0]}
+    if search.learning_rate_grid:
+        rates = search.learning_rates()
+        guess["learning_rate_step"] = min(range(len(rates)), key=lambda step: abs(math.log(rates[step] / learning_rate)))
+    else:
+        guess["learning_rate"] = min(max(learning_rate, low), high)
     if kind == "baseline":
         return guess
     guess |= {f"staging_{setting}": values[0] for setting, values in search.staging.listed.items()}

@@ -2,39 +2,49 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import platform
 import re
-import socket
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import optuna
 import ray
 import torch
 from ray import tune
-from ray._private import services
 from rich.console import Console
 
 from explorer.budget import Budget
 from explorer.errors import InvalidInput
 from explorer.frontier import best_schedule, trials_frame
-from explorer.ledger import Ledger, SweepHeader, Trial
+from explorer.ledger import Ledger, Record, SweepHeader, Trial
 from explorer.schedule import Schedule
+from explorer.sweep.cluster import start_ray, trials_at_once
+from explorer.sweep.lock import only_driver
 from explorer.sweep.progress import SweepProgress
 from explorer.sweep.search import Search
 from explorer.sweep.searcher import SweepSearcher
-from explorer.sweep.space import NAME_PATTERN, Resources, SearchSpace
-from explorer.sweep.trial import STORE, run_trial
+from explorer.sweep.sharing import SharedWork
+from explorer.sweep.space import NAME_PATTERN, SearchSpace
+from explorer.sweep.trackers import callbacks
+from explorer.sweep.trial import STORE, compiled, run_trial
+from explorer.training.loop import Progress
 from explorer.training.stage_store import StageStore
 
-EXTENDABLE = ("trials", "baseline_trials", "confirm", "confirm_seeds")
-"""Search settings that may change between runs of one sweep: they only add trials."""
+CHANGEABLE = (
+    *(f"search.{name}" for name in ("trials", "baseline_trials", "climb", "confirm")),
+    "resources.",
+    "store_gb",
+    "trackers",
+)
+"""Settings that may change between runs of one sweep: they add trials or order them, or say where they run."""
+LOST_WORKERS = 2
+"""So often a trial is tried again after its worker died; each time it finds what it has trained in the stage store."""
+STUDIES = "optuna.log"
+"""File for `optuna-dashboard`, in a sweep's folder."""
 PACKAGES = ("vit-budget-explorer", "torch", "timm", "ray", "optuna")
 
 
@@ -81,32 +91,40 @@ class Sweep:
         Raises:
             InvalidInput: when the cluster lacks the resources of one trial.
         """
-        self._open()
-        records = self.ledger.records()
-        search = Search(self.space, records)
-        if len(records) >= search.planned:
-            self.console.print(f"all {len(records)} trials are in the ledger: {self.location}", highlight=False)
-            return self
-        if records:
-            self.console.print(f"going on: {len(records)} of {search.planned} trials are in the ledger", highlight=False)
-        started_here = not ray.is_initialized()
-        _start_ray(self.address)
-        try:
-            at_once = _trials_at_once(self.space.resources)
-            progress = SweepProgress(self.space, search.planned, at_once, records, self.console)
-            with progress:
-                self._tune(SweepSearcher(search, self.ledger, progress.finished))
-        finally:
-            if started_here:
-                ray.shutdown()
-        if len(self.ledger.records()) >= search.planned:
-            StageStore(f"{self.location}/{STORE}", 0).clear()
+        with only_driver(self.location):
+            self._open()
+            records = self.ledger.records()
+            search = Search(self.space, records, self.ledger.unfinished(records), self._studies())
+            if len(records) >= search.planned:
+                self.console.print(f"all {len(records)} trials are in the ledger: {self.location}", highlight=False)
+                return self
+            if records:
+                self.console.print(f"going on: {len(records)} of {search.planned} trials are in the ledger", highlight=False)
+            started_here = not ray.is_initialized()
+            start_ray(self.address)
+            try:
+                at_once = trials_at_once(self.space.resources)
+                with SweepProgress(self.space, search.planned, at_once, records, self.console) as progress:
+                    self._tune(search, records, progress)
+            finally:
+                if started_here:
+                    ray.shutdown()
+            if len(self.ledger.records()) >= search.planned:
+                StageStore(f"{self.location}/{STORE}", 0).clear()
         self.console.print(progress.table())
         return self
 
     def best(self, budget: str | Budget) -> Schedule:
         """The best schedule for a budget of the sweep; see `explorer.frontier.best_schedule`."""
         return best_schedule(trials_frame(self.ledger.records()), self.ledger.header(), Budget.parse(budget))
+
+    def _studies(self) -> optuna.storages.BaseStorage | None:
+        """An empty file for Optuna's studies in the sweep's folder; in memory where the storage is not a folder."""
+        if "://" in self.location:
+            return None
+        file = Path(self.location, STUDIES)
+        file.unlink(missing_ok=True)  # the ledger is the truth
+        return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(file)))
 
     def _open(self) -> None:
         """Write the sweep's header, or see that the one on storage is of this sweep."""
@@ -126,23 +144,26 @@ class Sweep:
         stored = SearchSpace.model_validate(self.ledger.header().space).model_dump(mode="json")
         for field, value in _flat(content).items():
             before = _flat(stored).get(field)
-            extendable = field in [f"search.{name}" for name in EXTENDABLE] or field.startswith(("resources.", "store_gb"))
-            if value != before and not extendable:
+            if value != before and not field.startswith(CHANGEABLE):
                 raise InvalidInput(field, value, f"the sweep at {self.location} has {before!r}; give this one another --name")
 
-    def _tune(self, searcher: SweepSearcher) -> None:
-        space_json, location = self.space.model_dump_json(), self.location
+    def _tune(self, search: Search, records: list[Record], progress: SweepProgress) -> None:
+        space, space_json, location = self.space, self.space.model_dump_json(), self.location
 
-        def trainable(config: dict[str, Any]) -> dict[str, Any]:
+        def trainable(config: dict[str, Any]) -> None:
             record = run_trial(
-                Trial.model_validate_json(config["trial"]), SearchSpace.model_validate_json(space_json), Ledger(location)
+                Trial.model_validate_json(config["trial"]),
+                SearchSpace.model_validate_json(space_json),
+                Ledger(location),
+                on_segment=_Reports(),
             )
-            measured = record.outcome.model_dump(exclude={"stages"}) if record.outcome else {}
-            return {"record": record.model_dump_json(), **measured}
+            measured = record.outcome.model_dump(exclude={"stages"}, exclude_none=True) if record.outcome else {}
+            tune.report({"record": record.model_dump_json(), **measured})
 
-        resources = {"cpu": self.space.resources.cpus, "gpu": self.space.resources.gpus}
+        shared = SharedWork(search, lambda trial: compiled(trial, space)[1], records, hold=space.store_gb > 0)
+        searcher = SweepSearcher(shared, self.ledger, progress.finished)
         tuner = tune.Tuner(
-            tune.with_resources(trainable, resources),
+            tune.with_resources(trainable, {"cpu": space.resources.cpus, "gpu": space.resources.gpus}),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 num_samples=-1,
@@ -152,70 +173,42 @@ class Sweep:
             ),
             run_config=tune.RunConfig(
                 name="tune",
-                storage_path=self.location,
+                storage_path=location,
                 verbose=0,
-                failure_config=tune.FailureConfig(max_failures=1),  # trials catch their own errors: only lost workers
+                failure_config=tune.FailureConfig(max_failures=LOST_WORKERS),  # trials catch their own errors
+                callbacks=callbacks(space.trackers, self.ledger.header().name),
             ),
         )
         tuner.fit()
+        if shared.answered:
+            self.console.print(f"{shared.answered} proposals were answered from trials of the same plan", highlight=False)
+        searcher.write()
+        if searcher.refused:
+            raise InvalidInput(
+                "storage",
+                location,
+                f"took no more records, so the sweep stopped; {len(searcher.unwritten)} finished trials could not be written "
+                f"({searcher.refused.allowed})",
+            )
+
+
+class _Reports:
+    """Tells the driver how far a trial is; at most once a second, and not after the last segment."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if now - self._last < 1 or len(progress.segments) == len(progress.plan.segments):
+            return
+        self._last = now
+        cost, loss = progress.flops / progress.plan.full_flops, progress.segments[-1].mean_loss
+        tune.report({"segments": len(progress.segments), "cost": cost, "train_loss": loss})
 
 
 def _trial_id(trial: Any) -> str:
     return str(trial.config["id"])
-
-
-def _start_ray(address: str | None) -> None:
-    if ray.is_initialized():
-        return
-    # Trials run where the driver was started, so that relative paths of data mean the same everywhere.
-    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    # It warns that tokens guard the cluster, as they should.
-    logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
-    if address is None:
-        with _on_loopback():
-            ray.init(_node_ip_address="127.0.0.1", include_dashboard=False, log_to_driver=False, logging_level="WARNING")
-        return
-    host, _, port = address.rpartition(":")
-    try:
-        if "/" not in address and port.isdigit():  # Ray itself tries for minutes
-            socket.create_connection((host, int(port)), timeout=10).close()
-        ray.init(address=address, log_to_driver=False)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InvalidInput("address", address, f"no Ray cluster answers: {error}") from None
-
-
-@contextmanager
-def _on_loopback() -> Iterator[None]:
-    """Let `ray.init` take 127.0.0.1 as it is.
-
-    Ray 2.60 rewrites it to the machine's outward address, and its servers then listen on every interface; with a
-    node address of 127.0.0.1 they listen on loopback alone.
-    """
-    rewrite = services.resolve_ip_for_localhost
-    services.resolve_ip_for_localhost = lambda host: host
-    try:
-        yield
-    finally:
-        services.resolve_ip_for_localhost = rewrite
-
-
-def _trials_at_once(resources: Resources) -> int:
-    """How many trials the cluster holds side by side.
-
-    Raises:
-        InvalidInput: when no node has room for one; Tune would wait for ever.
-    """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    wanted = (("resources.cpus", "CPU", resources.cpus), ("resources.gpus", "GPU", resources.gpus))
-    for field, name, amount in wanted:
-        largest = max((node.get(name, 0) for node in nodes), default=0)
-        if amount > largest:
-            raise InvalidInput(field, amount, f"a trial needs more than any node has: at most {largest:g}")
-    room = [min(int(node.get(name, 0) / amount) for _, name, amount in wanted if amount) for node in nodes]
-    if not sum(room):
-        raise InvalidInput("resources", resources.model_dump(), "no single node has room for a trial")
-    return sum(room)
 
 
 def installed_versions() -> dict[str, str]:

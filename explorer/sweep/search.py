@@ -9,62 +9,102 @@ from __future__ import annotations
 import itertools
 import zlib
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import optuna
 
 from explorer.budget import Budget
-from explorer.ledger import KINDS, Kind, Record, Trial
-from explorer.sweep.proposal import distributions, first_guess, schedule_for, staging_for
+from explorer.ledger import KINDS, Kind, Outcome, Record, Trial
+from explorer.sweep.proposal import distributions, first_guess, learning_rate_for, schedule_for, staging_for
 from explorer.sweep.space import SearchSpace
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # a line for every study and trial otherwise
+
+DRAW_AFTER, EXHAUSTED_AFTER = 10, 200
+"""After so many repeats in a row proposals are drawn at random; after so many, everything has been tried."""
 
 
 class _Rung:
     """The study of one kind of trial at one budget."""
 
-    def __init__(self, space: SearchSpace, budget: Budget, kind: Kind, records: Sequence[Record]) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        budget: Budget,
+        kind: Kind,
+        records: Sequence[Record],
+        unfinished: Sequence[Trial],
+        storage: optuna.storages.BaseStorage | None,
+    ) -> None:
         self.space, self.budget, self.kind = space, budget, kind
         self.wanted = space.trials_at(budget, kind)
         self.prefix = f"{budget.slug}-{kind}"
         self.completed: list[Record] = []
         self.running: dict[str, int] = {}
         self.asked = 0
-        self._numbers = itertools.count(len(records))
+        self.climbed = False
+        self._repeats = 0
+        used = [int(trial.id.rsplit("-", 1)[1]) for trial in [*(r.trial for r in records), *unfinished]]
+        self._numbers = itertools.count(1 + max(used, default=-1))
         self._distributions = distributions(space.search, kind)
-        sampler = optuna.samplers.TPESampler(
-            multivariate=True,
-            n_startup_trials=min(10, max(3, self.wanted // 3)),
-            # Rungs, and restarts with more records, draw differently: equal seeds would propose the same trials again.
-            seed=zlib.crc32(f"{space.search.seed} {self.prefix} {len(records)}".encode()),
-            constant_liar=True,
+        # Rungs, and restarts with more records, draw differently: equal seeds would propose the same trials again.
+        seed = zlib.crc32(f"{space.search.seed} {self.prefix} {len(used)}".encode())
+        self._sampler = optuna.samplers.TPESampler(
+            multivariate=True, n_startup_trials=min(10, max(3, self.wanted // 3)), seed=seed, constant_liar=True
         )
-        self.study = optuna.create_study(direction="maximize", sampler=sampler)
+        self._random = optuna.samplers.RandomSampler(seed=seed)
+        directions = ["maximize"] + ["minimize"] * (space.search.minimize is not None)
+        self.study = optuna.create_study(
+            directions=directions, sampler=self._sampler, storage=storage, study_name=f"{space.name} {self.prefix}"
+        )
         for record in records:
             self._remember(record)
-        self._first = not records
+        for trial in unfinished:
+            self.study.enqueue_trial(trial.parameters)
+            self.running[trial.id] = self.study.ask(self._distributions).number
+            self.asked += 1
+        recipe = space.recipe
+        self._guesses = [] if used else [first_guess(space.search, kind, recipe.learning_rate, recipe.batch_size)]
+
+    @property
+    def left(self) -> int:
+        """Trials that have not been asked for."""
+        return self.wanted - self.asked
+
+    @property
+    def settled(self) -> bool:
+        """True when every trial has ended."""
+        return self.left <= 0 and not self.running
 
     def _remember(self, record: Record) -> None:
-        completed = record.outcome is not None
         self.asked += 1
-        if completed:
+        if record.outcome:
             self.completed.append(record)
+        state = optuna.trial.TrialState.COMPLETE if record.outcome else optuna.trial.TrialState.FAIL
         self.study.add_trial(
             optuna.trial.create_trial(
                 params=record.trial.parameters,
                 distributions=self._distributions,
-                state=optuna.trial.TrialState.COMPLETE if completed else optuna.trial.TrialState.FAIL,
-                value=record.outcome.validation_accuracy if record.outcome else None,
+                state=state,
+                values=self._values(record.outcome) if record.outcome else None,
             )
         )
 
-    def ask(self, guesses: Sequence[dict[str, Any]]) -> Trial:
-        """The next search trial; `guesses` are tried before anything else the first time."""
-        if self._first:
-            for guess in guesses:
-                self.study.enqueue_trial(guess, skip_if_exists=True)
-            self._first = False
+    def _values(self, outcome: Outcome) -> list[float]:
+        minimize = self.space.search.minimize
+        return [outcome.validation_accuracy] + ([float(getattr(outcome, minimize) or 0)] if minimize else [])
+
+    def ask(self, winners: Sequence[Record]) -> Trial:
+        """The next search trial; `winners` of the budget below are tried before anything else that is new."""
+        self._guesses[:0] = [record.trial.parameters for record in winners]
+        self.climbed |= bool(winners)
+        tried = [trial.params for trial in self.study.get_trials(deepcopy=False)] if self._guesses else []
+        while self._guesses:
+            guess = self._guesses.pop(0)
+            if guess not in tried:
+                self.study.enqueue_trial(guess)
+                break
+        self.study.sampler = self._random if self._repeats > DRAW_AFTER else self._sampler
         asked = self.study.ask(self._distributions)
         self.asked += 1
         trial = Trial(
@@ -73,7 +113,7 @@ class _Rung:
             kind=self.kind,
             budget=str(self.budget),
             schedule=schedule_for(self.space.search, self.kind, asked.params),
-            learning_rate=asked.params["learning_rate"],
+            learning_rate=learning_rate_for(self.space.search, asked.params),
             batch_size=asked.params["batch_size"],
             seed=self.space.search.seed,
             staging=staging_for(self.space.search, self.kind, asked.params),
@@ -83,16 +123,41 @@ class _Rung:
         return trial
 
     def tell(self, record: Record) -> None:
+        """Learn from a trial that was trained."""
+        self._repeats = 0
+        self._tell(record)
+        if record.outcome:
+            self.completed.append(record)
+
+    def repeated(self, record: Record) -> None:
+        """Learn from a proposal that was trained before; it does not count as a trial."""
+        self._tell(record)
+        self.asked -= 1
+        self._repeats += 1
+        if self._repeats >= EXHAUSTED_AFTER:
+            self.wanted = self.asked
+
+    def _tell(self, record: Record) -> None:
         number = self.running.pop(record.trial.id)
         if record.outcome is None:
             self.study.tell(number, state=optuna.trial.TrialState.FAIL)
         else:
-            self.completed.append(record)
-            self.study.tell(number, record.outcome.validation_accuracy)
+            self.study.tell(number, self._values(record.outcome))
 
     def best(self, count: int) -> list[Record]:
-        """The best completed search trials by validation accuracy; among equals the first."""
+        """The best completed search trials by validation accuracy; among equals the first.
+
+        With a second objective, first those that no other trial beats in both.
+        """
         ranked = sorted(self.completed, key=_accuracy, reverse=True)
+        if self.space.search.minimize:
+            lowest, beaten = float("inf"), []
+            for record in ranked:
+                assert record.outcome is not None
+                value = self._values(record.outcome)[1]
+                beaten.append(value >= lowest)
+                lowest = min(lowest, value)
+            ranked = [record for _, record in sorted(zip(beaten, ranked, strict=True), key=lambda pair: pair[0])]
         return ranked[:count]
 
 
@@ -107,16 +172,32 @@ class Search:
     Args:
         space: the search space.
         records: what the ledger already holds.
+        unfinished: trials that were started before and have no record; they come first.
+        storage: where Optuna keeps its studies, for its dashboard; default: in memory. It must be empty.
     """
 
-    def __init__(self, space: SearchSpace, records: Sequence[Record] = ()) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        records: Sequence[Record] = (),
+        unfinished: Sequence[Trial] = (),
+        storage: optuna.storages.BaseStorage | None = None,
+    ) -> None:
         self.space = space
         self.rungs = [
-            _Rung(space, budget, kind, [r for r in records if r.trial.phase == "search" and _belongs(r, budget, kind)])
+            _Rung(
+                space,
+                budget,
+                kind,
+                [r for r in records if r.trial.phase == "search" and _belongs(r.trial, budget, kind)],
+                [trial for trial in unfinished if trial.phase == "search" and _belongs(trial, budget, kind)],
+                storage,
+            )
             for budget in space.budgets
             for kind in KINDS
         ]
-        self._confirmed = {r.trial.id for r in records if r.trial.phase == "confirm"}
+        self._again = list(unfinished)
+        self._confirmed = {trial.id for trial in [*(r.trial for r in records), *unfinished] if trial.phase == "confirm"}
 
     @property
     def planned(self) -> int:
@@ -126,23 +207,24 @@ class Search:
 
     def next(self) -> Trial | Literal["wait", "done"]:
         """The next trial; `wait` while running trials decide what comes next, `done` when nothing is left."""
+        if self._again:
+            return self._again.pop(0)
         below: list[_Rung | None] = [None] * len(KINDS) + list(self.rungs)
+        climb = self.space.search.climb
         for before, rung in zip(below, self.rungs, strict=False):
-            if rung.asked < rung.wanted:
-                recipe = self.space.recipe
-                guesses = [first_guess(self.space.search, rung.kind, recipe.learning_rate, recipe.batch_size)]
-                # Climb: what was best at the budget below is tried first.
-                if before is not None:
-                    guesses = [record.trial.parameters for record in before.best(1)] + guesses
-                return rung.ask(guesses)
-        for rung in self.rungs:
-            if rung.running:
+            if rung.left <= 0:
                 continue
-            for trial in self._confirmations(rung):
-                if trial.id not in self._confirmed:
-                    self._confirmed.add(trial.id)
-                    return trial
-        return "wait" if self.space.search.confirm and any(rung.running for rung in self.rungs) else "done"
+            # The last places are for the winners of the budget below, while these are still being found.
+            if before is None or rung.climbed or before.settled or rung.left > climb:
+                climbs = before is not None and before.settled and not rung.climbed
+                return rung.ask(before.best(climb) if before and climbs else [])
+        for rung in self.rungs:
+            if rung.settled:
+                for trial in self._confirmations(rung):
+                    if trial.id not in self._confirmed:
+                        self._confirmed.add(trial.id)
+                        return trial
+        return "done" if all(rung.settled for rung in self.rungs) else "wait"
 
     def _confirmations(self, rung: _Rung) -> list[Trial]:
         seeds = range(self.space.search.seed + 1, self.space.search.seed + 1 + self.space.search.confirm_seeds)
@@ -163,9 +245,15 @@ class Search:
     def finished(self, record: Record) -> None:
         """Learn from a trial that ended."""
         if record.trial.phase == "search":
-            rung = next(r for r in self.rungs if _belongs(record, r.budget, r.kind))
-            rung.tell(record)
+            self._rung(record.trial).tell(record)
+
+    def repeated(self, record: Record) -> None:
+        """Learn from a proposal that was trained before."""
+        self._rung(record.trial).repeated(record)
+
+    def _rung(self, trial: Trial) -> _Rung:
+        return next(rung for rung in self.rungs if _belongs(trial, rung.budget, rung.kind))
 
 
-def _belongs(record: Record, budget: Budget, kind: Kind) -> bool:
-    return record.trial.kind == kind and record.trial.budget == str(budget)
+def _belongs(trial: Trial, budget: Budget, kind: Kind) -> bool:
+    return trial.kind == kind and trial.budget == str(budget)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
 
@@ -21,6 +22,9 @@ from explorer.training.task import Task, TaskSpec
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 """Names of sweeps: they become folders."""
+
+LEAST_TRIALS = 3
+"""Trials that a budget gets however expensive it is."""
 
 
 def _levels(levels: tuple[float, ...]) -> tuple[float, ...]:
@@ -45,6 +49,7 @@ def _counts(counts: int | tuple[int, ...]) -> int | tuple[int, ...]:
 
 TrialCounts = Annotated[int | tuple[int, ...], AfterValidator(_counts)]
 Levels = Annotated[tuple[float, ...], AfterValidator(_levels)]
+Tracker = Literal["mlflow", "wandb"]
 BudgetField = Annotated[Budget, BeforeValidator(Budget.parse), PlainSerializer(str)]
 
 
@@ -84,9 +89,16 @@ class SearchSettings(Frozen):
     """What is searched, and how many trials are spent on it at each budget."""
 
     trials: TrialCounts
-    """Staged trials at each budget: one number for all, or a list with one for each."""
+    """Staged trials at the cheapest budget; each budget above gets as many as cost the same, but at least three (the ladder).
+
+    Or a list with a number for each budget.
+    """
     baseline_trials: TrialCounts
-    """Trials of the full model at each budget, over the same learning rates and batch sizes; likewise."""
+    """Trials of the full model, over the same learning rates and batch sizes; likewise."""
+    climb: int = Field(3, ge=0)
+    """So many of the best of a budget are tried first at the next."""
+    minimize: Literal["train_seconds", "peak_memory"] | None = None
+    """A second objective beside accuracy, as measured; peak_memory needs a GPU. None: accuracy alone."""
     stages: int = Field(3, ge=2)
     """Number of stages, the full model included; a stage may get no duration."""
     grid: int = Field(20, ge=2, le=1000)
@@ -98,6 +110,8 @@ class SearchSettings(Frozen):
     """Ways of staging to compare."""
     learning_rate: tuple[float, float]
     """Lowest and highest peak learning rate, searched on a log scale."""
+    learning_rate_grid: int | None = Field(None, ge=1, le=100)
+    """Values to choose from, spaced evenly on that scale; none: any value. Only trials of equal rates share what they train."""
     batch_size: tuple[int, ...] = Field(min_length=1)
     """Batch sizes to choose from."""
     confirm: int = Field(0, ge=0)
@@ -112,6 +126,8 @@ class SearchSettings(Frozen):
         low, high = self.learning_rate
         if not 0 < low <= high:
             raise ValueError(f"learning_rate: {[low, high]} must be two numbers above 0, the lower one first")
+        if self.learning_rate_grid == 1 and low != high:
+            raise ValueError(f"learning_rate_grid: 1 value cannot be both {low} and {high}")
         if min(self.batch_size) < 1:
             raise ValueError(f"batch_size: {list(self.batch_size)} must be whole numbers above 0")
         if self.stages > self.grid:
@@ -119,6 +135,12 @@ class SearchSettings(Frozen):
         if self.tied and len({len(getattr(self.rates, axis)) for axis in self.rates.searched}) > 1:
             raise ValueError("tied: needs the same number of rates on every axis")
         return self
+
+    def learning_rates(self) -> tuple[float, ...]:
+        """The values of the grid; empty without one."""
+        low, high = self.learning_rate
+        last = (self.learning_rate_grid or 0) - 1
+        return tuple(low * (high / low) ** (step / max(1, last)) for step in range(last + 1))
 
     def rates_at(self, positions: dict[str, int]) -> Rates:
         """Rates from the position of each axis in its levels."""
@@ -143,6 +165,8 @@ class SearchSpace(TaskSpec):
     resources: Resources = Resources()
     store_gb: float = Field(20.0, ge=0)
     """Size of the store of trained segments that trials share, on the sweep's storage while it runs; 0: no sharing."""
+    trackers: tuple[Tracker, ...] = ()
+    """Where trials are logged besides TensorBoard's files; needs their packages (`pip install vit-budget-explorer[mlflow]`)."""
 
     @model_validator(mode="after")
     def _check(self) -> SearchSpace:
@@ -152,12 +176,20 @@ class SearchSpace(TaskSpec):
                 raise ValueError(
                     f"search.{name}: {list(counts)} must have one number for each of the {len(self.budgets)} budgets"
                 )
+        if self.search.minimize == "peak_memory" and not self.resources.gpus:
+            raise ValueError("search.minimize: peak_memory is measured on GPUs alone; resources.gpus is 0")
         return self
 
     def trials_at(self, budget: Budget, kind: Kind) -> int:
-        """Search trials of a kind at one of the space's budgets."""
+        """Search trials of a kind at one of the space's budgets.
+
+        One number is that of the cheapest budget. The others get trials for the same cost, as rungs of successive halving do
+        (Jamieson and Talwalkar 2016), but at least three, or as many as the cheapest has.
+        """
         counts = self.search.trials if kind == "staged" else self.search.baseline_trials
-        return counts if isinstance(counts, int) else counts[self.budgets.index(budget)]
+        if isinstance(counts, tuple):
+            return counts[self.budgets.index(budget)]
+        return max(round(counts * self.budgets[0].amount / budget.amount), min(counts, LEAST_TRIALS))
 
     @classmethod
     def load(cls, path: str | Path) -> SearchSpace:
@@ -182,6 +214,9 @@ class SearchSpace(TaskSpec):
         Raises:
             InvalidInput: naming what is wrong.
         """
+        for tracker in self.trackers:
+            if importlib.util.find_spec(tracker) is None:
+                raise InvalidInput("trackers", tracker, f"its package is missing: pip install 'vit-budget-explorer[{tracker}]'")
         for batch_size, staging in itertools.product(self.search.batch_size, self.search.staging.combinations()):
             task = Task(self.task.with_settings(self.recipe.learning_rate, batch_size, staging))
             task.check()

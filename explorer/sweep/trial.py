@@ -5,29 +5,45 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from itertools import groupby
 
 import torch
 
 from explorer.budget import Budget
+from explorer.errors import InvalidInput
 from explorer.ledger import Ledger, Outcome, Record, StageOutcome, Trial
 from explorer.plan import Plan, plan
 from explorer.sweep.space import SearchSpace
-from explorer.training.loop import DivergedError, TrainingResult, device_for, train
+from explorer.training.loop import DivergedError, Progress, TrainingResult, device_for, train
 from explorer.training.stage_store import StageStore
 from explorer.training.task import Task
 
 STORE = "stages"
 """Folder of the stage store in a sweep's folder."""
+CPU_OUT_OF_MEMORY = "DefaultCPUAllocator: can't allocate memory"
+"""What torch says in a plain RuntimeError."""
 
 
-def run_trial(trial: Trial, space: SearchSpace, ledger: Ledger) -> Record:
+def compiled(trial: Trial, space: SearchSpace) -> tuple[Task, Plan]:
+    """A trial's task with its settings, and its plan.
+
+    Raises:
+        InvalidInput: when the settings do not go together or the budget cannot be planned.
+    """
+    task = Task(space.task.with_settings(trial.learning_rate, trial.batch_size, trial.staging))
+    return task, plan(trial.schedule, task, Budget.parse(trial.budget), task.step_cost)
+
+
+def run_trial(trial: Trial, space: SearchSpace, ledger: Ledger, on_segment: Callable[[Progress], None] | None = None) -> Record:
     """Train a trial and write its record; whatever goes wrong in it becomes a failed record with its reason.
 
     Args:
         trial: what to train.
         space: the task and the resources of a trial.
-        ledger: where the record goes.
+        ledger: where the record goes. A storage that refuses it now is tried again by the driver.
+        on_segment: called after each segment.
 
     Returns:
         The record, as written.
@@ -37,17 +53,16 @@ def run_trial(trial: Trial, space: SearchSpace, ledger: Ledger) -> Record:
     started = time.time()
     outcome, reason, digest = None, None, ""
     try:
-        task = Task(space.task.with_settings(trial.learning_rate, trial.batch_size, trial.staging))
-        compiled = plan(trial.schedule, task, Budget.parse(trial.budget), task.step_cost)
-        digest = compiled.digest()
+        task, planned = compiled(trial, space)
+        digest = planned.digest()
         store = StageStore(f"{ledger.location}/{STORE}", int(space.store_gb * 1e9)) if space.store_gb else None
-        outcome = _outcome(compiled, train(task, compiled, seed=trial.seed, device=device, store=store))
+        result = train(task, planned, seed=trial.seed, device=device, store=store, on_segment=on_segment)
+        outcome = _outcome(planned, result)
     except DivergedError as error:
         reason = f"diverged: {error}"
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        reason = f"out of memory: {error}"
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
+        out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or CPU_OUT_OF_MEMORY in str(error)
+        reason = f"{'out of memory' if out_of_memory else type(error).__name__}: {error}"
     record = Record(
         trial=trial,
         status="completed" if outcome else "failed",
@@ -59,7 +74,8 @@ def run_trial(trial: Trial, space: SearchSpace, ledger: Ledger) -> Record:
         device=device_name(device),
         plan=digest,
     )
-    ledger.append(record)
+    with suppress(InvalidInput):
+        ledger.append(record)
     return record
 
 
@@ -73,8 +89,8 @@ def device_name(device: str) -> str:
     return torch.cuda.get_device_name() if device == "cuda" else "cpu"
 
 
-def _outcome(compiled: Plan, result: TrainingResult) -> Outcome:
-    rates = {stage.stage: stage.rates for stage in compiled.stages()}
+def _outcome(planned: Plan, result: TrainingResult) -> Outcome:
+    rates = {stage.stage: stage.rates for stage in planned.stages()}
     stages = []
     for stage, group in groupby(result.segments, key=lambda segment: segment.stage):
         parts = list(group)
@@ -93,11 +109,13 @@ def _outcome(compiled: Plan, result: TrainingResult) -> Outcome:
     return Outcome(
         validation_accuracy=result.validation_accuracy,
         test_accuracy=result.test_accuracy,
-        planned_flops=compiled.flops,
+        planned_flops=planned.flops,
         executed_flops=result.executed_flops,
-        full_flops=compiled.full_flops,
+        full_flops=planned.full_flops,
         steps=result.steps,
         train_seconds=result.seconds,
+        executed_seconds=result.executed_seconds,
         evaluation_seconds=result.evaluation_seconds,
+        peak_memory=result.peak_memory,
         stages=tuple(stages),
     )

@@ -91,6 +91,8 @@ class TrainingResult:
     executed_seconds: float
     """Time until the model was trained: segments trained here, reading and writing states."""
     evaluation_seconds: float
+    peak_memory: int | None
+    """Bytes of GPU memory that training held at its peak; none on the CPU."""
     segments: tuple[SegmentResult, ...]
 
 
@@ -128,6 +130,8 @@ def train(
     """
     begun = time.perf_counter()
     device = torch.device(device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     recipe = task.spec.recipe
     torch.manual_seed(seed)
     model = task.build_model().to(device)
@@ -176,6 +180,7 @@ def train(
 
     elastic.set_rates(Rates(), optimizer)
     executed_seconds = time.perf_counter() - begun
+    peak_memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     started = time.perf_counter()
     validation, test = accuracy(model, task, "validation", device, amp), accuracy(model, task, "test", device, amp)
     return TrainingResult(
@@ -188,6 +193,7 @@ def train(
         seconds=progress.seconds,
         executed_seconds=executed_seconds,
         evaluation_seconds=time.perf_counter() - started,
+        peak_memory=peak_memory,
         segments=tuple(progress.segments),
     )
 

@@ -1,0 +1,23 @@
+"""Experiment trackers, by Tune's callbacks. TensorBoard needs none: Tune always writes its event files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ray.air.integrations.mlflow import MLflowLoggerCallback
+from ray.air.integrations.wandb import WandbLoggerCallback
+from ray.tune import Callback
+
+from explorer.sweep.space import Tracker
+
+
+def callbacks(trackers: Sequence[Tracker], sweep: str) -> list[Callback]:
+    """Tune's callbacks for a space's `trackers`; each reads its own settings (MLFLOW_TRACKING_URI, WANDB_API_KEY, ...).
+
+    Args:
+        trackers: names.
+        sweep: name of the experiment or project.
+    """
+    made: dict[Tracker, type[Callback]] = {"mlflow": MLflowLoggerCallback, "wandb": WandbLoggerCallback}
+    names = {"mlflow": "experiment_name", "wandb": "project"}
+    return [made[tracker](**{names[tracker]: sweep}) for tracker in trackers]
