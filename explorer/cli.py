@@ -48,6 +48,10 @@ def sweep(
     storage: StorageOption = "sweeps",
     trials: Annotated[int | None, typer.Option(help="Staged trials at each budget, instead of the space's number.")] = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster to use (auto); default: this machine alone.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what it will cost; train nothing.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(help="For --dry-run: trials side by side; default: this machine's.", min=1)
+    ] = None,
 ) -> None:
     """Start a sweep, or go on where it stopped."""
     from explorer.sweep.run import Sweep
@@ -56,7 +60,15 @@ def sweep(
 
     loaded = SearchSpace.load(space)
     _warn(Task(loaded.task))
-    done = Sweep(loaded, storage, name=name, trials=trials, address=address, console=console).run()
+    planned = Sweep(loaded, storage, name=name, trials=trials, address=address, console=console)
+    if dry_run:
+        from explorer.sweep.forecast import forecast
+
+        expected = forecast(planned.space)
+        console.print(expected.table())
+        console.print(expected.summary(planned.space, workers), highlight=False, soft_wrap=True)
+        return
+    done = planned.run()
     records = done.ledger.records()
     failed = [record for record in records if record.outcome is None]
     if failed:

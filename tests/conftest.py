@@ -1,15 +1,20 @@
 """Small real tasks that the tests share."""
 
+import io
 import os
 from pathlib import Path
 
 import hypothesis
 import numpy as np
 import pytest
+import ray
 import torch
 from PIL import Image
+from rich.console import Console
 
 from explorer.schedule import Rates, Schedule, Stage
+from explorer.sweep.cluster import start_ray
+from explorer.sweep.space import SearchSpace
 from explorer.training.task import Task, TaskSpec
 
 # Every Ray instance of the tests is on loopback, counts nobody and stays quiet.
@@ -91,3 +96,21 @@ def image_folder(tmp_path_factory):
                 pixels = generator.integers(brightness, brightness + 60, (20, 20, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(folder / f"{i:03d}.png")
     return root
+
+
+@pytest.fixture(scope="module")
+def local_ray():
+    """Ray on this machine, for all tests of a file."""
+    start_ray(None)
+    yield
+    ray.shutdown()
+
+
+def quiet() -> Console:
+    """A console that writes to memory: `quiet().file.getvalue()`."""
+    return Console(file=io.StringIO(), width=120)
+
+
+def with_search(space: SearchSpace, **search) -> SearchSpace:
+    """The space with other search settings."""
+    return space.model_copy(update={"search": space.search.model_copy(update=search)})

@@ -107,14 +107,7 @@ class SharedWork:
 
     def _training(self, trial: Trial) -> _Training:
         plan = self._plan_of(trial)
-        chain = hashlib.sha256(_settings(trial).encode())
-        prefixes = []
-        for segment in plan.segments[:-1]:
-            chain.update(
-                f"{segment.requested!r} {segment.steps} {segment.start_time!r} {segment.end_time!r} {segment.curve!r};".encode()
-            )
-            prefixes.append(chain.hexdigest())
-        return _Training(trial, _key(trial, plan.digest()), tuple(prefixes))
+        return _Training(trial, _key(trial, plan.digest()), tuple(prefix_keys(trial, plan)))
 
     def _start(self, training: _Training) -> Trial:
         self._running[training.trial.id] = training
@@ -132,6 +125,20 @@ class SharedWork:
         return any(
             max(there, other.segments_done) < _common(training.prefixes, other.prefixes) for other in self._running.values()
         )
+
+
+def prefix_keys(trial: Trial, plan: Plan) -> list[str]:
+    """Keys of a training after one segment, two, ... and all but the last: equal where trials of one sweep began alike.
+
+    Cheaper than those of the stage store, which see single steps and so also what budgets share.
+    """
+    chain, keys = hashlib.sha256(_settings(trial).encode()), []
+    for segment in plan.segments[:-1]:
+        chain.update(
+            f"{segment.requested!r} {segment.steps} {segment.start_time!r} {segment.end_time!r} {segment.curve!r};".encode()
+        )
+        keys.append(chain.hexdigest())
+    return keys
 
 
 def _common(one: tuple[str, ...], other: tuple[str, ...]) -> int:

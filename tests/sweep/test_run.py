@@ -1,44 +1,25 @@
 """Real sweeps on real Ray."""
 
-import io
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import ray
 import torch
-from rich.console import Console
 
 from explorer import InvalidInput, Schedule, SearchSpace, Sweep, plan
 from explorer.budget import Budget
 from explorer.frontier import best_by_budget, trials_frame
-from explorer.ledger import Ledger, Trial
+from explorer.ledger import Ledger
 from explorer.sweep.search import Search
 from explorer.sweep.space import RateLevels
 from explorer.sweep.trial import run_trial
 from explorer.training.loop import train
 from explorer.training.task import Task
+from tests.conftest import quiet, with_search
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # Ray's own warnings are not ours to mend
-
-
-@pytest.fixture(scope="module")
-def local_ray():
-    ray.init(_node_ip_address="127.0.0.1", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
-
-
-def quiet() -> Console:
-    return Console(file=io.StringIO(), width=120)
-
-
-def with_search(space: SearchSpace, **search) -> SearchSpace:
-    return space.model_copy(update={"search": space.search.model_copy(update=search)})
 
 
 def test_a_sweep_runs_reports_progress_goes_on_and_extends(local_ray, space_file, tmp_path):
@@ -98,31 +79,12 @@ def test_a_trial_that_diverges_fails_alone(local_ray, space_file, tmp_path):
     assert len(failed) < len(records)
 
 
-def test_a_worker_that_dies_is_a_failed_trial_and_the_others_go_on(local_ray, space_file, tmp_path, monkeypatch):
-    space = SearchSpace.load(space_file)
-    sweep = Sweep(space, tmp_path / "sweeps", console=quiet())
-
-    import explorer.sweep.run as module
-
-    def deadly(trial: Trial, space: SearchSpace, ledger: Ledger):
-        if trial.id == "25pct-staged-001":
-            os.kill(os.getpid(), signal.SIGKILL)
-        return run_trial(trial, space, ledger)
-
-    monkeypatch.setattr(module, "run_trial", deadly)
-    sweep.run()
-    by_id = {r.trial.id: r for r in sweep.ledger.records()}
-    assert len(by_id) == 6
-    assert by_id.pop("25pct-staged-001").reason.startswith("the worker process died")
-    assert all(r.status == "completed" for r in by_id.values())
-
-
 def test_ray_listens_on_loopback_alone(space_file):
     code = (
         "import re, subprocess, ray\n"
-        "from explorer.sweep.run import _start_ray\n"
+        "from explorer.sweep.cluster import start_ray\n"
         "before = subprocess.run(['ss', '-ltnH'], capture_output=True, text=True).stdout\n"
-        "_start_ray(None)\n"
+        "start_ray(None)\n"
         "ray.get(ray.remote(lambda: 1).remote())\n"
         "after = subprocess.run(['ss', '-ltnH'], capture_output=True, text=True).stdout\n"
         "new = {line.split()[3] for line in after.splitlines()} - {line.split()[3] for line in before.splitlines()}\n"
@@ -169,26 +131,6 @@ def test_a_script_joins_a_running_cluster(local_ray, space_file, tmp_path):
     assert done.returncode == 0, done.stderr
     assert len(Ledger(tmp_path / "tiny").records()) == 6
     assert ray.is_initialized()
-
-
-def test_a_driver_killed_in_mid_sweep_loses_no_finished_result(space_file, tmp_path):
-    command = [sys.executable, "-m", "explorer.cli", "sweep", str(space_file), "--storage", str(tmp_path / "sweeps")]
-    folder = tmp_path / "sweeps" / "tiny" / "ledger"
-    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
-    deadline = time.time() + 150
-    while time.time() < deadline and len(list(folder.glob("*.json"))) < 2:
-        time.sleep(0.1)
-    first.send_signal(signal.SIGKILL)
-    first.communicate()
-    time.sleep(3)  # its Ray processes follow it
-    before = {path.name: path.read_bytes() for path in folder.glob("*.json")}
-    assert 2 <= len(before) < 6
-    second = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
-    assert second.returncode == 0, second.stderr
-    assert f"going on: {len(before)} of 6" in second.stdout
-    after = {path.name: path.read_bytes() for path in Path(folder).glob("*.json")}
-    assert len(after) == 6
-    assert all(after[name] == content for name, content in before.items())
 
 
 def test_the_example_script_runs_as_it_is_copied(space_file, tmp_path):
