@@ -126,3 +126,17 @@ def test_an_unknown_protocol_is_refused():
 def test_storage_that_cannot_be_written_is_refused_in_one_line():
     with pytest.raises(InvalidInput, match="cannot be written"):
         Ledger("/proc/explorer-sweep").create(make_header())
+
+
+def test_a_uri_whose_package_is_missing_says_what_to_install():
+    with pytest.raises(InvalidInput, match=r"storage: 's3://bucket/sweeps/x': .*s3fs"):
+        Ledger("s3://bucket/sweeps/x")
+
+
+def test_started_trials_are_unfinished_until_they_have_a_record(tmp_path):
+    ledger = Ledger(tmp_path / "s")
+    records = [make_record("a"), make_record("b")]
+    for record in records:
+        ledger.start(record.trial)
+    ledger.append(records[0])
+    assert ledger.unfinished(ledger.records()) == [records[1].trial]

@@ -32,6 +32,7 @@ COLUMNS = [
     "full_flops",
     "steps",
     "train_seconds",
+    "executed_seconds",
     "evaluation_seconds",
     "started",
     "finished",

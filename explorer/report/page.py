@@ -16,6 +16,7 @@ from explorer.budget import Budget
 from explorer.errors import InvalidInput
 from explorer.frontier import hypervolume, trials_frame
 from explorer.frontier.choice import schedule_with_provenance
+from explorer.frontier.ranks import rank_correlations
 from explorer.frontier.trials import describe
 from explorer.ledger import Ledger, SweepHeader
 from explorer.report.frontier_panel import FrontierData, frontier_data, frontier_figure
@@ -88,8 +89,10 @@ def _page(header: SweepHeader, trials: pd.DataFrame, data: FrontierData, winners
             "model": header.space["model"]["name"],
             "data": header.space["data"]["name"],
             "trials": f"{len(trials)}, {int((trials.status == 'failed').sum())} failed",
-            "training spent": f"{trials.executed_flops.sum() / trials.full_flops.max():.1f} full trainings, "
-            f"{trials.train_seconds.sum() / 60:.0f} device-minutes",
+            "training spent": f"{trials.executed_flops.sum() / trials.full_flops.max():.1f} full trainings "
+            f"(planned {trials.planned_flops.sum() / trials.full_flops.max():.1f}; the rest was shared), "
+            f"{trials.executed_seconds.fillna(trials.train_seconds).sum() / 60:.0f} device-minutes",
+            "ranks carry over": _ranks(trials),
             "hypervolume, staged": f"{hypervolume(staged.cost, staged.test_mean):.3f}",
             "hypervolume, full model": f"{hypervolume(baseline.cost, baseline.test_mean):.3f}",
             "hardware": header.hardware,
@@ -99,6 +102,16 @@ def _page(header: SweepHeader, trials: pd.DataFrame, data: FrontierData, winners
         },
         space=yaml.safe_dump(header.space, sort_keys=False),
     )
+
+
+def _ranks(trials: pd.DataFrame) -> str:
+    """Rank correlations between neighbouring budgets, in words."""
+    said = [
+        f"{row.budget} to {row.next_budget}: "
+        + (f"{row.spearman:.2f} ({row.common} trials)" if pd.notna(row.spearman) else f"too few in common ({row.common})")
+        for row in rank_correlations(trials).itertuples()
+    ]
+    return "Spearman, of trials at both budgets: " + "; ".join(said) if said else "one budget alone"
 
 
 def _rows(curves: pd.DataFrame, winners: pd.DataFrame) -> list[dict[str, str | bool]]:

@@ -7,6 +7,7 @@ import random
 import time
 from dataclasses import dataclass
 
+import torch
 from rich.table import Table
 
 from explorer.ledger import Outcome, Record, Trial
@@ -72,8 +73,8 @@ class Forecast:
         each = f"{resources.cpus} CPU" + (f" and {resources.gpus:g} GPU" if resources.gpus else "")
         hint = "" if space.search.learning_rate_grid else "; only equal learning rates share: search.learning_rate_grid"
         return (
-            f"{self.trials} trials that would cost {self.planned:.2f} full trainings each by itself; about {self.executed:.2f} will "
-            f"be trained and {shared:.0%} shared (estimated with random accuracies{hint})\n"
+            f"{self.trials} trials that would cost {self.planned:.2f} full trainings each by itself; about {self.executed:.2f} "
+            f"will be trained and {shared:.0%} shared (estimated with random accuracies{hint})\n"
             f"about {self.seconds / count / 60:.1f} min with {count} side by side ({each} each), from step times measured here"
         )
 
@@ -119,14 +120,16 @@ def forecast(space: SearchSpace) -> Forecast:
 
 def _calibrated(space: SearchSpace) -> tuple[float, float]:
     """Seconds of a step whatever its size, and seconds a FLOP."""
+    torch.set_num_threads(space.resources.cpus)
     task, device = Task(space.task), device_for(space.resources.gpus)
     lowest = space.search.rates_at(dict.fromkeys(AXES, 0))
     full_seconds, full_flops = step_seconds(task, Rates(), device), task.step_cost(Rates()).flops
     if lowest.full:
         return 0.0, full_seconds / full_flops
     low_seconds, low_flops = step_seconds(task, lowest, device), task.step_cost(lowest).flops
-    per_flop = max(0.0, full_seconds - low_seconds) / (full_flops - low_flops)
-    return full_seconds - per_flop * full_flops, per_flop
+    low_seconds = min(low_seconds, full_seconds)
+    per_flop = (full_seconds - low_seconds) / (full_flops - low_flops)
+    return max(0.0, full_seconds - per_flop * full_flops), per_flop
 
 
 def _made_up(trial: Trial, plan: Plan, accuracy: float) -> Record:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from statistics import median
 
 import torch
 from torch.nn import functional
@@ -10,11 +11,11 @@ from torch.nn import functional
 from explorer.schedule import Rates
 from explorer.training.task import Task
 
-WARMUP_STEPS, LEAST_STEPS, LEAST_SECONDS = 3, 5, 0.5
+WARMUP_STEPS, LEAST_STEPS, LEAST_SECONDS = 3, 9, 0.5
 
 
 def step_seconds(task: Task, rates: Rates, device: str | torch.device = "cpu") -> float:
-    """Mean seconds of a training step (forward, backward, optimizer) at constant rates, on random images; no data loading.
+    """Median seconds of a training step (forward, backward, optimizer) at constant rates, on random images; no data loading.
 
     Args:
         task: model, batch size and recipe.
@@ -32,17 +33,16 @@ def step_seconds(task: Task, rates: Rates, device: str | torch.device = "cpu") -
     images_BCHW = torch.randn(task.batch_size, task.data.channels, size, size, device=device)
     labels_B = torch.zeros(task.batch_size, dtype=torch.long, device=device)
     amp = recipe.amp == "bf16" or (recipe.amp == "auto" and device.type == "cuda")
-    steps, started = 0, 0.0
-    while steps < LEAST_STEPS or time.perf_counter() - started < LEAST_SECONDS:
-        for _ in range(1 if steps else WARMUP_STEPS + 1):
-            with torch.autocast(device.type, torch.bfloat16, enabled=amp):
-                loss = functional.cross_entropy(model(images_BCHW), labels_B)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
+    seconds: list[float] = []
+    begun = time.perf_counter()
+    while len(seconds) < WARMUP_STEPS + LEAST_STEPS or time.perf_counter() - begun < LEAST_SECONDS:
+        started = time.perf_counter()
+        with torch.autocast(device.type, torch.bfloat16, enabled=amp):
+            loss = functional.cross_entropy(model(images_BCHW), labels_B)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        if not steps:
-            started = time.perf_counter()
-        steps += 1
-    return (time.perf_counter() - started) / (steps - 1)
+        seconds.append(time.perf_counter() - started)
+    return median(seconds[WARMUP_STEPS:])

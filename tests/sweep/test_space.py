@@ -33,6 +33,13 @@ BAD = [
     ("search.rates.heads", [0.5, 0.25, 1], r"search\.rates\.heads: .*rise"),
     ("search.rates.heads", [0.25, 0.5], r"search\.rates\.heads: .*end at 1"),
     ("search.rates.heads", [0.1, 0.5, 1], r"rates\.heads: 0\.1: leaves none of the 4 of blocks\.0\.attn"),
+    ("search.learning_rate_grid", 1, r"search: .*learning_rate_grid: 1 value cannot be both"),
+    ("search.learning_rate_grid", 0, r"search\.learning_rate_grid: 0"),
+    ("search.climb", -1, r"search\.climb: -1"),
+    ("search.minimize", "seconds", r"search\.minimize: 'seconds'.*'train_seconds' or 'peak_memory'"),
+    ("search.minimize", "peak_memory", r"search\.minimize: peak_memory is measured on GPUs alone"),
+    ("trackers", ["mlflow"], r"trackers: 'mlflow': its package is missing: pip install 'vit-budget-explorer\[mlflow\]'"),
+    ("trackers", ["comet"], r"trackers\.0: 'comet'"),
     ("search.learning_rate", [1e-2, 1e-3], r"search: .*the lower one first"),
     (
         "search.staging.subset",

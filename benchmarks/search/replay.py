@@ -1,0 +1,193 @@
+"""How much training a search needs: ours against Ray Tune with OptunaSearch used plainly, replayed on recorded results.
+
+    python benchmarks/search/replay.py    a minute
+
+The same space, the same recorded accuracies (table.csv, made by record.py), five seeds of the search.
+
+- Plain: `OptunaSearch`, asked and told as Tune does, each trial trained by itself. Once with accuracy and cost as objectives
+  and the budget as one more parameter; once with a searcher for each budget, budgets in turn.
+- Ours: the ladder, repeats answered, beginnings trained once (every state at a segment's end kept, as in the stage store).
+
+Progress is the hypervolume of validation accuracy over log2 of cost: each doubling of the budget weighs the same. The
+reference point is full training and no accuracy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+from ray import tune
+from ray.tune.search.optuna import OptunaSearch
+
+from explorer import SearchSpace
+from explorer.budget import Budget
+from explorer.frontier.pareto import hypervolume
+from explorer.ledger import Outcome, Record, Trial
+from explorer.plan import Plan
+from explorer.sweep.proposal import distributions, schedule_for
+from explorer.sweep.search import Search
+from explorer.sweep.sharing import SharedWork, prefix_keys
+from explorer.sweep.trial import compiled
+
+FOLDER = Path(__file__).parent
+SEEDS = 5
+
+
+class Table:
+    """The recorded trainings, and their plans."""
+
+    def __init__(self) -> None:
+        self.space = SearchSpace.load(FOLDER / "space.yaml")
+        rows = pd.read_csv(FOLDER / "table.csv")
+        self._accuracy = {
+            (row.budget, f"{row.learning_rate:.6g}", row.batch_size, row.units): row.validation_accuracy
+            for row in rows.itertuples()
+        }
+        self._plans: dict[tuple[Any, ...], Plan] = {}
+
+    def _key(self, trial: Trial) -> tuple[Any, ...]:
+        levels = self.space.search.rates.heads
+        units = dict.fromkeys(levels, 0)
+        for stage, count in zip(trial.schedule.stages, trial.schedule.units(), strict=True):
+            units[stage.rates.heads] += count
+        return (trial.budget, f"{trial.learning_rate:.6g}", trial.batch_size, "-".join(map(str, units.values())))
+
+    def accuracy(self, trial: Trial) -> float:
+        """Recorded validation accuracy."""
+        return self._accuracy[self._key(trial)]
+
+    def plan(self, trial: Trial) -> Plan:
+        """The trial's plan."""
+        key = self._key(trial)
+        if key not in self._plans:
+            self._plans[key] = compiled(trial, self.space)[1]
+        return self._plans[key]
+
+
+class Progress:
+    """Hypervolume over what was spent."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        self._reference = (math.log2(1.0 / space.budgets[0].amount), 0.0)
+        self._cheapest = space.budgets[0].amount
+        self._costs: list[float] = []
+        self._accuracies: list[float] = []
+        self.spent = 0.0
+        self.volumes: list[tuple[float, float]] = []
+        """(full trainings spent, hypervolume)"""
+
+    def add(self, budget: str, accuracy: float, executed: float) -> None:
+        """A result came in, for `executed` full trainings."""
+        self.spent += executed
+        self._costs.append(math.log2(Budget.parse(budget).amount / self._cheapest))
+        self._accuracies.append(accuracy)
+        self.volumes.append((self.spent, hypervolume(self._costs, self._accuracies, self._reference)))
+
+    def cost_to_reach(self, volume: float) -> float:
+        """Full trainings spent when the hypervolume was reached; infinite if it never was."""
+        return next((spent for spent, reached in self.volumes if reached >= volume), math.inf)
+
+
+def ours(table: Table, seed: int, sharing: bool = True, **search: Any) -> Progress:
+    """A sweep of this project."""
+    space = table.space.model_copy(update={"search": table.space.search.model_copy(update={"seed": seed, **search})})
+    progress, trained = Progress(space), set()
+    # Results were recorded with one training seed; here the seed is the search's alone.
+    work = SharedWork(Search(space), table.plan, hold=False)
+    while isinstance(trial := work.next(), Trial):
+        plan, executed = table.plan(trial), 0
+        for key, segment in zip([*prefix_keys(trial, plan), ""], plan.segments, strict=True):
+            if not (sharing and key in trained):
+                executed += segment.flops
+            trained.add(key)
+        trained.discard("")
+        accuracy = table.accuracy(trial)
+        progress.add(trial.budget, accuracy, executed / plan.full_flops)
+        work.finished(record(trial, plan, accuracy))
+    return progress
+
+
+def record(trial: Trial, plan: Plan, accuracy: float) -> Record:
+    """What a worker would have written."""
+    flops = {"planned_flops": plan.flops, "executed_flops": plan.flops, "full_flops": plan.full_flops}
+    times = {"train_seconds": 1.0, "evaluation_seconds": 0.0}
+    outcome = Outcome(validation_accuracy=accuracy, test_accuracy=accuracy, steps=plan.steps, stages=(), **flops, **times)
+    now = time.time()
+    where = {"worker": "replay", "device": "replay", "plan": plan.digest()}
+    return Record(trial=trial, status="completed", outcome=outcome, started=now, finished=now, **where)
+
+
+def plain(table: Table, seed: int, limit: float, per_budget: bool) -> Progress:
+    """OptunaSearch, asked and told as Tune does, until `limit` full trainings are spent."""
+    search, progress = table.space.search, Progress(table.space)
+    variables = distributions(search, "staged")
+    domains: dict[str, Any] = {name: tune.uniform(0.0, 1.0) for name in variables if name.startswith(("duration", "rates"))}
+    domains |= {"learning_rate_step": tune.randint(0, search.learning_rate_grid), "batch_size": tune.choice(search.batch_size)}
+    if per_budget:
+        searchers = [
+            OptunaSearch(domains, metric="accuracy", mode="max", seed=seed + i) for i in range(len(table.space.budgets))
+        ]
+    else:
+        domains["budget"] = tune.choice([str(budget) for budget in table.space.budgets])
+        searchers = [OptunaSearch(domains, metric=["accuracy", "cost"], mode=["max", "min"], seed=seed)]
+    number = 0
+    while progress.spent < limit:
+        searcher = searchers[number % len(searchers)]
+        config = searcher.suggest(str(number))
+        budget = config.get("budget") or str(table.space.budgets[number % len(searchers)])
+        trial = Trial(
+            id=str(number),
+            phase="search",
+            kind="staged",
+            budget=budget,
+            schedule=schedule_for(search, "staged", config),
+            learning_rate=search.learning_rates()[config["learning_rate_step"]],
+            batch_size=config["batch_size"],
+            seed=0,
+        )
+        accuracy, cost = table.accuracy(trial), table.plan(trial).cost
+        searcher.on_trial_complete(str(number), {"accuracy": accuracy, "cost": cost, "training_iteration": 1})
+        progress.add(budget, accuracy, cost)
+        number += 1
+    return progress
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=40, help="of ours, at the cheapest budget")
+    options = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    table = Table()
+    settings = {"trials": options.trials}
+    variants: dict[str, Callable[[int], Progress]] = {
+        "ours": lambda seed: ours(table, seed, **settings),
+        "ours without sharing": lambda seed: ours(table, seed, sharing=False, **settings),
+        "ours without climbing": lambda seed: ours(table, seed, climb=0, **settings),
+    }
+    limit = statistics.mean(ours(table, seed, **settings).spent for seed in range(SEEDS))
+    variants |= {
+        "OptunaSearch, two objectives": lambda seed: plain(table, seed, limit, per_budget=False),
+        "OptunaSearch per budget": lambda seed: plain(table, seed, limit, per_budget=True),
+    }
+    runs = {name: [run(seed) for seed in range(SEEDS)] for name, run in variants.items()}
+    print(f"{'search':32s} full trainings  hypervolume  cost to reach the final hypervolume of OptunaSearch (of its cost)")
+    finals = {name: statistics.mean(run.volumes[-1][1] for run in of) for name, of in runs.items()}
+    for name, of in runs.items():
+        reached = []
+        for target in list(variants)[-2:]:
+            shares = [run.cost_to_reach(finals[target]) / limit for run in of]
+            reached.append(f"{statistics.median(shares):.2f} ({min(shares):.2f} to {max(shares):.2f})")
+        print(f"{name:32s} {statistics.mean(run.spent for run in of):14.2f}  {finals[name]:11.4f}  {'  '.join(reached)}")
+
+
+if __name__ == "__main__":
+    main()
