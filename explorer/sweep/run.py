@@ -94,7 +94,7 @@ class Sweep:
         with only_driver(self.location):
             self._open()
             records = self.ledger.records()
-            search = Search(self.space, records, self.ledger.unfinished(records), self._studies())
+            search = self._search(records)
             if len(records) >= search.planned:
                 self.console.print(f"all {len(records)} trials are in the ledger: {self.location}", highlight=False)
                 return self
@@ -117,6 +117,9 @@ class Sweep:
     def best(self, budget: str | Budget) -> Schedule:
         """The best schedule for a budget of the sweep; see `explorer.frontier.best_schedule`."""
         return best_schedule(trials_frame(self.ledger.records()), self.ledger.header(), Budget.parse(budget))
+
+    def _search(self, records: list[Record]) -> Search:
+        return Search(self.space, records, self.ledger.unfinished(records), self._studies())
 
     def _studies(self) -> optuna.storages.BaseStorage | None:
         """An empty file for Optuna's studies in the sweep's folder; in memory where the storage is not a folder."""

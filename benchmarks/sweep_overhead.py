@@ -1,0 +1,37 @@
+"""What a sweep adds to its training: wall clock x workers over seconds of training, Ray's start included.
+
+python benchmarks/sweep_overhead.py    about four minutes on two CPU cores
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+
+from explorer import Budget, SearchSpace, Sweep
+from explorer.sweep.space import SearchSettings
+
+WORKERS, TRIALS = 2, 20
+
+
+def main() -> None:
+    """Run a sweep of trials of about 20 s each."""
+    space = SearchSpace.load("search_spaces/digits.yaml")
+    settings = {**space.search.model_dump(), "trials": [TRIALS - 2], "baseline_trials": [2], "confirm": 0}
+    search = SearchSettings.model_validate({**settings, "batch_size": [16]})
+    space = space.model_copy(update={"budgets": (Budget(0.6),), "search": search})
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        sweep = Sweep(space, folder).run()
+        wall = time.perf_counter() - started
+        outcomes = [record.outcome for record in sweep.ledger.records() if record.outcome]
+    training = sum(outcome.executed_seconds or 0 for outcome in outcomes)
+    evaluation = sum(outcome.evaluation_seconds for outcome in outcomes)
+    print(
+        f"{len(outcomes)} trials of {training / len(outcomes):.1f} s on {WORKERS} workers in {wall:.0f} s: "
+        f"{wall * WORKERS / training:.3f} x training ({evaluation / training:.3f} of it evaluation)"
+    )
+
+
+if __name__ == "__main__":
+    main()

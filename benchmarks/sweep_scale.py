@@ -1,0 +1,90 @@
+"""The driver's side of a large sweep, replayed: 10,000 trials and 256 workers, no training.
+
+    python benchmarks/sweep_scale.py    some minutes on one CPU core
+
+Search, sharing, ledger and report are the real ones, as is what Ray Tune calls; only training is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import resource
+import tempfile
+import time
+from collections import deque
+from pathlib import Path
+
+from search.replay import record
+
+from explorer import SearchSpace, Sweep
+from explorer.ledger import Trial
+from explorer.plan import Plan
+from explorer.report.page import write_report
+from explorer.sweep.search import Search
+from explorer.sweep.searcher import SweepSearcher
+from explorer.sweep.sharing import SharedWork
+from explorer.sweep.trial import compiled
+
+
+def main() -> None:
+    """Replay and print rates, memory and the time to a report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=10_000)
+    parser.add_argument("--workers", type=int, default=256)
+    options = parser.parse_args()
+    space = SearchSpace.load(Path("search_spaces/digits.yaml"))
+    each = options.trials // (2 * len(space.budgets))
+    settings = {"trials": (each,) * len(space.budgets), "baseline_trials": (each,) * len(space.budgets), "confirm": 0}
+    space = space.model_copy(update={"search": space.search.model_copy(update=settings)})
+    plans: dict[str, Plan] = {}
+
+    def plan_of(trial: Trial) -> Plan:
+        plans[trial.id] = compiled(trial, space)[1]
+        return plans[trial.id]
+
+    accuracies = random.Random(0)
+    with tempfile.TemporaryDirectory() as folder:
+        sweep = Sweep(space, folder)
+        sweep._open()
+        searcher = SweepSearcher(SharedWork(Search(space, storage=sweep._studies()), plan_of), sweep.ledger, lambda _: None)
+        running: deque[tuple[str, Trial]] = deque()
+        started, suggesting, telling, number = time.perf_counter(), 0.0, 0.0, 0
+        done = False
+        while running or not done:
+            while not done and len(running) < options.workers:
+                before = time.perf_counter()
+                config = searcher.suggest(str(number))
+                suggesting += time.perf_counter() - before
+                if config is None:
+                    break
+                if config == "FINISHED":
+                    done = True
+                    break
+                running.append((str(number), Trial.model_validate_json(config["trial"])))
+                number += 1
+            if not running:
+                break
+            name, trial = running.popleft()
+            made = record(trial, plans.pop(trial.id), accuracies.random())
+            before = time.perf_counter()
+            searcher.on_trial_complete(name, {"record": made.model_dump_json()})
+            telling += time.perf_counter() - before
+            if number % 500 == 0:
+                print(f"{number} trials, {time.perf_counter() - started:.0f} s", flush=True)
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        before = time.perf_counter()
+        records = sweep.ledger.records()
+        reading = time.perf_counter() - before
+        before = time.perf_counter()
+        write_report(sweep.ledger, Path(folder, "report"))
+        reporting = time.perf_counter() - before
+    print(
+        f"{len(records)} trials, {options.workers} workers: {number / suggesting:.0f} suggestions a second, "
+        f"{number / telling:.0f} results a second (ledger and study), {memory:.1f} GiB, "
+        f"ledger read in {reading:.1f} s, report in {reporting:.1f} s"
+    )
+
+
+if __name__ == "__main__":
+    main()
