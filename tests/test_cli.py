@@ -176,3 +176,16 @@ def test_the_installed_command_refuses_in_one_line(tmp_path):
 def test_wrong_options_end_with_exit_code_2(explorer):
     assert explorer("best").returncode == 2
     assert explorer("nonsense").returncode == 2
+
+
+def test_a_dry_run_says_what_a_sweep_will_cost_and_leaves_nothing_behind(explorer, space_file, tmp_path):
+    done = explorer("sweep", space_file, "--storage", tmp_path / "sweeps", "--trials", 8, "--dry-run", "--workers", 4)
+    assert done.returncode == 0, done.stderr
+    assert "14 trials that would cost" in done.stdout
+    assert "with 4 side by side (1 CPU each)" in done.stdout
+    assert not (tmp_path / "sweeps").exists()
+
+
+@pytest.mark.parametrize(("option", "value"), [("--trials", 0), ("--workers", 0)])
+def test_none_of_something_is_refused(explorer, space_file, option, value):
+    assert explorer("sweep", space_file, "--dry-run", option, value).returncode == 2

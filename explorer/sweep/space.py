@@ -152,8 +152,8 @@ class Resources(Frozen):
 
     cpus: int = Field(1, ge=1)
     """CPUs, and torch threads."""
-    gpus: float = Field(0.0, ge=0)
-    """GPUs; a fraction lets trials share one."""
+    gpus: float = Field(0.0, ge=0, le=1)
+    """GPUs; a fraction lets trials share one. A trial trains on one GPU at most."""
 
 
 class SearchSpace(TaskSpec):

@@ -8,6 +8,7 @@ from ray.air.integrations.mlflow import MLflowLoggerCallback
 from ray.air.integrations.wandb import WandbLoggerCallback
 from ray.tune import Callback
 
+from explorer.errors import InvalidInput
 from explorer.sweep.space import Tracker
 
 
@@ -17,7 +18,18 @@ def callbacks(trackers: Sequence[Tracker], sweep: str) -> list[Callback]:
     Args:
         trackers: names.
         sweep: name of the experiment or project.
+
+    Raises:
+        InvalidInput: when a tracker cannot be reached or is not set up.
     """
     made: dict[Tracker, type[Callback]] = {"mlflow": MLflowLoggerCallback, "wandb": WandbLoggerCallback}
     names = {"mlflow": "experiment_name", "wandb": "project"}
-    return [made[tracker](**{names[tracker]: sweep}) for tracker in trackers]
+    found = []
+    for tracker in trackers:
+        callback = made[tracker](**{names[tracker]: sweep})
+        try:
+            callback.setup()  # Tune does it again; here, its failure can be told in a line
+        except Exception as error:
+            raise InvalidInput("trackers", tracker, f"cannot be used: {error}") from None
+        found.append(callback)
+    return found

@@ -99,9 +99,12 @@ def test_ray_listens_on_loopback_alone(space_file):
 
 def test_more_than_any_node_has_is_refused(local_ray, space_file, tmp_path):
     space = SearchSpace.load(space_file)
-    space = space.model_copy(update={"resources": space.resources.model_copy(update={"gpus": 8})})
-    with pytest.raises(InvalidInput, match=r"resources\.gpus: 8: a trial needs more than any node has"):
-        Sweep(space, tmp_path / "sweeps", console=quiet()).run()
+    for name, amount in (("gpus", 1), ("cpus", 999)):
+        greedy = space.model_copy(update={"resources": space.resources.model_copy(update={name: amount})})
+        with pytest.raises(
+            InvalidInput, match=rf"resources\.{name}: {amount}: a trial needs more than any node has: at most \d+"
+        ):
+            Sweep(greedy, tmp_path / "sweeps", console=quiet()).run()
 
 
 def test_a_trial_is_a_plain_function(space_file, tmp_path):
