@@ -23,6 +23,9 @@ lint: .venv/installed
 bench: .venv/installed
 	$(BIN)/python benchmarks/elastic_speed.py
 	$(BIN)/python benchmarks/small_stages.py
+	$(BIN)/python benchmarks/search/replay.py
+	$(BIN)/python benchmarks/sweep_sharing.py
+	$(BIN)/python benchmarks/sweep_overhead.py
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

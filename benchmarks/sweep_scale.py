@@ -15,12 +15,11 @@ import time
 from collections import deque
 from pathlib import Path
 
-from search.replay import record
-
 from explorer import SearchSpace, Sweep
 from explorer.ledger import Trial
 from explorer.plan import Plan
 from explorer.report.page import write_report
+from explorer.sweep.forecast import made_up_record
 from explorer.sweep.search import Search
 from explorer.sweep.searcher import SweepSearcher
 from explorer.sweep.sharing import SharedWork
@@ -66,7 +65,7 @@ def main() -> None:
             if not running:
                 break
             name, trial = running.popleft()
-            made = record(trial, plans.pop(trial.id), accuracies.random())
+            made = made_up_record(trial, plans.pop(trial.id), accuracies.random())
             before = time.perf_counter()
             searcher.on_trial_complete(name, {"record": made.model_dump_json()})
             telling += time.perf_counter() - before

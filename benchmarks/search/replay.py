@@ -2,11 +2,12 @@
 
     python benchmarks/search/replay.py    a minute
 
-The same space, the same recorded accuracies (table.csv, made by record.py), five seeds of the search.
+The same space, the same recorded accuracies (table.csv, made by record.py), ten seeds of the search.
 
 - Plain: `OptunaSearch`, asked and told as Tune does, each trial trained by itself. Once with accuracy and cost as objectives
   and the budget as one more parameter; once with a searcher for each budget, budgets in turn.
 - Ours: the ladder, repeats answered, beginnings trained once (every state at a segment's end kept, as in the stage store).
+  Baseline trials are not counted: the plain search has none.
 
 Progress is the hypervolume of validation accuracy over log2 of cost: each doubling of the budget weighs the same. The
 reference point is full training and no accuracy.
@@ -15,30 +16,31 @@ reference point is full training and no accuracy.
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pandas as pd
-from ray import tune
+from optuna.distributions import CategoricalDistribution
 from ray.tune.search.optuna import OptunaSearch
 
 from explorer import SearchSpace
 from explorer.budget import Budget
 from explorer.frontier.pareto import hypervolume
-from explorer.ledger import Outcome, Record, Trial
+from explorer.ledger import Trial
 from explorer.plan import Plan
+from explorer.sweep.forecast import made_up_record
 from explorer.sweep.proposal import distributions, schedule_for
 from explorer.sweep.search import Search
 from explorer.sweep.sharing import SharedWork, prefix_keys
 from explorer.sweep.trial import compiled
 
 FOLDER = Path(__file__).parent
-SEEDS = 5
+SEEDS = 10
 
 
 class Table:
@@ -110,34 +112,22 @@ def ours(table: Table, seed: int, sharing: bool = True, **search: Any) -> Progre
             trained.add(key)
         trained.discard("")
         accuracy = table.accuracy(trial)
-        progress.add(trial.budget, accuracy, executed / plan.full_flops)
-        work.finished(record(trial, plan, accuracy))
+        if trial.kind == "staged":
+            progress.add(trial.budget, accuracy, executed / plan.full_flops)
+        work.finished(made_up_record(trial, plan, accuracy))
     return progress
-
-
-def record(trial: Trial, plan: Plan, accuracy: float) -> Record:
-    """What a worker would have written."""
-    flops = {"planned_flops": plan.flops, "executed_flops": plan.flops, "full_flops": plan.full_flops}
-    times = {"train_seconds": 1.0, "evaluation_seconds": 0.0}
-    outcome = Outcome(validation_accuracy=accuracy, test_accuracy=accuracy, steps=plan.steps, stages=(), **flops, **times)
-    now = time.time()
-    where = {"worker": "replay", "device": "replay", "plan": plan.digest()}
-    return Record(trial=trial, status="completed", outcome=outcome, started=now, finished=now, **where)
 
 
 def plain(table: Table, seed: int, limit: float, per_budget: bool) -> Progress:
     """OptunaSearch, asked and told as Tune does, until `limit` full trainings are spent."""
     search, progress = table.space.search, Progress(table.space)
     variables = distributions(search, "staged")
-    domains: dict[str, Any] = {name: tune.uniform(0.0, 1.0) for name in variables if name.startswith(("duration", "rates"))}
-    domains |= {"learning_rate_step": tune.randint(0, search.learning_rate_grid), "batch_size": tune.choice(search.batch_size)}
     if per_budget:
-        searchers = [
-            OptunaSearch(domains, metric="accuracy", mode="max", seed=seed + i) for i in range(len(table.space.budgets))
-        ]
+        seeds = range(seed * 100, seed * 100 + len(table.space.budgets))
+        searchers = [OptunaSearch(variables, metric="accuracy", mode="max", seed=number) for number in seeds]
     else:
-        domains["budget"] = tune.choice([str(budget) for budget in table.space.budgets])
-        searchers = [OptunaSearch(domains, metric=["accuracy", "cost"], mode=["max", "min"], seed=seed)]
+        variables["budget"] = CategoricalDistribution([str(budget) for budget in table.space.budgets])
+        searchers = [OptunaSearch(variables, metric=["accuracy", "cost"], mode=["max", "min"], seed=seed)]
     number = 0
     while progress.spent < limit:
         searcher = searchers[number % len(searchers)]
@@ -167,7 +157,7 @@ def main() -> None:
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     table = Table()
-    settings = {"trials": options.trials}
+    settings = {"trials": options.trials, "baseline_trials": 1}
     variants: dict[str, Callable[[int], Progress]] = {
         "ours": lambda seed: ours(table, seed, **settings),
         "ours without sharing": lambda seed: ours(table, seed, sharing=False, **settings),
@@ -179,14 +169,23 @@ def main() -> None:
         "OptunaSearch per budget": lambda seed: plain(table, seed, limit, per_budget=True),
     }
     runs = {name: [run(seed) for seed in range(SEEDS)] for name, run in variants.items()}
-    print(f"{'search':32s} full trainings  hypervolume  cost to reach the final hypervolume of OptunaSearch (of its cost)")
     finals = {name: statistics.mean(run.volumes[-1][1] for run in of) for name, of in runs.items()}
+    print("cost to reach OptunaSearch's final hypervolume, of its cost: median (lowest to highest of the seeds)")
+    print(
+        "| search | full trainings | hypervolume | to reach two objectives | to reach per budget |\n| --- | --- | --- | --- | --- |"
+    )
     for name, of in runs.items():
         reached = []
         for target in list(variants)[-2:]:
             shares = [run.cost_to_reach(finals[target]) / limit for run in of]
             reached.append(f"{statistics.median(shares):.2f} ({min(shares):.2f} to {max(shares):.2f})")
-        print(f"{name:32s} {statistics.mean(run.spent for run in of):14.2f}  {finals[name]:11.4f}  {'  '.join(reached)}")
+        print(f"| {name} | {statistics.mean(run.spent for run in of):.2f} | {finals[name]:.3f} | {' | '.join(reached)} |")
+    accuracies = pd.read_csv(FOLDER / "table.csv").pivot_table(
+        index=["learning_rate", "batch_size", "units"], columns="budget", values="validation_accuracy"
+    )
+    ranks = accuracies[[str(budget) for budget in table.space.budgets]].corr(method="spearman")
+    neighbours = [f"{a} to {b} {ranks.loc[a, b]:.2f}" for a, b in itertools.pairwise(ranks.columns)]
+    print(f"Spearman between neighbouring budgets, all {len(accuracies)} points: {', '.join(neighbours)}")
 
 
 if __name__ == "__main__":

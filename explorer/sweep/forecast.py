@@ -114,7 +114,7 @@ def forecast(space: SearchSpace) -> Forecast:
             if key is not None:
                 trained.add(key)
         found.seconds += AROUND_A_TRIAL
-        work.finished(_made_up(trial, plan, accuracies.random()))
+        work.finished(made_up_record(trial, plan, accuracies.random()))
     return found
 
 
@@ -132,7 +132,8 @@ def _calibrated(space: SearchSpace) -> tuple[float, float]:
     return max(0.0, full_seconds - per_flop * full_flops), per_flop
 
 
-def _made_up(trial: Trial, plan: Plan, accuracy: float) -> Record:
+def made_up_record(trial: Trial, plan: Plan, accuracy: float) -> Record:
+    """What a worker would have written, had the training ended with this accuracy."""
     outcome = Outcome(
         validation_accuracy=accuracy,
         test_accuracy=accuracy,

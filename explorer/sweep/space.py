@@ -95,7 +95,7 @@ class SearchSettings(Frozen):
     """
     baseline_trials: TrialCounts
     """Trials of the full model, over the same learning rates and batch sizes; likewise."""
-    climb: int = Field(3, ge=0)
+    climb: int = Field(5, ge=0)
     """So many of the best of a budget are tried first at the next."""
     minimize: Literal["train_seconds", "peak_memory"] | None = None
     """A second objective beside accuracy, as measured; peak_memory needs a GPU. None: accuracy alone."""
