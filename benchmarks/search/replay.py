@@ -171,9 +171,8 @@ def main() -> None:
     runs = {name: [run(seed) for seed in range(SEEDS)] for name, run in variants.items()}
     finals = {name: statistics.mean(run.volumes[-1][1] for run in of) for name, of in runs.items()}
     print("cost to reach OptunaSearch's final hypervolume, of its cost: median (lowest to highest of the seeds)")
-    print(
-        "| search | full trainings | hypervolume | to reach two objectives | to reach per budget |\n| --- | --- | --- | --- | --- |"
-    )
+    titles = ("search", "full trainings", "hypervolume", "to reach two objectives", "to reach per budget")
+    print(f"| {' | '.join(titles)} |\n|{' --- |' * len(titles)}")
     for name, of in runs.items():
         reached = []
         for target in list(variants)[-2:]:

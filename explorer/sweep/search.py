@@ -7,6 +7,7 @@ is extended, by doing nothing special.
 from __future__ import annotations
 
 import itertools
+import math
 import zlib
 from collections.abc import Sequence
 from typing import Literal
@@ -16,10 +17,12 @@ import optuna
 from explorer.budget import Budget
 from explorer.ledger import KINDS, Kind, Outcome, Record, Trial
 from explorer.sweep.proposal import distributions, first_guess, learning_rate_for, schedule_for, staging_for
-from explorer.sweep.space import SearchSpace
+from explorer.sweep.space import LEAST_TRIALS, SearchSpace
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # a line for every study and trial otherwise
 
+PASSES = (1 / 3, 1.0)
+"""Budgets are climbed twice: a third of the trials gives a first curve early. See benchmarks/README.md."""
 DRAW_AFTER, EXHAUSTED_AFTER = 10, 200
 """After so many repeats in a row proposals are drawn at random; after so many, everything has been tried."""
 
@@ -42,7 +45,7 @@ class _Rung:
         self.completed: list[Record] = []
         self.running: dict[str, int] = {}
         self.asked = 0
-        self.climbed = False
+        self._climbed = 0.0
         self._repeats = 0
         used = [int(trial.id.rsplit("-", 1)[1]) for trial in [*(r.trial for r in records), *unfinished]]
         self._numbers = itertools.count(1 + max(used, default=-1))
@@ -66,15 +69,20 @@ class _Rung:
         recipe = space.recipe
         self._guesses = [] if used else [first_guess(space.search, kind, recipe.learning_rate, recipe.batch_size)]
 
-    @property
-    def left(self) -> int:
-        """Trials that have not been asked for."""
-        return self.wanted - self.asked
+    def goal(self, share: float) -> int:
+        """Trials of the passes up to the one that ends with this share of them."""
+        return min(self.wanted, max(LEAST_TRIALS, math.ceil(share * self.wanted)))
 
-    @property
-    def settled(self) -> bool:
-        """True when every trial has ended."""
-        return self.left <= 0 and not self.running
+    def settled(self, share: float = 1.0) -> bool:
+        """True when so many trials have ended."""
+        return self.asked - len(self.running) >= self.goal(share)
+
+    def may_ask(self, share: float, below: _Rung | None) -> bool:
+        """True when the pass has a place. Its last places are kept for the winners of the budget below until these are found."""
+        places = self.goal(share) - self.asked
+        if places <= 0 or below is None:
+            return places > 0
+        return self._climbed >= share or below.settled(share) or places > self.space.search.climb
 
     def _remember(self, record: Record) -> None:
         self.asked += 1
@@ -94,10 +102,11 @@ class _Rung:
         minimize = self.space.search.minimize
         return [outcome.validation_accuracy] + ([float(getattr(outcome, minimize) or 0)] if minimize else [])
 
-    def ask(self, winners: Sequence[Record]) -> Trial:
-        """The next search trial; `winners` of the budget below are tried before anything else that is new."""
-        self._guesses[:0] = [record.trial.parameters for record in winners]
-        self.climbed |= bool(winners)
+    def ask(self, share: float, below: _Rung | None) -> Trial:
+        """The next search trial; in each pass, the winners of the budget below are tried before anything else that is new."""
+        if below is not None and self._climbed < share and below.settled(share):
+            self._climbed = share
+            self._guesses[:0] = [record.trial.parameters for record in below.best(self.space.search.climb)]
         tried = [trial.params for trial in self.study.get_trials(deepcopy=False)] if self._guesses else []
         while self._guesses:
             guess = self._guesses.pop(0)
@@ -210,21 +219,17 @@ class Search:
         if self._again:
             return self._again.pop(0)
         below: list[_Rung | None] = [None] * len(KINDS) + list(self.rungs)
-        climb = self.space.search.climb
-        for before, rung in zip(below, self.rungs, strict=False):
-            if rung.left <= 0:
-                continue
-            # The last places are for the winners of the budget below, while these are still being found.
-            if before is None or rung.climbed or before.settled or rung.left > climb:
-                climbs = before is not None and before.settled and not rung.climbed
-                return rung.ask(before.best(climb) if before and climbs else [])
+        for share in PASSES:
+            for before, rung in zip(below, self.rungs, strict=False):
+                if rung.may_ask(share, before):
+                    return rung.ask(share, before)
         for rung in self.rungs:
-            if rung.settled:
+            if rung.settled():
                 for trial in self._confirmations(rung):
                     if trial.id not in self._confirmed:
                         self._confirmed.add(trial.id)
                         return trial
-        return "done" if all(rung.settled for rung in self.rungs) else "wait"
+        return "done" if all(rung.settled() for rung in self.rungs) else "wait"
 
     def _confirmations(self, rung: _Rung) -> list[Trial]:
         seeds = range(self.space.search.seed + 1, self.space.search.seed + 1 + self.space.search.confirm_seeds)
