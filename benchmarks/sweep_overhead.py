@@ -11,7 +11,7 @@ import time
 from explorer import Budget, SearchSpace, Sweep
 from explorer.sweep.space import SearchSettings
 
-WORKERS, TRIALS = 2, 20
+WORKERS, TRIALS = 2, 24
 
 
 def main() -> None:
@@ -19,17 +19,21 @@ def main() -> None:
     space = SearchSpace.load("search_spaces/digits.yaml")
     settings = {**space.search.model_dump(), "trials": [TRIALS - 2], "baseline_trials": [2], "confirm": 0}
     search = SearchSettings.model_validate({**settings, "batch_size": [16]})
-    space = space.model_copy(update={"budgets": (Budget(0.6),), "search": search})
+    space = space.model_copy(update={"budgets": (Budget(0.5),), "search": search})
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         sweep = Sweep(space, folder).run()
         wall = time.perf_counter() - started
-        outcomes = [record.outcome for record in sweep.ledger.records() if record.outcome]
+        records = sweep.ledger.records()
+        begun = time.time() - wall
+    outcomes = [record.outcome for record in records if record.outcome]
+    first = min(record.started for record in records) - begun
     training = sum(outcome.executed_seconds or 0 for outcome in outcomes)
     evaluation = sum(outcome.evaluation_seconds for outcome in outcomes)
     print(
         f"{len(outcomes)} trials of {training / len(outcomes):.1f} s on {WORKERS} workers in {wall:.0f} s: "
-        f"{wall * WORKERS / training:.3f} x training ({evaluation / training:.3f} of it evaluation)"
+        f"{wall * WORKERS / training:.3f} x training; {first:.1f} s until the first trial began, {evaluation / len(outcomes):.2f} s a trial "
+        f"for evaluation"
     )
 
 

@@ -78,7 +78,7 @@ class _Rung:
         return self.asked - len(self.running) >= self.goal(share)
 
     def may_ask(self, share: float, below: _Rung | None) -> bool:
-        """True when the pass has a place. Its last places are kept for the winners of the budget below until these are found."""
+        """True when the pass has a place. Its last ones are kept for the winners of the budget below until these are found."""
         places = self.goal(share) - self.asked
         if places <= 0 or below is None:
             return places > 0
