@@ -21,19 +21,18 @@ def main() -> None:
     search = SearchSettings.model_validate({**settings, "batch_size": [16]})
     space = space.model_copy(update={"budgets": (Budget(0.5),), "search": search})
     with tempfile.TemporaryDirectory() as folder:
-        started = time.perf_counter()
+        begun = time.time()
         sweep = Sweep(space, folder).run()
-        wall = time.perf_counter() - started
+        wall = time.time() - begun
         records = sweep.ledger.records()
-        begun = time.time() - wall
     outcomes = [record.outcome for record in records if record.outcome]
-    first = min(record.started for record in records) - begun
     training = sum(outcome.executed_seconds or 0 for outcome in outcomes)
-    evaluation = sum(outcome.evaluation_seconds for outcome in outcomes)
+    evaluation = sum(outcome.evaluation_seconds for outcome in outcomes) / len(outcomes)
+    first = min(record.started for record in records) - begun
     print(
         f"{len(outcomes)} trials of {training / len(outcomes):.1f} s on {WORKERS} workers in {wall:.0f} s: "
-        f"{wall * WORKERS / training:.3f} x training; {first:.1f} s until the first trial began, {evaluation / len(outcomes):.2f} s a trial "
-        f"for evaluation"
+        f"{wall * WORKERS / training:.3f} x training\n"
+        f"{first:.1f} s until the first trial began, {evaluation:.2f} s a trial for evaluation"
     )
 
 
