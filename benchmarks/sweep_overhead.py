@@ -19,7 +19,7 @@ def main() -> None:
     space = SearchSpace.load("search_spaces/digits.yaml")
     settings = {**space.search.model_dump(), "trials": [TRIALS - 2], "baseline_trials": [2], "confirm": 0}
     search = SearchSettings.model_validate({**settings, "batch_size": [16]})
-    space = space.model_copy(update={"budgets": (Budget(0.5),), "search": search})
+    space = space.model_copy(update={"budgets": (Budget(0.65),), "search": search})
     with tempfile.TemporaryDirectory() as folder:
         begun = time.time()
         sweep = Sweep(space, folder).run()

@@ -25,7 +25,7 @@ class SweepSearcher(Searcher):
         on_record: called with every record.
 
     Attributes:
-        refused: the error of a storage that took no more; no new trials are started then.
+        refused: the error of a storage that took something no more; no trial is started after that.
         unwritten: records that the storage has not taken; each is tried again with every trial that ends.
     """
 
@@ -90,7 +90,6 @@ class SweepSearcher(Searcher):
 
         Workers have written most records already; not on storage that they do not share with the driver, or that refused them.
         """
-        self.refused = None
         left = []
         for record in self.unwritten:
             try:
