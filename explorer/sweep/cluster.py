@@ -36,7 +36,8 @@ def start_ray(address: str | None) -> None:
     try:
         if "/" not in address and port.isdigit():  # Ray itself tries for minutes
             socket.create_connection((host, int(port)), timeout=10).close()
-        ray.init(address=address, log_to_driver=False)
+        with _on_loopback():  # a cluster of this machine alone is at 127.0.0.1 and nowhere else
+            ray.init(address=address, log_to_driver=False)
     except (OSError, ValueError, RuntimeError) as error:
         raise InvalidInput("address", address, f"no Ray cluster answers: {error}") from None
 
@@ -45,8 +46,8 @@ def start_ray(address: str | None) -> None:
 def _on_loopback() -> Iterator[None]:
     """Let `ray.init` take 127.0.0.1 as it is.
 
-    Ray 2.60 rewrites it to the machine's outward address, and its servers then listen on every interface; with a
-    node address of 127.0.0.1 they listen on loopback alone.
+    Ray 2.60 rewrites it to the machine's outward address: servers then listen on every interface, and who joins looks
+    for them there. With a node address of 127.0.0.1 they listen on loopback alone.
     """
     rewrite = services.resolve_ip_for_localhost
     services.resolve_ip_for_localhost = lambda host: host

@@ -152,7 +152,7 @@ def test_a_name_that_is_no_folder_name_is_refused(space_file, tmp_path):
 
 def test_trials_of_a_sweep_share_their_prefixes_and_end_as_if_they_did_not(space_file, tmp_path, local_ray):
     rates = RateLevels(heads=(0.5, 1.0), mlp=(0.5, 1.0), tokens=(0.5, 1.0))
-    settings = {"stages": 2, "grid": 5, "rates": rates, "tied": True, "learning_rate": (2e-3, 2e-3), "batch_size": (32,)}
+    settings = {"stages": 2, "grid": 10, "rates": rates, "tied": True, "learning_rate": (2e-3, 2e-3), "batch_size": (32,)}
     space = with_search(SearchSpace.load(space_file), trials=8, baseline_trials=1, **settings)
     space = space.model_copy(update={"budgets": (Budget(0.5),)})
     sweep = Sweep(space, tmp_path, console=quiet()).run()
