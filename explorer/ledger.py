@@ -77,6 +77,8 @@ class Outcome(Frozen):
     peak_memory: int | None = None
     """Bytes of GPU memory that training held at its peak; none on the CPU."""
     stages: tuple[StageOutcome, ...]
+    losses: tuple[float, ...] = ()
+    """Mean training loss of each segment, in order: the learning curve; none in ledgers of older releases."""
 
 
 class Record(Frozen):

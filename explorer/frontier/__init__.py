@@ -1,7 +1,8 @@
 """From a ledger to the curve of accuracy against training cost. Needs neither torch nor ray."""
 
 from explorer.frontier.choice import best_by_budget, best_schedule, candidates
-from explorer.frontier.pareto import hypervolume, non_dominated
+from explorer.frontier.curve import AccuracyCurve
+from explorer.frontier.pareto import hypervolume, knee, non_dominated
 from explorer.frontier.trials import trials_frame
 
-__all__ = ["best_by_budget", "best_schedule", "candidates", "hypervolume", "non_dominated", "trials_frame"]
+__all__ = ["AccuracyCurve", "best_by_budget", "best_schedule", "candidates", "hypervolume", "knee", "non_dominated", "trials_frame"]

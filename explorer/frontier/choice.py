@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-
-import numpy as np
 import pandas as pd
 
 from explorer.budget import Budget
 from explorer.errors import InvalidInput
+from explorer.frontier.uncertainty import interval, standard_error
 from explorer.ledger import SweepHeader
 from explorer.schedule import Provenance, Schedule
 
-# Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom (standard tables); then the normal's.
-T_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-
-
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """95 % confidence interval of the mean (Student's t), within [0, 1]; NaN for fewer than two values."""
-    count = len(values)
-    if count < 2:
-        return math.nan, math.nan
-    quantile = T_QUANTILES[count - 2] if count - 2 < len(T_QUANTILES) else 1.96
-    half = quantile * float(np.std(values, ddof=1)) / math.sqrt(count)
-    mean = float(np.mean(values))
-    return max(0.0, mean - half), min(1.0, mean + half)
+OF_THE_SEARCHED_RUN = (
+    "kind",
+    "budget",
+    "budget_amount",
+    "cost",
+    "learning_rate",
+    "batch_size",
+    "planned_flops",
+    "schedule",
+    "stages",
+)
+MEASURED = ("seeds", "confirmed", "validation_mean", "test_mean", "test_low", "test_high", "test_error", "train_seconds")
+COLUMNS = ("id", *OF_THE_SEARCHED_RUN, *MEASURED)
 
 
 def candidates(trials: pd.DataFrame) -> pd.DataFrame:
@@ -34,8 +31,9 @@ def candidates(trials: pd.DataFrame) -> pd.DataFrame:
     Where a trial was repeated with fresh seeds, means and intervals are theirs alone: the searched run was
     picked for being good, and would flatter the mean.
 
-    Columns: id, kind, budget, budget_amount, cost, seeds, confirmed, validation_mean, test_mean, test_low,
-    test_high, learning_rate, batch_size, train_seconds, schedule.
+    Columns: id, kind, budget, budget_amount, cost, seeds, confirmed, validation_mean, test_mean, test_low, test_high (95 %
+    interval of the mean) and test_error (its standard error), NaN for one seed, learning_rate, batch_size, planned_flops,
+    train_seconds, schedule, stages (the StageOutcomes of the searched run).
     """
     rows = []
     for candidate, group in trials[trials.status == "completed"].groupby("candidate", sort=False):
@@ -46,35 +44,18 @@ def candidates(trials: pd.DataFrame) -> pd.DataFrame:
         rows.append(
             {
                 "id": candidate,
-                **{name: first[name] for name in ("kind", "budget", "budget_amount", "cost", "learning_rate", "batch_size")},
+                **{name: first[name] for name in OF_THE_SEARCHED_RUN},
                 "seeds": len(measured),
                 "confirmed": len(fresh) > 0,
                 "validation_mean": measured.validation_accuracy.mean(),
                 "test_mean": measured.test_accuracy.mean(),
                 "test_low": low,
                 "test_high": high,
+                "test_error": standard_error(list(measured.test_accuracy)),
                 "train_seconds": measured.train_seconds.mean(),
-                "schedule": first.schedule,
             }
         )
-    columns = [
-        "id",
-        "kind",
-        "budget",
-        "budget_amount",
-        "cost",
-        "learning_rate",
-        "batch_size",
-        "seeds",
-        "confirmed",
-        "validation_mean",
-        "test_mean",
-        "test_low",
-        "test_high",
-        "train_seconds",
-        "schedule",
-    ]
-    return pd.DataFrame(rows, columns=pd.Index(columns))
+    return pd.DataFrame(rows, columns=pd.Index(COLUMNS))
 
 
 def best_by_budget(trials: pd.DataFrame) -> pd.DataFrame:

@@ -48,3 +48,29 @@ def hypervolume(cost: ArrayLike, accuracy: ArrayLike, reference: tuple[float, fl
     costs, accuracies = cost_N[kept][order], accuracy_N[kept][order]
     widths = np.append(costs[1:], reference[0]) - costs
     return float((widths * (accuracies - reference[1])).sum())
+
+
+def knee(cost: ArrayLike, accuracy: ArrayLike) -> int | None:
+    """The point of the frontier after which more cost brings less than before.
+
+    The non-dominated point farthest above the straight line from the cheapest to the best one, with the logarithm of
+    cost and the accuracy both scaled to [0, 1] (Kneedle: Satopaa et al. 2011).
+
+    Args:
+        cost: (N,), above 0
+        accuracy: (N,)
+
+    Returns:
+        Its index; None when no point of the frontier lies above the line, so always with fewer than three.
+    """
+    cost_N, accuracy_N = np.asarray(cost, float), np.asarray(accuracy, float)
+    index = np.flatnonzero(non_dominated(cost_N, accuracy_N))
+    if len(index) < 3:
+        return None
+    order = index[np.argsort(cost_N[index], kind="stable")]
+    logs, accuracies = np.log(cost_N[order]), accuracy_N[order]
+    if logs[-1] == logs[0]:
+        return None
+    above = (accuracies - accuracies[0]) / (accuracies[-1] - accuracies[0]) - (logs - logs[0]) / (logs[-1] - logs[0])
+    best = int(above.argmax())
+    return int(order[best]) if above[best] > 1e-9 else None

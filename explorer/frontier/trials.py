@@ -40,6 +40,8 @@ COLUMNS = [
     "device",
     "schedule",
     "stages",
+    "losses",
+    "parameters",
 ]
 
 
@@ -48,7 +50,8 @@ def trials_frame(records: Sequence[Record]) -> pd.DataFrame:
 
     Columns: `candidate` is the id of the search trial that a row belongs to (its own, or the one it
     confirms); `cost` the planned cost as a fraction of full training; accuracies in [0, 1], NaN for failed
-    trials; `schedule` the Schedule; `stages` the StageOutcomes.
+    trials; `schedule` the Schedule; `stages` the StageOutcomes; `losses` the mean training loss of each segment;
+    `parameters` the search's own variables.
     """
     rows = []
     for record in records:
@@ -67,6 +70,8 @@ def trials_frame(records: Sequence[Record]) -> pd.DataFrame:
                 },
                 "schedule": trial.schedule,
                 "stages": outcome.stages if outcome else (),
+                "losses": outcome.losses if outcome else (),
+                "parameters": trial.parameters,
             }
         )
     return pd.DataFrame(rows, columns=pd.Index(COLUMNS))

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 import yaml
-from jinja2 import Environment, PackageLoader, select_autoescape
-from plotly.offline import get_plotlyjs
 
 from explorer.budget import Budget
 from explorer.errors import InvalidInput
-from explorer.frontier import hypervolume, trials_frame
+from explorer.frontier import candidates, trials_frame
 from explorer.frontier.choice import schedule_with_provenance
-from explorer.frontier.ranks import rank_correlations
 from explorer.frontier.trials import describe
 from explorer.ledger import Ledger, SweepHeader
-from explorer.report.frontier_panel import FrontierData, frontier_data, frontier_figure
+from explorer.report import sweep_facts
+from explorer.report.chooser_panel import chooser_data, chooser_figure
+from explorer.report.frontier_panel import FrontierData, Look, frontier_data, frontier_figure
+from explorer.report.importance_panel import importance_data, importance_figure
+from explorer.report.learning_panel import learning_data, learning_figure
+from explorer.report.parallel_panel import parallel_data, parallel_figure
+from explorer.report.payload import figure_json, render
+from explorer.report.spending_panel import hypervolume_figure, sharing_figure, spending_data
+from explorer.report.ternary_panel import ternary_data, ternary_figure
 from explorer.report.timeline_panel import timeline_data, timeline_figure
+from explorer.report.units import units
+from explorer.report.workers_panel import workers_data, workers_figure
 
 
 @dataclass(frozen=True)
@@ -34,112 +41,126 @@ class Report:
     headline: str
 
 
-def write_report(ledger: Ledger, out: str | Path) -> Report:
+@dataclass(frozen=True)
+class Opened:
+    """A sweep's ledger, read: what every file of a report is made from."""
+
+    header: SweepHeader
+    trials: pd.DataFrame
+    data: FrontierData
+
+    @classmethod
+    def read(cls, ledger: Ledger) -> Opened:
+        """Read a ledger.
+
+        Raises:
+            InvalidInput: when the sweep has no finished trial.
+        """
+        header, trials = ledger.header(), trials_frame(ledger.records())
+        if not (trials.status == "completed").any():
+            failed = int((trials.status == "failed").sum())
+            raise InvalidInput("sweep", ledger.location, f"has no finished trial yet ({failed} failed); nothing to report")
+        return cls(header, trials, frontier_data(trials))
+
+
+def write_report(ledger: Ledger, out: str | Path, *, price: float | None = None, refresh: int | None = None) -> Report:
     """Write `index.html`, `frontier.csv` and `schedules/<budget>.json` under `out`.
 
+    Args:
+        ledger: of the sweep.
+        out: a folder; made when it is missing.
+        price: of a device-hour, in any currency; the page then offers money as a unit.
+        refresh: the page loads itself anew after so many seconds.
+
     Raises:
-        InvalidInput: when the sweep has no finished trial, or `out` cannot be written.
+        InvalidInput: when the sweep has no finished trial, the price is not above 0, or `out` cannot be written.
     """
-    header = ledger.header()
-    trials = trials_frame(ledger.records())
-    if not (trials.status == "completed").any():
-        failed = int((trials.status == "failed").sum())
-        raise InvalidInput("sweep", ledger.location, f"has no finished trial yet ({failed} failed); nothing to report")
-    data = frontier_data(trials)
+    sweep = Opened.read(ledger)
+    content = page(sweep, price=price, refresh=refresh)
     out = Path(out)
     try:
         (out / "schedules").mkdir(parents=True, exist_ok=True)
         schedules = {}
-        winners = data.curves.loc[data.curves.groupby("budget_amount").validation_mean.idxmax()]
-        for _, winner in winners.iterrows():
+        for _, winner in sweep.data.winners.iterrows():
             slug = Budget.parse(winner.budget).slug
-            schedule = schedule_with_provenance(winner, trials, header)
+            schedule = schedule_with_provenance(winner, sweep.trials, sweep.header)
             schedules[str(winner.budget)] = schedule.save(out / "schedules" / f"{slug}.json")
         table = out / "frontier.csv"
-        frontier_table(data.curves).to_csv(table, index=False, float_format="%.6g")
-        page = out / "index.html"
-        page.write_text(_page(header, trials, data, winners), encoding="utf-8")
+        frontier_table(sweep.data.curves).to_csv(table, index=False, float_format="%.6g")
+        written = publish(out / "index.html", content)
     except OSError as error:
         raise InvalidInput("out", str(out), f"cannot be written: {error}") from None
-    return Report(page, table, schedules, data.headline)
+    return Report(written, table, schedules, sweep.data.headline)
+
+
+def publish(path: Path, content: str) -> Path:
+    """Write a page so that a browser that loads it meanwhile sees the old one or the new one, whole."""
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text(content, encoding="utf-8")
+    return unfinished.replace(path)
 
 
 def frontier_table(curves: pd.DataFrame) -> pd.DataFrame:
     """The curves as a flat table: the best of each kind at each budget."""
-    table = curves.drop(columns=["schedule", "budget_amount", "confirmed"])
+    table = curves.drop(columns=["schedule", "stages", "budget_amount", "confirmed"])
     table.insert(len(table.columns), "schedule", [describe(schedule) for schedule in curves.schedule])
     return table
 
 
-def _page(header: SweepHeader, trials: pd.DataFrame, data: FrontierData, winners: pd.DataFrame) -> str:
-    environment = Environment(
-        loader=PackageLoader("explorer.report"), autoescape=select_autoescape(default=True), trim_blocks=True
-    )
-    staged = data.curves[data.curves.kind == "staged"]
-    baseline = data.curves[data.curves.kind == "baseline"]
-    return environment.get_template("page.html").render(
+def page(sweep: Opened, *, price: float | None = None, refresh: int | None = None) -> str:
+    """The page of one sweep, as HTML."""
+    header, trials, data = sweep.header, sweep.trials, sweep.data
+    cost_units = units(data.curves, price)
+    chooser = chooser_data(data, candidates(trials), header, cost_units)
+    figures, by_budget = _figures(trials, data)
+    figures |= {"frontier": frontier_figure([(data, Look())], cost_units), "schedule": chooser_figure(data)}
+    space = yaml.safe_dump(header.space, sort_keys=False)
+    payload = {
+        "name": header.name,
+        "units": [{"key": unit.key, "axis": unit.axis} for unit in cost_units],
+        "figures": {name: figure_json(figure) for name, figure in figures.items()},
+        "byBudget": {name: {budget: figure_json(each) for budget, each in found.items()} for name, found in by_budget.items()},
+        "chooser": chooser,
+        "space": space,
+    }
+    return render(
+        "page.html",
+        payload,
         name=header.name,
+        refresh=refresh,
         headline=data.headline,
-        plotly_js=get_plotlyjs(),
-        frontier=_div(frontier_figure(data), "frontier"),
-        timeline=_div(timeline_figure(timeline_data(winners)), "timeline"),
-        rows=_rows(data.curves, winners),
+        tiles=sweep_facts.tiles(data, trials),
+        units=cost_units,
+        positions=len(chooser["positions"]),
+        rows=sweep_facts.budget_rows(data),
+        has={name: name in {**figures, **by_budget} for name in ("importance", "parallel", "ternary", "learning")},
+        sharing=sweep_facts.sharing(trials),
+        ranks=sweep_facts.ranks(trials),
         failures=trials[trials.status == "failed"][["id", "reason"]].to_dict("records"),
-        facts={
-            "model": header.space["model"]["name"],
-            "data": header.space["data"]["name"],
-            "trials": f"{len(trials)}, {int((trials.status == 'failed').sum())} failed",
-            "training spent": f"{trials.executed_flops.sum() / trials.full_flops.max():.1f} full trainings "
-            f"(planned {trials.planned_flops.sum() / trials.full_flops.max():.1f}; the rest was shared), "
-            f"{trials.executed_seconds.fillna(trials.train_seconds).sum() / 60:.0f} device-minutes",
-            "ranks carry over": _ranks(trials),
-            "hypervolume, staged": f"{hypervolume(staged.cost, staged.test_mean):.3f}",
-            "hypervolume, full model": f"{hypervolume(baseline.cost, baseline.test_mean):.3f}",
-            "hardware": header.hardware,
-            "started": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(header.created)),
-            "versions": ", ".join(f"{name} {number}" for name, number in header.versions.items()),
-            "commit": header.git_commit or "unknown",
-        },
-        space=yaml.safe_dump(header.space, sort_keys=False),
+        facts=sweep_facts.facts(header, trials),
+        commands=sweep_facts.commands(header, data),
+        space=space,
     )
 
 
-def _ranks(trials: pd.DataFrame) -> str:
-    """Rank correlations between neighbouring budgets, in words."""
-    said = [
-        f"{row.budget} to {row.next_budget}: "
-        + (f"{row.spearman:.2f} ({row.common} trials)" if pd.notna(row.spearman) else f"too few in common ({row.common})")
-        for row in rank_correlations(trials).itertuples()
-    ]
-    return "Spearman, of trials at both budgets: " + "; ".join(said) if said else "one budget alone"
-
-
-def _rows(curves: pd.DataFrame, winners: pd.DataFrame) -> list[dict[str, str | bool]]:
-    """The table under the figures, as text."""
-    rows: list[dict[str, str | bool]] = []
-    for row in curves.itertuples():
-        spread = f"{row.test_low:.1%} to {row.test_high:.1%}" if pd.notna(row.test_low) else "one seed"
-        rows.append(
-            {
-                "budget": str(row.budget),
-                "kind": "staged" if row.kind == "staged" else "full model",
-                "test": f"{row.test_mean:.1%}",
-                "interval": spread,
-                "validation": f"{row.validation_mean:.1%}",
-                "seconds": f"{row.train_seconds:.1f}",
-                "settings": f"{row.learning_rate:.2g}, {row.batch_size}",
-                "schedule": describe(row.schedule),
-                "winner": row.id in set(winners.id),
-            }
-        )
-    return rows
-
-
-def _div(figure: go.Figure, name: str) -> str:
-    html: str = figure.to_html(
-        full_html=False,
-        include_plotlyjs=False,
-        div_id=name,
-        config={"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["select2d", "lasso2d"]},
-    )
-    return html
+def _figures(trials: pd.DataFrame, data: FrontierData) -> tuple[dict[str, go.Figure], dict[str, dict[str, go.Figure]]]:
+    """The figures that always show the whole sweep, and those that follow the chosen budget; only what there is data for."""
+    spending = spending_data(trials)
+    figures: dict[str, Any] = {
+        "timeline": timeline_figure(timeline_data(data.winners)),
+        "hypervolume": hypervolume_figure(spending),
+        "sharing": sharing_figure(spending),
+        "workers": workers_figure(workers_data(trials)),
+    }
+    importance, parallel = importance_data(trials), parallel_data(trials)
+    if len(importance):
+        figures["importance"] = importance_figure(importance)
+    if len(parallel):
+        figures["parallel"] = parallel_figure(parallel, dict(zip(data.curves.budget_amount, data.curves.budget, strict=True)))
+    ternary, learning = ternary_data(trials), learning_data(trials, data.curves)
+    by_budget = {}
+    if ternary is not None:
+        by_budget["ternary"] = {str(budget): ternary_figure(rows) for budget, rows in ternary.groupby("budget")}
+    if len(learning):
+        by_budget["learning"] = {str(budget): learning_figure(rows) for budget, rows in learning.groupby("budget")}
+    return figures, by_budget

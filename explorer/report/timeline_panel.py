@@ -1,63 +1,118 @@
-"""The winning schedules: activation rates over budget time, a row for each axis of each budget."""
+"""Schedules over budget time: activation rates as bars, the learning rate under them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
-from explorer.report.palette import LAYOUT, MUTED, RATE_SCALE
-from explorer.schedule import shown_axes
+from explorer.ledger import StageOutcome
+from explorer.report.palette import AXIS, INK, LAYOUT, MUTED, RATE_SCALE, STAGED, SURFACE
+from explorer.schedule import Axis, shown_axes
+
+NARROW = 0.05
+"""A bar that is shorter has no room for its rate."""
+LIGHT_TEXT_FROM = 0.6
+"""Bars of higher rates are so dark (on a dark page so light) that the text on them has the page's colour."""
+BAR_COLUMNS = ["axis", "start", "end", "rate"]
+
+
+def stage_bars(stages: Sequence[StageOutcome], axes: Sequence[Axis]) -> pd.DataFrame:
+    """One row a stage and axis: axis, start and end (budget time in [0, 1]) and the realised rate."""
+    total = sum(stage.flops for stage in stages)
+    rows, start = [], 0.0
+    for stage in stages:
+        end = start + stage.flops / total
+        rows += [(axis, start, end, getattr(stage.rates, axis)) for axis in axes]
+        start = end
+    return pd.DataFrame(rows, columns=pd.Index(BAR_COLUMNS))
 
 
 def timeline_data(winners: pd.DataFrame) -> pd.DataFrame:
-    """One row for each budget, axis and stage.
+    """The bars of several schedules.
 
     Args:
-        winners: one row a budget, with `budget` and `schedule`.
+        winners: one row a budget, with `budget` and `stages`.
 
     Returns:
-        Columns budget, axis, start and end (budget time in [0, 1]) and rate.
+        Columns budget and those of `stage_bars`.
     """
-    rows = []
-    axes = shown_axes(stage.rates for schedule in winners.schedule for stage in schedule.stages)
-    for winner in winners.itertuples():
-        start = 0.0
-        for stage in winner.schedule.stages:
-            for axis in axes:
-                rows.append((winner.budget, axis, start, start + stage.duration_ratio, getattr(stage.rates, axis)))
-            start += stage.duration_ratio
-    return pd.DataFrame(rows, columns=pd.Index(["budget", "axis", "start", "end", "rate"]))
+    axes = shown_axes(stage.rates for stages in winners.stages for stage in stages)
+    parts = [stage_bars(row.stages, axes).assign(budget=row.budget) for row in winners.itertuples()]
+    return pd.concat(parts, ignore_index=True)[["budget", *BAR_COLUMNS]]
+
+
+def bar_arrays(bars: pd.DataFrame) -> dict[str, list[object]]:
+    """What a plotly bar trace is made of."""
+    long_enough = bars.end - bars.start >= NARROW
+    return {
+        "x": (bars.end - bars.start).tolist(),
+        "base": bars.start.tolist(),
+        "color": bars.rate.tolist(),
+        "textcolor": [SURFACE if rate > LIGHT_TEXT_FROM else INK for rate in bars.rate],
+        "text": [f"{rate:.3g}" if shown else "" for rate, shown in zip(bars.rate, long_enough, strict=True)],
+        "customdata": bars[["start", "end"]].to_numpy().tolist(),
+    }
 
 
 def timeline_figure(data: pd.DataFrame) -> go.Figure:
-    """Draw the bars; darker is a higher rate, and the rate is written on it."""
+    """Draw the winners of all budgets, one under the other; darker is a higher rate, and the rate is written on it."""
     figure = go.Figure()
     budgets = list(dict.fromkeys(data.budget))
+    _add_bars(figure, [list(data.budget), list(data.axis)], data)
+    rows = len(data[["budget", "axis"]].drop_duplicates())
+    figure.update_layout(LAYOUT, height=84 + 26 * rows, bargap=0.15, barmode="overlay", margin={"t": 8})
+    figure.update_xaxes(AXIS, title_text="budget time: share of the budget spent", tickformat=".0%", range=[0, 1])
+    figure.update_yaxes(AXIS, autorange="reversed", dividercolor=MUTED, showdividers=len(budgets) > 1)
+    return figure
+
+
+def schedule_figure(bars: pd.DataFrame, time: Sequence[float], learning_rate: Sequence[float]) -> go.Figure:
+    """Draw one schedule: its bars, and the learning rate over the same budget time."""
+    axes = list(dict.fromkeys(bars.axis))
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.06, row_heights=[0.62, 0.38])
+    _add_bars(figure, list(bars.axis), bars, row=1, col=1)
+    figure.add_scatter(
+        x=list(time),
+        y=list(learning_rate),
+        mode="lines",
+        line={"color": STAGED, "width": 2.5},
+        hovertemplate="learning rate %{y:.2e} at %{x:.0%} of the budget<extra></extra>",
+        showlegend=False,
+        row=2,
+        col=1,
+    )
+    figure.update_layout(LAYOUT, height=170 + 44 * len(axes), bargap=0.15, barmode="overlay", margin={"t": 8})
+    figure.update_xaxes(AXIS, tickformat=".0%", range=[0, 1], showgrid=False)
+    figure.update_xaxes(title_text="budget time: share of the budget spent", row=2, col=1)
+    figure.update_yaxes(AXIS)
+    figure.update_yaxes(type="category", categoryorder="array", categoryarray=axes[::-1], showgrid=False, row=1, col=1)
+    figure.update_yaxes(title_text="learning rate", rangemode="tozero", tickformat=".1e", nticks=4, row=2, col=1)
+    return figure
+
+
+def _add_bars(figure: go.Figure, y: list[object], bars: pd.DataFrame, **where: int) -> None:
+    arrays = bar_arrays(bars)
     figure.add_bar(
         orientation="h",
-        y=[list(data.budget), list(data.axis)],
-        x=data.end - data.start,
-        base=data.start,
+        y=y,
+        x=arrays["x"],
+        base=arrays["base"],
         marker={
-            "color": data.rate,
+            "color": arrays["color"],
             "colorscale": [list(stop) for stop in RATE_SCALE],
             "cmin": 0,
             "cmax": 1,
-            "line": {"color": "white", "width": 1.5},
-            "colorbar": {"title": "rate", "thickness": 12, "len": 0.9, "outlinewidth": 0},
+            "line": {"color": SURFACE, "width": 1.5},
         },
-        text=[
-            f"{rate:.3g}" if end - start >= 0.05 else ""
-            for rate, start, end in zip(data.rate, data.start, data.end, strict=True)
-        ],
+        text=arrays["text"],
         textposition="inside",
         insidetextanchor="middle",
-        customdata=data[["start", "end"]],
+        insidetextfont={"color": arrays["textcolor"]},
+        customdata=arrays["customdata"],
         hovertemplate="%{y}: %{marker.color:.3g}<br>%{customdata[0]:.0%} to %{customdata[1]:.0%} of the budget<extra></extra>",
         showlegend=False,
+        **where,
     )
-    figure.update_layout(LAYOUT, height=90 + 78 * len(budgets), bargap=0.15, barmode="overlay")
-    figure.update_layout(margin={"l": 110})
-    figure.update_xaxes(title="budget time: share of the budget spent", tickformat=".0%", range=[0, 1])
-    figure.update_yaxes(autorange="reversed", dividercolor=MUTED, showdividers=True)
-    return figure

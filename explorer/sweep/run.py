@@ -160,7 +160,7 @@ class Sweep:
                 Ledger(location),
                 on_segment=_Reports(),
             )
-            measured = record.outcome.model_dump(exclude={"stages"}, exclude_none=True) if record.outcome else {}
+            measured = record.outcome.model_dump(exclude={"stages", "losses"}, exclude_none=True) if record.outcome else {}
             tune.report({"record": record.model_dump_json(), **measured})
 
         shared = SharedWork(search, lambda trial: compiled(trial, space)[1], records, hold=space.store_gb > 0)

@@ -118,4 +118,5 @@ def _outcome(planned: Plan, result: TrainingResult) -> Outcome:
         evaluation_seconds=result.evaluation_seconds,
         peak_memory=result.peak_memory,
         stages=tuple(stages),
+        losses=tuple(segment.mean_loss for segment in result.segments),
     )

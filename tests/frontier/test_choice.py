@@ -1,18 +1,8 @@
-import math
-
 import pytest
 
 from explorer import Budget, InvalidInput
 from explorer.frontier import best_by_budget, best_schedule, candidates, trials_frame
-from explorer.frontier.choice import interval
 from tests.test_ledger import make_header, make_record
-
-
-def test_interval_by_hand():
-    # Mean .9, standard deviation .02, three values: 4.303 * .02 / sqrt(3) = .0497
-    assert interval([0.88, 0.9, 0.92]) == pytest.approx((0.8503, 0.9497), abs=1e-4)
-    assert interval([0.99, 1.0])[1] == 1.0
-    assert all(math.isnan(bound) for bound in interval([0.9]))
 
 
 def test_means_are_of_fresh_seeds_alone():

@@ -1,11 +1,12 @@
 import math
+import time
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explorer.frontier import hypervolume, non_dominated
+from explorer.frontier import hypervolume, knee, non_dominated
 
 NAN = math.nan
 
@@ -60,3 +61,27 @@ def test_a_hundred_thousand_points():
     generator = np.random.default_rng(0)
     kept = non_dominated(generator.random(100_000), generator.random(100_000))
     assert 1 <= kept.sum() < 100
+
+
+def test_knee_by_hand():
+    # In logarithms of cost .25, .5, 1 are 0, .5, 1; the accuracy is .8 of the way up at half: .3 above the line.
+    assert knee([1.0, 0.25, 0.5], [0.9, 0.5, 0.82]) == 2
+    assert knee([0.25, 0.5, 1.0], [0.5, 0.7, 0.9]) is None  # straight
+    assert knee([0.25, 0.5, 1.0], [0.5, 0.6, 0.9]) is None  # it bends the other way
+    assert knee([0.25, 1.0], [0.5, 0.9]) is None
+    assert knee([0.25, 0.4, 0.5, 1.0], [0.5, 0.3, 0.82, 0.9]) == 2  # a dominated point takes no part
+    assert knee([0.25, NAN, 0.5, 1.0], [0.5, 0.9, 0.82, 0.9]) == 2
+    assert knee([], []) is None
+    assert knee([0.5, 0.5, 0.5], [0.9, 0.9, 0.9]) is None  # ties: one point
+
+
+def test_a_hundred_thousand_points_take_less_than_a_second():
+    generator = np.random.default_rng(0)
+    cost = generator.uniform(0.01, 1, 100_000)
+    for accuracy in (generator.uniform(0, 1, 100_000), 1 - 0.009 / cost):  # a cloud, and one where all are kept
+        started = time.perf_counter()
+        kept = non_dominated(cost, accuracy)
+        assert 0 < hypervolume(cost, accuracy) < 1
+        assert kept[knee(cost, accuracy)]
+        assert time.perf_counter() - started < 1
+    assert kept.all()

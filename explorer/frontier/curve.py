@@ -1,0 +1,129 @@
+"""Accuracy as a function of cost, between the measured budgets: what to expect, and what cost a given accuracy takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.interpolate import PchipInterpolator
+from scipy.optimize import isotonic_regression
+
+from explorer.errors import InvalidInput
+from explorer.frontier.uncertainty import percentiles, resampled_means
+
+POINTS = 400
+"""Costs, evenly spaced by their logarithm, between which a cost to match is interpolated linearly."""
+
+
+class Expected(NamedTuple):
+    """Mean test accuracies in [0, 1] at M costs with their 95 % intervals; NaN bounds where a measured budget has one seed."""
+
+    mean_M: NDArray[np.float64]
+    low_M: NDArray[np.float64]
+    high_M: NDArray[np.float64]
+
+
+class Match(NamedTuple):
+    """The smallest cost at which a target accuracy is reached, a fraction of full training."""
+
+    cost: float
+    """Infinite when the target is not reached within the measured costs; their smallest when it is reached there already."""
+    low: float
+    high: float
+    """95 % interval; NaN where a mean behind it has one seed; infinite bounds lie beyond the measured costs."""
+
+
+@dataclass(frozen=True)
+class AccuracyCurve:
+    """The mean accuracy of one kind of training between its measured budgets.
+
+    Through the measured means, made non-decreasing by isotonic regression weighted by seeds, runs a monotone cubic (PCHIP) over
+    the logarithm of cost. Its uncertainty is that of the means: the same is done with means resampled from their
+    t distributions. What the curve does between two budgets is not measured; it is assumed to rise steadily.
+    """
+
+    cost_N: NDArray[np.float64]
+    """Increasing; fractions of full training."""
+    mean_N: NDArray[np.float64]
+    error_N: NDArray[np.float64]
+    """Standard errors of the means; NaN for one seed."""
+    seeds_N: NDArray[np.int64]
+
+    @classmethod
+    def through(cls, points: pd.DataFrame) -> AccuracyCurve:
+        """The curve of `best_by_budget`'s rows of one kind, at least one row."""
+        ordered = points.sort_values("cost").drop_duplicates("cost")
+        columns = (ordered[name].to_numpy() for name in ("cost", "test_mean", "test_error", "seeds"))
+        return cls(*columns)
+
+    def at(self, costs: ArrayLike) -> Expected:
+        """What to expect at costs.
+
+        Args:
+            costs: (M,)
+
+        Raises:
+            InvalidInput: for a cost outside the measured ones.
+        """
+        cost_M = np.atleast_1d(np.asarray(costs, float))
+        smallest, largest = self.cost_N[0], self.cost_N[-1]
+        for cost in cost_M[~((cost_M >= smallest) & (cost_M <= largest))]:
+            measured = f"{100 * smallest:.4g}% to {100 * largest:.4g}% of full training were measured"
+            raise InvalidInput("budget", f"{100 * cost:.4g}%", measured)
+        mean_M = self._monotone(self.mean_N[None], cost_M)[0]
+        if not self.has_interval:
+            return Expected(mean_M, np.full_like(mean_M, np.nan), np.full_like(mean_M, np.nan))
+        return Expected(mean_M, *percentiles(self._monotone(resampled_means(self.mean_N, self.error_N, self.seeds_N), cost_M)))
+
+    @property
+    def has_interval(self) -> bool:
+        """False when some mean is of one seed."""
+        return not np.isnan(self.error_N).any()
+
+    def cost_to_match(self, mean: float, error: float, seeds: int) -> Match:
+        """The smallest cost at which this curve reaches the mean accuracy of something else.
+
+        Args:
+            mean: the target.
+            error: its standard error; NaN for one seed.
+            seeds: behind the target.
+        """
+        grid = np.geomspace(self.cost_N[0], self.cost_N[-1], POINTS)
+        grid[-1] = self.cost_N[-1]
+
+        def reached(means_DN: NDArray[np.float64], targets_D: NDArray[np.float64]) -> NDArray[np.float64]:
+            return _first_cost(grid, self._monotone(means_DN, grid), targets_D)
+
+        cost = float(reached(self.mean_N[None], np.array([mean]))[0])
+        if not self.has_interval or np.isnan(error):
+            return Match(cost, np.nan, np.nan)
+        # One call for curve and target, so that their deviations are independent.
+        together = resampled_means(
+            np.append(self.mean_N, mean), np.append(self.error_N, error), np.append(self.seeds_N, seeds)
+        )
+        low, high = percentiles(reached(together[:, :-1], together[:, -1]))
+        return Match(cost, float(low), float(high))
+
+    def _monotone(self, means_DN: NDArray[np.float64], cost_M: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Curves through D sets of means, at M costs: (D, M)."""
+        if len(self.cost_N) == 1:
+            return np.repeat(means_DN, len(cost_M), axis=1)
+        rising_DN = np.stack([isotonic_regression(means_N, weights=self.seeds_N).x for means_N in means_DN])
+        return PchipInterpolator(np.log(self.cost_N), rising_DN, axis=1)(np.log(cost_M))
+
+
+def _first_cost(
+    grid_M: NDArray[np.float64], curves_DM: NDArray[np.float64], targets_D: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Where each rising curve reaches its target: (D,); infinite where it does not."""
+    there_DM = curves_DM >= targets_D[:, None] - 1e-12
+    first_D = there_DM.argmax(axis=1)
+    rows = np.arange(len(curves_DM))
+    before_D = np.maximum(first_D - 1, 0)
+    rise = curves_DM[rows, first_D] - curves_DM[rows, before_D]
+    share = np.divide(targets_D - curves_DM[rows, before_D], rise, out=np.ones_like(rise), where=rise > 0)
+    cost_D = grid_M[before_D] * (grid_M[first_D] / grid_M[before_D]) ** np.clip(share, 0, 1)
+    return np.where(there_DM.any(axis=1), cost_D, np.inf)

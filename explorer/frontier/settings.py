@@ -1,0 +1,51 @@
+"""What the staged trials of a search varied, as a table of numbers: stage lengths, rates, learning rate, batch size."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from explorer.schedule import AXES, Schedule, Stage
+
+FULL_SHARE = "full share"
+
+
+def settings_table(trials: pd.DataFrame) -> pd.DataFrame:
+    """One row a completed staged search trial.
+
+    Schedules are aligned at their last stage, the full model. A schedule with fewer stages than others starts with
+    stages of no length, whose rates are those of the stage after them.
+
+    Args:
+        trials: as `trials_frame` gives.
+
+    Returns:
+        Columns id, budget, budget_amount, validation_accuracy; `share 1`, `share 2`, ... of the budget for each stage
+        and `full share` for the last one; `rate 1` ... where all axes move together, else `heads 1`, `mlp 1`, ...;
+        learning_rate, batch_size, and every searched setting of `staging`. Of rates, learning rate, batch size and staging only
+        what varies.
+    """
+    searched = trials[(trials.status == "completed") & (trials.phase == "search") & (trials.kind == "staged")]
+    searched = searched.reset_index(drop=True)
+    if searched.empty:
+        return pd.DataFrame(columns=pd.Index(["id", "budget", "budget_amount", "validation_accuracy", FULL_SHARE]))
+    count = max(len(schedule.stages) for schedule in searched.schedule)
+    padded = [_padded(schedule, count) for schedule in searched.schedule]
+    moving = [axis for axis in AXES if any(getattr(stage.rates, axis) < 1 for stages in padded for stage in stages)]
+    tied = all(len({getattr(stage.rates, axis) for axis in moving}) <= 1 for stages in padded for stage in stages)
+    columns = {name: searched[name] for name in ("id", "budget", "budget_amount", "validation_accuracy")}
+    varying: dict[str, list[float] | pd.Series] = {}
+    for number in range(count - 1):
+        columns[f"share {number + 1}"] = pd.Series([stages[number].duration_ratio for stages in padded])
+        for axis in moving[:1] if tied else moving:
+            values = [getattr(stages[number].rates, axis) for stages in padded]
+            varying[f"{'rate' if tied else axis} {number + 1}"] = values
+    columns[FULL_SHARE] = pd.Series([stages[-1].duration_ratio for stages in padded])
+    varying |= {name: searched[name] for name in ("learning_rate", "batch_size")}
+    for name in sorted({name for staging in searched.staging for name in staging}):
+        varying[name] = pd.Series([staging.get(name) for staging in searched.staging])
+    return pd.DataFrame(columns).assign(**{name: values for name, values in varying.items() if len(set(values)) > 1})
+
+
+def _padded(schedule: Schedule, count: int) -> list[Stage]:
+    missing = Stage(rates=schedule.stages[0].rates, duration_ratio=0)
+    return [missing] * (count - len(schedule.stages)) + list(schedule.stages)

@@ -1,0 +1,160 @@
+"""What a sweep was, in words and numbers: for the reader at a glance, and to reproduce it."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from typing import Any
+
+import pandas as pd
+
+from explorer.budget import Budget
+from explorer.frontier import hypervolume, knee
+from explorer.frontier.ranks import rank_correlations
+from explorer.frontier.trials import describe
+from explorer.ledger import SweepHeader
+from explorer.report.frontier_panel import FrontierData, match_text
+
+
+def tiles(data: FrontierData, trials: pd.DataFrame) -> list[dict[str, str]]:
+    """The numbers under the headline: what, value and more."""
+    winners = data.winners.sort_values("cost").reset_index(drop=True)
+    top = winners.loc[winners.test_mean.idxmax()]
+    bend = knee(winners.cost, winners.test_mean)
+    spent, planned = _in_full_trainings(trials, "executed_flops"), _in_full_trainings(trials, "planned_flops")
+    matched = match_text(data.match, winners.cost.min()).replace(" of its cost", "", 1) if data.match else "not measured"
+    if data.match and data.match.cost == float("inf"):
+        matched = "not reached"
+    return [
+        {"what": "full training is matched at", "value": matched.split(" [")[0], "more": _bracket(matched)},
+        {"what": "best test accuracy", "value": f"{top.test_mean:.1%}", "more": f"at {top.budget}, {_kind(top.kind)}"},
+        {
+            "what": "knee of the curve",
+            "value": str(winners.budget[bend]) if bend is not None else "none",
+            "more": f"{winners.test_mean[bend]:.1%}; beyond it more cost brings less" if bend is not None else "",
+        },
+        {
+            "what": "finding out cost",
+            "value": f"{spent:.1f} full trainings",
+            "more": f"{len(trials)} trials, planned {planned:.1f}; the rest was shared",
+        },
+    ]
+
+
+def _bracket(text: str) -> str:
+    return f"95 % interval {text.split('[')[1].rstrip(']').replace(', ', ' to ')}" if "[" in text else "of its cost"
+
+
+def sharing(trials: pd.DataFrame) -> str:
+    """What sharing saved, in a sentence."""
+    spent, planned = _in_full_trainings(trials, "executed_flops"), _in_full_trainings(trials, "planned_flops")
+    return (
+        f"The trials' plans cost {planned:.1f} full trainings together; {spent:.1f} were executed, because trials with equal "
+        f"beginnings share them ({1 - spent / planned:.0%} saved)."
+    )
+
+
+def facts(header: SweepHeader, trials: pd.DataFrame) -> dict[str, str]:
+    """What one needs to know to run it again."""
+    space = header.space
+    seconds = trials.executed_seconds.fillna(trials.train_seconds).sum()
+    seeds = sorted({int(seed) for seed in trials.seed})
+    return {
+        "model": _named(space["model"]),
+        "data": _named(space["data"]),
+        "recipe": _named(space["recipe"]),
+        "seeds": ", ".join(map(str, seeds)),
+        "training": f"{seconds / 60:.1f} device-minutes on {', '.join(sorted(set(trials.device)))}, {trials.worker.nunique()} workers",
+        "hardware": header.hardware,
+        "started": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(header.created)),
+        "versions": ", ".join(f"{name} {number}" for name, number in header.versions.items()),
+        "git commit": header.git_commit or "unknown",
+    }
+
+
+def commands(header: SweepHeader, data: FrontierData) -> str:
+    """The commands that lead here and on from here."""
+    name, last = header.name, data.winners.iloc[-1]
+    space = f"{name}.yaml"
+    return "\n".join(
+        (
+            f"explorer sweep {shlex.quote(space)}      # the search space, which this page offers to download",
+            f"explorer report {shlex.quote(name)}",
+            f"explorer best {shlex.quote(name)} --budget {shlex.quote(last.budget)}",
+            f"explorer train --schedule {shlex.quote(f'{name}-{Budget.parse(last.budget).slug}.json')} "
+            f"--space {shlex.quote(space)} --budget {shlex.quote(last.budget)}",
+        )
+    )
+
+
+def ranks(trials: pd.DataFrame) -> list[dict[str, str]]:
+    """Rank correlations between neighbouring budgets, as text."""
+    return [
+        {
+            "budget": str(row.budget),
+            "next_budget": str(row.next_budget),
+            "spearman": f"{row.spearman:.2f}" if pd.notna(row.spearman) else "too few trials in common",
+            "common": str(row.common),
+        }
+        for row in rank_correlations(trials).itertuples()
+    ]
+
+
+def budget_rows(data: FrontierData) -> list[dict[str, Any]]:
+    """The best of each kind at each budget, as text."""
+    winners = set(data.winners.id)
+    return [
+        {
+            "budget": str(row.budget),
+            "kind": _kind(row.kind),
+            "test": f"{row.test_mean:.1%}",
+            "interval": f"{row.test_low:.1%} to {row.test_high:.1%}" if pd.notna(row.test_low) else "one seed",
+            "validation": f"{row.validation_mean:.1%}",
+            "seconds": f"{row.train_seconds:.1f}",
+            "settings": f"{row.learning_rate:.2g}, {row.batch_size}",
+            "schedule": describe(row.schedule),
+            "winner": row.id in winners,
+        }
+        for row in data.curves.itertuples()
+    ]
+
+
+def comparison(name: str, header: SweepHeader, data: FrontierData, trials: pd.DataFrame) -> dict[str, Any]:
+    """One sweep's line in a comparison."""
+    best = data.curves.loc[data.curves.test_mean.idxmax()]
+    volumes = {
+        kind: f"{hypervolume(rows.cost, rows.test_mean):.3f}" for kind, rows in data.curves.groupby("kind") if len(rows)
+    }
+    return {
+        "name": name,
+        "headline": data.headline,
+        "model": header.space["model"]["name"],
+        "data": header.space["data"]["name"],
+        "full_flops": f"{data.runs.full_flops.iloc[0]:.3g}",
+        "match": match_text(data.match, data.curves.cost.min()) if data.match else "not measured",
+        "best": f"{best.test_mean:.1%} at {best.budget}",
+        "hypervolume_staged": volumes.get("staged", "none"),
+        "hypervolume_baseline": volumes.get("baseline", "none"),
+        "facts": facts(header, trials),
+    }
+
+
+def _in_full_trainings(trials: pd.DataFrame, column: str) -> float:
+    return float((trials[column] / trials.full_flops).sum())
+
+
+def _kind(kind: str) -> str:
+    return "staged" if kind == "staged" else "full model"
+
+
+def _named(part: dict[str, Any]) -> str:
+    """A part of a space on a line, its name first; what is nothing is left out."""
+    rest = {key: value for key, value in part.items() if key != "name" and value not in (None, {}, [], False)}
+    shown = ", ".join(f"{key} {_value(value)}" for key, value in rest.items())
+    return f"{part['name']}: {shown}" if "name" in part and shown else part.get("name", shown)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return "(" + ", ".join(f"{key} {_value(each)}" for key, each in value.items() if each not in (None, {}, [], False)) + ")"
+    return str(value)
