@@ -82,19 +82,47 @@ def sweep(
 
 @app.command()
 def report(
-    sweep: SweepArgument,
+    sweeps: Annotated[list[str], typer.Argument(help="Sweeps: folders, URIs or names; several are compared in one page.")],
     out: Annotated[Path | None, typer.Option(help="Folder to write to; default: reports/<sweep>.")] = None,
     storage: StorageOption = "sweeps",
+    price: Annotated[float | None, typer.Option(help="Price of a device-hour: adds money to the units of cost.")] = None,
+    png: Annotated[bool, typer.Option("--png", help="Also draw frontier.png and timeline.png.")] = False,
+    svg: Annotated[bool, typer.Option("--svg", help="The same as vector graphics.")] = False,
+    pdf: Annotated[bool, typer.Option("--pdf", help="The same for LaTeX.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Write again while trials finish; the page reloads itself.")] = False,
+    every: Annotated[int, typer.Option(min=1, help="With --watch: seconds between two looks.")] = 10,
 ) -> None:
-    """Write the page, frontier.csv and the schedules of a sweep."""
+    """Write the page, frontier.csv and the schedules of a sweep, or a page that compares several."""
+    from explorer.report.watch import follow
+    from explorer.report.compare import write_comparison
+    from explorer.report.opened import Opened
     from explorer.report.page import write_report
+    from explorer.report.pictures import write_pictures
 
-    ledger = find_sweep(sweep, storage)
-    written = write_report(ledger, out or Path("reports") / ledger.header().name)
-    console.print(written.headline, highlight=False)
-    console.print(f"{written.page}\n{written.table}", highlight=False, soft_wrap=True)
-    for budget, path in written.schedules.items():
-        console.print(f"{path}  (budget {budget})", highlight=False, soft_wrap=True)
+    ledgers = [find_sweep(sweep, storage) for sweep in sweeps]
+    folder = out or Path("reports") / "-vs-".join(ledger.header().name for ledger in ledgers)
+    formats = [kind for kind, wanted in (("png", png), ("svg", svg), ("pdf", pdf)) if wanted]
+    if formats and len(ledgers) > 1:
+        raise InvalidInput(f"--{formats[0]}", " ".join(sweeps), "pictures are of one sweep")
+    if watch and formats:
+        raise InvalidInput("--watch", f"--{formats[0]}", "pictures are drawn once; leave one of the two out")
+
+    def write(watching: int | None) -> str:
+        if len(ledgers) > 1:
+            return str(write_comparison(ledgers, folder, price=price, watch=watching))
+        written = write_report(ledgers[0], folder, price=price, watch=watching)
+        return f"{written.headline}\n{written.page}\n{written.table}\n{folder / 'schedules'}: {', '.join(written.schedules)}"
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    if watch:
+        follow(ledgers, write, every, say)
+        return
+    say(write(None))
+    if formats:
+        for path in write_pictures(Opened.read(ledgers[0]), folder, formats):
+            say(str(path))
 
 
 @app.command()

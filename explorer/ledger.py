@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -175,6 +175,10 @@ class Ledger:
         paths = [path for path in self._files("started") if path.rsplit("/", 1)[-1].removesuffix(".json") not in finished]
         return [validated(Trial, self._read(path), path) for path in sorted(paths)]
 
+    def count(self) -> int:
+        """How many records there are."""
+        return len(self._files("ledger"))
+
     def records(self) -> list[Record]:
         """All records, by time of finishing.
 
@@ -218,6 +222,17 @@ class Ledger:
                 self._fs.pipe_file(path, data)  # object stores publish whole objects
         except OSError as error:
             raise InvalidInput("storage", self.location, f"cannot be written: {error}") from None
+
+
+def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested space with dotted names: `recipe.batch_size`."""
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        if isinstance(value, dict) and value:
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
 
 
 def find_sweep(sweep: str, storage: str = "sweeps") -> Ledger:

@@ -58,7 +58,7 @@ def make_record(
 
 
 def make_header(name="s") -> SweepHeader:
-    space = {"model": {"name": "vit"}, "data": {"name": "digits"}}
+    space = {"model": {"name": "vit"}, "data": {"name": "digits"}, "recipe": {"epochs": 1, "batch_size": 16}}
     return SweepHeader(name=name, space=space, created=0.0, versions={"torch": "2.15.0"}, hardware="2 CPU cores")
 
 

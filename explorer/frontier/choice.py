@@ -6,7 +6,7 @@ import pandas as pd
 
 from explorer.budget import Budget
 from explorer.errors import InvalidInput
-from explorer.frontier.uncertainty import interval, standard_error
+from explorer.frontier.uncertainty import interval
 from explorer.ledger import SweepHeader
 from explorer.schedule import Provenance, Schedule
 
@@ -35,27 +35,22 @@ def candidates(trials: pd.DataFrame) -> pd.DataFrame:
     interval of the mean) and test_error (its standard error), NaN for one seed, learning_rate, batch_size, planned_flops,
     train_seconds, schedule, stages (the StageOutcomes of the searched run).
     """
-    rows = []
-    for candidate, group in trials[trials.status == "completed"].groupby("candidate", sort=False):
-        fresh = group[group.phase == "confirm"]
-        measured = fresh if len(fresh) else group
-        first = group.iloc[0]
-        low, high = interval(list(measured.test_accuracy))
-        rows.append(
-            {
-                "id": candidate,
-                **{name: first[name] for name in OF_THE_SEARCHED_RUN},
-                "seeds": len(measured),
-                "confirmed": len(fresh) > 0,
-                "validation_mean": measured.validation_accuracy.mean(),
-                "test_mean": measured.test_accuracy.mean(),
-                "test_low": low,
-                "test_high": high,
-                "test_error": standard_error(list(measured.test_accuracy)),
-                "train_seconds": measured.train_seconds.mean(),
-            }
-        )
-    return pd.DataFrame(rows, columns=pd.Index(COLUMNS))
+    completed = trials[trials.status == "completed"]
+    searched = completed.drop_duplicates("candidate").set_index("candidate")  # records are in the order of finishing
+    fresh = completed.phase == "confirm"
+    confirmed = fresh.groupby(completed.candidate).transform("any")
+    runs = completed[fresh | ~confirmed].groupby("candidate", sort=False)
+    measured = runs.agg(
+        seeds=("seed", "size"),
+        validation_mean=("validation_accuracy", "mean"),
+        test_mean=("test_accuracy", "mean"),
+        test_error=("test_accuracy", "sem"),
+        train_seconds=("train_seconds", "mean"),
+    ).reindex(searched.index)
+    low, high = interval(measured.test_mean, measured.test_error, measured.seeds)
+    table = searched[list(OF_THE_SEARCHED_RUN)].join(measured).assign(test_low=low, test_high=high)
+    table["confirmed"] = confirmed.groupby(completed.candidate).first()
+    return table.rename_axis("id").reset_index()[list(COLUMNS)]
 
 
 def best_by_budget(trials: pd.DataFrame) -> pd.DataFrame:

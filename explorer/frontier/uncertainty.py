@@ -7,9 +7,6 @@ three of four cases where 95 of 100 are claimed; so resampled means are drawn fr
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
@@ -19,18 +16,20 @@ DRAWS = 2000
 """Resampled means; percentiles of a cost or an accuracy then move by less than a digit that is shown."""
 
 
-def standard_error(values: Sequence[float]) -> float:
-    """Standard error of the mean; NaN for fewer than two values."""
-    return float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+def interval(mean: ArrayLike, error: ArrayLike, seeds: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """95 % confidence intervals of means of shares, within [0, 1] (Student's t); NaN for fewer than two seeds.
 
+    Args:
+        mean: (N,)
+        error: (N,) standard errors of the means.
+        seeds: (N,) numbers of values behind each mean.
 
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """95 % confidence interval of the mean of shares, within [0, 1] (Student's t); NaN for fewer than two values."""
-    count, mean = len(values), float(np.mean(values))
-    if count < 2:
-        return math.nan, math.nan
-    half = float(stats.t.ppf((1 + LEVEL) / 2, count - 1)) * standard_error(values)
-    return max(0.0, mean - half), min(1.0, mean + half)
+    Returns:
+        Lower and upper bounds, (N,) each.
+    """
+    mean_N, seeds_N = np.asarray(mean, float), np.asarray(seeds, int)
+    half_N = stats.t.ppf((1 + LEVEL) / 2, seeds_N - 1) * np.asarray(error, float)
+    return np.maximum(0, mean_N - half_N), np.minimum(1, mean_N + half_N)
 
 
 def resampled_means(mean: ArrayLike, error: ArrayLike, seeds: ArrayLike, draws: int = DRAWS) -> NDArray[np.float64]:

@@ -19,7 +19,7 @@ from explorer.ledger import SweepHeader
 from explorer.report.frontier_panel import FrontierData
 from explorer.report.timeline_panel import bar_arrays, schedule_figure, stage_bars
 from explorer.report.units import Unit, seconds_at
-from explorer.schedule import shown_axes
+from explorer.schedule import Axis, shown_axes
 
 STEPS = 80
 """About so many budgets can be chosen between the smallest and the largest measured one."""
@@ -43,8 +43,11 @@ def chooser_data(data: FrontierData, candidates: pd.DataFrame, header: SweepHead
     recipe = header.space["recipe"]
     curve = validated(LearningRateCurve, recipe.get("curve", {}), "recipe.curve")
     positions = _positions(data, units)
+    runs, axes = dict(tuple(data.runs.groupby("candidate"))), _axes(data)
     return {
-        "schedules": {str(row["id"]): _schedule(row, data.runs, header, curve) for _, row in candidates.iterrows()},
+        "schedules": {
+            str(row["id"]): _schedule(row, runs[row["id"]], header, curve, axes) for _, row in candidates.iterrows()
+        },
         "positions": positions,
         "start": _start(data, positions),
         "times": list(TIMES),
@@ -58,13 +61,14 @@ def chooser_figure(data: FrontierData) -> go.Figure:
     return schedule_figure(stage_bars(stages, _axes(data)), TIMES, [0.0] * len(TIMES))
 
 
-def _axes(data: FrontierData) -> tuple[Any, ...]:
-    return shown_axes(stage.rates for stages in data.runs.stages for stage in stages)
+def _axes(data: FrontierData) -> tuple[Axis, ...]:
+    return shown_axes({stage.rates for stages in data.runs.stages for stage in stages})
 
 
-def _schedule(row: pd.Series, runs: pd.DataFrame, header: SweepHeader, curve: LearningRateCurve) -> dict[str, Any]:
-    """A candidate: its settings, bars, stages as a table, and its file."""
-    axes = shown_axes(stage.rates for stages in runs.stages for stage in stages)
+def _schedule(
+    row: pd.Series, runs: pd.DataFrame, header: SweepHeader, curve: LearningRateCurve, axes: tuple[Axis, ...]
+) -> dict[str, Any]:
+    """A candidate: its settings, bars, stages as a table, and its file; `runs` are its own."""
     bars = stage_bars(row["stages"], axes)
     full_step = row["stages"][-1].step_flops
     epochs = float(header.space["recipe"]["epochs"])
@@ -83,7 +87,7 @@ def _schedule(row: pd.Series, runs: pd.DataFrame, header: SweepHeader, curve: Le
             }
         )
         start += share
-    settings = [f"{name} {value}" for name, value in schedule_staging(row["id"], runs).items()]
+    settings = [f"{name} {value}" for name, value in runs.staging.iloc[0].items()]
     return {
         "id": row["id"],
         "kind": row["kind"],
@@ -100,12 +104,6 @@ def _schedule(row: pd.Series, runs: pd.DataFrame, header: SweepHeader, curve: Le
         "validation": row["validation_mean"],
         "file": schedule_with_provenance(row, runs, header).to_dict(),
     }
-
-
-def schedule_staging(candidate: str, runs: pd.DataFrame) -> dict[str, str]:
-    """The searched settings of `staging` of a candidate."""
-    staging: dict[str, str] = runs[runs.id == candidate].iloc[0].staging
-    return staging
 
 
 def _positions(data: FrontierData, units: list[Unit]) -> list[dict[str, Any]]:

@@ -89,18 +89,27 @@ def headline(curves: pd.DataFrame, match: Match | None) -> str:
     full = baseline[baseline.cost >= FULL_TRAINING].iloc[0]
     if match.cost >= FULL_TRAINING:
         return f"Staging {most}, but does not match full training ({full.test_mean:.1%}) below its cost; it {wins} ({basis})."
-    return f"Staging matches full training ({full.test_mean:.1%} test accuracy) at {match_text(match, staged.cost.min())} ({basis})."
+    cost, spread = match_text(match, staged.cost)
+    sure = f"; 95 % interval {spread}" if spread else ""
+    return f"Staging matches full training ({full.test_mean:.1%} test accuracy) at {cost} of its cost ({basis}{sure})."
 
 
-def match_text(match: Match, cheapest: float) -> str:
-    """`38% of its cost [31%, 46%]`."""
-    cost = f"{_percent(match.cost)} of its cost"
-    if match.cost <= cheapest:
-        cost = f"{_percent(match.cost)} of its cost or less"
-    if math.isnan(match.low):
-        return cost
-    high = _percent(match.high) if math.isfinite(match.high) else "not reached"
-    return f"{cost} [{_percent(match.low)}, {high}]"
+def match_text(match: Match | None, measured: pd.Series) -> tuple[str, str]:
+    """A cost to match in words, and its interval (empty without one): `38%` and `31% to 46%`.
+
+    Args:
+        match: to be put in words.
+        measured: the costs between which it was looked for.
+    """
+    if match is None:
+        return "not measured", ""
+    cost = "not reached" if math.isinf(match.cost) else _percent(match.cost)
+    if match.cost <= measured.min():
+        cost += " or less"
+    if math.isnan(match.low) or math.isinf(match.cost):
+        return cost, ""
+    low, high = _percent(match.low), _percent(match.high) if math.isfinite(match.high) else f"above {_percent(measured.max())}"
+    return cost, f"{low} to {high}"
 
 
 def _percent(share: float) -> str:

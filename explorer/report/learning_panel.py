@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from explorer.ledger import KINDS
-from explorer.report.palette import AXIS, BASELINE, LAYOUT, STAGED
+from explorer.report.palette import AXIS, BASELINE, LAYOUT, SHARE_TICKS, STAGED
 
 COLOURS = {"staged": STAGED, "baseline": BASELINE}
 NAMES = {"staged": "staged", "baseline": "full model"}
@@ -59,6 +59,6 @@ def learning_figure(data: pd.DataFrame) -> go.Figure:
                 hovertemplate="%{text}: loss %{y:.3f} at %{x:.0%} of the budget<extra></extra>",
             )
     figure.update_layout(LAYOUT, height=340)
-    figure.update_xaxes(AXIS, title_text="budget time: share of the budget spent", tickformat=".0%", range=[0, 1.01])
+    figure.update_xaxes(AXIS, title_text="budget time: share of the budget spent", range=[0, 1.01], **SHARE_TICKS)
     figure.update_yaxes(AXIS, title_text="training loss")
     return figure

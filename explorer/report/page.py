@@ -12,17 +12,18 @@ import yaml
 
 from explorer.budget import Budget
 from explorer.errors import InvalidInput
-from explorer.frontier import candidates, trials_frame
+from explorer.frontier import candidates
 from explorer.frontier.choice import schedule_with_provenance
 from explorer.frontier.trials import describe
-from explorer.ledger import Ledger, SweepHeader
+from explorer.ledger import Ledger
 from explorer.report import sweep_facts
 from explorer.report.chooser_panel import chooser_data, chooser_figure
-from explorer.report.frontier_panel import FrontierData, Look, frontier_data, frontier_figure
+from explorer.report.frontier_panel import FrontierData, Look, frontier_figure
 from explorer.report.importance_panel import importance_data, importance_figure
 from explorer.report.learning_panel import learning_data, learning_figure
+from explorer.report.opened import Opened
 from explorer.report.parallel_panel import parallel_data, parallel_figure
-from explorer.report.payload import figure_json, render
+from explorer.report.payload import Watch, figure_json, publish, render
 from explorer.report.spending_panel import hypervolume_figure, sharing_figure, spending_data
 from explorer.report.ternary_panel import ternary_data, ternary_figure
 from explorer.report.timeline_panel import timeline_data, timeline_figure
@@ -41,42 +42,21 @@ class Report:
     headline: str
 
 
-@dataclass(frozen=True)
-class Opened:
-    """A sweep's ledger, read: what every file of a report is made from."""
-
-    header: SweepHeader
-    trials: pd.DataFrame
-    data: FrontierData
-
-    @classmethod
-    def read(cls, ledger: Ledger) -> Opened:
-        """Read a ledger.
-
-        Raises:
-            InvalidInput: when the sweep has no finished trial.
-        """
-        header, trials = ledger.header(), trials_frame(ledger.records())
-        if not (trials.status == "completed").any():
-            failed = int((trials.status == "failed").sum())
-            raise InvalidInput("sweep", ledger.location, f"has no finished trial yet ({failed} failed); nothing to report")
-        return cls(header, trials, frontier_data(trials))
-
-
-def write_report(ledger: Ledger, out: str | Path, *, price: float | None = None, refresh: int | None = None) -> Report:
+def write_report(ledger: Ledger, out: str | Path, *, price: float | None = None, watch: int | None = None) -> Report:
     """Write `index.html`, `frontier.csv` and `schedules/<budget>.json` under `out`.
 
     Args:
         ledger: of the sweep.
         out: a folder; made when it is missing.
         price: of a device-hour, in any currency; the page then offers money as a unit.
-        refresh: the page loads itself anew after so many seconds.
+        watch: seconds between two looks of the page whether it was written anew; None: it stays as it is.
 
     Raises:
         InvalidInput: when the sweep has no finished trial, the price is not above 0, or `out` cannot be written.
     """
     sweep = Opened.read(ledger)
-    content = page(sweep, price=price, refresh=refresh)
+    watching = Watch(watch) if watch else None
+    content = page(sweep, price=price, watch=watching)
     out = Path(out)
     try:
         (out / "schedules").mkdir(parents=True, exist_ok=True)
@@ -87,17 +67,10 @@ def write_report(ledger: Ledger, out: str | Path, *, price: float | None = None,
             schedules[str(winner.budget)] = schedule.save(out / "schedules" / f"{slug}.json")
         table = out / "frontier.csv"
         frontier_table(sweep.data.curves).to_csv(table, index=False, float_format="%.6g")
-        written = publish(out / "index.html", content)
+        written = publish(out / "index.html", content, watching.stamp if watching else "")
     except OSError as error:
         raise InvalidInput("out", str(out), f"cannot be written: {error}") from None
     return Report(written, table, schedules, sweep.data.headline)
-
-
-def publish(path: Path, content: str) -> Path:
-    """Write a page so that a browser that loads it meanwhile sees the old one or the new one, whole."""
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(content, encoding="utf-8")
-    return unfinished.replace(path)
 
 
 def frontier_table(curves: pd.DataFrame) -> pd.DataFrame:
@@ -107,7 +80,7 @@ def frontier_table(curves: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def page(sweep: Opened, *, price: float | None = None, refresh: int | None = None) -> str:
+def page(sweep: Opened, *, price: float | None = None, watch: Watch | None = None) -> str:
     """The page of one sweep, as HTML."""
     header, trials, data = sweep.header, sweep.trials, sweep.data
     cost_units = units(data.curves, price)
@@ -126,8 +99,8 @@ def page(sweep: Opened, *, price: float | None = None, refresh: int | None = Non
     return render(
         "page.html",
         payload,
+        watch,
         name=header.name,
-        refresh=refresh,
         headline=data.headline,
         tiles=sweep_facts.tiles(data, trials),
         units=cost_units,

@@ -13,8 +13,10 @@ MUTED = "#5f6b7a"
 GRID = "#e4e7eb"
 SURFACE = "#ffffff"
 PANEL = "#f6f8fa"
-RATE_SCALE = ((0.0, "#e3f0f9"), (0.5, "#6db3dd"), (1.0, "#00537f"))
-"""From a rate of 0 to 1; one hue, so that more of the model stands out more."""
+SHARE_SCALE = ((0.0, "#e3f0f9"), (0.5, "#6db3dd"), (1.0, "#00537f"))
+"""From a share of 0 to 1; one hue, so that more stands out more."""
+RATE_COLOURS = ((0.3, "#cfe5f4"), (0.55, "#6eb4de"), (0.99, "#2f86bd"), (1.0, "#00547e"))
+"""Of activation rates up to each bound: of each step, more of the model stands out more."""
 DARK = {
     STAGED: "#4aa8e0",
     BASELINE: "#ff8a3d",
@@ -31,6 +33,10 @@ DARK = {
     "#e3f0f9": "#16324a",
     "#6db3dd": "#2b7bb0",
     "#00537f": "#a5d8f8",
+    "#cfe5f4": "#173750",
+    "#6eb4de": "#24618c",
+    "#2f86bd": "#4b9fd3",
+    "#00547e": "#a6d9f9",
 }
 ACCURACY_SCALE = "Cividis"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"
@@ -52,8 +58,17 @@ AXIS = {
     "ticks": "outside",
     "tickcolor": GRID,
     "automargin": True,
-    "title": {"standoff": 10},
+    "title": {"standoff": 10, "font": {"size": 13}},
 }
+
+
+SHARE_TICKS = {"tickvals": [0, 0.2, 0.4, 0.6, 0.8, 1], "tickformat": ".0%"}
+"""Of an axis from 0 to 1; plotly's own ticks leave out the last."""
+
+
+def accuracy_bar(title: str) -> dict[str, object]:
+    """The legend of a colour scale of accuracies."""
+    return {"thickness": 12, "outlinewidth": 0, "tickformat": ".0%", "title": {"text": title, "font": {"size": 13}}}
 
 
 def faded(colour: str, opacity: float) -> str:

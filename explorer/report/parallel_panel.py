@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from explorer.frontier.settings import settings_table
-from explorer.report.palette import ACCURACY_SCALE, INK, LAYOUT, MUTED
+from explorer.report.palette import ACCURACY_SCALE, INK, LAYOUT, MUTED, accuracy_bar
 
 NAMES = {"learning_rate": "learning rate", "batch_size": "batch", "validation_accuracy": "validation"}
 DECADE_STEPS = (1, 2, 5)
@@ -36,7 +36,7 @@ def parallel_figure(data: pd.DataFrame, budgets: dict[float, str]) -> go.Figure:
             "color": data.validation_accuracy,
             "colorscale": ACCURACY_SCALE,
             "showscale": True,
-            "colorbar": {"thickness": 12, "outlinewidth": 0, "tickformat": ".0%", "title": {"text": "validation"}},
+            "colorbar": accuracy_bar("validation"),
         },
         labelfont={"size": 13, "color": INK},
         tickfont={"size": 12, "color": MUTED},

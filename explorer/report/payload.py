@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import time
+from dataclasses import asdict, dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
@@ -31,17 +34,18 @@ def _packed_plotly() -> str:
     return packed(get_plotlyjs())
 
 
-def render(template: str, payload: dict[str, Any], **text: Any) -> str:
+def render(template: str, payload: dict[str, Any], watch: Watch | None, **text: Any) -> str:
     """A page.
 
     Args:
         template: its file in `templates`.
         payload: what `report.js` reads.
+        watch: how the page follows its sweep; None: it stays as it is.
         text: what the template writes; escaped there.
     """
     environment = Environment(loader=PackageLoader("explorer.report"), autoescape=True, trim_blocks=True)
     colours = {name.lower(): getattr(palette, name) for name in ("INK", "MUTED", "GRID", "SURFACE", "PANEL", "STAGED", "BASELINE")}
-    content = {**payload, "dark": palette.DARK, "ink": palette.INK}
+    content = {**payload, "dark": palette.DARK, "ink": palette.INK, "watch": asdict(watch) if watch else None}
     return environment.get_template(template).render(
         **text,
         **colours,
@@ -50,3 +54,26 @@ def render(template: str, payload: dict[str, Any], **text: Any) -> str:
         plotly=_packed_plotly(),
         payload=packed(json.dumps(content, allow_nan=False)),
     )
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Of a page that is written again while it is open: it loads itself anew when a file beside it has another stamp."""
+
+    seconds: int
+    """Between two looks."""
+    stamp: str = field(default_factory=lambda: str(time.time_ns()))
+
+
+def publish(path: Path, content: str, stamp: str = "") -> Path:
+    """Write a page so that a browser that loads it meanwhile sees the old one or the new one, whole.
+
+    Pages that are watched load it when the stamp changes; without one, those that are still open do so for the last time.
+    """
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text(content, encoding="utf-8")
+    unfinished.replace(path)
+    watched = path.with_name("updated.js")
+    if stamp or watched.exists():
+        watched.write_text(f"window.explorerUpdated = {json.dumps(stamp)};\n")
+    return path

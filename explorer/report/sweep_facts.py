@@ -22,11 +22,10 @@ def tiles(data: FrontierData, trials: pd.DataFrame) -> list[dict[str, str]]:
     top = winners.loc[winners.test_mean.idxmax()]
     bend = knee(winners.cost, winners.test_mean)
     spent, planned = _in_full_trainings(trials, "executed_flops"), _in_full_trainings(trials, "planned_flops")
-    matched = match_text(data.match, winners.cost.min()).replace(" of its cost", "", 1) if data.match else "not measured"
-    if data.match and data.match.cost == float("inf"):
-        matched = "not reached"
+    matched, spread = match_text(data.match, data.curves[data.curves.kind == "staged"].cost)
+    sure = f"of its cost; 95 % interval {spread}" if spread else "of its cost"
     return [
-        {"what": "full training is matched at", "value": matched.split(" [")[0], "more": _bracket(matched)},
+        {"what": "staging matches full training at", "value": matched, "more": sure if matched[0].isdigit() else ""},
         {"what": "best test accuracy", "value": f"{top.test_mean:.1%}", "more": f"at {top.budget}, {_kind(top.kind)}"},
         {
             "what": "knee of the curve",
@@ -39,10 +38,6 @@ def tiles(data: FrontierData, trials: pd.DataFrame) -> list[dict[str, str]]:
             "more": f"{len(trials)} trials, planned {planned:.1f}; the rest was shared",
         },
     ]
-
-
-def _bracket(text: str) -> str:
-    return f"95 % interval {text.split('[')[1].rstrip(']').replace(', ', ' to ')}" if "[" in text else "of its cost"
 
 
 def sharing(trials: pd.DataFrame) -> str:
@@ -131,7 +126,7 @@ def comparison(name: str, header: SweepHeader, data: FrontierData, trials: pd.Da
         "model": header.space["model"]["name"],
         "data": header.space["data"]["name"],
         "full_flops": f"{data.runs.full_flops.iloc[0]:.3g}",
-        "match": match_text(data.match, data.curves.cost.min()) if data.match else "not measured",
+        "match": match_text(data.match, data.curves[data.curves.kind == "staged"].cost)[0],
         "best": f"{best.test_mean:.1%} at {best.budget}",
         "hypervolume_staged": volumes.get("staged", "none"),
         "hypervolume_baseline": volumes.get("baseline", "none"),
@@ -149,12 +144,10 @@ def _kind(kind: str) -> str:
 
 def _named(part: dict[str, Any]) -> str:
     """A part of a space on a line, its name first; what is nothing is left out."""
-    rest = {key: value for key, value in part.items() if key != "name" and value not in (None, {}, [], False)}
-    shown = ", ".join(f"{key} {_value(value)}" for key, value in rest.items())
+    shown = _listed({key: value for key, value in part.items() if key != "name"})
     return f"{part['name']}: {shown}" if "name" in part and shown else part.get("name", shown)
 
 
-def _value(value: Any) -> str:
-    if isinstance(value, dict):
-        return "(" + ", ".join(f"{key} {_value(each)}" for key, each in value.items() if each not in (None, {}, [], False)) + ")"
-    return str(value)
+def _listed(part: dict[str, Any]) -> str:
+    said = {key: f"({inner})" if isinstance(value, dict) and (inner := _listed(value)) else value for key, value in part.items()}
+    return ", ".join(f"{key} {value}" for key, value in said.items() if value not in (None, {}, [], False))

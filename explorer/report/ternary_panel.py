@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from explorer.frontier.settings import FULL_SHARE, settings_table
-from explorer.report.palette import ACCURACY_SCALE, FONT, INK, LAYOUT, MUTED, SURFACE
+from explorer.report.palette import ACCURACY_SCALE, FONT, INK, LAYOUT, MUTED, SURFACE, accuracy_bar
 
 SHARES = ("share 1", "share 2", FULL_SHARE)
 UNITS = 30
@@ -76,7 +76,7 @@ def ternary_figure(trials: pd.DataFrame) -> go.Figure:
             "color": trials.validation_accuracy,
             "size": 9,
             "line": {"color": SURFACE, "width": 1.5},
-            "colorbar": {"thickness": 12, "outlinewidth": 0, "tickformat": ".0%", "title": {"text": "validation"}},
+            "colorbar": accuracy_bar("validation"),
             **colours,
         },
         text=trials.id,

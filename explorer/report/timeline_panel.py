@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from explorer.ledger import StageOutcome
-from explorer.report.palette import AXIS, INK, LAYOUT, MUTED, RATE_SCALE, STAGED, SURFACE
+from explorer.report.palette import AXIS, INK, LAYOUT, MUTED, RATE_COLOURS, SHARE_TICKS, STAGED, SURFACE
 from explorer.schedule import Axis, shown_axes
 
 NARROW = 0.05
@@ -50,10 +50,10 @@ def bar_arrays(bars: pd.DataFrame) -> dict[str, list[object]]:
     return {
         "x": (bars.end - bars.start).tolist(),
         "base": bars.start.tolist(),
-        "color": bars.rate.tolist(),
+        "color": [next(colour for bound, colour in RATE_COLOURS if rate <= bound) for rate in bars.rate],
         "textcolor": [SURFACE if rate > LIGHT_TEXT_FROM else INK for rate in bars.rate],
         "text": [f"{rate:.3g}" if shown else "" for rate, shown in zip(bars.rate, long_enough, strict=True)],
-        "customdata": bars[["start", "end"]].to_numpy().tolist(),
+        "customdata": bars[["start", "end", "rate"]].to_numpy().tolist(),
     }
 
 
@@ -64,7 +64,7 @@ def timeline_figure(data: pd.DataFrame) -> go.Figure:
     _add_bars(figure, [list(data.budget), list(data.axis)], data)
     rows = len(data[["budget", "axis"]].drop_duplicates())
     figure.update_layout(LAYOUT, height=84 + 26 * rows, bargap=0.15, barmode="overlay", margin={"t": 8})
-    figure.update_xaxes(AXIS, title_text="budget time: share of the budget spent", tickformat=".0%", range=[0, 1])
+    figure.update_xaxes(AXIS, title_text="budget time: share of the budget spent", range=[0, 1], **SHARE_TICKS)
     figure.update_yaxes(AXIS, autorange="reversed", dividercolor=MUTED, showdividers=len(budgets) > 1)
     return figure
 
@@ -72,7 +72,7 @@ def timeline_figure(data: pd.DataFrame) -> go.Figure:
 def schedule_figure(bars: pd.DataFrame, time: Sequence[float], learning_rate: Sequence[float]) -> go.Figure:
     """Draw one schedule: its bars, and the learning rate over the same budget time."""
     axes = list(dict.fromkeys(bars.axis))
-    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.06, row_heights=[0.62, 0.38])
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.06, row_heights=[0.55, 0.45])
     _add_bars(figure, list(bars.axis), bars, row=1, col=1)
     figure.add_scatter(
         x=list(time),
@@ -84,12 +84,12 @@ def schedule_figure(bars: pd.DataFrame, time: Sequence[float], learning_rate: Se
         row=2,
         col=1,
     )
-    figure.update_layout(LAYOUT, height=170 + 44 * len(axes), bargap=0.15, barmode="overlay", margin={"t": 8})
-    figure.update_xaxes(AXIS, tickformat=".0%", range=[0, 1], showgrid=False)
+    figure.update_layout(LAYOUT, height=200 + 48 * len(axes), bargap=0.15, barmode="overlay", margin={"t": 8})
+    figure.update_xaxes(AXIS, range=[0, 1], showgrid=False, **SHARE_TICKS)
     figure.update_xaxes(title_text="budget time: share of the budget spent", row=2, col=1)
     figure.update_yaxes(AXIS)
     figure.update_yaxes(type="category", categoryorder="array", categoryarray=axes[::-1], showgrid=False, row=1, col=1)
-    figure.update_yaxes(title_text="learning rate", rangemode="tozero", tickformat=".1e", nticks=4, row=2, col=1)
+    figure.update_yaxes(title_text="learning rate", rangemode="tozero", exponentformat="e", nticks=4, row=2, col=1)
     return figure
 
 
@@ -100,19 +100,13 @@ def _add_bars(figure: go.Figure, y: list[object], bars: pd.DataFrame, **where: i
         y=y,
         x=arrays["x"],
         base=arrays["base"],
-        marker={
-            "color": arrays["color"],
-            "colorscale": [list(stop) for stop in RATE_SCALE],
-            "cmin": 0,
-            "cmax": 1,
-            "line": {"color": SURFACE, "width": 1.5},
-        },
+        marker={"color": arrays["color"], "line": {"color": SURFACE, "width": 1.5}},
         text=arrays["text"],
         textposition="inside",
         insidetextanchor="middle",
         insidetextfont={"color": arrays["textcolor"]},
         customdata=arrays["customdata"],
-        hovertemplate="%{y}: %{marker.color:.3g}<br>%{customdata[0]:.0%} to %{customdata[1]:.0%} of the budget<extra></extra>",
+        hovertemplate="%{y}: %{customdata[2]:.3g}<br>%{customdata[0]:.0%} to %{customdata[1]:.0%} of the budget<extra></extra>",
         showlegend=False,
         **where,
     )

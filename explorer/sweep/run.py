@@ -20,7 +20,7 @@ from rich.console import Console
 from explorer.budget import Budget
 from explorer.errors import InvalidInput
 from explorer.frontier import best_schedule, trials_frame
-from explorer.ledger import Ledger, Record, SweepHeader, Trial
+from explorer.ledger import Ledger, Record, SweepHeader, Trial, flat
 from explorer.schedule import Schedule
 from explorer.sweep.cluster import start_ray, trials_at_once
 from explorer.sweep.lock import only_driver
@@ -145,8 +145,8 @@ class Sweep:
             )
             return
         stored = SearchSpace.model_validate(self.ledger.header().space).model_dump(mode="json")
-        for field, value in _flat(content).items():
-            before = _flat(stored).get(field)
+        for field, value in flat(content).items():
+            before = flat(stored).get(field)
             if value != before and not field.startswith(CHANGEABLE):
                 raise InvalidInput(field, value, f"the sweep at {self.location} has {before!r}; give this one another --name")
 
@@ -236,13 +236,3 @@ def _git_commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None
-
-
-def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        if isinstance(value, dict) and value:
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

@@ -199,5 +199,13 @@
     });
   }
   dark.addEventListener("change", () => (chooser ? choice().then(all) : all()));
+  if (page.watch) {
+    setInterval(() => {
+      const stamp = document.createElement("script"); // a page that was opened as a file cannot fetch
+      stamp.src = `updated.js?${Date.now()}`;
+      stamp.onload = () => { stamp.remove(); if (window.explorerUpdated !== page.watch.stamp) location.reload(); };
+      document.head.append(stamp);
+    }, 1000 * page.watch.seconds);
+  }
   document.body.dataset.drawn = "yes";
 })();
