@@ -93,15 +93,16 @@ def report(
     every: Annotated[int, typer.Option(min=1, help="With --watch: seconds between two looks.")] = 10,
 ) -> None:
     """Write the page, frontier.csv and the schedules of a sweep, or a page that compares several."""
-    from explorer.report.watch import follow
     from explorer.report.compare import write_comparison
     from explorer.report.opened import Opened
     from explorer.report.page import write_report
-    from explorer.report.pictures import write_pictures
+    from explorer.report.pictures import Format, write_pictures
+    from explorer.report.watch import follow
 
     ledgers = [find_sweep(sweep, storage) for sweep in sweeps]
     folder = out or Path("reports") / "-vs-".join(ledger.header().name for ledger in ledgers)
-    formats = [kind for kind, wanted in (("png", png), ("svg", svg), ("pdf", pdf)) if wanted]
+    choices: tuple[tuple[Format, bool], ...] = (("png", png), ("svg", svg), ("pdf", pdf))
+    formats = [kind for kind, wanted in choices if wanted]
     if formats and len(ledgers) > 1:
         raise InvalidInput(f"--{formats[0]}", " ".join(sweeps), "pictures are of one sweep")
     if watch and formats:

@@ -5,4 +5,13 @@ from explorer.frontier.curve import AccuracyCurve
 from explorer.frontier.pareto import hypervolume, knee, non_dominated
 from explorer.frontier.trials import trials_frame
 
-__all__ = ["AccuracyCurve", "best_by_budget", "best_schedule", "candidates", "hypervolume", "knee", "non_dominated", "trials_frame"]
+__all__ = [
+    "AccuracyCurve",
+    "best_by_budget",
+    "best_schedule",
+    "candidates",
+    "hypervolume",
+    "knee",
+    "non_dominated",
+    "trials_frame",
+]

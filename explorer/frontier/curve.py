@@ -21,9 +21,9 @@ POINTS = 400
 class Expected(NamedTuple):
     """Mean test accuracies in [0, 1] at M costs with their 95 % intervals; NaN bounds where a measured budget has one seed."""
 
-    mean_M: NDArray[np.float64]
-    low_M: NDArray[np.float64]
-    high_M: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
 
 
 class Match(NamedTuple):
@@ -45,12 +45,12 @@ class AccuracyCurve:
     t distributions. What the curve does between two budgets is not measured; it is assumed to rise steadily.
     """
 
-    cost_N: NDArray[np.float64]
-    """Increasing; fractions of full training."""
-    mean_N: NDArray[np.float64]
-    error_N: NDArray[np.float64]
+    costs: NDArray[np.float64]
+    """(N,) increasing; fractions of full training."""
+    means: NDArray[np.float64]
+    errors: NDArray[np.float64]
     """Standard errors of the means; NaN for one seed."""
-    seeds_N: NDArray[np.int64]
+    seeds: NDArray[np.int64]
 
     @classmethod
     def through(cls, points: pd.DataFrame) -> AccuracyCurve:
@@ -69,19 +69,19 @@ class AccuracyCurve:
             InvalidInput: for a cost outside the measured ones.
         """
         cost_M = np.atleast_1d(np.asarray(costs, float))
-        smallest, largest = self.cost_N[0], self.cost_N[-1]
+        smallest, largest = self.costs[0], self.costs[-1]
         for cost in cost_M[~((cost_M >= smallest) & (cost_M <= largest))]:
             measured = f"{100 * smallest:.4g}% to {100 * largest:.4g}% of full training were measured"
             raise InvalidInput("budget", f"{100 * cost:.4g}%", measured)
-        mean_M = self._monotone(self.mean_N[None], cost_M)[0]
+        mean_M = self._monotone(self.means[None], cost_M)[0]
         if not self.has_interval:
             return Expected(mean_M, np.full_like(mean_M, np.nan), np.full_like(mean_M, np.nan))
-        return Expected(mean_M, *percentiles(self._monotone(resampled_means(self.mean_N, self.error_N, self.seeds_N), cost_M)))
+        return Expected(mean_M, *percentiles(self._monotone(resampled_means(self.means, self.errors, self.seeds), cost_M)))
 
     @property
     def has_interval(self) -> bool:
         """False when some mean is of one seed."""
-        return not np.isnan(self.error_N).any()
+        return not np.isnan(self.errors).any()
 
     def cost_to_match(self, mean: float, error: float, seeds: int) -> Match:
         """The smallest cost at which this curve reaches the mean accuracy of something else.
@@ -91,28 +91,26 @@ class AccuracyCurve:
             error: its standard error; NaN for one seed.
             seeds: behind the target.
         """
-        grid = np.geomspace(self.cost_N[0], self.cost_N[-1], POINTS)
-        grid[-1] = self.cost_N[-1]
+        grid = np.geomspace(self.costs[0], self.costs[-1], POINTS)
+        grid[-1] = self.costs[-1]
 
         def reached(means_DN: NDArray[np.float64], targets_D: NDArray[np.float64]) -> NDArray[np.float64]:
             return _first_cost(grid, self._monotone(means_DN, grid), targets_D)
 
-        cost = float(reached(self.mean_N[None], np.array([mean]))[0])
+        cost = float(reached(self.means[None], np.array([mean]))[0])
         if not self.has_interval or np.isnan(error):
             return Match(cost, np.nan, np.nan)
         # One call for curve and target, so that their deviations are independent.
-        together = resampled_means(
-            np.append(self.mean_N, mean), np.append(self.error_N, error), np.append(self.seeds_N, seeds)
-        )
+        together = resampled_means(np.append(self.means, mean), np.append(self.errors, error), np.append(self.seeds, seeds))
         low, high = percentiles(reached(together[:, :-1], together[:, -1]))
         return Match(cost, float(low), float(high))
 
     def _monotone(self, means_DN: NDArray[np.float64], cost_M: NDArray[np.float64]) -> NDArray[np.float64]:
         """Curves through D sets of means, at M costs: (D, M)."""
-        if len(self.cost_N) == 1:
+        if len(self.costs) == 1:
             return np.repeat(means_DN, len(cost_M), axis=1)
-        rising_DN = np.stack([isotonic_regression(means_N, weights=self.seeds_N).x for means_N in means_DN])
-        return PchipInterpolator(np.log(self.cost_N), rising_DN, axis=1)(np.log(cost_M))
+        rising_DN = np.stack([isotonic_regression(means_N, weights=self.seeds).x for means_N in means_DN])
+        return PchipInterpolator(np.log(self.costs), rising_DN, axis=1)(np.log(cost_M))
 
 
 def _first_cost(

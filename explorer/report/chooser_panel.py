@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from explorer.frontier import knee
 from explorer.frontier.choice import schedule_with_provenance
 from explorer.frontier.curve import AccuracyCurve
 from explorer.learning_rate import LearningRateCurve
-from explorer.ledger import SweepHeader
+from explorer.ledger import Kind, SweepHeader
 from explorer.report.frontier_panel import FrontierData
 from explorer.report.timeline_panel import bar_arrays, schedule_figure, stage_bars
 from explorer.report.units import Unit, seconds_at
@@ -23,6 +24,8 @@ from explorer.schedule import Axis, shown_axes
 
 STEPS = 80
 """About so many budgets can be chosen between the smallest and the largest measured one."""
+STEP = 0.05
+"""Plans of one budget differ in cost by less than this share of it."""
 TIMES = tuple(number / 100 for number in range(101))
 """Budget times at which the learning rate is drawn."""
 
@@ -45,9 +48,7 @@ def chooser_data(data: FrontierData, candidates: pd.DataFrame, header: SweepHead
     positions = _positions(data, units)
     runs, axes = dict(tuple(data.runs.groupby("candidate"))), _axes(data)
     return {
-        "schedules": {
-            str(row["id"]): _schedule(row, runs[row["id"]], header, curve, axes) for _, row in candidates.iterrows()
-        },
+        "schedules": {str(row["id"]): _schedule(row, runs[row["id"]], header, curve, axes) for _, row in candidates.iterrows()},
         "positions": positions,
         "start": _start(data, positions),
         "times": list(TIMES),
@@ -107,8 +108,7 @@ def _schedule(
 
 
 def _positions(data: FrontierData, units: list[Unit]) -> list[dict[str, Any]]:
-    """One entry a budget: label, cost, measured, the schedule's id, `near` (the budget it was found at), `x` by unit, and what to
-    expect of staged and baseline training: mean, low, high."""
+    """One entry a budget, measured ones and those between; see `_position`."""
     winners = data.winners.sort_values("cost").reset_index(drop=True)
     full_flops = int(data.runs.full_flops.iloc[0])
     in_flops = not winners.budget.str.endswith("%").any()
@@ -133,11 +133,16 @@ def _position(
     label: str,
     cost: float,
     winner: pd.Series,
-    expected: dict[str, list[float | None]],
+    expected: Mapping[Kind, list[float | None]],
     measured: bool,
     data: FrontierData,
     units: list[Unit],
 ) -> dict[str, Any]:
+    """A budget as plain data.
+
+    Its label and cost (in `x` in every unit), the schedule to use, the measured budget near by at which that was found, and
+    what to expect of staged and baseline training: mean, low, high.
+    """
     seconds = seconds_at(data.curves[data.curves.kind == winner.kind], [cost])
     flops = cost * data.runs.full_flops.iloc[0]
     table = pd.DataFrame({"cost": [cost], "planned_flops": [flops], "train_seconds": seconds})
@@ -162,11 +167,15 @@ def _round_budgets(winners: pd.DataFrame, full_flops: int, in_flops: bool) -> li
 
 
 def _between(curve: AccuracyCurve, cost_M: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean, low and high at each cost; NaN outside the curve's own range."""
+    """Mean, low and high at each cost; NaN outside the curve's own range.
+
+    Plans of one budget end up to a step below it, each at its own cost: that little beyond the range counts as its end.
+    """
     found_M3 = np.full((len(cost_M), 3), np.nan)
-    within = (cost_M >= curve.cost_N[0]) & (cost_M <= curve.cost_N[-1])
+    smallest, largest = curve.costs[0], curve.costs[-1]
+    within = (cost_M >= smallest * (1 - STEP)) & (cost_M <= largest * (1 + STEP))
     if within.any():
-        found_M3[within] = np.stack(curve.at(cost_M[within]), axis=1)
+        found_M3[within] = np.stack(curve.at(cost_M[within].clip(smallest, largest)), axis=1)
     return found_M3
 
 

@@ -19,7 +19,9 @@ from explorer.report.units import units
 MOST_DIFFERENCES = 12
 
 
-def write_comparison(ledgers: Sequence[Ledger], out: str | Path, *, price: float | None = None, watch: int | None = None) -> Path:
+def write_comparison(
+    ledgers: Sequence[Ledger], out: str | Path, *, price: float | None = None, watch: int | None = None
+) -> Path:
     """Write `index.html` with the frontiers of several sweeps over one another.
 
     Args:
@@ -53,7 +55,9 @@ def comparison_page(sweeps: Sequence[Opened], *, price: float | None = None, wat
     looks = [Look(colour, colour, f"{name}: ") for colour, name in zip(SWEEPS, names, strict=False)]
     figure = frontier_figure([(sweep.data, look) for sweep, look in zip(sweeps, looks, strict=True)], cost_units)
     differences = _differences(sweeps)
-    rows = [{"sweep": name, **row} for name, sweep in zip(names, sweeps, strict=True) for row in sweep_facts.budget_rows(sweep.data)]
+    rows = [
+        {"sweep": name, **row} for name, sweep in zip(names, sweeps, strict=True) for row in sweep_facts.budget_rows(sweep.data)
+    ]
     payload = {
         "name": " and ".join(names),
         "units": [{"key": unit.key, "axis": unit.axis} for unit in cost_units],

@@ -137,8 +137,9 @@ def frontier_figure(sweeps: list[tuple[FrontierData, Look]], units: list[Unit]) 
             _add_band(figure, data, kind, between, look, units)
     for data, look in sweeps:
         for kind in data.between:
-            for dominated, opacity in ((True, 0.13), (False, 0.4)):
-                _add_runs(figure, data.runs[(data.runs.kind == kind) & (data.runs.dominated == dominated)], look, opacity, units)
+            ours = data.runs[data.runs.kind == kind]
+            _add_runs(figure, ours[ours.dominated], look, 0.13, units)
+            _add_runs(figure, ours[~ours.dominated], look, 0.4, units)
     for data, look in sweeps:
         for kind in reversed(list(data.between)):
             _add_curve(figure, data.curves[data.curves.kind == kind], look, units)
@@ -148,14 +149,12 @@ def frontier_figure(sweeps: list[tuple[FrontierData, Look]], units: list[Unit]) 
     return figure
 
 
-def _add_band(
-    figure: go.Figure, data: FrontierData, kind: Kind, between: AccuracyCurve, look: Look, units: list[Unit]
-) -> None:
+def _add_band(figure: go.Figure, data: FrontierData, kind: Kind, between: AccuracyCurve, look: Look, units: list[Unit]) -> None:
     """The 95 % band of what to expect between the measured budgets."""
-    if not between.has_interval or len(between.cost_N) < 2:
+    if not between.has_interval or len(between.costs) < 2:
         return
-    cost_M = np.geomspace(between.cost_N[0], between.cost_N[-1], 60)
-    cost_M[-1] = between.cost_N[-1]
+    cost_M = np.geomspace(between.costs[0], between.costs[-1], 60)
+    cost_M[-1] = between.costs[-1]
     expected = between.at(cost_M)
     there_and_back = np.concatenate((cost_M, cost_M[::-1]))
     table = pd.DataFrame(
@@ -167,7 +166,7 @@ def _add_band(
     )
     figure.add_scatter(
         x=table.cost,
-        y=np.concatenate((expected.high_M, expected.low_M[::-1])),
+        y=np.concatenate((expected.high, expected.low[::-1])),
         fill="toself",
         fillcolor=faded(look.colour(kind), 0.12),
         line={"width": 0},

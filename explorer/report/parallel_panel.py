@@ -58,7 +58,12 @@ def _dimension(name: str, values: pd.Series, budgets: dict[float, str]) -> dict[
     if values.dtype == object or name == "batch_size":
         choices = sorted(set(values))
         positions = [choices.index(value) for value in values]
-        return {"label": label, "values": positions, "tickvals": list(range(len(choices))), "ticktext": [str(c) for c in choices]}
+        return {
+            "label": label,
+            "values": positions,
+            "tickvals": list(range(len(choices))),
+            "ticktext": [str(c) for c in choices],
+        }
     if name.startswith(("share", "full share", "validation")):
         whole = {} if name.startswith("validation") else {"range": [0, 1]}
         return {"label": label, "values": values.tolist(), "tickformat": ".0%", **whole}

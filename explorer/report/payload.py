@@ -29,6 +29,10 @@ def packed(text: str) -> str:
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 
+OF_THE_PAGE = ("INK", "MUTED", "GRID", "SURFACE", "PANEL", "STAGED", "BASELINE")
+"""Colours that the style sheet uses."""
+
+
 @cache
 def _packed_plotly() -> str:
     return packed(get_plotlyjs())
@@ -44,7 +48,7 @@ def render(template: str, payload: dict[str, Any], watch: Watch | None, **text: 
         text: what the template writes; escaped there.
     """
     environment = Environment(loader=PackageLoader("explorer.report"), autoescape=True, trim_blocks=True)
-    colours = {name.lower(): getattr(palette, name) for name in ("INK", "MUTED", "GRID", "SURFACE", "PANEL", "STAGED", "BASELINE")}
+    colours = {name.lower(): getattr(palette, name) for name in OF_THE_PAGE}
     content = {**payload, "dark": palette.DARK, "ink": palette.INK, "watch": asdict(watch) if watch else None}
     return environment.get_template(template).render(
         **text,

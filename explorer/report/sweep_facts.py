@@ -53,13 +53,14 @@ def facts(header: SweepHeader, trials: pd.DataFrame) -> dict[str, str]:
     """What one needs to know to run it again."""
     space = header.space
     seconds = trials.executed_seconds.fillna(trials.train_seconds).sum()
+    devices = ", ".join(sorted(set(trials.device)))
     seeds = sorted({int(seed) for seed in trials.seed})
     return {
         "model": _named(space["model"]),
         "data": _named(space["data"]),
         "recipe": _named(space["recipe"]),
         "seeds": ", ".join(map(str, seeds)),
-        "training": f"{seconds / 60:.1f} device-minutes on {', '.join(sorted(set(trials.device)))}, {trials.worker.nunique()} workers",
+        "training": f"{seconds / 60:.1f} device-minutes on {devices}, {trials.worker.nunique()} workers",
         "hardware": header.hardware,
         "started": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(header.created)),
         "versions": ", ".join(f"{name} {number}" for name, number in header.versions.items()),
@@ -117,9 +118,7 @@ def budget_rows(data: FrontierData) -> list[dict[str, Any]]:
 def comparison(name: str, header: SweepHeader, data: FrontierData, trials: pd.DataFrame) -> dict[str, Any]:
     """One sweep's line in a comparison."""
     best = data.curves.loc[data.curves.test_mean.idxmax()]
-    volumes = {
-        kind: f"{hypervolume(rows.cost, rows.test_mean):.3f}" for kind, rows in data.curves.groupby("kind") if len(rows)
-    }
+    volumes = {kind: f"{hypervolume(rows.cost, rows.test_mean):.3f}" for kind, rows in data.curves.groupby("kind") if len(rows)}
     return {
         "name": name,
         "headline": data.headline,
@@ -149,5 +148,9 @@ def _named(part: dict[str, Any]) -> str:
 
 
 def _listed(part: dict[str, Any]) -> str:
-    said = {key: f"({inner})" if isinstance(value, dict) and (inner := _listed(value)) else value for key, value in part.items()}
-    return ", ".join(f"{key} {value}" for key, value in said.items() if value not in (None, {}, [], False))
+    said = []
+    for key, value in part.items():
+        shown = _listed(value) if isinstance(value, dict) else value
+        if shown not in (None, "", [], False):
+            said.append(f"{key} ({shown})" if isinstance(value, dict) else f"{key} {shown}")
+    return ", ".join(said)

@@ -14,7 +14,7 @@ def follow(ledgers: Sequence[Ledger], write: Callable[[int | None], str], second
 
     Args:
         ledgers: to look at.
-        write: writes the report and returns a line about it; its argument is how often the page looks for a newer one, in seconds.
+        write: writes the report and returns a line about it; takes how often the page looks for a newer one, in seconds.
         seconds: between two looks.
         say: where lines go.
     """

@@ -22,9 +22,7 @@ def workers_data(trials: pd.DataFrame) -> pd.DataFrame:
     table = trials.sort_values("started", kind="stable")
     numbers = {worker: number for number, worker in enumerate(dict.fromkeys(table.worker), start=1)}
     what = table.kind.map({"staged": "staged", "baseline": "full model"}).where(table.status == "completed", "failed")
-    reached = [
-        f"test {row.test_accuracy:.1%}" if row.status == "completed" else str(row.reason) for row in table.itertuples()
-    ]
+    reached = [f"test {row.test_accuracy:.1%}" if row.status == "completed" else str(row.reason) for row in table.itertuples()]
     return pd.DataFrame(
         {
             "worker": [f"worker {numbers[worker]}" for worker in table.worker],

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from rich.table import Table
 
-from explorer.ledger import Outcome, Record, Trial
+from explorer.ledger import Outcome, Record, StageOutcome, Trial
 from explorer.plan import Plan
 from explorer.schedule import AXES, Rates
 from explorer.sweep.search import Search
@@ -134,6 +134,10 @@ def _calibrated(space: SearchSpace) -> tuple[float, float]:
 
 def made_up_record(trial: Trial, plan: Plan, accuracy: float) -> Record:
     """What a worker would have written, had the training ended with this accuracy."""
+    stages = tuple(
+        StageOutcome(rates=s.rates, steps=s.steps, step_flops=s.step_flops, flops=s.flops, seconds=0.0, mean_loss=0.0)
+        for s in plan.stages()
+    )
     outcome = Outcome(
         validation_accuracy=accuracy,
         test_accuracy=accuracy,
@@ -143,7 +147,7 @@ def made_up_record(trial: Trial, plan: Plan, accuracy: float) -> Record:
         steps=plan.steps,
         train_seconds=1.0,
         evaluation_seconds=0.0,
-        stages=(),
+        stages=stages,
     )
     now = time.time()
     return Record(

@@ -17,24 +17,24 @@ def curve(*points, error=math.nan, seeds=1):
 def test_between_two_budgets_it_is_straight_in_the_logarithm_of_cost():
     # sqrt(.25 * 1) = .5 lies half way between .25 and 1.
     expected = curve((1.0, 0.9), (0.25, 0.8)).at([0.25, 0.5, 1.0])
-    assert expected.mean_M == pytest.approx([0.8, 0.85, 0.9])
-    assert np.isnan(expected.low_M).all()
+    assert expected.mean == pytest.approx([0.8, 0.85, 0.9])
+    assert np.isnan(expected.low).all()
 
 
 def test_it_never_falls_and_passes_through_rising_means():
     rising = curve((0.05, 0.5), (0.1, 0.8), (0.2, 0.82), (1.0, 0.9))
-    means = rising.at(np.geomspace(0.05, 1, 200)).mean_M
+    means = rising.at(np.geomspace(0.05, 1, 200)).mean
     assert (np.diff(means) >= 0).all()
-    assert rising.at([0.1, 0.2]).mean_M == pytest.approx([0.8, 0.82])
+    assert rising.at([0.1, 0.2]).mean == pytest.approx([0.8, 0.82])
     # .84 after .86, as many seeds: both become .85.
-    assert curve((0.1, 0.5), (0.2, 0.86), (0.4, 0.84)).at([0.2, 0.3, 0.4]).mean_M == pytest.approx([0.85] * 3)
+    assert curve((0.1, 0.5), (0.2, 0.86), (0.4, 0.84)).at([0.2, 0.3, 0.4]).mean == pytest.approx([0.85] * 3)
 
 
 def test_at_a_measured_budget_the_interval_is_students():
     # Far apart, so that the means never cross: 4.303 * .01 on either side.
     sure = curve((0.1, 0.3), (0.5, 0.6), (1.0, 0.9), error=0.01, seeds=3).at([0.5])
-    assert sure.low_M[0] == pytest.approx(0.6 - 0.043, abs=0.005)
-    assert sure.high_M[0] == pytest.approx(0.6 + 0.043, abs=0.005)
+    assert sure.low[0] == pytest.approx(0.6 - 0.043, abs=0.005)
+    assert sure.high[0] == pytest.approx(0.6 + 0.043, abs=0.005)
 
 
 @pytest.mark.parametrize("cost", [0.04, 1.01, math.nan])

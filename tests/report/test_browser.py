@@ -156,7 +156,9 @@ def test_text_of_a_ledger_is_text(opened, tmp_path):
     ledger = Ledger(tmp_path / "s")
     ledger.create(make_header(f"s{hostile}"))
     ledger.append(make_record("good", device=hostile, worker=hostile))
-    ledger.append(make_record("bad", status="failed", outcome=None, reason=f"RuntimeError: {hostile}", started=5.0, finished=9.0))
+    ledger.append(
+        make_record("bad", status="failed", outcome=None, reason=f"RuntimeError: {hostile}", started=5.0, finished=9.0)
+    )
     page = opened(write_report(ledger, tmp_path / "out").page)
     assert hostile in page.inner_text("main")
     page.locator("#workers .barlayer .point path").last.hover(force=True)
@@ -168,7 +170,9 @@ def test_text_of_a_ledger_is_text(opened, tmp_path):
 def test_two_sweeps_in_one_page(opened, real_ledger, large_ledger, tmp_path):
     page = opened(write_comparison([real_ledger, large_ledger], tmp_path))
     names = frontier(page, "gd.data.filter(t => t.showlegend !== false).map(t => t.name)")
-    assert set(names) == {f"{sweep}: {kind}" for sweep in ("tiny", "large") for kind in ("staged schedules", "full model, same recipe")}
+    assert set(names) == {
+        f"{sweep}: {kind}" for sweep in ("tiny", "large") for kind in ("staged schedules", "full model, same recipe")
+    }
     assert page.input_value("#unit") == "flops"  # their full trainings do not cost the same
     assert page.locator("table").first.locator("tbody tr").count() == 2
     page.select_option("#unit", "fraction")
@@ -203,7 +207,9 @@ def test_a_thousand_trials(opened, large_ledger, tmp_path):
     page = opened(page_file)
     # Three seconds are what the benchmark asks for on a quiet machine; a busy one gets more.
     assert page.evaluate("performance.now()") < 15_000
-    points = frontier(page, "gd.data.filter(t => t.name && t.name.startsWith('single runs')).reduce((n, t) => n + t.x.length, 0)")
+    points = frontier(
+        page, "gd.data.filter(t => t.name && t.name.startsWith('single runs')).reduce((n, t) => n + t.x.length, 0)"
+    )
     assert points == 1000
     assert page.locator("#ternary svg.main-svg").count() > 0
 

@@ -1,0 +1,175 @@
+"""What the panels show, as numbers; nothing is drawn here."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from explorer import InvalidInput
+from explorer.frontier import best_by_budget, candidates, trials_frame
+from explorer.report.chooser_panel import chooser_data
+from explorer.report.frontier_panel import frontier_data
+from explorer.report.importance_panel import importance_data
+from explorer.report.learning_panel import learning_data
+from explorer.report.parallel_panel import parallel_data
+from explorer.report.spending_panel import spending_data
+from explorer.report.ternary_panel import surface_data, ternary_data
+from explorer.report.units import seconds_at, units
+from explorer.report.workers_panel import workers_data
+from explorer.schedule import Schedule
+from tests.test_ledger import make_header, make_record
+
+
+def test_units_are_columns_and_money_needs_a_price():
+    budgets = pd.DataFrame({"budget": ["50%", "25%"], "budget_amount": [0.5, 0.25]})
+    table = pd.DataFrame({"cost": [0.5], "planned_flops": [7e9], "train_seconds": [7200.0]})
+    found = {unit.key: unit.amounts(table)[0] for unit in units(budgets, price=2.5)}
+    assert found == {"fraction": 0.5, "flops": 7e9, "seconds": 7200, "money": 5.0}
+    assert units(budgets)[0].axis["ticktext"] == ["25%", "50%"]
+    assert [unit.key for unit in units(budgets)] == ["fraction", "flops", "seconds"]
+    with pytest.raises(InvalidInput, match="price: -1: must be above 0"):
+        units(budgets, price=-1)
+
+
+def test_seconds_between_measured_budgets():
+    curve = pd.DataFrame({"cost": [0.25, 1.0], "train_seconds": [10.0, 40.0]})
+    assert seconds_at(curve, [0.25, 0.5, 1.0]) == pytest.approx([10, 20, 40])
+
+
+def test_the_headline_has_the_cost_to_match_and_its_interval():
+    rows = [("staged", "25%", 0.80), ("staged", "100%", 0.96), ("baseline", "25%", 0.6), ("baseline", "100%", 0.88)]
+    records = []
+    for kind, budget, mean in rows:
+        name = f"{kind}-{budget}"
+        records.append(make_record(name, kind=kind, budget=budget, test=0.5))
+        for seed, step in ((1, -0.001), (2, 0.0), (3, 0.001)):
+            records.append(
+                make_record(
+                    f"{name}-{seed}", kind=kind, budget=budget, confirms=name, seed=seed, test=mean + step, finished=2.0
+                )
+            )
+    data = frontier_data(trials_frame(records))
+    # .88 is half way from .80 to .96: at half way between the logarithms of 25 % and 100 %, 50 %.
+    assert data.match.cost == pytest.approx(0.5, rel=1e-3)
+    assert data.match.low < 0.5 < data.match.high
+    assert data.headline.startswith(
+        "Staging matches full training (88.0% test accuracy) at 50% of its cost (means of 3 fresh seeds; 95"
+    )
+
+
+def test_importance_finds_the_setting_that_matters(large_ledger):
+    trials = trials_frame(large_ledger.records())
+    trials = trials[trials.budget == "20%"].copy()
+    trials["validation_accuracy"] = 0.9 + 0.02 * np.log10(trials.learning_rate)
+    data = importance_data(trials)
+    assert data.importance.sum() == pytest.approx(1)
+    top = data.loc[data.importance.idxmax()]
+    assert (top.setting, top.budget) == ("learning_rate", "20%")
+    assert top.importance > 0.8
+    assert importance_data(trials.head(5)).empty  # too few to say
+
+
+def test_parallel_coordinates_end_with_the_accuracy(real_trials):
+    data = parallel_data(real_trials)
+    assert data.columns[0] == "budget_amount"
+    assert data.columns[-1] == "validation_accuracy"
+    assert len(data) == ((real_trials.kind == "staged") & (real_trials.phase == "search")).sum()
+    assert data.filter(like="share").sum(axis=1).to_numpy() == pytest.approx(1)
+
+
+def test_the_surface_of_a_triangle_is_a_weighted_mean_near_trials(large_ledger):
+    table = ternary_data(trials_frame(large_ledger.records()))
+    assert table.filter(like="share").sum(axis=1).to_numpy() == pytest.approx(1)
+    two = pd.DataFrame(
+        {"share 1": [0.2, 0.3], "share 2": [0.2, 0.1], "full share": [0.6, 0.6], "validation_accuracy": [0.8, 0.9]}
+    )
+    surface = surface_data(two)
+    assert surface.filter(like="share").sum(axis=1).to_numpy() == pytest.approx(1)
+    assert surface.validation_accuracy.between(0.8, 0.9).all()
+    middle = surface[(surface["share 1"] - 0.25).abs() + (surface["share 2"] - 0.15).abs() < 0.04]
+    assert middle.validation_accuracy.to_numpy() == pytest.approx(0.85, abs=0.03)
+    assert surface["share 1"].max() < 0.6  # nothing far from a trial
+    assert ternary_data(trials_frame([make_record()])) is None
+
+
+def test_spending_by_hand():
+    shared = make_record("b", budget="50%", test=0.9, finished=2.0)
+    shared = shared.model_copy(update={"outcome": shared.outcome.model_copy(update={"executed_flops": 20_000})})
+    records = [
+        make_record("a", budget="25%", test=0.8),
+        shared,
+        make_record("c", kind="baseline", budget="50%", test=0.6, finished=3.0),
+    ]
+    data = spending_data(trials_frame(records))
+    assert data.runs.tolist() == [1, 2, 3]
+    assert data.planned.tolist() == pytest.approx([0.25, 0.75, 1.25])
+    assert data.spent.tolist() == pytest.approx([0.25, 0.45, 0.95])
+    assert data.staged.tolist() == pytest.approx([0.6, 0.65, 0.65])  # .75 * .8; .25 * .8 + .5 * .9
+    assert data.baseline.tolist() == pytest.approx([0, 0, 0.3])
+
+
+def test_long_sweeps_are_looked_at_three_hundred_times(large_ledger):
+    data = spending_data(trials_frame(large_ledger.records()))
+    assert len(data) == 300
+    assert data.runs.iloc[-1] == 1000
+
+
+def test_workers_by_hand():
+    records = [
+        make_record("a", started=60.0, finished=180.0, worker="x:1"),
+        make_record("b", kind="baseline", started=0.0, finished=60.0, worker="y:2"),
+        make_record("c", status="failed", outcome=None, reason="<b>", started=200.0, finished=210.0, worker="x:1"),
+    ]
+    data = workers_data(trials_frame(records))
+    assert data[["worker", "id", "what", "start", "minutes"]].to_numpy().tolist() == [
+        ["worker 1", "b", "full model", 0, 1],
+        ["worker 2", "a", "staged", 1, 2],
+        ["worker 2", "c", "failed", pytest.approx(200 / 60), pytest.approx(10 / 60)],
+    ]
+    assert data.text.iloc[2] == "c on x:1: &lt;b&gt;"
+
+
+def test_learning_curves_are_the_segments_losses(real_trials):
+    data = learning_data(real_trials, best_by_budget(real_trials))
+    run = real_trials[real_trials.status == "completed"].iloc[0]
+    rows = data[data.id == run.id]
+    assert rows.loss.tolist() == list(run.losses)
+    assert 8 <= len(run.losses) <= 10  # the space's grid, less the units that are shorter than a step
+    assert rows.time.iloc[-1] == 1
+    assert rows.time.is_monotonic_increasing
+    assert set(data[data.best].id) == set(best_by_budget(real_trials).id)
+
+
+def test_the_chooser_offers_budgets_between_the_measured_ones(real_ledger, real_trials):
+    data = frontier_data(real_trials)
+    table = candidates(real_trials)
+    chosen = chooser_data(data, table, real_ledger.header(), units(data.curves))
+    positions = chosen["positions"]
+    assert [p["label"] for p in positions if p["measured"]] == ["25%", "50%"]
+    assert (positions[0]["label"], positions[-1]["label"]) == ("25%", "50%")
+    costs = [p["cost"] for p in positions]
+    assert costs == sorted(costs)
+    assert len(positions) > 15
+    near = {p["label"]: p["near"] for p in positions}
+    assert (near["30%"], near["45%"]) == ("25%", "50%")  # the nearer one by the ratio of costs
+    for position in positions:
+        for mean, low, high in position["expected"].values():
+            assert low <= mean <= high
+    assert positions[chosen["start"]]["measured"]
+    for name, entry in chosen["schedules"].items():
+        assert Schedule.from_dict(entry["file"]).provenance.trial == name
+        row = real_trials[real_trials.id == name].iloc[0]
+        epochs = sum(stage["epochs"] for stage in entry["stages"]) * row.cost
+        images = 1152  # of 1,797 digits: what is left of test and validation
+        assert epochs == pytest.approx(row.steps * row.batch_size / images, rel=0.03)
+
+
+def test_one_budget_is_a_curve_of_one_point():
+    records = [make_record("a", budget="25%"), make_record("b", kind="baseline", budget="25%")]
+    data = frontier_data(trials_frame(records))
+    chosen = chooser_data(data, candidates(trials_frame(records)), make_header(), units(data.curves))
+    assert [p["label"] for p in chosen["positions"]] == ["25%"]
+    assert data.match is None
+    assert chosen["positions"][0]["expected"]["staged"][1:] == [None, None]
+    assert math.isnan(data.curves.test_low[0])
