@@ -55,9 +55,8 @@ def comparison_page(sweeps: Sequence[Opened], *, price: float | None = None, wat
     looks = [Look(colour, colour, f"{name}: ") for colour, name in zip(SWEEPS, names, strict=False)]
     figure = frontier_figure([(sweep.data, look) for sweep, look in zip(sweeps, looks, strict=True)], cost_units)
     differences = _differences(sweeps)
-    rows = [
-        {"sweep": name, **row} for name, sweep in zip(names, sweeps, strict=True) for row in sweep_facts.budget_rows(sweep.data)
-    ]
+    named = list(zip(names, sweeps, strict=True))
+    rows = [{"sweep": name, **row} for name, sweep in named for row in sweep_facts.budget_rows(sweep.data)]
     payload = {
         "name": " and ".join(names),
         "units": [{"key": unit.key, "axis": unit.axis} for unit in cost_units],
@@ -74,8 +73,8 @@ def comparison_page(sweeps: Sequence[Opened], *, price: float | None = None, wat
         models_differ=len(full_flops) > 1,
         rows=rows,
         sweeps=[
-            {**sweep_facts.comparison(name, sweep.header, sweep.data, sweep.trials), "differs": said}
-            for name, sweep, said in zip(names, sweeps, differences, strict=True)
+            sweep_facts.comparison(name, sweep.header, sweep.data, sweep.trials, said)
+            for (name, sweep), said in zip(named, differences, strict=True)
         ],
     )
 

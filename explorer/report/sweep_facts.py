@@ -115,8 +115,8 @@ def budget_rows(data: FrontierData) -> list[dict[str, Any]]:
     ]
 
 
-def comparison(name: str, header: SweepHeader, data: FrontierData, trials: pd.DataFrame) -> dict[str, Any]:
-    """One sweep's line in a comparison."""
+def comparison(name: str, header: SweepHeader, data: FrontierData, trials: pd.DataFrame, differences: str) -> dict[str, Any]:
+    """One sweep in a comparison; `differences` says what its space has where the spaces differ."""
     best = data.curves.loc[data.curves.test_mean.idxmax()]
     volumes = {kind: f"{hypervolume(rows.cost, rows.test_mean):.3f}" for kind, rows in data.curves.groupby("kind") if len(rows)}
     return {
@@ -129,7 +129,7 @@ def comparison(name: str, header: SweepHeader, data: FrontierData, trials: pd.Da
         "best": f"{best.test_mean:.1%} at {best.budget}",
         "hypervolume_staged": volumes.get("staged", "none"),
         "hypervolume_baseline": volumes.get("baseline", "none"),
-        "facts": facts(header, trials),
+        "facts": {"differs in": differences, **facts(header, trials)},
     }
 
 

@@ -76,7 +76,7 @@ def ternary_figure(trials: pd.DataFrame) -> go.Figure:
             "color": trials.validation_accuracy,
             "size": 9,
             "line": {"color": SURFACE, "width": 1.5},
-            "colorbar": accuracy_bar("validation"),
+            "colorbar": {**accuracy_bar("validation"), "x": 1.08},
             **colours,
         },
         text=trials.id,

@@ -44,19 +44,19 @@ def units(budgets: pd.DataFrame, price: float | None = None, *, several: bool = 
     shares = budgets[budgets.budget.str.endswith("%")].drop_duplicates("budget").sort_values("budget_amount")
     ticks = {"tickvals": list(shares.budget_amount), "ticktext": list(shares.budget), "tickformat": None}
     free = {"tickvals": None, "ticktext": None}
-    share = "training cost, share of " + ("each sweep's own full training" if several else "full training (counted FLOPs)")
+    share = "cost, share of " + ("each sweep's own full training" if several else "full training")
     found = [
         Unit("fraction", "share of full training", "cost", {"title_text": share, **(ticks if len(shares) else free)}),
-        Unit("flops", "FLOPs", "planned_flops", {"title_text": "training cost, counted FLOPs", **free, "tickformat": "~s"}),
+        Unit("flops", "FLOPs", "planned_flops", {"title_text": "cost, counted FLOPs", **free, "tickformat": "~s"}),
         Unit(
             "seconds",
             "device-seconds, measured",
             "train_seconds",
-            {"title_text": "device-seconds of training, measured", **free, "tickformat": "~s"},
+            {"title_text": "cost, device-seconds as measured", **free, "tickformat": "~s"},
         ),
     ]
     if price is not None:
-        title = f"price of training, measured device-hours at {price:g}"
+        title = f"cost, measured device-hours at {price:g}"
         axis = {"title_text": title, **free, "tickformat": "~g"}
         found.append(Unit("money", f"money, {price:g} a device-hour", "train_seconds", axis, price / 3600))
     return found

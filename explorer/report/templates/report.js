@@ -8,14 +8,15 @@
   }
 
   async function unpacked(id) {
-    const bytes = Uint8Array.from(atob(element(id).textContent), (c) => c.charCodeAt(0));
-    return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+    const packed = await fetch(`data:application/gzip;base64,${element(id).textContent}`);
+    return new Response(packed.body.pipeThrough(new DecompressionStream("gzip"))).text();
   }
 
   const library = document.createElement("script");
-  library.textContent = await unpacked("plotly");
+  const [code, data] = await Promise.all([unpacked("plotly"), unpacked("payload")]);
+  library.textContent = code;
   document.head.append(library);
-  const page = JSON.parse(await unpacked("payload"));
+  const page = JSON.parse(data);
   const chooser = page.chooser;
 
   // What the reader chose, kept over the reloads of a page that is being watched.
@@ -121,13 +122,22 @@
     const budget = shown.label.includes(" ") ? `'${shown.label}'` : shown.label;
     element("command").textContent = `explorer train --schedule ${fileName(chosen)} --space ${page.name}.yaml --budget ${budget}`;
     document.querySelectorAll(".near").forEach((each) => { each.textContent = shown.near; });
+    if (started) nearby();
     schedule();
+    return frontier();
+  }
+
+  // The figures further down that follow the chosen budget; nothing to do while it moves between the same two.
+  let started = false;
+  let drawnNear = null;
+  async function nearby() {
+    if (drawnNear === shown.near) return;
+    drawnNear = shown.near;
     for (const [id, figures] of Object.entries(page.byBudget)) {
       const figure = figures[shown.near];
       element(id).hidden = !figure;
-      if (figure) draw(id, figure);
+      if (figure) await draw(id, figure);
     }
-    return frontier();
   }
 
   function atPosition(index) {
@@ -168,10 +178,15 @@
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   }
 
-  async function all() {
-    if (chooser) await atPosition(state.at); else await frontier();
+  const pause = () => new Promise((resolve) => setTimeout(resolve)); // the reader may act between two figures
+  async function rest() {
+    drawnNear = null;
+    started = true;
+    if (chooser) await nearby();
     for (const [id, figure] of Object.entries(page.figures)) {
-      if (id !== "frontier" && id !== "schedule") await draw(id, figure);
+      if (id === "frontier" || id === "schedule") continue;
+      await pause();
+      await draw(id, figure);
     }
   }
 
@@ -180,7 +195,7 @@
   for (const id of ["unit", "scale"]) {
     element(id).addEventListener("change", (event) => { state[id] = event.target.value; remember(); frontier(); });
   }
-  await all();
+  if (chooser) await atPosition(state.at); else await frontier();
   if (chooser) {
     element("budget").addEventListener("input", (event) => atPosition(Number(event.target.value)));
     element("frontier").on("plotly_click", (event) => {
@@ -198,7 +213,10 @@
       setTimeout(() => { element("copy").textContent = "Copy the command"; }, 1500);
     });
   }
-  dark.addEventListener("change", () => (chooser ? choice().then(all) : all()));
+  dark.addEventListener("change", async () => { await (chooser ? choice() : frontier()); await rest(); });
+  await pause();
+  performance.mark("ready");
+  await rest();
   if (page.watch) {
     setInterval(() => {
       const stamp = document.createElement("script"); // a page that was opened as a file cannot fetch
@@ -207,5 +225,6 @@
       document.head.append(stamp);
     }, 1000 * page.watch.seconds);
   }
+  performance.mark("drawn");
   document.body.dataset.drawn = "yes";
 })();
