@@ -33,8 +33,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=256)
     options = parser.parse_args()
     space = SearchSpace.load(Path("search_spaces/digits.yaml"))
-    each = options.trials // (2 * len(space.budgets))
-    settings = {"trials": (each,) * len(space.budgets), "baseline_trials": (each,) * len(space.budgets), "confirm": 0}
+    each = options.trials // len(space.budgets)
+    settings = {"trials": (each,) * len(space.budgets), "baseline_trials": 1, "learning_rate_grid": None, "confirm": 0}
     space = space.model_copy(update={"search": space.search.model_copy(update=settings)})
     plans: dict[str, Plan] = {}
 

@@ -11,6 +11,7 @@ from explorer.plan import Plan, Segment, StepCost, plan
 from explorer.schedule import Rates, Schedule, Stage
 
 if TYPE_CHECKING:
+    from explorer.production.staged_training import StagedTraining
     from explorer.sweep.run import Sweep
     from explorer.sweep.space import SearchSpace
 
@@ -23,13 +24,18 @@ __all__ = [
     "SearchSpace",
     "Segment",
     "Stage",
+    "StagedTraining",
     "StepCost",
     "Sweep",
     "plan",
 ]
 
 # These import torch or ray: only when asked for.
-_LAZY = {"SearchSpace": "explorer.sweep.space", "Sweep": "explorer.sweep.run"}
+_LAZY = {
+    "StagedTraining": "explorer.production.staged_training",
+    "SearchSpace": "explorer.sweep.space",
+    "Sweep": "explorer.sweep.run",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,7 @@ grows. At rates 1 nothing is left behind: the model is the plain timm model.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -160,6 +161,25 @@ class ElasticModel:
                         unit.silence()
         self.requested, self.rates = rates, realised
         return realised
+
+    @contextmanager
+    def at_full_size(self, optimizer: Optimizer | None = None) -> Iterator[None]:
+        """The model and its optimizer at rates 1 for a moment, for a checkpoint; training does not see it."""
+        rates = self.requested
+        self.set_rates(Rates(), optimizer, wake=False)
+        try:
+            yield
+        finally:
+            self.set_rates(rates, optimizer, wake=False)
+
+    @property
+    def subset_orders(self) -> dict[str, list[int]]:
+        """What the choice of active heads and channels has read off the first weights; empty unless it is by importance."""
+        return self._subset.orders
+
+    @subset_orders.setter
+    def subset_orders(self, orders: dict[str, list[int]]) -> None:
+        self._subset.orders = orders
 
     def _active(self, unit: Unit, letter: str, rates: Rates) -> int:
         most = max(other.counts.get(letter, 0) for other in self._units)

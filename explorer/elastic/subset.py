@@ -65,6 +65,16 @@ class Subset:
         order = self._orders.get((unit.path, letter))
         return torch.arange(count, device="cpu") if order is None else order[:count].sort().values
 
+    @property
+    def orders(self) -> dict[str, list[int]]:
+        """Numbers of heads (`path h`) and channels (`path m`) from the most to the least important; plain data."""
+        return {f"{path} {letter}": order.tolist() for (path, letter), order in self._orders.items()}
+
+    @orders.setter
+    def orders(self, orders: dict[str, list[int]]) -> None:
+        split = {tuple(name.rsplit(" ", 1)): torch.tensor(order, device="cpu") for name, order in orders.items()}
+        self._orders = {(path, letter): order for (path, letter), order in split.items()}
+
 
 def subsets(model: nn.Module) -> tuple[SubsetChoice, ...]:
     """The choices that a timm model allows."""

@@ -161,7 +161,9 @@ class Unit:
                         f"its state {name!r} has another shape than its parameter and cannot be resized",
                     )
             tensor.grad = None
-            tensor.data = _moved(tensor.data, (tensor, ""), old, new, slot, kept)
+            moved = _moved(tensor.data, (tensor, ""), old, new, slot, kept)
+            _forget_graphs(tensor)
+            tensor.data = moved
             if wake == "preserving" and slot.reads:
                 wake_silently(tensor.data, old, new)
             _set_sizes(slot.owner)
@@ -177,6 +179,15 @@ class Unit:
 
 def _is_cut(dimension: Dimension) -> bool:
     return any(letter in term for term in dimension for letter in LETTERS)
+
+
+def _forget_graphs(tensor: Tensor) -> None:
+    """Part a tensor from the graphs of earlier steps.
+
+    A loss that the caller still holds keeps the node that gathers the tensor's gradient, and that node knows the old shape.
+    Torch makes a new one only where the type of the data changes (VariableHooks::set_data), so it does for a moment.
+    """
+    tensor.data = tensor.data.new_empty(0, dtype=torch.bfloat16 if tensor.dtype == torch.float16 else torch.float16)
 
 
 def _moved(part: Tensor, key: tuple[Tensor, str], old: Indices, new: Indices, slot: Slot, kept: Kept) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -169,7 +168,7 @@ def train(
         progress.segments.append(SegmentResult(segment.stage, segment.steps, segment.flops, loss, seconds))
         offered = store if store and number < len(keys) and store.wants() else None
         if checkpoint or offered:
-            with elastic_at_full_size(elastic, optimizer):
+            with elastic.at_full_size(optimizer):
                 content = _content(model, optimizer, progress)
                 if checkpoint:
                     save_checkpoint(checkpoint, {**identity, **content})
@@ -226,17 +225,6 @@ def _executed(losses: Iterator[Tensor], segment: Segment, steps_before: int) -> 
         if looked_at and not torch.isfinite(torch.as_tensor(total)):
             raise DivergedError(f"the loss is not finite by step {steps_before + step} (stage {segment.stage + 1})")
     return float(total) / segment.steps
-
-
-@contextmanager
-def elastic_at_full_size(elastic: ElasticModel, optimizer: torch.optim.Optimizer) -> Iterator[None]:
-    """The model and its optimizer at rates 1 for a moment: checkpoints always hold the full model."""
-    rates = elastic.requested
-    elastic.set_rates(Rates(), optimizer, wake=False)
-    try:
-        yield
-    finally:
-        elastic.set_rates(rates, optimizer, wake=False)
 
 
 def _content(model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> dict[str, Any]:

@@ -73,6 +73,8 @@ def test_it_opens_and_every_figure_is_drawn(opened, report):
     figures = page.locator(".figure")
     assert figures.count() >= 9
     for figure in figures.all():
+        figure.scroll_into_view_if_needed()
+        figure.locator("svg.main-svg").first.wait_for()
         assert figure.locator("svg.main-svg").count() > 0
         assert figure.bounding_box()["height"] > 100
     image = Image.open(io.BytesIO(page.screenshot())).convert("L")

@@ -184,10 +184,24 @@
     started = true;
     if (chooser) await nearby();
     for (const [id, figure] of Object.entries(page.figures)) {
-      if (id === "frontier" || id === "schedule") continue;
+      if (id === "frontier" || id === "schedule" || id === "parallel") continue;
       await pause();
       await draw(id, figure);
     }
+    if (parallelSeen) await draw("parallel", page.figures.parallel);
+  }
+
+  // Parallel coordinates are drawn by WebGL, for seconds where there is no graphics card: only when the reader comes near.
+  let parallelSeen = false;
+  if (page.figures.parallel) {
+    element("parallel").style.minHeight = `${page.figures.parallel.layout.height}px`;
+    const near = () => {
+      if (!parallelSeen) draw("parallel", page.figures.parallel);
+      parallelSeen = true;
+    };
+    window.addEventListener("beforeprint", near);
+    new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && near(), { rootMargin: "600px" })
+      .observe(element("parallel"));
   }
 
   element("unit").value = state.unit;

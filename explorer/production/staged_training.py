@@ -1,0 +1,245 @@
+"""A schedule in anyone's training loop: one call before each optimizer step."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.optim import Optimizer
+
+from explorer.budget import Budget
+from explorer.cost import count_step_flops
+from explorer.elastic import ElasticModel
+from explorer.elastic.depth import BlockSubset
+from explorer.elastic.subset import SubsetChoice
+from explorer.elastic.tokens import TokenPolicy
+from explorer.elastic.waking import Wake
+from explorer.errors import InvalidInput
+from explorer.learning_rate import LearningRateCurve
+from explorer.plan import Plan, Segment, StepCost, plan
+from explorer.schedule import Rates, Schedule
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """Full training as so many steps of so many images: what a plan is compiled for."""
+
+    epochs: float
+    train_images: int
+    batch_size: int
+    curve: LearningRateCurve
+
+
+class StagedTraining:
+    """Executes a schedule in a loop that is not ours.
+
+        staged = StagedTraining(model, optimizer, schedule, budget="25%", full_steps=epochs * len(loader), batch_size=256)
+        batches = itertools.chain.from_iterable(itertools.repeat(loader))
+        while staged.step():
+            images, labels = next(batches)
+            ...                                    # forward, backward, optimizer.step(), as ever
+
+    `step` resizes the model and the optimizer when a stage begins and sets the learning rates. The loop ends when the
+    budget is spent: staged steps are cheaper, so there may be more of them than full training has.
+
+    Args:
+        model: the timm model, at full size, on its device; not wrapped (DDP, torch.compile): wrappers are made for one size.
+        optimizer: over its parameters. Learning rates that its groups have now are the peaks.
+        schedule: stages as shares of the budget.
+        budget: a share of full training (`25%`) or `3e17 FLOPs`.
+        full_steps: optimizer steps of full training.
+        batch_size: images an optimizer step, those of all devices and accumulated batches together.
+        curve: the learning rate over budget time; None: the optimizer's rates are left alone, and `factor` says what they
+            should be.
+        image_shape: channels, height and width of full images; None: as the model's `pretrained_cfg` says.
+        ema: an average of the model's weights that timm's ModelEmaV3 or torch's AveragedModel keeps, resized along:
+            the `module` of either, made before training.
+        subset: which heads and channels are active; see `explorer.elastic.ElasticModel`, as for the four below.
+        waking: how entries start that were not active before.
+        token_policy: how tokens become fewer.
+        blocks: which blocks are active where the depth is reduced.
+        seed: of a random subset.
+
+    Raises:
+        InvalidInput: when the model lacks an axis of the schedule, the budget holds no step, the optimizer was not built on
+            this model, or a number is out of range.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        schedule: Schedule,
+        *,
+        budget: str | float | Budget,
+        full_steps: float,
+        batch_size: int = 1,
+        curve: LearningRateCurve | None = LearningRateCurve(),  # noqa: B008 (frozen)
+        image_shape: tuple[int, int, int] | None = None,
+        ema: nn.Module | None = None,
+        subset: SubsetChoice = "leading",
+        waking: Wake = "initial",
+        token_policy: TokenPolicy = "auto",
+        blocks: BlockSubset = "prefix",
+        seed: int = 0,
+    ) -> None:
+        if isinstance(model, DistributedDataParallel | DataParallel | torch._dynamo.OptimizedModule):
+            raise InvalidInput(
+                "model", type(model).__name__, "give the model inside it, and wrap it anew whenever it was resized"
+            )
+        if not full_steps > 0:
+            raise InvalidInput("full_steps", full_steps, "must be above 0: the optimizer steps of full training")
+        if batch_size < 1:
+            raise InvalidInput("batch_size", batch_size, "must be at least 1")
+        _check_optimizer(optimizer, model)
+        shape = image_shape or getattr(model, "pretrained_cfg", {}).get("input_size")
+        if shape is None:
+            raise InvalidInput("image_shape", None, "is needed: this model does not tell the size of its images")
+        settings: dict[str, Any] = {
+            "subset": subset,
+            "waking": waking,
+            "token_policy": token_policy,
+            "blocks": blocks,
+            "seed": seed,
+            "image_size": tuple(shape[1:]),
+        }
+        self.optimizer = optimizer
+        self._elastic = ElasticModel(model, **settings)
+        self._averaged = ElasticModel(ema, **settings) if ema is not None else None
+        self._sets_rates = curve is not None
+        task = _Steps(full_steps, batch_size, batch_size, curve or LearningRateCurve())
+        self.plan: Plan = plan(schedule, task, Budget.parse(budget), _step_cost(model, settings, shape, batch_size))
+        """What will be executed: `plan.steps`, `plan.cost`, `plan.stages()`."""
+        self.begun = 0
+        """Optimizer steps that have begun."""
+        self.resized = False
+        """Whether the last call of `step` resized the model: wrappers must then be made anew."""
+        self._peaks = [group["lr"] * group.get("lr_scale", 1.0) for group in optimizer.param_groups]
+        self._ends = _ends(self.plan)
+
+    @property
+    def done(self) -> bool:
+        """True when the budget is spent."""
+        return self.begun >= self.plan.steps
+
+    @property
+    def rates(self) -> Rates:
+        """The realised rates that the model has now."""
+        return self._elastic.rates
+
+    @property
+    def spent(self) -> float:
+        """Cost of the steps that have begun, as a share of the budget."""
+        flops = 0
+        for segment, end in zip(self.plan.segments, self._ends, strict=True):
+            flops += segment.step_flops * max(0, min(segment.steps, self.begun - (end - segment.steps)))
+        return flops / self.plan.budget_flops
+
+    @property
+    def factor(self) -> float:
+        """Factor on the peak learning rates, in [0, 1], of the step that has begun last."""
+        segment, step = self._position(max(1, self.begun))
+        return segment.learning_rate_factor(step)
+
+    def step(self) -> bool:
+        """Begin an optimizer step: resize where a stage begins, set the learning rates.
+
+        With accumulated gradients, call it before the first of the batches: a change of stage clears gradients.
+
+        Returns:
+            False when the budget is spent; nothing was changed then.
+        """
+        self.resized = False
+        if self.done:
+            return False
+        self.begun += 1
+        segment, _ = self._position(self.begun)
+        if segment.requested != self._elastic.requested:
+            self._set(segment.requested, wake=True)
+            self.resized = True
+        if self._sets_rates:
+            for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
+                group["lr"] = peak * self.factor
+        return True
+
+    @contextmanager
+    def at_full_size(self) -> Iterator[None]:
+        """Model, optimizer and average at full size for a moment, to save or evaluate all of it.
+
+        Checkpoints are to be taken here, between two optimizer steps: states of a resized model lack what is not active.
+        """
+        with ExitStack() as stack:
+            stack.enter_context(self._elastic.at_full_size(self.optimizer))
+            if self._averaged is not None:
+                stack.enter_context(self._averaged.at_full_size())
+            yield
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` needs beside the states of model, optimizer and average at full size: plain data."""
+        return {"begun": self.begun, "plan": self.plan.digest(), "orders": self._elastic.subset_orders}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on between the steps where the state was taken.
+
+        To be called last, when model, optimizer and average have been loaded at full size.
+
+        Raises:
+            InvalidInput: when the state is of another plan: another schedule, budget, model, batch size or `full_steps`.
+        """
+        if state.get("plan") != self.plan.digest():
+            raise InvalidInput("state", "plan", "is of another schedule, budget, model, batch size or full_steps")
+        self.begun = int(state["begun"])
+        for elastic in filter(None, (self._elastic, self._averaged)):
+            elastic.subset_orders = state["orders"]
+        if self.begun:
+            self._set(self._position(self.begun)[0].requested, wake=False)
+
+    def _set(self, rates: Rates, *, wake: bool) -> None:
+        self._elastic.set_rates(rates, self.optimizer, wake=wake)
+        if self._averaged is not None:
+            self._averaged.set_rates(rates, wake=wake)
+
+    def _position(self, begun: int) -> tuple[Segment, int]:
+        """The segment of a step (1-based) and its number in it (0-based)."""
+        for segment, end in zip(self.plan.segments, self._ends, strict=True):
+            if begun <= end:
+                return segment, begun - 1 - (end - segment.steps)
+        raise IndexError(begun)
+
+
+def _ends(compiled: Plan) -> list[int]:
+    """For each segment, the steps done when it ends."""
+    ends, done = [], 0
+    for segment in compiled.segments:
+        done += segment.steps
+        ends.append(done)
+    return ends
+
+
+def _step_cost(model: nn.Module, settings: dict[str, Any], shape: tuple[int, int, int], batch_size: int) -> Any:
+    """Counts a step at given rates on a copy of the model without memory."""
+    counted = ElasticModel(copy.deepcopy(model).to("meta").train(), **settings)
+
+    def cost(rates: Rates) -> StepCost:
+        realised = counted.set_rates(rates)
+        try:
+            flops = count_step_flops(counted.model, (2, *shape)) // 2
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise InvalidInput("image_shape", shape, f"the model cannot process such images: {error}") from None
+        return StepCost(realised, flops * batch_size)
+
+    return cost
+
+
+def _check_optimizer(optimizer: Optimizer, model: nn.Module) -> None:
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    missing = [name for name, parameter in model.named_parameters() if parameter.requires_grad and id(parameter) not in held]
+    if missing:
+        lacks = f"was not built on this model: it does not hold {missing[0]} ({len(missing)} in all)"
+        raise InvalidInput("optimizer", type(optimizer).__name__, lacks)

@@ -1,0 +1,221 @@
+"""A schedule in a loop that is not ours: the plan's steps, its learning rates, and the same weights as our own loop."""
+
+import copy
+import itertools
+
+import pytest
+import timm
+import torch
+from timm.utils import ModelEmaV3
+from torch import nn
+from torch.nn import functional
+
+from explorer import Budget, InvalidInput, Rates, Schedule, Stage, StagedTraining, plan
+from explorer.training.loop import train
+from explorer.training.task import Staging, Task
+
+HALVES = Schedule(
+    stages=(Stage(rates=Rates(heads=0.5, mlp=0.5, tokens=0.5), duration_ratio=0.5), Stage(rates=Rates(), duration_ratio=0.5)),
+    grid=4,
+)
+
+
+def small(seed=0, **options):
+    torch.manual_seed(seed)
+    model = timm.create_model(
+        "vit_tiny_patch16_224", img_size=16, patch_size=4, embed_dim=32, depth=2, num_heads=4, num_classes=5, **options
+    )
+    return model, torch.optim.AdamW(model.parameters(), lr=1e-2)
+
+
+def staged(model, optimizer, schedule=HALVES, **changes):
+    settings = {"budget": "50%", "full_steps": 20, "image_shape": (3, 16, 16), **changes}
+    return StagedTraining(model, optimizer, schedule, **settings)
+
+
+def one_step(model, optimizer, number):
+    """Forward, backward and update on images that depend on the step's number alone."""
+    generator = torch.Generator().manual_seed(number)
+    images = torch.randn(8, 3, 16, 16, generator=generator)
+    torch.manual_seed(number)  # of dropped tokens
+    loss = functional.cross_entropy(model(images), torch.arange(8) % 5)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
+def same(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+def test_the_same_weights_as_in_our_own_loop(tiny_spec, three_stages):
+    task = Task(tiny_spec)
+    recipe = task.spec.recipe
+    compiled = plan(three_stages, task, Budget(0.5), task.step_cost)
+    ours = train(task, compiled, seed=3)
+
+    torch.manual_seed(3)
+    model = task.build_model().train()
+    optimizer = task.build_optimizer(model)
+    full_steps = recipe.epochs * task.train_images / recipe.batch_size
+    training = StagedTraining(
+        model,
+        optimizer,
+        three_stages,
+        budget="50%",
+        full_steps=full_steps,
+        batch_size=recipe.batch_size,
+        curve=recipe.curve,
+        image_shape=(1, 8, 8),
+        seed=3,
+    )
+    assert [s.steps for s in training.plan.segments] == [s.steps for s in compiled.segments]
+    assert training.plan.flops == compiled.flops
+    batches = task.data.train_batches(3, 0, compiled.steps, recipe.batch_size, recipe.augmentation, torch.device("cpu"))
+    while training.step():
+        images, labels = next(batches)
+        loss = functional.cross_entropy(model(images), labels, label_smoothing=recipe.label_smoothing)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_grad)
+        optimizer.step()
+    assert training.done
+    assert training.spent == pytest.approx(compiled.flops / compiled.budget_flops)
+    assert same(model, ours.model)
+
+
+def test_steps_resize_and_set_the_learning_rate():
+    model, optimizer = small()
+    optimizer.param_groups[0]["lr_scale"] = 0.5  # as timm's layer decay writes it
+    training = staged(model, optimizer)
+    widths, rates, resized = [], [], []
+    while training.step():
+        widths.append(model.blocks[0].mlp.fc1.out_features)
+        rates.append(optimizer.param_groups[0]["lr"])
+        resized.append(training.resized)
+        one_step(model, optimizer, training.begun)
+    first, second = training.plan.stages()
+    assert widths == [64] * first.steps + [128] * second.steps
+    assert resized == [number in (0, first.steps) for number in range(first.steps + second.steps)]
+    factors = [segment.learning_rate_factor(step) for segment in training.plan.segments for step in range(segment.steps)]
+    assert rates == pytest.approx([0.005 * factor for factor in factors])
+    assert rates[-1] < 0.002
+    assert training.rates == Rates()
+    assert not training.step()  # and stays so
+    # Half of 20 full steps: 5 at full size, and 20 at about a quarter of the cost.
+    assert second.steps == 5
+    assert first.steps > 15
+
+
+@pytest.mark.parametrize("subset", ["leading", "random", "importance"])
+@pytest.mark.parametrize("stop", [3, 17, 22])
+def test_resume_in_the_middle_of_a_stage_with_an_average_of_the_weights(subset, stop):
+    def start(seed):
+        model, optimizer = small(seed)
+        ema = ModelEmaV3(model, decay=0.9)
+        return model, optimizer, ema, staged(model, optimizer, ema=ema.module, subset=subset)
+
+    def go_on(model, optimizer, ema, training, until=10**9):
+        while training.begun < until and training.step():
+            one_step(model, optimizer, training.begun)
+            ema.update(model)
+
+    straight = start(0)
+    go_on(*straight)
+    model, optimizer, ema, training = start(0)
+    go_on(model, optimizer, ema, training, until=stop)
+    with training.at_full_size():
+        kept = copy.deepcopy([each.state_dict() for each in (model, optimizer, ema.module, training)])
+    assert [tensor.shape for tensor in kept[0].values()] == [tensor.shape for tensor in straight[0].state_dict().values()]
+
+    model, optimizer, ema, training = start(1)  # other weights, which loading replaces
+    for each, state in zip((model, optimizer, ema.module, training), kept, strict=True):
+        each.load_state_dict(state)
+    go_on(model, optimizer, ema, training)
+    assert same(model, straight[0])
+    assert same(ema.module, straight[2].module)
+    assert not same(model, ema.module)
+
+
+def test_gradients_are_accumulated_within_a_step():
+    model, optimizer = small()
+    training = staged(model, optimizer, batch_size=16)
+    steps = 0
+    while training.step():
+        optimizer.zero_grad()
+        for half in range(2):
+            images = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(2 * steps + half))
+            functional.cross_entropy(model(images), torch.arange(8) % 5).backward()
+        assert all(p.grad is not None and p.grad.shape == p.shape for p in model.parameters())
+        optimizer.step()
+        steps += 1
+    assert steps == training.plan.steps
+    alone = staged(*small())
+    assert training.plan.flops == 16 * alone.plan.flops
+
+
+def test_without_a_curve_the_rates_are_the_callers():
+    model, optimizer = small()
+    training = staged(model, optimizer, curve=None)
+    factors = []
+    while training.step():
+        assert optimizer.param_groups[0]["lr"] == 1e-2
+        factors.append(training.factor)
+    assert factors[0] == 1
+    assert 0 < factors[-1] < 0.2
+
+
+def test_compiled_and_wrapped_anew_after_a_resize():
+    model, optimizer = small()
+    training = staged(model, optimizer, budget="10%")
+    wrapped, wrappers = None, 0
+    while training.step():
+        if wrapped is None or training.resized:
+            wrapped, wrappers = torch.compile(model, backend="eager", dynamic=False), wrappers + 1
+        one_step(wrapped, optimizer, training.begun)
+    assert wrappers == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"full_steps": 0}, r"full_steps: 0: must be above 0"),
+        ({"batch_size": 0}, r"batch_size: 0: must be at least 1"),
+        ({"budget": "1%"}, r"budget: '1%': must hold at least one step of the full model"),
+        ({"budget": "-5%"}, r"budget: -0\.05: must be above 0"),
+        ({"image_shape": (3, 16, 15)}, r"image_shape: .*cannot process such images"),
+    ],
+)
+def test_bad_numbers_are_refused(changes, said):
+    with pytest.raises(InvalidInput, match=said):
+        staged(*small(), **changes)
+
+
+def test_what_does_not_fit_the_model_is_refused():
+    model, optimizer = small()
+    with pytest.raises(InvalidInput, match="optimizer: 'AdamW': was not built on this model: it does not hold cls_token"):
+        staged(model, small()[1])
+    with pytest.raises(InvalidInput, match="model: 'OptimizedModule': give the model inside it"):
+        staged(torch.compile(model, backend="eager"), optimizer)
+    shallow = Schedule(stages=(Stage(rates=Rates(tokens=0.5), duration_ratio=0.5), Stage(rates=Rates(), duration_ratio=0.5)))
+    torch.manual_seed(0)
+    tnt = timm.create_model("tnt_s_legacy_patch16_224", depth=2, img_size=32, embed_dim=64, num_heads_outer=2)
+    with pytest.raises(InvalidInput, match=r"rates\.tokens: 0\.5: must stay at 1: TNT has no place"):
+        staged(tnt, torch.optim.SGD(tnt.parameters()), shallow, image_shape=(3, 32, 32))
+
+
+def test_going_on_with_another_schedule_or_batch_size_is_refused():
+    training = staged(*small())
+    for _ in itertools.repeat(None, 3):
+        training.step()
+    state = training.state_dict()
+    other = HALVES.model_copy(update={"grid": 8})
+    for changed in (staged(*small(), batch_size=2), staged(*small(), other), staged(*small(), full_steps=30)):
+        with pytest.raises(
+            InvalidInput, match="state: 'plan': is of another schedule, budget, model, batch size or full_steps"
+        ):
+            changed.load_state_dict(state)
+
+
+def test_every_setting_of_staging_has_its_argument():
+    assert set(Staging.model_fields) <= set(StagedTraining.__init__.__annotations__)
