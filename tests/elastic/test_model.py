@@ -250,7 +250,9 @@ def test_a_row_that_does_not_match_its_module_raises_with_the_class_name():
 
 def test_a_loss_that_is_still_held_does_not_hinder_a_resize():
     """Loops keep `loss` and its graph until the next step computes another."""
-    model = timm.create_model("vit_tiny_patch16_224", img_size=16, patch_size=4, embed_dim=32, depth=2, num_heads=4, num_classes=3)
+    model = timm.create_model(
+        "vit_tiny_patch16_224", img_size=16, patch_size=4, embed_dim=32, depth=2, num_heads=4, num_classes=3
+    )
     elastic = ElasticModel(model)
     images, held = torch.randn(2, 3, 16, 16), []
     for rates in (Rates(), Rates(heads=0.5, mlp=0.5), Rates()):
