@@ -50,7 +50,7 @@ class StagedTraining:
 
     Args:
         model: the timm model, at full size, on its device; not wrapped (DDP, torch.compile): wrappers are made for one size.
-        optimizer: over its parameters. Learning rates that its groups have now are the peaks.
+        optimizer: over its parameters. Its groups' learning rates (`initial_lr` where a scheduler wrote it) are the peaks.
         schedule: stages as shares of the budget.
         budget: a share of full training (`25%`) or `3e17 FLOPs`.
         full_steps: optimizer steps of full training.
@@ -120,7 +120,9 @@ class StagedTraining:
         """Optimizer steps that have begun."""
         self.resized = False
         """Whether the last call of `step` resized the model: wrappers must then be made anew."""
-        self._peaks = [group["lr"] * group.get("lr_scale", 1.0) for group in optimizer.param_groups]
+        for group in optimizer.param_groups:  # kept in the optimizer's state; schedulers of torch and timm write it too
+            group.setdefault("initial_lr", group["lr"])
+        self._peaks = [group["initial_lr"] * group.get("lr_scale", 1.0) for group in optimizer.param_groups]
         self._ends = _ends(self.plan)
 
     @property
@@ -172,7 +174,8 @@ class StagedTraining:
     def at_full_size(self) -> Iterator[None]:
         """Model, optimizer and average at full size for a moment, to save or evaluate all of it.
 
-        Checkpoints are to be taken here, between two optimizer steps: states of a resized model lack what is not active.
+        Checkpoints are to be written (or copied) in here, between two optimizer steps: states of a resized model lack what is
+        not active, and states that are only referred to become small again.
         """
         with ExitStack() as stack:
             stack.enter_context(self._elastic.at_full_size(self.optimizer))
@@ -211,6 +214,22 @@ class StagedTraining:
             if begun <= end:
                 return segment, begun - 1 - (end - segment.steps)
         raise IndexError(begun)
+
+
+def timm_model_in(module: nn.Module) -> nn.Module:
+    """The timm model that a LightningModule or a model of transformers wraps.
+
+    Raises:
+        InvalidInput: when there is none, or more than one.
+    """
+    found: list[nn.Module] = []
+    for _, inner in module.named_modules():
+        whole = type(inner).__module__.startswith("timm.models.") and hasattr(inner, "pretrained_cfg")
+        if whole and not any(inner is part for other in found for part in other.modules()):
+            found.append(inner)
+    if len(found) != 1:
+        raise InvalidInput("model", type(module).__name__, f"must hold one timm model; it holds {len(found)}")
+    return found[0]
 
 
 def _ends(compiled: Plan) -> list[int]:

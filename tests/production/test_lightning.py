@@ -1,0 +1,108 @@
+"""The callback in the real Lightning."""
+
+import lightning.pytorch as pl
+import pytest
+import timm
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch.nn import functional
+from torch.utils.data import DataLoader
+
+from explorer import InvalidInput, StagedTraining
+from explorer.production.lightning_callback import StagedTrainingCallback
+from tests.production.conftest import SETTINGS, SHAPE, WIDTHS, batch, plain_loop, tiny_model, watched
+
+pytestmark = pytest.mark.filterwarnings("default")  # Lightning's own warnings are not ours to mend
+
+
+class Classifier(pl.LightningModule):
+    def __init__(self, seed=0, stop_after=None):
+        super().__init__()
+        self.model = tiny_model(seed)
+        self.seen, self.stop_after = [], stop_after
+
+    def training_step(self, images_and_labels, _):
+        images, labels = images_and_labels
+        self.seen.append(watched(self.model, self.optimizers().optimizer))
+        if self.stop_after and len(self.seen) > self.stop_after:
+            raise KeyError("stopped")
+        return functional.cross_entropy(self.model(images), labels)
+
+    def configure_optimizers(self):
+        return torch.optim.AdamW(self.parameters(), lr=1e-2)
+
+
+def fit(module, folder, callback=None, batches=4, resume=None, **options):
+    callback = callback or StagedTrainingCallback(WIDTHS, **SETTINGS)
+    keep = ModelCheckpoint(folder, every_n_train_steps=5, save_top_k=-1, filename="{step}")
+    settings = {"max_epochs": -1, "accelerator": "cpu", "logger": False, "enable_progress_bar": False, **options}
+    trainer = pl.Trainer(callbacks=[callback, keep], enable_model_summary=False, **settings)
+    loader = DataLoader([batch(number) for number in range(batches)], batch_size=None)
+    trainer.fit(module, loader, ckpt_path=resume)
+    return callback, trainer
+
+
+def same(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+def test_the_same_steps_and_weights_as_in_a_plain_loop(tmp_path):
+    seen, model = plain_loop(batches_in_epoch=4)
+    module = Classifier()
+    callback, trainer = fit(module, tmp_path)
+    assert module.seen == seen
+    assert same(module.model, model)
+    assert trainer.global_step == callback.training.plan.steps == len(seen)
+
+
+def test_it_goes_on_in_the_middle_of_a_stage(tmp_path):
+    straight = Classifier()
+    callback, _ = fit(straight, tmp_path / "straight", batches=1)
+    stages = callback.training.plan.stages()
+    for number, stop_after in enumerate((7, stages[0].steps + 2)):  # in the first stage, and in the second
+        stopped = Classifier(stop_after=stop_after)
+        with pytest.raises(KeyError):
+            fit(stopped, tmp_path / f"stopped{number}", batches=1)
+        latest = max((tmp_path / f"stopped{number}").glob("*.ckpt"), key=lambda path: int(path.stem.split("=")[1]))
+        content = torch.load(latest, weights_only=True)
+        weights = {name.removeprefix("model."): tensor for name, tensor in content["state_dict"].items()}
+        tiny_model().load_state_dict(weights, strict=True)  # plain timm loads what it keeps
+        resumed = Classifier(seed=5)
+        fit(resumed, tmp_path / "resumed", batches=1, resume=str(latest))
+        done = int(latest.stem.split("=")[1])
+        assert 0 < done <= stop_after
+        assert resumed.seen == straight.seen[done:]
+        assert same(resumed.model, straight.model)
+
+
+def test_accumulated_batches_are_one_step(tmp_path):
+    module = Classifier()
+    callback, trainer = fit(module, tmp_path, accumulate_grad_batches=2)
+    assert trainer.global_step == callback.training.plan.steps
+    assert len(module.seen) == 2 * callback.training.plan.steps
+    assert module.seen[::2] == module.seen[1::2]
+
+
+def test_the_plan_is_that_of_staged_training(tmp_path):
+    callback, _ = fit(Classifier(), tmp_path)
+    model = tiny_model()
+    alone = StagedTraining(model, torch.optim.AdamW(model.parameters(), lr=1e-2), WIDTHS, **SETTINGS)
+    assert callback.training.plan == alone.plan
+
+
+def test_a_trainer_that_would_stop_by_itself_is_refused(tmp_path):
+    with pytest.raises(InvalidInput, match=r"max_epochs: .*both must be -1: training ends when the budget is spent"):
+        fit(Classifier(), tmp_path, max_epochs=3)
+
+
+def test_a_module_without_a_timm_model_or_with_two_is_refused(tmp_path):
+    module = Classifier()
+    module.model = torch.nn.Linear(3, 5)
+    with pytest.raises(InvalidInput, match="model: 'Classifier': must hold one timm model; it holds 0"):
+        fit(module, tmp_path)
+    module = Classifier()
+    module.teacher = timm.create_model(
+        "vit_tiny_patch16_224", img_size=SHAPE[1], patch_size=4, depth=1, embed_dim=32, num_heads=2
+    )
+    with pytest.raises(InvalidInput, match="it holds 2"):
+        fit(module, tmp_path)

@@ -1,0 +1,148 @@
+"""The callback in Hugging Face's real Trainer."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.utils.data import Dataset, SequentialSampler
+from transformers import TimmWrapperConfig, TimmWrapperForImageClassification, Trainer, TrainerCallback, TrainingArguments
+
+from explorer import InvalidInput
+from explorer.production.transformers_callback import StagedTrainingCallback
+from tests.production.conftest import SETTINGS, WIDTHS, batch, plain_loop, tiny_model, watched
+
+pytestmark = pytest.mark.filterwarnings("default")  # the library's own warnings are not ours to mend
+
+
+class Images(Dataset):
+    """Four batches of eight."""
+
+    def __init__(self):
+        self.images, self.labels = (torch.cat(parts) for parts in zip(*map(batch, range(4)), strict=True))
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        return {"pixel_values": self.images[index], "labels": self.labels[index]}
+
+
+class InOrder(Trainer):
+    def _get_train_sampler(self, *_):
+        return SequentialSampler(self.train_dataset)
+
+
+class Watch(TrainerCallback):
+    """Notes what every step trains with; stops without a word after some."""
+
+    def __init__(self, stop_after=None):
+        self.seen, self.evaluated, self.stop_after = [], [], stop_after
+
+    def on_pre_optimizer_step(self, args, state, control, model, optimizer, **_):
+        self.seen.append(watched(model.timm_model, optimizer))
+        if len(self.seen) == self.stop_after:
+            raise KeyError("stopped")
+
+    def on_prediction_step(self, args, state, control, **_):
+        self.evaluated.append(state.global_step)
+
+
+def wrapped(seed=0):
+    options = {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 4}
+    config = TimmWrapperConfig(architecture="vit_tiny_patch16_224", model_args=options, num_labels=5, do_pooling=True)
+    model = TimmWrapperForImageClassification(config)
+    model.timm_model.load_state_dict(tiny_model(seed).state_dict())
+    return model
+
+
+def trained(folder, *, seed=0, stop_after=None, resume=None, callback=None, **arguments):
+    model = wrapped(seed)
+    callback = callback or StagedTrainingCallback(WIDTHS, **SETTINGS)
+    watch = Watch(stop_after)
+    settings = {
+        "max_steps": callback.steps_for(model),
+        "per_device_train_batch_size": 8,
+        "max_grad_norm": 0,
+        "save_steps": 6,
+        "report_to": "none",
+        "use_cpu": True,
+        "disable_tqdm": True,
+        **arguments,
+    }
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    trainer = InOrder(
+        model,
+        TrainingArguments(str(folder), **settings),
+        train_dataset=Images(),
+        eval_dataset=Images(),
+        optimizers=(optimizer, None),
+        callbacks=[callback, watch],
+    )
+    trainer.train(resume_from_checkpoint=resume)
+    return model.timm_model, watch, callback
+
+
+def close(one, other):
+    return all(
+        torch.allclose(a, b, atol=1e-6) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    )
+
+
+def test_the_same_steps_and_weights_as_in_a_plain_loop(tmp_path):
+    seen, model = plain_loop(batches_in_epoch=4)
+    theirs, watch, callback = trained(tmp_path)
+    assert watch.seen == seen
+    assert close(theirs, model)
+    assert callback.training.done
+
+
+def test_it_goes_on_in_the_middle_of_a_stage(tmp_path):
+    straight, all_of_it, callback = trained(tmp_path / "straight")
+    first = callback.training.plan.stages()[0].steps
+    for stop_after in (8, first + 4):
+        folder = tmp_path / f"stopped{stop_after}"
+        with pytest.raises(KeyError):
+            trained(folder, stop_after=stop_after)
+        latest = max(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+        weights = {name.removeprefix("timm_model."): tensor for name, tensor in load_file(latest / "model.safetensors").items()}
+        tiny_model().load_state_dict(weights, strict=True)  # plain timm loads what it keeps
+        done = int(latest.name.split("-")[1])
+        resumed, watch, _ = trained(folder, seed=5, resume=str(latest))
+        assert 0 < done < stop_after
+        assert watch.seen == all_of_it.seen[done:]
+        assert close(resumed, straight)
+
+
+def test_evaluation_sees_the_model_of_the_stage_and_a_checkpoint_the_full_one(tmp_path):
+    widths = []
+
+    class Look(StagedTrainingCallback):
+        def on_prediction_step(self, args, state, control, model=None, **_):
+            widths.append(self.training.rates.mlp)
+
+    trained(tmp_path, callback=Look(WIDTHS, **SETTINGS), eval_strategy="steps", eval_steps=6, save_steps=6)
+    assert widths[0] == 0.5
+    assert widths[-1] == 1.0
+    weights = load_file(tmp_path / "checkpoint-6" / "model.safetensors")
+    assert weights["timm_model.blocks.0.mlp.fc1.weight"].shape == (128, 32)
+
+
+def test_accumulated_batches_are_one_step(tmp_path):
+    _, watch, callback = trained(tmp_path, gradient_accumulation_steps=2, per_device_train_batch_size=4)
+    assert len(watch.seen) == callback.training.plan.steps
+
+
+def test_other_numbers_of_steps_and_foreign_checkpoints_are_refused(tmp_path):
+    with pytest.raises(InvalidInput, match=r"max_steps: 3: must be \d+, what steps_for\(model\) gives"):
+        trained(tmp_path / "few", max_steps=3)
+    with pytest.raises(InvalidInput, match="save_strategy: 'best': must be steps, epoch or no"):
+        trained(tmp_path / "best", save_strategy="best", eval_strategy="steps", metric_for_best_model="loss")
+    with pytest.raises(KeyError):
+        trained(tmp_path / "foreign", stop_after=8)
+    state = tmp_path / "foreign" / "checkpoint-6" / "trainer_state.json"
+    content = json.loads(state.read_text())
+    del content["stateful_callbacks"]["StagedTrainingCallback"]
+    state.write_text(json.dumps(content))
+    with pytest.raises(InvalidInput, match="resume_from_checkpoint: 6: was taken without this callback"):
+        trained(tmp_path / "foreign", resume=str(state.parent))
