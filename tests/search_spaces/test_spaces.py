@@ -1,0 +1,82 @@
+"""The spaces for real work: checked whole and planned on the meta device, with data of the right size that is not there."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from explorer import Rates
+from explorer.errors import validated
+from explorer.schedule import read_mapping
+from explorer.sweep.search import Search
+from explorer.sweep.space import SearchSpace
+from explorer.sweep.trial import compiled
+from explorer.training import task as task_module
+
+FOLDER = Path(__file__).parents[2] / "search_spaces"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What plans need to know of images."""
+
+    train_images: int
+    classes: int
+    image_size: int
+    channels: int = 3
+
+
+SIZES = {
+    "imagenet_deit_small": Sizes(1_153_050, 1000, 224),  # nine tenths of 1,281,167
+    "imagenet_swin_tiny": Sizes(1_153_050, 1000, 224),
+    "cifar10_vit_tiny": Sizes(45_000, 10, 32),
+    "imagefolder_finetune": Sizes(9_000, 20, 224),
+}
+
+
+def full_trainings(space):
+    """Planned cost of the search and its confirmation."""
+    total = 0.0
+    for budget in space.budgets:
+        runs = space.trials_at(budget, "staged") + space.trials_at(budget, "baseline")
+        runs += 2 * space.search.confirm * space.search.confirm_seeds
+        total += runs * budget.amount
+    return total
+
+
+def test_every_space_has_a_test():
+    assert {path.stem for path in FOLDER.glob("*.yaml")} == {*SIZES, "digits"}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_a_space_is_valid_planned_and_costs_what_its_header_says(name, monkeypatch):
+    monkeypatch.setattr(task_module, "open_data", lambda _: SIZES[name])
+    path = FOLDER / f"{name}.yaml"
+    space = validated(SearchSpace, read_mapping(path), path.name)
+    assert space.name == name
+    space.check()
+
+    search = Search(space)
+    trial = search.next()
+    task, plan = compiled(trial, space)
+    full = task.step_cost(Rates()).flops
+    assert 0 <= plan.budget_flops - plan.flops < full
+    assert len(plan.stages()) == space.search.stages
+
+    (header,) = [line for line in path.read_text().splitlines() if line.startswith("# Cost: ")]
+    said = re.fullmatch(
+        r"# Cost: (\d+) trials, ([\d.]+) full trainings of ([\d.e+]+) FLOPs planned, less what sharing saves; at a sustained "
+        r"([\d.]+) TFLOP/s, ([\d,]+) GPU-hours\.",
+        header,
+    )
+    assert said, f"should read: {cost_line(search.planned, full_trainings(space), plan.full_flops, 100 if full > 1e9 else 20)}"
+    assert header == cost_line(search.planned, full_trainings(space), plan.full_flops, float(said[4]))
+
+
+def cost_line(trials, trainings, full_flops, teraflops):
+    hours = trainings * full_flops / (teraflops * 1e12) / 3600
+    return (
+        f"# Cost: {trials} trials, {trainings:.1f} full trainings of {full_flops:.2e} FLOPs planned, less what sharing saves; at a "
+        f"sustained {teraflops:g} TFLOP/s, {hours:,.0f} GPU-hours."
+    )
