@@ -9,12 +9,15 @@ from typing import Literal
 
 from explorer.errors import InvalidInput
 
-Unit = Literal["fraction", "FLOPs"]
+Unit = Literal["fraction", "FLOPs", "device-seconds", "money"]
+SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
+NUMBER = r"([-+]?[0-9.]+(?:e[-+]?[0-9]+)?)"
+ALLOWED = "write a share of full training (25% or 0.25), FLOPs (3e17 FLOPs), time of one device (12 GPU-hours) or money ($40)"
 
 
 @dataclass(frozen=True, order=True)
 class Budget:
-    """A cost: a fraction of full training, or a number of floating-point operations.
+    """A cost: a fraction of full training, floating-point operations, seconds of one device, or money.
 
     Raises:
         InvalidInput: when the amount is not a positive, finite number.
@@ -31,35 +34,81 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str | float | Budget) -> Budget:
-        """Read `25%`, `0.25` (both: of full training) or `3e17 FLOPs`.
+        """Read `25%` or `0.25` (both: of full training), `3e17 FLOPs`, `12 GPU-hours` (or -seconds, -minutes, -days) or `$40`.
 
         Raises:
             InvalidInput: for anything else. A bare number above 1 is refused: it may mean per cent.
         """
         if isinstance(text, Budget):
             return text
-        match = re.fullmatch(r"\s*([-+]?[0-9.]+(?:e[-+]?[0-9]+)?)\s*(%|flops)?\s*", str(text), re.IGNORECASE)
-        allowed = "write a share of full training (25% or 0.25) or a number of FLOPs (3e17 FLOPs)"
+        time_unit = "|".join(SECONDS)
+        match = re.fullmatch(
+            rf"\s*(\$)?\s*{NUMBER}\s*(%|flops|(?:gpu|cpu|device)[- ]?({time_unit})s?)?\s*", str(text), re.IGNORECASE
+        )
         try:
-            amount = float(match[1]) if match else math.nan
+            amount = float(match[2]) if match else math.nan
         except ValueError:
             amount = math.nan
-        if match is None or math.isnan(amount):
-            raise InvalidInput("budget", text, allowed)
-        if match[2] is None:
+        if match is None or math.isnan(amount) or (match[1] and match[3]):
+            raise InvalidInput("budget", text, ALLOWED)
+        if match[1]:
+            return cls(amount, "money")
+        if match[4]:
+            return cls(amount * SECONDS[match[4].lower()], "device-seconds")
+        if match[3] is None:
             if amount > 1:
-                raise InvalidInput("budget", text, f"{allowed}; a number above 1 needs its unit")
+                raise InvalidInput("budget", text, f"{ALLOWED}; a number above 1 needs its unit")
             return cls(amount)
-        return cls(amount / 100) if match[2] == "%" else cls(amount, "FLOPs")
+        return cls(amount / 100) if match[3] == "%" else cls(amount, "FLOPs")
 
-    def flops(self, full_training_flops: int) -> int:
-        """The budget in whole FLOPs, rounded down; `full_training_flops` is the cost of full training."""
-        return math.floor(self.amount * full_training_flops) if self.unit == "fraction" else math.floor(self.amount)
+    @property
+    def counted(self) -> bool:
+        """True for units that need no measurement: shares of full training, and FLOPs."""
+        return self.unit in ("fraction", "FLOPs")
+
+    def of(self, full_training: int) -> int:
+        """The budget as a whole number, rounded down, in the unit that `full_training`, the cost of full training, is in.
+
+        FLOPs for a share or FLOPs, nanoseconds for seconds of a device.
+
+        Raises:
+            InvalidInput: for money, which has no price here.
+        """
+        if self.unit == "fraction":
+            return math.floor(self.amount * full_training)
+        if self.unit == "money":
+            raise InvalidInput("budget", str(self), "needs the price of a device-hour: --price")
+        return math.floor(self.amount * 1e9) if self.unit == "device-seconds" else math.floor(self.amount)
+
+    def priced(self, price: float | None) -> Budget:
+        """Money as seconds of a device; other budgets as they are.
+
+        Args:
+            price: of a device-hour, in the money's currency.
+
+        Raises:
+            InvalidInput: when money has no price, or the price is not above 0.
+        """
+        if price is not None and not price > 0:
+            raise InvalidInput("price", price, "must be above 0, the price of a device-hour")
+        if self.unit != "money":
+            return self
+        if price is None:
+            raise InvalidInput("budget", str(self), "needs the price of a device-hour: --price")
+        return Budget(self.amount / price * 3600, "device-seconds")
 
     def __str__(self) -> str:
-        return f"{self.amount * 100:.10g}%" if self.unit == "fraction" else f"{self.amount:.10g} FLOPs"
+        if self.unit == "fraction":
+            return f"{self.amount * 100:.10g}%"
+        if self.unit == "money":
+            return f"${self.amount:.10g}"
+        if self.unit == "device-seconds" and self.amount >= 3600:
+            return f"{self.amount / 3600:.10g} device-hours"
+        return f"{self.amount:.10g} {self.unit}"
 
     @property
     def slug(self) -> str:
-        """The budget as part of a file name: `6.25pct`, `3e17flops`."""
-        return str(self).replace("%", "pct").replace(" FLOPs", "flops").replace("+", "")
+        """The budget as part of a file name: `6.25pct`, `3e17flops`, `12device-hours`, `40money`."""
+        if self.unit == "money":
+            return f"{self.amount:.10g}money".replace("+", "")
+        return str(self).replace("%", "pct").replace(" FLOPs", "flops").replace("+", "").replace(" ", "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,11 +19,11 @@ from explorer.budget import Budget
 from explorer.errors import InvalidInput
 from explorer.ledger import find_sweep
 from explorer.plan import Plan
-from explorer.schedule import AXES, Schedule, shown_axes
+from explorer.schedule import AXES, Rates, Schedule, shown_axes
 
 if TYPE_CHECKING:
     from explorer.elastic.coverage import Coverage
-    from explorer.sweep.space import Resources
+    from explorer.sweep.space import Resources, SearchSpace
     from explorer.training.task import Task
 
 app = typer.Typer(
@@ -38,7 +39,11 @@ StorageOption = Annotated[str, typer.Option(help="Folder or URI under which swee
 SweepArgument = Annotated[str, typer.Argument(help="A sweep's folder, URI, or name under --storage.")]
 SpaceOption = Annotated[Path, typer.Option("--space", help="Search space whose task (model, data, recipe) is trained.")]
 ScheduleOption = Annotated[Path, typer.Option("--schedule", help="Schedule file (JSON or YAML).")]
-BudgetOption = Annotated[str, typer.Option("--budget", help="25%, 0.25 (of full training) or 3e17 FLOPs.")]
+BudgetOption = Annotated[str, typer.Option("--budget", help="25%, 0.25 (of full training), 3e17 FLOPs, 12 GPU-hours or $40.")]
+CalibrationOption = Annotated[
+    Path | None, typer.Option("--calibration", help="What `explorer calibrate` wrote: for budgets in time or money.")
+]
+PriceOption = Annotated[float | None, typer.Option("--price", help="Price of a device-hour: for budgets in money.")]
 
 
 @app.command()
@@ -150,15 +155,72 @@ def best(
 
 
 @app.command(name="plan")
-def plan_command(schedule: ScheduleOption, space: SpaceOption, budget: BudgetOption) -> None:
+def plan_command(
+    schedule: ScheduleOption,
+    space: SpaceOption,
+    budget: BudgetOption,
+    calibration: CalibrationOption = None,
+    price: PriceOption = None,
+) -> None:
     """Print what a schedule will cost, stage by stage, before anything runs."""
-    compiled, task, _ = _compiled(Schedule.load(schedule), space, budget)
-    console.print(_plan_table(compiled, task.spec.recipe.learning_rate))
+    found = _compiled(Schedule.load(schedule), space, budget, calibration, price)
+    compiled = found.plan
+    console.print(_plan_table(compiled, found.task.spec.recipe.learning_rate))
+    if compiled.budget.counted:
+        planned = f"{compiled.flops:.4g} of {compiled.budget_cost:.4g} FLOPs"
+    else:
+        planned = f"{compiled.seconds:.4g} of {compiled.budget_cost / 1e9:.4g} device-seconds, {compiled.flops:.4g} FLOPs"
     console.print(
         f"{compiled.steps:,} steps of batch {compiled.batch_size}, {compiled.epochs(compiled.steps):.1f} epochs; planned "
-        f"{compiled.flops:.4g} of {compiled.budget_flops:.4g} FLOPs ({compiled.cost:.3%} of full training)",
+        f"{planned} ({compiled.cost:.3%} of full training)",
         highlight=False,
         soft_wrap=True,
+    )
+
+
+@app.command()
+def calibrate(
+    space: SpaceOption,
+    schedule: Annotated[
+        Path | None, typer.Option(help="Measure the rates of this schedule; default: the space's levels.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="File to write.")] = Path("calibration.json"),
+) -> None:
+    """Measure seconds of a training step on this device: budgets in time or money need them."""
+    from explorer.training.calibration import Calibration
+    from explorer.training.device import device_for, device_name
+
+    loaded = Schedule.load(schedule) if schedule else None
+    task, read = _task(space, loaded)
+    if loaded:
+        rates = [stage.rates for stage in loaded.stages]
+    elif read.search.tied:
+        rates = read.search.tied_rates()
+    else:
+        raise InvalidInput(
+            "schedule", None, "is needed: this space sets each axis by itself, and has too many rates to measure"
+        )
+    device = device_for(read.resources.gpus)
+    measured = Calibration.measure(task, (*rates, Rates()), device)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    axes = shown_axes(step.rates for step in measured.steps)
+    for name in (*axes, "ms a step", "of the full step", "GFLOPs/step", "of the full step"):
+        table.add_column(name, justify="right")
+    full = next(step.seconds for step in measured.steps if step.rates.full)
+    full_flops = task.step_cost(Rates()).flops
+    for step in measured.steps:
+        flops = task.step_cost(step.rates).flops
+        shown = (f"{getattr(step.rates, axis):.3g}" for axis in axes)
+        numbers = (
+            f"{1000 * step.seconds:.4g}",
+            f"{step.seconds / full:.2f}",
+            f"{flops / 1e9:.4g}",
+            f"{flops / full_flops:.2f}",
+        )
+        table.add_row(*shown, *numbers)
+    console.print(table)
+    console.print(
+        f"batch {task.batch_size} on {device_name(device)}; saved {measured.save(out)}", highlight=False, soft_wrap=True
     )
 
 
@@ -169,22 +231,26 @@ def train(
     budget: BudgetOption,
     out: Annotated[Path | None, typer.Option(help="Folder for weights and results; default: runs/<schedule>-<budget>.")] = None,
     seed: Annotated[int | None, typer.Option(help="Default: the seed the schedule was measured with, or 0.")] = None,
+    calibration: CalibrationOption = None,
+    price: PriceOption = None,
 ) -> None:
     """Train with a schedule and save weights that plain timm loads; the same command goes on where it stopped."""
     loaded = Schedule.load(schedule)
-    compiled, task, resources = _compiled(loaded, space, budget)
+    found = _compiled(loaded, space, budget, calibration, price)
     from explorer.production.run import WEIGHTS, train_to_folder
-    from explorer.training.loop import device_for
+
+    compiled, task = found.plan, found.task
 
     provenance = loaded.provenance
     seed = seed if seed is not None else provenance.seed if provenance else 0
     folder = out or Path("runs") / f"{schedule.stem}-{compiled.budget.slug}"
     result = train_to_folder(
-        task, compiled, seed=seed, threads=resources.cpus, device=device_for(resources.gpus), out=folder, console=console
+        task, compiled, seed=seed, threads=found.resources.cpus, device=found.device, out=folder, console=console
     )
     lines = [
         f"cost: {result.flops / compiled.full_flops:.3%} of full training, planned {compiled.cost:.3%}; "
-        f"{result.steps:,} steps in {result.seconds:.1f} s",
+        f"{result.steps:,} steps in {result.seconds:.1f} s"
+        + (f", planned {compiled.seconds:.1f} s" if compiled.seconds else ""),
         f"validation accuracy {result.validation_accuracy:.4%}, test accuracy {result.test_accuracy:.4%}",
     ]
     if provenance and provenance.budget == str(compiled.budget):
@@ -252,17 +318,41 @@ def _rate(value: float) -> str:
     return str(whole) if whole.numerator == 1 else f"{value:.3g}"
 
 
-def _compiled(schedule: Schedule, space_path: Path, budget: str) -> tuple[Plan, Task, Resources]:
-    """The plan of a schedule for a space's task, with the settings that the schedule was measured with."""
-    from explorer.plan import plan
+@dataclass(frozen=True)
+class _Compiled:
+    """What plan, train and calibrate work on: a schedule for a space's task."""
+
+    plan: Plan
+    task: Task
+    resources: Resources
+    device: str
+
+
+def _task(space_path: Path, schedule: Schedule | None) -> tuple[Task, SearchSpace]:
+    """A space's task, with the settings that the schedule was measured with, on so many threads as a trial has."""
+    import torch
+
     from explorer.sweep.space import SearchSpace
     from explorer.training.task import Task
 
-    parsed = Budget.parse(budget)
     space = SearchSpace.load(space_path)
-    task = Task(space.task.measured_as(schedule.provenance))
+    task = Task(space.task.measured_as(schedule.provenance if schedule else None))
     _warn(task)
-    return plan(schedule, task, parsed, task.step_cost), task, space.resources
+    torch.set_num_threads(space.resources.cpus)
+    return task, space
+
+
+def _compiled(schedule: Schedule, space_path: Path, budget: str, calibration: Path | None, price: float | None) -> _Compiled:
+    """The plan of a schedule; with measured step times where a calibration is given."""
+    from explorer.plan import plan
+    from explorer.training.calibration import Calibration
+    from explorer.training.device import device_for
+
+    parsed = Budget.parse(budget).priced(price)
+    task, space = _task(space_path, schedule)
+    device = device_for(space.resources.gpus)
+    cost = Calibration.load(calibration).step_cost(task, device) if calibration else task.step_cost
+    return _Compiled(plan(schedule, task, parsed, cost), task, space.resources, device)
 
 
 def _warn(task: Task) -> None:
@@ -281,7 +371,7 @@ def _plan_table(compiled: Plan, peak: float) -> Table:
         table.add_row(
             str(row.stage + 1),
             *(f"{getattr(row.rates, axis):.3g}" for axis in axes),
-            f"{row.flops / compiled.budget_flops:.1%}",
+            f"{row.share:.1%}",
             f"{compiled.epochs(row.steps):.2f}",
             f"{row.steps:,}",
             f"{row.step_flops / 1e9:.4g}",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Protocol
@@ -28,6 +28,8 @@ class StepCost:
     """The rates the model really runs at: head and token counts are whole numbers."""
     flops: int
     """Floating-point operations of one forward and backward pass over a batch."""
+    seconds: float | None = None
+    """What it takes on the device at hand, measured; None: not calibrated."""
 
 
 class PlannedTask(Protocol):
@@ -68,10 +70,12 @@ class Segment:
     end_time: float
     """Budget time at the first step's start and the last step's end."""
     curve: LearningRateCurve
+    step_seconds: float | None = None
+    """Measured; None: not calibrated."""
 
     @property
     def flops(self) -> int:
-        """Cost of all steps of the segment."""
+        """Counted cost of all steps of the segment."""
         return self.steps * self.step_flops
 
     def learning_rate_factor(self, step: int) -> float:
@@ -93,6 +97,10 @@ class PlannedStage:
     steps: int
     step_flops: int
     flops: int
+    share: float
+    """Of the budget."""
+    seconds: float | None
+    """Of the device, where step times were measured."""
     first_factor: float
     last_factor: float
     """Learning-rate factors of the first and the last step."""
@@ -104,7 +112,8 @@ class Plan:
 
     segments: tuple[Segment, ...]
     budget: Budget
-    budget_flops: int
+    budget_cost: int
+    """The budget as a whole number: FLOPs, or nanoseconds where it is in device-seconds."""
     full_flops: int
     """Cost of full training: budget 100 %."""
     batch_size: int
@@ -117,8 +126,13 @@ class Plan:
 
     @property
     def flops(self) -> int:
-        """Planned cost; at most `budget_flops` and less than one full-model step below it."""
+        """Planned cost in FLOPs; for counted budgets at most `budget_cost` and less than one full-model step below it."""
         return sum(segment.flops for segment in self.segments)
+
+    @property
+    def seconds(self) -> float | None:
+        """Planned device-seconds, where step times were measured."""
+        return _seconds(self.segments)
 
     @property
     def cost(self) -> float:
@@ -141,6 +155,8 @@ class Plan:
                     steps=sum(part.steps for part in parts),
                     step_flops=parts[0].step_flops,
                     flops=sum(part.flops for part in parts),
+                    share=parts[-1].end_time - parts[0].start_time,
+                    seconds=_seconds(parts),
                     first_factor=parts[0].learning_rate_factor(0),
                     last_factor=parts[-1].learning_rate_factor(parts[-1].steps - 1),
                 )
@@ -151,7 +167,7 @@ class Plan:
         """Hash of the segments (not of the stage numbers): equal plans train equal models."""
         rows = [
             {
-                **asdict(segment),
+                **{name: value for name, value in asdict(segment).items() if name != "step_seconds"},
                 "stage": 0,
                 "requested": segment.requested.model_dump(),
                 "rates": segment.rates.model_dump(),
@@ -163,64 +179,86 @@ class Plan:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _seconds(segments: Sequence[Segment]) -> float | None:
+    found = [segment.step_seconds * segment.steps for segment in segments if segment.step_seconds is not None]
+    return sum(found) if len(found) == len(segments) else None
+
+
 def plan(schedule: Schedule, task: PlannedTask, budget: Budget, step_cost: Callable[[Rates], StepCost]) -> Plan:
     """Compile a schedule for one task and budget.
 
-    The budget is cut into `schedule.grid` equal units of cost. Each unit is filled with whole steps at its
-    stage's rates; what is left of a unit passes to the next. Early stages leave room for one full-model
-    step, so that the last segment is always the full model. All costs are integers.
+    The budget is cut into `schedule.grid` equal units of cost, in the budget's own currency: FLOPs, or nanoseconds for
+    device-seconds. Each unit is filled with whole steps at its stage's rates; what is left of a unit passes to the next.
+    Early stages leave room for one full-model step, so that the last segment is always the full model. All costs are integers.
 
     Args:
         schedule: stages with requested rates.
         task: data size, epochs, batch size and learning-rate curve.
         budget: the cost to meet.
-        step_cost: cost of one step at requested rates, with the rates realised.
+        step_cost: cost of one step at requested rates, with the rates realised; with measured seconds for a budget of them.
 
     Raises:
-        InvalidInput: when the budget is smaller than one step of the full model.
+        InvalidInput: when the budget is smaller than one step of the full model, or in device-seconds without calibration.
     """
+
+    def price(cost: StepCost) -> int:
+        if budget.counted:
+            return cost.flops
+        if cost.seconds is None:
+            command = "explorer calibrate --space SPACE --schedule SCHEDULE"
+            raise InvalidInput("budget", str(budget), f"needs measured step times for rates {cost.rates}: {command}")
+        return max(1, round(cost.seconds * 1e9))
+
     full = step_cost(Rates())
     full_flops = int(task.epochs * task.train_images * full.flops / task.batch_size)
-    budget_flops = budget.flops(full_flops)
-    if budget_flops < full.flops:
-        least = f"{full.flops / full_flops:.2%} of full training" if full_flops else f"{full.flops} FLOPs"
+    budget_cost = budget.of(full_flops)
+    full_price = price(full)
+    if budget_cost < full_price:
+        currency = "FLOPs" if budget.counted else "ns"
+        least = (
+            f"{full_price / full_flops:.2%} of full training"
+            if budget.unit == "fraction" and full_flops
+            else f"{full_price} {currency}"
+        )
         raise InvalidInput("budget", str(budget), f"must hold at least one step of the full model, {least}")
 
     costs = [step_cost(stage.rates) for stage in schedule.stages]
+    prices = [price(cost) for cost in costs]
     last = len(costs) - 1
     filled: list[tuple[int, int]] = []  # (stage, steps) of every grid unit that holds a step
     spent = spent_before_last = 0
     for unit, stage in enumerate(_stage_of_each_unit(schedule), start=1):
-        limit = budget_flops * unit // schedule.grid
+        limit = budget_cost * unit // schedule.grid
         if stage < last:
-            limit = min(limit, budget_flops - full.flops)
-        steps = max(0, limit - spent) // costs[stage].flops
-        spent += steps * costs[stage].flops
+            limit = min(limit, budget_cost - full_price)
+        steps = max(0, limit - spent) // prices[stage]
+        spent += steps * prices[stage]
         if stage < last:
             spent_before_last = spent
         if steps:
             filled.append((stage, steps))
 
     segments, done = [], 0
-    start_of_last = spent_before_last / budget_flops
+    start_of_last = spent_before_last / budget_cost
     for stage, steps in filled:
-        after = done + steps * costs[stage].flops
+        after = done + steps * prices[stage]
 
-        def time(flops: int, stage: int = stage) -> float:
+        def time(cost: int, stage: int = stage) -> float:
             if stage < last:
-                return flops / budget_flops
+                return cost / budget_cost
             # The plan may end up to one step short of the budget. The last stage's time is stretched to
             # end at exactly 1, so the learning rate ends at zero; earlier stages, which schedules share,
             # must not depend on how the plan ends.
-            share = (flops - spent_before_last) / (spent - spent_before_last)
+            share = (cost - spent_before_last) / (spent - spent_before_last)
             return start_of_last + (1 - start_of_last) * share
 
         cost = costs[stage]
+        where = time(done), time(after)
         segments.append(
-            Segment(stage, schedule.stages[stage].rates, cost.rates, steps, cost.flops, time(done), time(after), task.curve)
+            Segment(stage, schedule.stages[stage].rates, cost.rates, steps, cost.flops, *where, task.curve, cost.seconds)
         )
         done = after
-    return Plan(tuple(segments), budget, budget_flops, full_flops, task.batch_size, task.train_images)
+    return Plan(tuple(segments), budget, budget_cost, full_flops, task.batch_size, task.train_images)
 
 
 def _stage_of_each_unit(schedule: Schedule) -> Iterator[int]:

@@ -13,6 +13,12 @@ from explorer import Budget, InvalidInput
         ("200%", Budget(2.0)),
         ("3e17 FLOPs", Budget(3e17, "FLOPs")),
         ("3e+17flops", Budget(3e17, "FLOPs")),
+        ("12 GPU-hours", Budget(43_200, "device-seconds")),
+        ("1.5 device-hour", Budget(5_400, "device-seconds")),
+        ("90 cpu-seconds", Budget(90, "device-seconds")),
+        ("2 GPU-days", Budget(172_800, "device-seconds")),
+        ("$40", Budget(40, "money")),
+        (" $ 2.5e3 ", Budget(2500, "money")),
     ],
 )
 def test_parse(text, budget):
@@ -20,24 +26,37 @@ def test_parse(text, budget):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "25", "0", "-5%", "0%", "nan", "inf%", "25 %%", "twelve", "3 GPU-hours", "1.2.3%", "2000%"]
+    "text", ["", "25", "0", "-5%", "0%", "nan", "inf%", "25 %%", "twelve", "3 hours", "1.2.3%", "2000%", "$5%", "$-3"]
 )
 def test_anything_else_is_refused(text):
     with pytest.raises(InvalidInput, match="budget"):
         Budget.parse(text)
 
 
-@pytest.mark.parametrize("text", ["25%", "6.25%", "100%", "3e+17 FLOPs"])
+@pytest.mark.parametrize("text", ["25%", "6.25%", "100%", "3e+17 FLOPs", "12 device-hours", "90 device-seconds", "$40"])
 def test_text_round_trip(text):
     assert str(Budget.parse(text)) == text
     assert Budget.parse(str(Budget.parse(text))) == Budget.parse(text)
 
 
 def test_flops_are_rounded_down_and_flops_stay_flops():
-    assert Budget(0.25).flops(1001) == 250
-    assert Budget(5e3, "FLOPs").flops(1001) == 5000
+    assert Budget(0.25).of(1001) == 250
+    assert Budget(5e3, "FLOPs").of(1001) == 5000
+
+
+def test_time_is_nanoseconds_and_money_needs_a_price():
+    assert Budget.parse("1.5 GPU-seconds").of(1001) == 1_500_000_000
+    assert Budget.parse("$40").priced(2.5) == Budget.parse("16 GPU-hours")
+    assert Budget(0.25).priced(None) == Budget(0.25)
+    for wrong in (None, 0, -1):
+        with pytest.raises(InvalidInput, match="price"):
+            Budget.parse("$40").priced(wrong)
+    with pytest.raises(InvalidInput, match=r"budget: '\$40': needs the price of a device-hour: --price"):
+        Budget.parse("$40").of(1001)
 
 
 def test_file_names():
     assert Budget.parse("6.25%").slug == "6.25pct"
     assert Budget.parse("3e17 FLOPs").slug == "3e17flops"
+    assert Budget.parse("12 GPU-hours").slug == "12device-hours"
+    assert Budget.parse("$40").slug == "40money"

@@ -76,6 +76,22 @@ def test_plan_prints_the_table(explorer, space_file, schedule_file):
     assert "of full training" in done.stdout
 
 
+def test_budgets_of_time_and_money_need_a_calibration(explorer, space_file, schedule_file, tmp_path):
+    plan = ("plan", "--schedule", schedule_file, "--space", space_file)
+    assert_refused(explorer(*plan, "--budget", "2 CPU-seconds"), "budget", "2 device-seconds", "explorer calibrate")
+    assert_refused(explorer(*plan, "--budget", "$3"), "budget", "$3", "--price")
+    file = tmp_path / "measured.json"
+    done = explorer("calibrate", "--space", space_file, "--schedule", schedule_file, "--out", file)
+    assert done.returncode == 0, done.stderr
+    assert "ms a step" in done.stdout
+    for budget in (("2 CPU-seconds",), ("$3", "--price", "5400")):  # 5,400 an hour: 3 buy 2 seconds
+        done = explorer(*plan, "--calibration", file, "--budget", *budget)
+        assert done.returncode == 0, done.stderr
+        assert "of 2 device-seconds" in done.stdout
+    assert_refused(explorer("calibrate", "--space", space_file), "schedule", "sets each axis by itself")
+    assert_refused(explorer(*plan, "--budget", "25%", "--calibration", schedule_file), "calibration", "cannot be read")
+
+
 def test_best_prints_and_saves_the_schedule(explorer, sweep, tmp_path):
     done = explorer("best", sweep.location, "--budget", "25%", "--out", tmp_path / "best.json")
     assert done.returncode == 0, done.stderr

@@ -51,7 +51,7 @@ def test_every_plan_keeps_the_promises(schedule, fraction, batch_size, curve):
     compiled = plan(schedule, task, Budget(fraction), quadratic)
     full = quadratic(Rates()).flops
 
-    assert 0 <= compiled.budget_flops - compiled.flops < full
+    assert 0 <= compiled.budget_cost - compiled.flops < full
     for before, after in zip(compiled.segments, compiled.segments[1:], strict=False):
         assert before.rates.at_most(after.rates)
         assert after.start_time == pytest.approx(before.end_time)
@@ -75,7 +75,7 @@ def test_stages_get_their_share(schedule, fraction):
     compiled = plan(schedule, Shape(), Budget(fraction), quadratic)
     spent = {row.stage: row.flops for row in compiled.stages()}
     for number, units in enumerate(schedule.units()):
-        share = compiled.budget_flops * units / schedule.grid
+        share = compiled.budget_cost * units / schedule.grid
         assert abs(spent.get(number, 0) - share) <= 2 * quadratic(Rates()).flops + 1
 
 
@@ -84,7 +84,7 @@ def test_worked_example():
     half = Rates(heads=0.5, mlp=0.5, tokens=0.5)  # a step costs 500 * .5 * 1 = 250
     schedule = Schedule(stages=(Stage(rates=half, duration_ratio=0.4), Stage(rates=Rates(), duration_ratio=0.6)), grid=5)
     compiled = plan(schedule, Shape(), Budget(0.25), quadratic)
-    assert (compiled.full_flops, compiled.budget_flops, compiled.flops) == (1_000_000, 250_000, 250_000)
+    assert (compiled.full_flops, compiled.budget_cost, compiled.flops) == (1_000_000, 250_000, 250_000)
     # Five units of 50,000: two of 200 small steps, three of 50 full steps.
     assert [(s.stage, s.steps) for s in compiled.segments] == [(0, 200), (0, 200), (1, 50), (1, 50), (1, 50)]
     assert [s.start_time for s in compiled.segments] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8])
@@ -151,3 +151,37 @@ def test_flops_budgets():
     compiled = plan(Schedule.full_model(), Shape(), Budget(5000, "FLOPs"), quadratic)
     assert (compiled.flops, compiled.steps) == (5000, 5)
     assert compiled.cost == pytest.approx(0.005)
+
+
+def test_a_budget_of_seconds_is_cut_in_seconds():
+    """Half the rates take a quarter of the FLOPs, but half of the time: a step of .5 ms against 1 ms."""
+
+    def cost(rates: Rates) -> StepCost:
+        return StepCost(rates, 1000 if rates.full else 250, 1e-3 if rates.full else 5e-4)
+
+    half = Rates(heads=0.5, mlp=0.5, tokens=0.5)
+    schedule = Schedule(stages=(Stage(rates=half, duration_ratio=0.5), Stage(rates=Rates(), duration_ratio=0.5)), grid=2)
+    timed = plan(schedule, Shape(), Budget(0.1, "device-seconds"), cost)
+    assert [(row.steps, row.share, row.seconds) for row in timed.stages()] == [(100, 0.5, 0.05), (50, 0.5, 0.05)]
+    assert timed.seconds == pytest.approx(0.1)
+    assert timed.flops == 100 * 250 + 50 * 1000
+    counted = plan(schedule, Shape(), Budget(0.1), cost)  # 1,000 steps of 1,000 in full
+    assert [row.steps for row in counted.stages()] == [200, 50]
+    assert counted.seconds == pytest.approx(0.15)
+    with pytest.raises(InvalidInput, match=r"budget: '0\.0005 device-seconds': must hold at least one step of the full model"):
+        plan(schedule, Shape(), Budget(0.0005, "device-seconds"), cost)
+
+
+def test_a_budget_of_seconds_without_measurement_names_the_command():
+    with pytest.raises(InvalidInput, match=r"needs measured step times for rates all 1: explorer calibrate"):
+        plan(Schedule.full_model(), Shape(), Budget(10, "device-seconds"), quadratic)
+    with pytest.raises(InvalidInput, match="--price"):
+        plan(Schedule.full_model(), Shape(), Budget(10, "money"), quadratic)
+
+
+def test_measured_seconds_do_not_change_what_a_counted_plan_is():
+    def timed(rates: Rates) -> StepCost:
+        return StepCost(rates, quadratic(rates).flops, 0.1)
+
+    schedule = Schedule.full_model()
+    assert plan(schedule, Shape(), Budget(0.5), timed).digest() == plan(schedule, Shape(), Budget(0.5), quadratic).digest()

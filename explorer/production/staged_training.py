@@ -137,11 +137,11 @@ class StagedTraining:
 
     @property
     def spent(self) -> float:
-        """Cost of the steps that have begun, as a share of the budget."""
-        flops = 0
-        for segment, end in zip(self.plan.segments, self._ends, strict=True):
-            flops += segment.step_flops * max(0, min(segment.steps, self.begun - (end - segment.steps)))
-        return flops / self.plan.budget_flops
+        """Budget time: the cost of the steps that have begun over the budget, in [0, 1]."""
+        if not self.begun:
+            return 0.0
+        segment, step = self._position(self.begun)
+        return segment.start_time + (segment.end_time - segment.start_time) * (step + 1) / segment.steps
 
     @property
     def factor(self) -> float:

@@ -17,7 +17,7 @@ from explorer.sweep.search import Search
 from explorer.sweep.sharing import SharedWork, prefix_keys
 from explorer.sweep.space import SearchSpace
 from explorer.sweep.trial import compiled
-from explorer.training.loop import device_for
+from explorer.training.device import device_for
 from explorer.training.step_time import step_seconds
 from explorer.training.task import Task
 

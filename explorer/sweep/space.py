@@ -34,6 +34,11 @@ def _levels(levels: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def _budgets(budgets: tuple[Budget, ...]) -> tuple[Budget, ...]:
+    for budget in budgets:
+        if not budget.counted:
+            raise ValueError(
+                f"{budget} is not counted: a sweep compares at shares of full training (25%) or FLOPs (3e17 FLOPs)"
+            )
     if len({budget.unit for budget in budgets}) > 1:
         raise ValueError("budgets must all have the same unit")
     if list(budgets) != sorted(set(budgets)):
@@ -141,6 +146,13 @@ class SearchSettings(Frozen):
         low, high = self.learning_rate
         last = (self.learning_rate_grid or 0) - 1
         return tuple(low * (high / low) ** (step / max(1, last)) for step in range(last + 1))
+
+    def tied_rates(self) -> list[Rates]:
+        """The rates that tied levels set."""
+        count = max(len(getattr(self.rates, axis)) for axis in self.rates.searched)
+        return [
+            self.rates_at({axis: min(level, len(getattr(self.rates, axis)) - 1) for axis in AXES}) for level in range(count)
+        ]
 
     def rates_at(self, positions: dict[str, int]) -> Rates:
         """Rates from the position of each axis in its levels."""

@@ -16,7 +16,8 @@ from explorer.errors import InvalidInput
 from explorer.ledger import Ledger, Outcome, Record, StageOutcome, Trial
 from explorer.plan import Plan, plan
 from explorer.sweep.space import SearchSpace
-from explorer.training.loop import DivergedError, Progress, TrainingResult, device_for, train
+from explorer.training.device import device_for, device_name
+from explorer.training.loop import DivergedError, Progress, TrainingResult, train
 from explorer.training.stage_store import StageStore
 from explorer.training.task import Task
 
@@ -82,11 +83,6 @@ def run_trial(trial: Trial, space: SearchSpace, ledger: Ledger, on_segment: Call
 def worker_name() -> str:
     """Host and process, to tell workers apart in the ledger."""
     return f"{socket.gethostname()}:{os.getpid()}"
-
-
-def device_name(device: str) -> str:
-    """The GPU's name, or `cpu`."""
-    return torch.cuda.get_device_name() if device == "cuda" else "cpu"
 
 
 def _outcome(planned: Plan, result: TrainingResult) -> Outcome:

@@ -95,11 +95,6 @@ class TrainingResult:
     segments: tuple[SegmentResult, ...]
 
 
-def device_for(gpus: float) -> str:
-    """`cuda` for a run that is given GPUs, where there are any; else `cpu`."""
-    return "cuda" if gpus > 0 and torch.cuda.is_available() else "cpu"
-
-
 def train(
     task: Task,
     plan: Plan,
@@ -162,7 +157,7 @@ def train(
         started = time.perf_counter()
         batches = task.data.train_batches(seed, progress.steps, segment.steps, task.batch_size, recipe.augmentation, device)
         with torch.autocast(device.type, torch.bfloat16, enabled=amp):
-            losses = _steps(task, trained, optimizer, segment, batches)
+            losses = training_steps(task, trained, optimizer, segment, batches)
             loss = _executed(losses, segment, progress.steps)
         seconds = time.perf_counter() - started
         progress.segments.append(SegmentResult(segment.stage, segment.steps, segment.flops, loss, seconds))
@@ -197,7 +192,7 @@ def train(
     )
 
 
-def _steps(
+def training_steps(
     task: Task, model: nn.Module, optimizer: torch.optim.Optimizer, segment: Segment, batches: Iterator[tuple[Tensor, Tensor]]
 ) -> Iterator[Tensor]:
     """Do the optimizer steps of a segment, yielding each loss (a scalar tensor on the device)."""

@@ -6,43 +6,48 @@ import time
 from statistics import median
 
 import torch
-from torch.nn import functional
+from torch import nn
 
+from explorer.learning_rate import LearningRateCurve
+from explorer.plan import Segment
 from explorer.schedule import Rates
+from explorer.training.loop import training_steps
 from explorer.training.task import Task
 
-WARMUP_STEPS, LEAST_STEPS, LEAST_SECONDS = 3, 9, 0.5
+WARMUP_STEPS, LEAST_STEPS, MOST_STEPS, LEAST_SECONDS = 3, 9, 5000, 0.5
 
 
-def step_seconds(task: Task, rates: Rates, device: str | torch.device = "cpu") -> float:
-    """Median seconds of a training step (forward, backward, optimizer) at constant rates, on random images; no data loading.
+def step_seconds(task: Task, rates: Rates, device: str | torch.device = "cpu", least_seconds: float = LEAST_SECONDS) -> float:
+    """Median seconds of a training step at constant rates, as the loop does it: batch, forward, backward, optimizer.
 
     Args:
-        task: model, batch size and recipe.
+        task: model, data, batch size and recipe.
         rates: requested rates.
         device: where to train.
+        least_seconds: how long to measure.
 
     Raises:
         InvalidInput: when the model cannot have these rates.
     """
     device = torch.device(device)
-    recipe, size = task.spec.recipe, task.data.image_size
+    recipe = task.spec.recipe
     model = task.build_model().to(device).train()
     optimizer = task.build_optimizer(model)
     task.elastic(model, seed=0).set_rates(rates, optimizer)
-    images_BCHW = torch.randn(task.batch_size, task.data.channels, size, size, device=device)
-    labels_B = torch.zeros(task.batch_size, dtype=torch.long, device=device)
+    trained: nn.Module = torch.compile(model, dynamic=False) if recipe.compile else model  # type: ignore[assignment]
     amp = recipe.amp == "bf16" or (recipe.amp == "auto" and device.type == "cuda")
+    segment = Segment(0, rates, rates, MOST_STEPS, 0, 0.0, 1.0, LearningRateCurve())
+    batches = task.data.train_batches(0, 0, MOST_STEPS, task.batch_size, recipe.augmentation, device)
     seconds: list[float] = []
-    begun = time.perf_counter()
-    while len(seconds) < WARMUP_STEPS + LEAST_STEPS or time.perf_counter() - begun < LEAST_SECONDS:
-        started = time.perf_counter()
-        with torch.autocast(device.type, torch.bfloat16, enabled=amp):
-            loss = functional.cross_entropy(model(images_BCHW), labels_B)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - started)
+    with torch.autocast(device.type, torch.bfloat16, enabled=amp):
+        steps = training_steps(task, trained, optimizer, segment, batches)
+        begun = started = time.perf_counter()
+        for _ in steps:
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            now = time.perf_counter()
+            seconds.append(now - started)
+            started = now
+            if len(seconds) >= WARMUP_STEPS + LEAST_STEPS and now - begun >= least_seconds:
+                break
     return median(seconds[WARMUP_STEPS:])

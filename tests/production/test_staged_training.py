@@ -80,7 +80,7 @@ def test_the_same_weights_as_in_our_own_loop(tiny_spec, three_stages):
         nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_grad)
         optimizer.step()
     assert training.done
-    assert training.spent == pytest.approx(compiled.flops / compiled.budget_flops)
+    assert training.spent == 1
     assert same(model, ours.model)
 
 

@@ -1,0 +1,63 @@
+import json
+
+import pytest
+import torch
+
+from explorer import Budget, InvalidInput, Rates, plan
+from explorer.training.calibration import Calibration
+from explorer.training.loop import train
+from explorer.training.task import Task
+
+HALF = Rates(heads=0.5, mlp=0.5, tokens=0.5)
+
+
+@pytest.fixture
+def measured(tiny_task, three_stages):
+    return Calibration.measure(tiny_task, [stage.rates for stage in three_stages.stages], "cpu", seconds=0.5)
+
+
+def test_what_is_measured_is_read_back_and_plans_in_seconds(measured, tiny_task, three_stages, tmp_path):
+    loaded = Calibration.load(measured.save(tmp_path / "new" / "calibration.json"))
+    assert loaded == measured
+    assert [step.rates for step in loaded.steps] == [stage.rates for stage in three_stages.stages]
+    cost = loaded.step_cost(tiny_task, "cpu")
+    assert cost(Rates()).flops == tiny_task.step_cost(Rates()).flops
+    assert 0 < cost(HALF).seconds < cost(Rates()).seconds
+    assert cost(Rates(heads=0.75)).seconds is None
+    compiled = plan(three_stages, tiny_task, Budget.parse("1 CPU-second"), cost)
+    assert 0 <= 1 - compiled.seconds < cost(Rates()).seconds
+    result = train(tiny_task, compiled, seed=0)
+    assert result.steps == compiled.steps
+    assert result.seconds == pytest.approx(1, rel=0.5)  # the machine may be busy; the benchmark says how near it is
+
+
+def test_measured_for_something_else_is_refused(measured, tiny_task, tiny_spec):
+    other = Task(tiny_spec.with_settings(1e-3, 16))
+    with pytest.raises(InvalidInput, match="calibration: 'batch_size': was measured with 32, and this is 16"):
+        measured.step_cost(other, "cpu")
+    torch.set_num_threads(2)
+    with pytest.raises(InvalidInput, match="calibration: 'threads': was measured with 1, and this is 2"):
+        measured.step_cost(tiny_task, "cpu")
+    torch.set_num_threads(1)
+    elsewhere = measured.model_copy(update={"device": "NVIDIA H200"})
+    with pytest.raises(InvalidInput, match="calibration: 'device': was measured with 'NVIDIA H200', and this is 'cpu'"):
+        elsewhere.step_cost(tiny_task, "cpu")
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"schema": "other"}', '{"schema": "vit-budget-explorer/calibration"}', "[1]"])
+def test_files_that_are_no_calibration_are_refused(tmp_path, content):
+    path = tmp_path / "c.json"
+    path.write_text(content)
+    with pytest.raises(InvalidInput):
+        Calibration.load(path)
+    with pytest.raises(InvalidInput, match="cannot be read"):
+        Calibration.load(tmp_path / "missing.json")
+
+
+def test_a_file_of_another_release_names_the_field(measured, tmp_path):
+    path = measured.save(tmp_path / "c.json")
+    content = json.loads(path.read_text())
+    content["steps"][0]["seconds"] = "fast"
+    path.write_text(json.dumps(content))
+    with pytest.raises(InvalidInput, match=r"steps\.0\.seconds"):
+        Calibration.load(path)
