@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from statistics import median
+from statistics import fmean
 
 import torch
 from torch import nn
@@ -18,7 +18,7 @@ WARMUP_STEPS, LEAST_STEPS, MOST_STEPS, LEAST_SECONDS = 3, 9, 5000, 0.5
 
 
 def step_seconds(task: Task, rates: Rates, device: str | torch.device = "cpu", least_seconds: float = LEAST_SECONDS) -> float:
-    """Median seconds of a training step at constant rates, as the loop does it: batch, forward, backward, optimizer.
+    """Mean seconds of a training step at constant rates, as the loop does it: batch, forward, backward, optimizer.
 
     Args:
         task: model, data, batch size and recipe.
@@ -50,4 +50,4 @@ def step_seconds(task: Task, rates: Rates, device: str | torch.device = "cpu", l
             started = now
             if len(seconds) >= WARMUP_STEPS + LEAST_STEPS and now - begun >= least_seconds:
                 break
-    return median(seconds[WARMUP_STEPS:])
+    return fmean(seconds[WARMUP_STEPS:])
