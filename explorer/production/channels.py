@@ -74,6 +74,9 @@ class Channels:
     def __init__(self, out: Path, plan: Plan, peak: float, trackers: Sequence[Tracker]) -> None:
         self._out, self._peak = out, peak
         self._told = len(read_metrics(out))
+        for cut_short in out.glob("events.out.tfevents.*"):  # its last events may be lost: all are drawn again
+            cut_short.unlink()
+        self._drawn = 0
         self._board = SummaryWriter(str(out))
         settings = {"budget": str(plan.budget), "steps": plan.steps, "batch_size": plan.batch_size, "learning_rate": peak}
         self._trackers = {name: _opened(name, out, settings) for name in trackers}
@@ -87,20 +90,25 @@ class Channels:
             writer.writeheader()
             writer.writerows(found)
         unfinished.replace(self._out / METRICS)
+        for row in found[self._drawn :]:
+            self._draw(row, int(row["step"]))
         for row in found[self._told :]:
-            self._send(row, int(row["step"]))
-        self._told = len(found)
+            self._track(row, int(row["step"]))
+        self._drawn = self._told = len(found)
 
     def close(self, accuracies: Row, step: int) -> None:
         """Tell the finished run's accuracies, and end."""
-        self._send(accuracies, step)
+        self._draw(accuracies, step)
+        self._track(accuracies, step)
         self._board.close()
         for name, tracker in self._trackers.items():
             tracker.finish() if name == "wandb" else tracker.end_run()
 
-    def _send(self, row: Row, step: int) -> None:
+    def _draw(self, row: Row, step: int) -> None:
         for name, value in row.items():
             self._board.add_scalar(name, value, step)
+
+    def _track(self, row: Row, step: int) -> None:
         for name, tracker in self._trackers.items():
             tracker.log(row, step=step) if name == "wandb" else tracker.log_metrics(row, step=step)
 

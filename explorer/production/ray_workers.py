@@ -16,8 +16,9 @@ from rich.console import Console
 
 from explorer.errors import InvalidInput
 from explorer.production.channels import read_metrics
-from explorer.production.run import RESULT, Run, budget_bar, show, train_to_folder
+from explorer.production.run import CHECKPOINT, RESULT, Run, budget_bar, show, train_to_folder
 from explorer.sweep.cluster import start_ray
+from explorer.training.loop import own_checkpoint
 from explorer.training.workers import Workers
 
 FAILURES = 3
@@ -42,6 +43,9 @@ def train_on_ray(run: Run, count: int, address: str | None, console: Console) ->
         InvalidInput: when the cluster has no room, or as `train_to_folder`.
         TrainingFailedError: when training fails.
     """
+    checkpoint = run.out / CHECKPOINT
+    if checkpoint.exists():  # told here, in one line, and not by each worker after Ray has started it several times
+        own_checkpoint(checkpoint, run.task, run.plan, run.seed, count)
     start_ray(address)
     logging.getLogger("ray.train").setLevel(logging.WARNING)
     run = replace(run, out=run.out.resolve())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from explorer.training.progress import Progress, SegmentResult
 from explorer.training.stage_store import StageStore, prefix_keys
 from explorer.training.state import TrainingState
 from explorer.training.steps import training_steps
-from explorer.training.task import Task
+from explorer.training.task import Task, TaskSpec
 from explorer.training.workers import ALONE, Workers
 
 CHECK_EVERY = 50
@@ -97,17 +98,10 @@ def train(
     _check_share(task, workers)
     state = TrainingState(task, seed, device, workers)
     progress = Progress(plan)
-    identity = {
-        "plan": plan.digest(),
-        "seed": seed,
-        "task": task.spec.model_dump_json(),
-        "workers": workers.count,
-    }
+    identity = _identity(task.spec, plan, seed, workers.count)
     keys = prefix_keys(task, plan.segments, seed, device, task.amp(device)) if store else []
     if checkpoint is not None and checkpoint.exists():
-        content = load_checkpoint(checkpoint)
-        _check_identity(checkpoint, identity, content)
-        _restore(content, state, progress)
+        _restore(own_checkpoint(checkpoint, task.spec, plan, seed, workers.count), state, progress)
     elif store and (found := store.longest(keys)):
         progress.reused, content = found
         _restore(content, state, progress)
@@ -217,7 +211,19 @@ def _restore(content: dict[str, Any], state: TrainingState, progress: Progress) 
     state.restore(content, progress.plan.segments[current].requested)
 
 
-def _check_identity(path: Path, identity: dict[str, Any], content: dict[str, Any]) -> None:
-    for key, value in identity.items():
+def own_checkpoint(path: Path, task: TaskSpec, plan: Plan, seed: int, workers: int) -> dict[str, Any]:
+    """Read a run's checkpoint.
+
+    Raises:
+        InvalidInput: when it is damaged or belongs to another run.
+    """
+    content = load_checkpoint(path)
+    for key, value in _identity(task, plan, seed, workers).items():
         if content.get(key) != value:
             raise InvalidInput(str(path), key, "the checkpoint belongs to a run with another one; remove it to start anew")
+    return content
+
+
+def _identity(task: TaskSpec, plan: Plan, seed: int, workers: int) -> dict[str, Any]:
+    described = json.dumps(task.model_dump(mode="json"), sort_keys=True)
+    return {"plan": plan.digest(), "seed": seed, "task": described, "workers": workers}

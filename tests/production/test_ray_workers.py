@@ -3,46 +3,38 @@
 import os
 import signal
 import threading
-import time
 
 import pytest
 
-from tests.conftest import processes
-from tests.production.test_workers import ALONE, assert_close, files, run, weights  # noqa: F401
+from explorer import InvalidInput
+from explorer.production.ray_workers import train_on_ray
+from explorer.production.run import train_to_folder
+from tests.conftest import processes, quiet
+from tests.production.test_workers import assert_same_up_to_rounding, run_of_one, wait_for_segments
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
 
-def kill_a_worker_in(out, killed):
-    """Once three segments are trained, kill -9 one of the processes of Ray Train."""
-    while not (out / "metrics.csv").exists() or len((out / "metrics.csv").read_text().splitlines()) < 4:
-        time.sleep(0.02)
-    worker = processes("RayTrainWorker")[0]
-    os.kill(worker, signal.SIGKILL)
-    killed.append(worker)
+def test_two_workers_of_ray_end_where_one_ends_though_one_is_killed(local_ray, tmp_path):
+    train_to_folder(run_of_one(tmp_path / "alone"), quiet())
+    killed = []
 
+    def kill() -> None:
+        wait_for_segments(tmp_path / "together", 3)
+        killed.append(processes("RayTrainWorker")[0])
+        os.kill(killed[0], signal.SIGKILL)
 
-def test_two_workers_of_ray_end_where_one_ends_though_one_is_killed(files, tmp_path):  # noqa: F811
-    alone = run(ALONE, *files, "--out", str(tmp_path / "alone"))
-    assert alone.returncode == 0, alone.stderr
-    killed: list[int] = []
-    watcher = threading.Thread(target=kill_a_worker_in, args=(tmp_path / "together", killed), daemon=True)
-    watcher.start()
-    together = run(ALONE, *files, "--out", str(tmp_path / "together"), "--workers", "2")
-    assert together.returncode == 0, together.stderr
+    threading.Thread(target=kill, daemon=True).start()
+    console = quiet()
+    result = train_on_ray(run_of_one(tmp_path / "together"), 2, None, console)
     assert killed
-    assert "cost:" in together.stdout
-    assert_close(weights(tmp_path / "alone"), weights(tmp_path / "together"))
+    assert result["workers"] == 2
+    assert "of the budget" in console.file.getvalue()
+    assert_same_up_to_rounding(tmp_path / "alone", tmp_path / "together")
+    with pytest.raises(InvalidInput, match="'plan': the checkpoint belongs to a run with another one"):
+        train_on_ray(run_of_one(tmp_path / "together", budget="40%"), 2, None, quiet())
 
 
-def test_more_workers_than_the_machine_has_cores_are_refused(files, tmp_path):  # noqa: F811
-    done = run(ALONE, *files, "--out", str(tmp_path / "run"), "--workers", "64")
-    assert done.returncode == 2
-    assert "workers: 64: 64 CPUs are needed, the cluster has" in done.stderr
-
-
-def test_another_runs_checkpoint_is_refused_in_one_line(files, tmp_path):  # noqa: F811
-    assert run(ALONE, *files, "--out", str(tmp_path / "run")).returncode == 0
-    done = run(ALONE, *files, "--out", str(tmp_path / "run"), "--workers", "2")
-    assert done.returncode == 2
-    assert "'workers': the checkpoint belongs to a run with another one" in done.stderr.strip().splitlines()[-1]
+def test_more_workers_than_the_cluster_has_room_for_are_refused(local_ray, tmp_path):
+    with pytest.raises(InvalidInput, match="workers: 64: 64 CPUs are needed, the cluster has"):
+        train_on_ray(run_of_one(tmp_path / "run"), 64, None, quiet())

@@ -12,78 +12,79 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from explorer import InvalidInput, Rates, Schedule, Stage
+from explorer import Budget, InvalidInput, Rates, Schedule, SearchSpace, Stage, plan
+from explorer.production.channels import read_metrics
+from explorer.production.run import RESULT, WEIGHTS, Run, train_to_folder
 from explorer.training.augmentation import Augmentation
 from explorer.training.data import DataSpec, open_data
+from explorer.training.task import Task
 from explorer.training.workers import Workers
-from tests.conftest import TINY_SPACE, processes
+from tests.conftest import TINY_SPACE, processes, quiet
 
 CPU = torch.device("cpu")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "explorer"]
-ALONE = [sys.executable, "-m", "explorer"]
 
 
-@pytest.fixture
-def files(tmp_path) -> tuple[str, ...]:
-    """Widths, depth and smaller images: nothing is drawn at random while training. SGD shows errors that AdamW hides."""
-    space = yaml.safe_load(TINY_SPACE)
-    space["staging"] = {"token_policy": "resize"}
-    space["recipe"].update(optimizer="sgd", learning_rate=0.05, clip_grad=1.0, epochs=6, accumulation=2, ema_decay=0.9)
-    space["search"].update(learning_rate=[0.01, 0.1])
-    (tmp_path / "space.yaml").write_text(yaml.safe_dump(space))
-    stages = (
-        Stage(rates=Rates(heads=0.5, mlp=0.5, tokens=0.5, depth=0.5), duration_ratio=0.4),
-        Stage(rates=Rates(heads=0.5), duration_ratio=0.3),
-        Stage(rates=Rates(), duration_ratio=0.3),
-    )
-    Schedule(stages=stages, grid=10).save(tmp_path / "schedule.json")
-    return "train", "--schedule", str(tmp_path / "schedule.json"), "--space", str(tmp_path / "space.yaml"), "--budget", "50%"
+SPACE = yaml.safe_load(TINY_SPACE)
+SPACE["staging"] = {"token_policy": "resize"}
+SPACE["recipe"].update(optimizer="sgd", learning_rate=0.05, clip_grad=1.0, epochs=6, accumulation=2, ema_decay=0.9)
+SPACE["search"].update(learning_rate=[0.01, 0.1])
+"""Nothing is drawn at random while training. SGD shows errors that AdamW hides."""
+STAGES = (
+    Stage(rates=Rates(heads=0.5, mlp=0.5, tokens=0.5, depth=0.5), duration_ratio=0.4),
+    Stage(rates=Rates(heads=0.5), duration_ratio=0.3),
+    Stage(rates=Rates(), duration_ratio=0.3),
+)
 
 
-def weights(out: Path) -> dict[str, torch.Tensor]:
-    return load_file(out / "weights.safetensors")
+def run_of_one(out: Path, budget: str = "50%") -> Run:
+    task = Task(SearchSpace.model_validate(SPACE).task)
+    compiled = plan(Schedule(stages=STAGES, grid=10), task, Budget.parse(budget), task.step_cost)
+    return Run(task=task.spec, plan=compiled, seed=0, threads=1, device="cpu", out=out)
 
 
-def run(command: list[str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=200, check=False, env=environment)
+def arguments(folder: Path, out: Path) -> list[str]:
+    """The same run for the command line."""
+    (folder / "space.yaml").write_text(yaml.safe_dump(SPACE))
+    schedule = Schedule(stages=STAGES, grid=10).save(folder / "schedule.json")
+    names = {"schedule": schedule, "space": folder / "space.yaml", "budget": "50%", "out": out}
+    return ["train", *(word for name, value in names.items() for word in (f"--{name}", str(value)))]
 
 
-def assert_close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
-    for name, tensor in one.items():
-        assert torch.allclose(tensor, other[name], rtol=1e-3, atol=2e-5), (name, (tensor - other[name]).abs().max())
+def assert_same_up_to_rounding(one: Path, other: Path) -> None:
+    """Weights and accuracies in two runs' folders."""
+    found = load_file(other / WEIGHTS)
+    for name, tensor in load_file(one / WEIGHTS).items():
+        assert torch.allclose(tensor, found[name], rtol=1e-3, atol=2e-5), (name, (tensor - found[name]).abs().max())
+    accuracies = [yaml.safe_load((out / RESULT).read_text())["test_accuracy"] for out in (one, other)]
+    assert accuracies[0] == accuracies[1]
+
+
+def wait_for_segments(out: Path, segments: int) -> None:
+    deadline = time.monotonic() + 150
+    while len(read_metrics(out)) < segments:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 @pytest.mark.slow
-def test_two_workers_of_torchrun_end_where_one_ends_also_after_a_stop(files, tmp_path):
-    alone = run(ALONE, *files, "--out", str(tmp_path / "alone"))
-    assert alone.returncode == 0, alone.stderr
-    together = run(TORCHRUN, *files, "--out", str(tmp_path / "together"))
-    assert together.returncode == 0, together.stderr
-    assert together.stdout.count("cost:") == 1  # the first worker speaks
-    assert_close(weights(tmp_path / "alone"), weights(tmp_path / "together"))
-    result = yaml.safe_load((tmp_path / "together" / "result.json").read_text())
-    assert result["workers"] == 2
-    assert result["test_accuracy"] == yaml.safe_load((tmp_path / "alone" / "result.json").read_text())["test_accuracy"]
-
-    stopped = tmp_path / "stopped"
-    killed = subprocess.Popen([*TORCHRUN, *files, "--out", str(stopped), "--checkpoint-every", "0"])
-    deadline = time.monotonic() + 100
-    while not (stopped / "metrics.csv").exists() or len((stopped / "metrics.csv").read_text().splitlines()) < 4:
-        assert time.monotonic() < deadline
-        assert killed.poll() is None
-        time.sleep(0.02)
-    for process in processes(str(stopped)):
+def test_two_workers_of_torchrun_are_killed_go_on_and_end_where_one_ends(tmp_path):
+    train_to_folder(run_of_one(tmp_path / "alone"), quiet())
+    out = tmp_path / "together"
+    command = [*TORCHRUN, *arguments(tmp_path, out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    first = subprocess.Popen([*command, "--checkpoint-every", "0"], env=environment)
+    wait_for_segments(out, 3)
+    for process in processes(str(out)):
         os.kill(process, signal.SIGKILL)
-    killed.wait()
-    again = run(TORCHRUN, *files, "--out", str(stopped))
+    first.wait()
+    again = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False, env=environment)
     assert again.returncode == 0, again.stderr
-    resumed = weights(stopped)
-    assert all(torch.equal(tensor, resumed[name]) for name, tensor in weights(tmp_path / "together").items())
-
-    refused = run(ALONE, *files, "--out", str(stopped))
-    assert refused.returncode == 2
-    assert "'workers': the checkpoint belongs to a run with another one" in refused.stderr
+    assert again.stdout.count("cost:") == 1  # the first worker speaks
+    assert yaml.safe_load((out / RESULT).read_text())["workers"] == 2
+    assert_same_up_to_rounding(tmp_path / "alone", out)
+    with pytest.raises(InvalidInput, match="'workers': the checkpoint belongs to a run with another one"):
+        train_to_folder(run_of_one(out), quiet())
 
 
 def test_shares_make_up_the_batch(image_folder):
