@@ -11,7 +11,6 @@ import torch
 import yaml
 from PIL import Image
 from safetensors.torch import load_file
-from sklearn.datasets import load_digits
 
 from explorer import Budget, Schedule, SearchSpace, Sweep, plan
 from explorer.production.run import RESULT, WEIGHTS, Run, train_to_folder
@@ -26,13 +25,13 @@ name: folder
 model:
   name: vit_tiny_patch16_224
   options: {patch_size: 4, embed_dim: 32, depth: 2, num_heads: 4}
-data: {name: folder, root: ROOT, image_size: 16}
+data: {name: folder, root: ROOT, image_size: 8}
 recipe:
-  epochs: 12
+  epochs: 16
   batch_size: 16
   learning_rate: 3.0e-3
-  ema_decay: 0.98
-  augmentation: {mixup: 0.2, transform: {re_prob: 0.1, hflip: 0, scale: [0.8, 1.0]}}
+  ema_decay: 0.9
+  augmentation: {transform: {scale: [0.9, 1.0]}}
 budgets: [50%]
 search:
   trials: 2
@@ -49,13 +48,18 @@ search:
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """Five classes of scikit-learn's digits as files, one folder a class."""
-    images, labels = load_digits(return_X_y=True)
-    for label in range(5):
-        for number, pixels in enumerate(images[labels == label][:60]):
-            place = tmp_path / "images" / ("train" if number < 45 else "validation") / f"digit-{label}"
-            place.mkdir(parents=True, exist_ok=True)
-            Image.fromarray((pixels.reshape(8, 8) * 15.9).astype(np.uint8)).save(place / f"{number}.png")
+    """Dull and bright grey images: brightness is normal with deviation 20 around 110 and 150.
+
+    The best possible classifier divides at 130 and is right on Phi(20 / 20) = 84 % of images.
+    """
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 80), ("validation", 100)):
+        for label, brightness in (("bright", 150), ("dull", 110)):
+            place = tmp_path / "images" / split / label
+            place.mkdir(parents=True)
+            for number in range(count):
+                pixels = generator.normal(brightness, 20) + generator.normal(0, 5, (8, 8, 3))
+                Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(place / f"{number}.png")
     return tmp_path / "images"
 
 
@@ -77,7 +81,7 @@ def test_what_the_sweep_promised_is_what_production_gets(folder, tmp_path, local
     found = schedule.provenance
     assert found.seeds == 3
     low, high = found.expected_test_accuracy
-    assert 0.3 < low < high <= 1  # guessing gives .2
+    assert 0.6 < found.mean_test_accuracy < 0.92
 
     shown = train_in_a_fresh_process(best, tmp_path)
     assert "reproduced exactly" in shown
