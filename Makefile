@@ -13,7 +13,8 @@ demo: .venv/installed
 	$(BIN)/python examples/demo.py
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not ray" --numprocesses 2
+	$(BIN)/python -m pytest -m ray
 
 lint: .venv/installed
 	$(BIN)/ruff check .

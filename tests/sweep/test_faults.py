@@ -21,7 +21,7 @@ from explorer.sweep.trial import STORE, compiled, run_trial
 from explorer.training.stage_store import prefix_keys
 from tests.conftest import TINY_SPACE, quiet, with_search
 
-pytestmark = pytest.mark.filterwarnings("default")  # Ray's own warnings are not ours to mend
+pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default")]  # Ray's own warnings are not ours to mend
 LONG_SPACE = TINY_SPACE.replace("epochs: 2", "epochs: 20").replace("[25%, 50%]", "[50%]")
 
 
