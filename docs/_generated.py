@@ -21,14 +21,20 @@ from pydantic_core import PydanticUndefined
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from explorer.budget import Budget
-from explorer.cli import app
-from explorer.sweep.space import SearchSpace
+from explorer.budget import Budget  # noqa: E402
+from explorer.cli import app  # noqa: E402
+from explorer.sweep.space import SearchSpace  # noqa: E402
 
 PICTURES = {"assets/report.png": "reports/digits/report.png"}
 NO_DOCSTRING = {
     "name": "Of the sweep: its folder, the report's title. Letters, digits, dots, dashes and underscores.",
     "budgets": "Costs at which schedules are compared, rising: shares of full training (`25%`) or FLOPs (`3e17 FLOPs`).",
+    "data.train_split": "Split to train on: for `folder`, the subfolder.",
+    "data.test_split": "Split whose accuracy is shown and not chosen by.",
+    "search.rates.heads": "Rates of attention heads to choose from, rising; the last is 1.",
+    "search.rates.mlp": "Rates of MLP hidden channels, likewise.",
+    "search.rates.tokens": "Rates of patch tokens, likewise.",
+    "search.rates.depth": "Rates of blocks, likewise; for models that are plain stacks of blocks.",
     "recipe.batch_size": "Images in one optimizer step.",
     "recipe.weight_decay": "Of the optimizer.",
     "recipe.label_smoothing": "Of the cross entropy.",
@@ -69,14 +75,13 @@ def command_line() -> str:
     lines = [
         "# Command line",
         "",
-        "Generated from the code. `explorer COMMAND --help` prints the same. Bad input ends in one line that names the field, the "
-        "value and what is allowed, and exit code 2.",
+        "Generated from the code. `explorer COMMAND --help` prints the same. Bad input ends in one line that names the field, "
+        "the value and what is allowed, and exit code 2.",
     ]
     for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
         arguments = [one for one in command.params if one.param_type_name == "argument"]
         options = [one for one in command.params if one.param_type_name == "option"]
         required = [f"{one.opts[0]} {one.name.upper()}" for one in options if one.required]
-        # Plain text is what the help is written for; here it stands in Markdown.
         usage = " ".join(["explorer", name, *(one.name.upper() + "..." * (one.nargs == -1) for one in arguments), *required])
         lines += ["", f"## {name}", "", cleandoc(command.help or ""), "", "```text", f"{usage} [OPTIONS]", "```", ""]
         lines += ["| | | default |", "| --- | --- | --- |"]
@@ -92,12 +97,13 @@ def search_space() -> str:
     lines = [
         "# Search spaces",
         "",
-        "A sweep is one YAML file. Its fields, generated from the classes that read it; unknown keys are refused, and everything is "
-        "validated before the first trial: the model builds, every rate is possible for its head counts, every budget can be "
-        "planned, the data opens. In Python: `SearchSpace.load(path)`.",
+        "A sweep is one YAML file. Its fields, made from the classes that read it. Unknown keys are refused, and all of it "
+        "is validated before the first trial: the model builds, every rate is possible for its head counts, every budget can "
+        "be planned, the data opens. In Python: `SearchSpace.load(path)`.",
     ]
     for title, model, prefix in sections(SearchSpace, ""):
-        lines += ["", f"## {title or 'The file'}", "", summary(model), "", "| field | value | default | |", "| --- | --- | --- | --- |"]
+        lines += ["", f"## {title or 'The file'}", "", summary(model), "", "| field | value | default | |"]
+        lines.append("| --- | --- | --- | --- |")
         texts = docstrings(model)
         for name, field in model.model_fields.items():
             path = f"{prefix}{name}"
@@ -116,8 +122,8 @@ def search_space() -> str:
         (ROOT / "search_spaces" / "digits.yaml").read_text(encoding="utf-8").rstrip(),
         "```",
         "",
-        "`search_spaces/` also has DeiT-S and Swin-T on ImageNet, a ViT-Ti on CIFAR-10, and fine-tuning of a pretrained ViT-B on a "
-        "folder of images. Each says in its head what it costs. All are planned in the tests; none of these was run by us.",
+        "`search_spaces/` also has DeiT-S and Swin-T on ImageNet, a ViT-Ti on CIFAR-10, and fine-tuning of a pretrained ViT-B "
+        "on a folder of images. Each says in its head what it costs. All are planned in the tests; none of them was run by us.",
     ]
     return "\n".join(lines) + "\n"
 

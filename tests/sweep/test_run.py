@@ -19,7 +19,11 @@ from explorer.training.loop import train
 from explorer.training.task import Task
 from tests.conftest import quiet, with_search
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.filterwarnings("default")]  # Ray's own warnings are not ours to mend
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("default"),
+]  # Ray's own warnings are not ours to mend
 
 
 def test_a_sweep_runs_reports_progress_goes_on_and_extends(local_ray, space_file, tmp_path):
