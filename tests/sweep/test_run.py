@@ -19,16 +19,8 @@ from explorer.training.loop import train
 from explorer.training.task import Task
 from tests.conftest import quiet, with_search
 
-<<<<<<< HEAD
-pytestmark = [
-    pytest.mark.ray,
-    pytest.mark.slow,
-    pytest.mark.filterwarnings("default"),
-]  # Ray's own warnings are not ours to mend
-=======
 # Ray's own warnings are not ours to mend.
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.filterwarnings("default")]
->>>>>>> main
 
 
 def test_a_sweep_runs_reports_progress_goes_on_and_extends(local_ray, space_file, tmp_path):
