@@ -50,17 +50,25 @@ LIMITS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add what is generated."""
+    """Add pictures that are kept elsewhere."""
     for name, source in PICTURES.items():
         files.append(File.generated(config, name, abs_src_path=str(ROOT / source)))
-    pages = {
-        "reference/command-line.md": command_line(),
-        "reference/search-space.md": search_space(),
-        "method/benchmarks.md": without_links((ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")),
-    }
-    for name, content in pages.items():
-        files.append(File.generated(config, name, content=content))
     return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Put what is generated in the place of its mark; what stands before it is for people who read the file itself."""
+    makers = {"command_line": command_line, "search_space": search_space, "benchmarks": benchmarks}
+    mark = re.search(r"<!-- generated: (\w+) -->", markdown)
+    text = makers[mark[1]]() if mark else markdown
+    for name, source in PICTURES.items():
+        text = text.replace(f"../{source}", name)  # one folder less: docs/ is the site's root
+    return text
+
+
+def benchmarks() -> str:
+    """The benchmarks' own page."""
+    return without_links((ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8"))
 
 
 def without_links(text: str) -> str:
