@@ -62,7 +62,7 @@ def folder(finished, tmp_path, monkeypatch):
 def namespace(monkeypatch):
     """What pages speak of and do not define; their models of timm are small ones."""
     original = timm.create_model
-    small = {"patch_size": 56, "embed_dim": 32, "depth": 2, "num_heads": 4}
+    small = {"patch_size": 112, "embed_dim": 32, "depth": 1, "num_heads": 4}
 
     def create_model(name="", **options):
         name = options.pop("model_name", name)
