@@ -13,6 +13,7 @@ import argparse
 import math
 import runpy
 import sys
+from pathlib import Path
 from typing import Any
 
 import timm.optim
@@ -23,6 +24,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from explorer import InvalidInput, Schedule, StagedTraining
+from explorer.errors import validated
 from explorer.learning_rate import LearningRateCurve
 from explorer.production.staged_training import timm_model_in
 
@@ -128,7 +130,9 @@ def main() -> None:
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="what train.py is called with")
     options = parser.parse_args()
     try:
-        curve = LearningRateCurve(kind=options.curve, warmup=options.warmup)
+        if not Path(options.script).is_file():
+            raise InvalidInput("script", options.script, "there is no such file; train.py is in timm's repository")
+        curve = validated(LearningRateCurve, {"kind": options.curve, "warmup": options.warmup}, "curve")
         Launcher(Schedule.load(options.schedule), options.budget, curve).install()
         sys.argv = [options.script, *options.arguments]
         runpy.run_path(options.script, run_name="__main__")

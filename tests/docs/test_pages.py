@@ -28,6 +28,18 @@ def test_a_page_runs_as_it_is_written(page, folder, namespace, monkeypatch, caps
                     assert not stop.value.code, (words, capsys.readouterr())
 
 
+def test_the_plan_that_the_tutorial_prints_is_that_of_the_kept_report(monkeypatch, capsys):
+    (shown,) = [b.text for b in blocks("docs/tutorial.md") if b.language == "text" and "planned" in b.text]
+    schedule = str(ROOT / "reports" / "digits" / "schedules" / "20pct.json")
+    space = str(ROOT / "search_spaces" / "digits.yaml")
+    monkeypatch.setattr(sys, "argv", ["explorer", "plan", "--schedule", schedule, "--space", space, "--budget", "20%"])
+    monkeypatch.setattr(cli.console, "file", sys.stdout)
+    with pytest.raises(SystemExit):
+        cli.main()
+    printed = capsys.readouterr().out
+    assert [line.split() for line in printed.splitlines()] == [line.split() for line in shown.splitlines()]
+
+
 def test_pages_that_claim_to_run_are_found():
     assert {"README.md", "docs/tutorial.md", "docs/howto/own-loop.md", "docs/howto/proxy.md"} <= set(WITH_PYTHON)
     assert (ROOT / "docs" / "tutorial.md").exists()

@@ -100,6 +100,9 @@ def test_what_does_not_go_together_ends_in_one_line(launch):
     code, _, errors = launch("budget", budget="-5%")
     assert code == 2
     assert "budget" in errors
+    code, _, errors = launch("nowhere", script="nowhere/train.py")
+    assert code == 2
+    assert errors.startswith("timm_train: script: 'nowhere/train.py': there is no such file")
 
 
 @pytest.mark.skipif("TIMM_TRAIN" not in os.environ, reason="TIMM_TRAIN=/path/to/train.py, of timm's repository")
