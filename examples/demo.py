@@ -20,7 +20,7 @@ SPACE = "search_spaces/digits.yaml"
 def run(*arguments: str) -> None:
     """Show a command and run it; stop the demo where it fails."""
     print(f"\n$ explorer {shlex.join(arguments)}", flush=True)
-    done = subprocess.run([sys.executable, "-m", "explorer.cli", *arguments], check=False)
+    done = subprocess.run([sys.executable, "-m", "explorer", *arguments], check=False)
     if done.returncode:
         sys.exit(done.returncode)
 

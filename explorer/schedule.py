@@ -92,6 +92,10 @@ class Provenance(Frozen):
     mean_test_accuracy: float | None = None
     seeds: int = 1
     """Number of seeds behind the means."""
+    expected_test_accuracy: tuple[float, float] | None = None
+    """Where one more run's test accuracy will be found with a probability of 95 %; None: one seed says nothing about that."""
+    task: dict[str, Any] = {}
+    """Model, data, recipe and staging of the measurement, as in the search space."""
     versions: dict[str, str] = {}
     """Package versions the measurement was made with."""
 

@@ -2,6 +2,7 @@
 
 import io
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import hypothesis
@@ -114,3 +115,13 @@ def quiet() -> Console:
 def with_search(space: SearchSpace, **search) -> SearchSpace:
     """The space with other search settings."""
     return space.model_copy(update={"search": space.search.model_copy(update=search)})
+
+
+def processes(word: str) -> list[int]:
+    """Ids of the processes in whose command line a word stands."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # gone meanwhile
+            if word in path.read_text(errors="replace"):
+                found.append(int(path.parent.name))
+    return found

@@ -6,7 +6,7 @@ import pandas as pd
 
 from explorer.budget import Budget
 from explorer.errors import InvalidInput
-from explorer.frontier.uncertainty import interval
+from explorer.frontier.uncertainty import interval, run_interval
 from explorer.ledger import SweepHeader
 from explorer.schedule import Provenance, Schedule
 
@@ -22,6 +22,8 @@ OF_THE_SEARCHED_RUN = (
     "stages",
 )
 MEASURED = ("seeds", "confirmed", "validation_mean", "test_mean", "test_low", "test_high", "test_error", "train_seconds")
+TASK = ("model", "data", "recipe", "staging")
+"""Sections of a search space that make the task."""
 COLUMNS = ("id", *OF_THE_SEARCHED_RUN, *MEASURED)
 
 
@@ -102,6 +104,8 @@ def schedule_with_provenance(winner: pd.Series, trials: pd.DataFrame, header: Sw
                 mean_validation_accuracy=winner["validation_mean"],
                 mean_test_accuracy=winner["test_mean"],
                 seeds=int(winner["seeds"]),
+                expected_test_accuracy=run_interval(winner["test_mean"], winner["test_error"], int(winner["seeds"])),
+                task={part: header.space[part] for part in TASK if part in header.space},
                 versions=header.versions,
             )
         }

@@ -32,6 +32,20 @@ def interval(mean: ArrayLike, error: ArrayLike, seeds: ArrayLike) -> tuple[NDArr
     return np.maximum(0, mean_N - half_N), np.minimum(1, mean_N + half_N)
 
 
+def run_interval(mean: float, error: float, seeds: int) -> tuple[float, float] | None:
+    """Where one more run's value will be found with a probability of 95 %, within [0, 1]: Student's prediction interval.
+
+    Args:
+        mean: of the runs there are.
+        error: standard error of the mean.
+        seeds: number of the runs; fewer than two give None.
+    """
+    if seeds < 2:
+        return None
+    half = float(stats.t.ppf((1 + LEVEL) / 2, seeds - 1)) * error * (seeds + 1) ** 0.5
+    return max(0.0, mean - half), min(1.0, mean + half)
+
+
 def resampled_means(mean: ArrayLike, error: ArrayLike, seeds: ArrayLike, draws: int = DRAWS) -> NDArray[np.float64]:
     """Means of shares as they could have been; the same call gives the same numbers.
 

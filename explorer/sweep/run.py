@@ -31,7 +31,7 @@ from explorer.sweep.sharing import SharedWork
 from explorer.sweep.space import NAME_PATTERN, SearchSpace
 from explorer.sweep.trackers import callbacks
 from explorer.sweep.trial import STORE, compiled, run_trial
-from explorer.training.loop import Progress
+from explorer.training.progress import Progress
 from explorer.training.stage_store import StageStore
 
 CHANGEABLE = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,6 +17,7 @@ from explorer.errors import InvalidInput, validated
 from explorer.ledger import Kind
 from explorer.plan import plan
 from explorer.schedule import AXES, Axis, Frozen, Rates, Schedule, Stage, read_mapping
+from explorer.trackers import Tracker, checked_trackers
 from explorer.training.task import Task, TaskSpec
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -54,7 +54,6 @@ def _counts(counts: int | tuple[int, ...]) -> int | tuple[int, ...]:
 
 TrialCounts = Annotated[int | tuple[int, ...], AfterValidator(_counts)]
 Levels = Annotated[tuple[float, ...], AfterValidator(_levels)]
-Tracker = Literal["mlflow", "wandb"]
 BudgetField = Annotated[Budget, BeforeValidator(Budget.parse), PlainSerializer(str)]
 
 
@@ -226,9 +225,7 @@ class SearchSpace(TaskSpec):
         Raises:
             InvalidInput: naming what is wrong.
         """
-        for tracker in self.trackers:
-            if importlib.util.find_spec(tracker) is None:
-                raise InvalidInput("trackers", tracker, f"its package is missing: pip install 'vit-budget-explorer[{tracker}]'")
+        checked_trackers(self.trackers, "trackers")
         for batch_size, staging in itertools.product(self.search.batch_size, self.search.staging.combinations()):
             task = Task(self.task.with_settings(self.recipe.learning_rate, batch_size, staging))
             task.check()

@@ -9,7 +9,7 @@ from ray.air.integrations.wandb import WandbLoggerCallback
 from ray.tune import Callback
 
 from explorer.errors import InvalidInput
-from explorer.sweep.space import Tracker
+from explorer.trackers import Tracker
 
 
 def callbacks(trackers: Sequence[Tracker], sweep: str) -> list[Callback]:

@@ -17,7 +17,8 @@ from explorer.ledger import Ledger, Outcome, Record, StageOutcome, Trial
 from explorer.plan import Plan, plan
 from explorer.sweep.space import SearchSpace
 from explorer.training.device import device_for, device_name
-from explorer.training.loop import DivergedError, Progress, TrainingResult, train
+from explorer.training.loop import DivergedError, TrainingResult, train
+from explorer.training.progress import Progress
 from explorer.training.stage_store import StageStore
 from explorer.training.task import Task
 

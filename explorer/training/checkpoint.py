@@ -13,7 +13,7 @@ import torch
 
 from explorer.errors import InvalidInput
 
-VERSION = 1
+VERSION = 2
 
 
 def random_state() -> dict[str, Any]:

@@ -5,12 +5,10 @@ Shapes: B batch, C channels, H height, W width, N images.
 
 from __future__ import annotations
 
-import hashlib
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -21,9 +19,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from explorer.errors import InvalidInput
 from explorer.schedule import Frozen
-
-if TYPE_CHECKING:
-    from explorer.training.task import Augmentation
+from explorer.training.augmentation import Augmentation, shift_and_flip
+from explorer.training.seeding import seed_for, seeded
+from explorer.training.workers import ALONE, Workers
 
 Batch = tuple[Tensor, Tensor]
 """Normalised images float32 (B, C, H, W) and labels int64 (B,)."""
@@ -57,12 +55,19 @@ class DataSource(Protocol):
     train_images: int
 
     def train_batches(
-        self, seed: int, first_step: int, steps: int, batch_size: int, augmentation: Augmentation, device: torch.device
+        self,
+        seed: int,
+        first_step: int,
+        steps: int,
+        batch_size: int,
+        augmentation: Augmentation,
+        device: torch.device,
+        workers: Workers = ALONE,
     ) -> Iterator[Batch]:
-        """Batches first_step, first_step + 1, ... of the endless shuffled stream; batches span epochs."""
+        """This worker's share of batches first_step, first_step + 1, ... of the endless shuffled stream, across epochs."""
 
-    def evaluation_batches(self, split: Split, device: torch.device) -> Iterator[Batch]:
-        """All images of a split once, unchanged."""
+    def evaluation_batches(self, split: Split, device: torch.device, workers: Workers = ALONE) -> Iterator[Batch]:
+        """All images of a split once, unchanged, divided among workers."""
 
 
 @lru_cache(maxsize=4)
@@ -73,12 +78,6 @@ def open_data(spec: DataSpec) -> DataSource:
         InvalidInput: when it cannot be opened or has no image.
     """
     return ResidentData.digits(spec.image_size) if spec.name == "digits" else StreamedData(spec)
-
-
-def seed_for(*parts: object) -> int:
-    """A 63-bit seed from a purpose and its position: independent streams without carried state."""
-    digest = hashlib.sha256(":".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
 
 
 def stream_indices(seed: int, first: int, count: int, images: int) -> Tensor:
@@ -138,41 +137,31 @@ class ResidentData:
         return self._moved[key]
 
     def train_batches(
-        self, seed: int, first_step: int, steps: int, batch_size: int, augmentation: Augmentation, device: torch.device
+        self,
+        seed: int,
+        first_step: int,
+        steps: int,
+        batch_size: int,
+        augmentation: Augmentation,
+        device: torch.device,
+        workers: Workers = ALONE,
     ) -> Iterator[Batch]:
         """See `DataSource`."""
         images_NCHW, labels_N = self._on("train", device)
         for step in range(first_step, first_step + steps):
-            index_B = stream_indices(seed, step * batch_size, batch_size, self.train_images).to(device)
+            share = workers.share(batch_size)
+            index_B = stream_indices(seed, step * batch_size, batch_size, self.train_images)[share].to(device)
             images_BCHW = images_NCHW[index_B]
             if augmentation.shift or augmentation.flip:
-                generator = torch.Generator().manual_seed(seed_for("augment", seed, step * batch_size))
-                images_BCHW = _shift_and_flip(images_BCHW, augmentation, generator)
+                generator = torch.Generator().manual_seed(seed_for("augment", seed, step * batch_size + share.start))
+                images_BCHW = shift_and_flip(images_BCHW, augmentation, generator)
             yield images_BCHW, labels_N[index_B]
 
-    def evaluation_batches(self, split: Split, device: torch.device) -> Iterator[Batch]:
+    def evaluation_batches(self, split: Split, device: torch.device, workers: Workers = ALONE) -> Iterator[Batch]:
         """See `DataSource`."""
         images_NCHW, labels_N = self._on(split, device)
-        yield from zip(images_NCHW.split(512), labels_N.split(512), strict=True)
-
-
-def _shift_and_flip(images_BCHW: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
-    """Translate each image by up to `shift` pixels, filling with the darkest value, and flip every other one."""
-    batch, _, height, width = images_BCHW.shape
-    device = images_BCHW.device
-    if augmentation.shift:
-        most = augmentation.shift
-        offsets = torch.randint(0, 2 * most + 1, (2, batch), generator=generator).to(device)
-        padded = functional.pad(images_BCHW, (most,) * 4, value=-1.0)
-        rows = offsets[0][:, None] + torch.arange(height, device=device)
-        columns = offsets[1][:, None] + torch.arange(width, device=device)
-        image = torch.arange(batch, device=device)[:, None, None]
-        # Indices around the channel dimension move it last.
-        images_BCHW = padded[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-    if augmentation.flip:
-        flipped = torch.rand(batch, generator=generator).to(device) < 0.5
-        images_BCHW = torch.where(flipped[:, None, None, None], images_BCHW.flip(-1), images_BCHW)
-    return images_BCHW.contiguous()
+        mine = slice(workers.rank, None, workers.count)
+        yield from zip(images_NCHW[mine].split(512), labels_N[mine].split(512), strict=True)
 
 
 class StreamedData:
@@ -215,18 +204,24 @@ class StreamedData:
         return data
 
     def train_batches(
-        self, seed: int, first_step: int, steps: int, batch_size: int, augmentation: Augmentation, device: torch.device
+        self,
+        seed: int,
+        first_step: int,
+        steps: int,
+        batch_size: int,
+        augmentation: Augmentation,
+        device: torch.device,
+        workers: Workers = ALONE,
     ) -> Iterator[Batch]:
         """See `DataSource`."""
         from timm.data import create_transform
 
         transform = create_transform(self.image_size, is_training=True, **augmentation.transform)
-        first, count = first_step * batch_size, steps * batch_size
-        images = [self._kept[i] for i in stream_indices(seed, first, count, self.train_images).tolist()]
-        stream = _Positions(self._train, images, transform, seed, first)
-        yield from self._loaded(stream, batch_size, device)
+        share = workers.share(batch_size)
+        stream = _Stream(self._train, transform, self._kept, seed, first_step, steps, batch_size, share)
+        yield from self._loaded(stream, share.stop - share.start, device)
 
-    def evaluation_batches(self, split: Split, device: torch.device) -> Iterator[Batch]:
+    def evaluation_batches(self, split: Split, device: torch.device, workers: Workers = ALONE) -> Iterator[Batch]:
         """See `DataSource`."""
         if split == "validation" and self._held_out is not None:
             data, images = self._train, self._held_out
@@ -234,12 +229,13 @@ class StreamedData:
             name = self.spec.test_split if split == "test" else str(self.spec.validation_split)
             data = self._open(name, f"data.{split}_split")
             images = list(range(len(data)))
-        yield from self._loaded(_Positions(data, images, self._evaluation_transform, 0, 0), 128, device)
+        mine = images[workers.rank :: workers.count]
+        yield from self._loaded(_Images(data, self._evaluation_transform, mine), 128, device)
 
-    def _loaded(self, stream: _Positions, batch_size: int, device: torch.device) -> Iterator[Batch]:
+    def _loaded(self, images: _Images, batch_size: int, device: torch.device) -> Iterator[Batch]:
         # Without a generator of its own, a loader draws from the global random state, which training resumes.
         loader = DataLoader(
-            stream,
+            images,
             batch_size,
             num_workers=self.spec.workers,
             pin_memory=device.type == "cuda",
@@ -249,28 +245,46 @@ class StreamedData:
             yield images_BCHW.to(device, non_blocking=True), labels_B.to(device, non_blocking=True)
 
 
-class _Positions(Dataset[tuple[Tensor, int]]):
-    """Images by position in the stream, each transformed under its own random state."""
+class _Images(Dataset[tuple[Tensor, int]]):
+    """Some images of a data set, transformed."""
 
-    def __init__(self, data: Any, images: list[int], transform: Callable[[Any], Tensor], seed: int, first: int) -> None:
-        self.data, self.images, self.transform, self.seed, self.first = data, images, transform, seed, first
+    def __init__(self, data: Any, transform: Callable[[Any], Tensor], numbers: Sequence[int]) -> None:
+        self.data, self.transform, self.numbers = data, transform, numbers
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.numbers)
 
-    def __getitem__(self, position: int) -> tuple[Tensor, int]:
-        image, label = self.data[self.images[position]]
-        states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-        sample_seed = seed_for("sample", self.seed, self.first + position)
-        random.seed(sample_seed)
-        np.random.seed(sample_seed % 2**32)
-        torch.manual_seed(sample_seed)
-        try:
-            return self.transform(image.convert("RGB")), int(label)
-        finally:
-            random.setstate(states[0])
-            np.random.set_state(states[1])
-            torch.set_rng_state(states[2])
+    def __getitem__(self, number: int) -> tuple[Tensor, int]:
+        image, label = self.data[self.numbers[number]]
+        return self.transform(image.convert("RGB")), int(label)
+
+
+class _Stream(_Images):
+    """A worker's share of some steps of the endless stream, each image transformed under its own random state."""
+
+    def __init__(
+        self,
+        data: Any,
+        transform: Callable[[Any], Tensor],
+        numbers: Sequence[int],
+        seed: int,
+        first_step: int,
+        steps: int,
+        batch_size: int,
+        share: slice,
+    ) -> None:
+        super().__init__(data, transform, numbers)
+        self.seed, self.first_step, self.steps, self.batch_size, self.share = seed, first_step, steps, batch_size, share
+
+    def __len__(self) -> int:
+        return self.steps * (self.share.stop - self.share.start)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, int]:
+        step, image = divmod(number, self.share.stop - self.share.start)
+        position = (self.first_step + step) * self.batch_size + self.share.start + image
+        place = int(stream_indices(self.seed, position, 1, len(self.numbers)))
+        with seeded(seed_for("sample", self.seed, position)):
+            return super().__getitem__(place)
 
 
 def _listed(data: Any) -> list[tuple[Any, int]]:

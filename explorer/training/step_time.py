@@ -6,13 +6,14 @@ import time
 from statistics import fmean
 
 import torch
-from torch import nn
 
 from explorer.learning_rate import LearningRateCurve
 from explorer.plan import Segment
 from explorer.schedule import Rates
-from explorer.training.loop import training_steps
+from explorer.training.state import TrainingState
+from explorer.training.steps import training_steps
 from explorer.training.task import Task
+from explorer.training.workers import ALONE
 
 WARMUP_STEPS, LEAST_STEPS, MOST_STEPS, LEAST_SECONDS = 3, 9, 5000, 0.5
 
@@ -30,24 +31,18 @@ def step_seconds(task: Task, rates: Rates, device: str | torch.device = "cpu", l
         InvalidInput: when the model cannot have these rates.
     """
     device = torch.device(device)
-    recipe = task.spec.recipe
-    model = task.build_model().to(device).train()
-    optimizer = task.build_optimizer(model)
-    task.elastic(model, seed=0).set_rates(rates, optimizer)
-    trained: nn.Module = torch.compile(model, dynamic=False) if recipe.compile else model  # type: ignore[assignment]
-    amp = recipe.amp == "bf16" or (recipe.amp == "auto" and device.type == "cuda")
+    state = TrainingState(task, 0, device, ALONE)
+    state.set_rates(rates)
     segment = Segment(0, rates, rates, MOST_STEPS, 0, 0.0, 1.0, LearningRateCurve())
-    batches = task.data.train_batches(0, 0, MOST_STEPS, task.batch_size, recipe.augmentation, device)
+    batches = task.train_batches(0, 0, MOST_STEPS, device)
     seconds: list[float] = []
-    with torch.autocast(device.type, torch.bfloat16, enabled=amp):
-        steps = training_steps(task, trained, optimizer, segment, batches)
-        begun = started = time.perf_counter()
-        for _ in steps:
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            now = time.perf_counter()
-            seconds.append(now - started)
-            started = now
-            if len(seconds) >= WARMUP_STEPS + LEAST_STEPS and now - begun >= least_seconds:
-                break
+    begun = started = time.perf_counter()
+    for _ in training_steps(task, state, segment, batches):
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        now = time.perf_counter()
+        seconds.append(now - started)
+        started = now
+        if len(seconds) >= WARMUP_STEPS + LEAST_STEPS and now - begun >= least_seconds:
+            break
     return fmean(seconds[WARMUP_STEPS:])

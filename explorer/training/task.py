@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import Any, Literal
@@ -25,9 +25,11 @@ from explorer.errors import InvalidInput, validated
 from explorer.learning_rate import LearningRateCurve
 from explorer.plan import StepCost
 from explorer.schedule import Frozen, Provenance, Rates
-from explorer.training.data import DataSource, DataSpec, open_data
+from explorer.training.augmentation import Augmentation, mixed
+from explorer.training.data import Batch, DataSource, DataSpec, open_data
+from explorer.training.workers import ALONE, Workers
 
-FUSED = ("adam", "adamw", "sgd")
+FUSED = ("adam", "adamw")
 """Optimizers whose torch implementation has a fused kernel on both CPU and GPU."""
 
 
@@ -39,17 +41,6 @@ class ModelSpec(Frozen):
     pretrained: bool = False
     options: dict[str, Any] = {}
     """Further keyword arguments of `timm.create_model`: depth, embed_dim, drop_path_rate, ..."""
-
-
-class Augmentation(Frozen):
-    """Changes to training images. Random numbers depend on seed and position in the data stream alone."""
-
-    shift: int = Field(0, ge=0)
-    """Resident data: random translation by up to this many pixels, zero-padded."""
-    flip: bool = False
-    """Resident data: random horizontal flip."""
-    transform: dict[str, Any] = {}
-    """Data read from disk: keyword arguments of `timm.data.create_transform` (auto_augment, re_prob, ...)."""
 
 
 class Recipe(Frozen):
@@ -67,6 +58,11 @@ class Recipe(Frozen):
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     clip_grad: float | None = Field(None, gt=0)
     """Largest gradient norm; none: no clipping."""
+    accumulation: int = Field(1, ge=1)
+    """Parts that a batch is computed in, one after another, where it does not fit into memory."""
+    ema_decay: float | None = Field(None, gt=0, lt=1)
+    """Decay of an exponential moving average of the weights, which is then what is evaluated and kept; early in training the
+    decay is smaller (`ModelEmaV3(use_warmup=True)` of timm). None: no average."""
     amp: Literal["auto", "bf16", "off"] = "auto"
     """Mixed precision; auto: bf16 on a GPU, off on the CPU."""
     compile: bool = False
@@ -146,10 +142,17 @@ class Task:
     def __init__(self, spec: TaskSpec) -> None:
         self.spec = spec
         self.data: DataSource = open_data(spec.data)
-        if spec.recipe.batch_size > self.data.train_images:
+        recipe = spec.recipe
+        if recipe.batch_size > self.data.train_images:
             raise InvalidInput(
-                "recipe.batch_size", spec.recipe.batch_size, f"must be at most the {self.data.train_images} training images"
+                "recipe.batch_size", recipe.batch_size, f"must be at most the {self.data.train_images} training images"
             )
+        if recipe.batch_size % recipe.accumulation:
+            raise InvalidInput(
+                "recipe.accumulation", recipe.accumulation, f"must divide the batch of {recipe.batch_size} images equally"
+            )
+        if recipe.augmentation.mixes and recipe.batch_size % 2:
+            raise InvalidInput("recipe.batch_size", recipe.batch_size, "must be even where images are mixed (mixup, cutmix)")
 
     @property
     def train_images(self) -> int:
@@ -170,6 +173,19 @@ class Task:
     def curve(self) -> LearningRateCurve:
         """The learning rate over budget time."""
         return self.spec.recipe.curve
+
+    def amp(self, device: torch.device) -> bool:
+        """Whether training on a device is in bf16."""
+        wanted = self.spec.recipe.amp
+        return wanted == "bf16" or (wanted == "auto" and device.type == "cuda")
+
+    def train_batches(
+        self, seed: int, first_step: int, steps: int, device: torch.device, workers: Workers = ALONE
+    ) -> Iterator[Batch]:
+        """This worker's share of some steps' batches, augmented by the recipe; see `DataSource.train_batches` and `mixed`."""
+        augmentation = self.spec.recipe.augmentation
+        batches = self.data.train_batches(seed, first_step, steps, self.batch_size, augmentation, device, workers)
+        return mixed(batches, augmentation, self.data.classes, seed, first_step)
 
     def build_model(self) -> nn.Module:
         """The timm model at full size, initialised from torch's current random state.

@@ -218,7 +218,7 @@ def test_a_thousand_trials(opened, large_ledger, tmp_path):
 
 @contextmanager
 def watched(ledger, out):
-    command = [sys.executable, "-m", "explorer.cli", "report", ledger.location, "--out", str(out), "--watch", "--every", "1"]
+    command = [sys.executable, "-m", "explorer", "report", ledger.location, "--out", str(out), "--watch", "--every", "1"]
     # A shell's background jobs ignore SIGINT, and so would what they start.
     heed = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **heed)

@@ -21,7 +21,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here (Debian: apt install chromium)")
 def test_pictures_of_paper_quality(real_ledger, tmp_path):
     arguments = ["report", real_ledger.location, "--out", str(tmp_path), "--png", "--svg", "--pdf"]
-    command = [sys.executable, "-m", "explorer.cli", *arguments]
+    command = [sys.executable, "-m", "explorer", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     for name in ("frontier", "timeline"):
@@ -37,7 +37,7 @@ def test_pictures_of_paper_quality(real_ledger, tmp_path):
 
 
 def test_pictures_without_chromium_are_one_clear_line(real_ledger, tmp_path):
-    command = [sys.executable, "-m", "explorer.cli", "report", real_ledger.location, "--out", str(tmp_path), "--pdf"]
+    command = [sys.executable, "-m", "explorer", "report", real_ledger.location, "--out", str(tmp_path), "--pdf"]
     environment = {"PATH": "/nowhere", "HOME": str(tmp_path), "BROWSER_PATH": str(tmp_path / "missing")}
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
     assert done.returncode == 2

@@ -26,7 +26,7 @@ LONG_SPACE = TINY_SPACE.replace("epochs: 2", "epochs: 20").replace("[25%, 50%]",
 
 
 def driver(space: Path, storage: Path) -> list[str]:
-    return [sys.executable, "-m", "explorer.cli", "sweep", str(space), "--storage", str(storage)]
+    return [sys.executable, "-m", "explorer", "sweep", str(space), "--storage", str(storage)]
 
 
 def until(condition, seconds=150.0):

@@ -130,7 +130,7 @@ def test_an_unknown_cluster_is_refused(space_file, tmp_path, address):
 
 
 def test_a_script_joins_a_running_cluster(local_ray, space_file, tmp_path):
-    command = [sys.executable, "-m", "explorer.cli", "sweep", str(space_file), "--storage", str(tmp_path), "--address", "auto"]
+    command = [sys.executable, "-m", "explorer", "sweep", str(space_file), "--storage", str(tmp_path), "--address", "auto"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
     assert done.returncode == 0, done.stderr
     assert len(Ledger(tmp_path / "tiny").records()) == 6

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from explorer import InvalidInput
+from explorer.training.augmentation import Augmentation
 from explorer.training.data import DataSpec, ResidentData, open_data, stream_indices
-from explorer.training.task import Augmentation
 
 CPU = torch.device("cpu")
 

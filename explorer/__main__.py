@@ -1,0 +1,5 @@
+"""`python -m explorer`, for launchers that start modules: `torchrun -m explorer train ...`."""
+
+from explorer.cli import main
+
+main()

@@ -1,0 +1,118 @@
+"""The commands around a sweep: `sweep`, `report`, `best`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from explorer.budget import Budget
+from explorer.cli.shared import BudgetOption, StorageOption, SweepArgument, console, print_stages, warn_of
+from explorer.errors import InvalidInput
+from explorer.ledger import find_sweep
+
+
+def sweep(
+    space: Annotated[Path, typer.Argument(help="Search space (YAML).")],
+    name: Annotated[str | None, typer.Option(help="Name of the sweep; default: the space's.")] = None,
+    storage: StorageOption = "sweeps",
+    trials: Annotated[int | None, typer.Option(help="Staged trials at each budget, instead of the space's number.")] = None,
+    address: Annotated[str | None, typer.Option(help="Ray cluster to use (auto); default: this machine alone.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what it will cost; train nothing.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(help="For --dry-run: trials side by side; default: this machine's.", min=1)
+    ] = None,
+) -> None:
+    """Start a sweep, or go on where it stopped."""
+    from explorer.sweep.run import Sweep
+    from explorer.sweep.space import SearchSpace
+    from explorer.training.task import Task
+
+    loaded = SearchSpace.load(space)
+    warn_of(Task(loaded.task))
+    planned = Sweep(loaded, storage, name=name, trials=trials, address=address, console=console)
+    if dry_run:
+        from explorer.sweep.forecast import forecast
+
+        expected = forecast(planned.space)
+        console.print(expected.table())
+        console.print(expected.summary(planned.space, workers), highlight=False, soft_wrap=True)
+        return
+    done = planned.run()
+    records = done.ledger.records()
+    failed = [record for record in records if record.outcome is None]
+    if failed:
+        console.print(
+            f"{len(failed)} of {len(records)} trials failed; the first: {failed[0].reason}", markup=False, highlight=False
+        )
+    if len(failed) == len(records):
+        raise typer.Exit(1)
+    console.print(f"ledger: {done.location}\nnext: explorer report {done.location}", highlight=False, soft_wrap=True)
+
+
+def report(
+    sweeps: Annotated[list[str], typer.Argument(help="Sweeps: folders, URIs or names; several are compared in one page.")],
+    out: Annotated[Path | None, typer.Option(help="Folder to write to; default: reports/<sweep>.")] = None,
+    storage: StorageOption = "sweeps",
+    price: Annotated[float | None, typer.Option(help="Price of a device-hour: adds money to the units of cost.")] = None,
+    png: Annotated[bool, typer.Option("--png", help="Also draw frontier.png and timeline.png.")] = False,
+    svg: Annotated[bool, typer.Option("--svg", help="The same as vector graphics.")] = False,
+    pdf: Annotated[bool, typer.Option("--pdf", help="The same for LaTeX.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Write again while trials finish; the page reloads itself.")] = False,
+    every: Annotated[int, typer.Option(min=1, help="With --watch: seconds between two looks.")] = 10,
+) -> None:
+    """Write the page, frontier.csv and the schedules of a sweep, or a page that compares several."""
+    from explorer.report.compare import write_comparison
+    from explorer.report.opened import Opened
+    from explorer.report.page import write_report
+    from explorer.report.pictures import Format, write_pictures
+    from explorer.report.watch import follow
+
+    ledgers = [find_sweep(sweep, storage) for sweep in sweeps]
+    folder = out or Path("reports") / "-vs-".join(ledger.header().name for ledger in ledgers)
+    choices: tuple[tuple[Format, bool], ...] = (("png", png), ("svg", svg), ("pdf", pdf))
+    formats = [kind for kind, wanted in choices if wanted]
+    if formats and len(ledgers) > 1:
+        raise InvalidInput(f"--{formats[0]}", " ".join(sweeps), "pictures are of one sweep")
+    if watch and formats:
+        raise InvalidInput("--watch", f"--{formats[0]}", "pictures are drawn once; leave one of the two out")
+
+    def write(watching: int | None) -> str:
+        if len(ledgers) > 1:
+            return str(write_comparison(ledgers, folder, price=price, watch=watching))
+        written = write_report(ledgers[0], folder, price=price, watch=watching)
+        return f"{written.headline}\n{written.page}\n{written.table}\n{folder / 'schedules'}: {', '.join(written.schedules)}"
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    if watch:
+        follow(ledgers, write, every, say)
+        return
+    say(write(None))
+    if formats:
+        for path in write_pictures(Opened.read(ledgers[0]), folder, formats):
+            say(str(path))
+
+
+def best(
+    sweep: SweepArgument,
+    budget: BudgetOption,
+    out: Annotated[Path | None, typer.Option(help="File to save the schedule to; default: <sweep>-<budget>.json.")] = None,
+    storage: StorageOption = "sweeps",
+) -> None:
+    """Print and save the schedule to use for a budget."""
+    from explorer.frontier import best_by_budget, best_schedule, trials_frame
+
+    ledger = find_sweep(sweep, storage)
+    header, trials, parsed = ledger.header(), trials_frame(ledger.records()), Budget.parse(budget)
+    schedule = best_schedule(trials, header, parsed)
+    measured = best_by_budget(trials)
+    print_stages(schedule)
+    for row in measured[measured.budget == str(parsed)].itertuples():
+        kind = "staged" if row.kind == "staged" else "full model"
+        seeds = "one seed" if row.seeds == 1 else f"mean of {row.seeds} seeds"
+        console.print(f"best {kind}: validation {row.validation_mean:.2%}, test {row.test_mean:.2%} ({seeds})", highlight=False)
+    path = schedule.save(out or Path(f"{header.name}-{parsed.slug}.json"))
+    console.print(f"saved {path}", highlight=False, soft_wrap=True)

@@ -1,0 +1,96 @@
+"""From a folder of images to production: sweep, best schedule, training in a fresh process, accuracy as predicted."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file
+from sklearn.datasets import load_digits
+
+from explorer import Budget, Schedule, SearchSpace, Sweep, plan
+from explorer.production.run import RESULT, WEIGHTS, Run, train_to_folder
+from explorer.production.verdict import verdict
+from explorer.report.page import write_report
+from explorer.training.task import Task
+from tests.conftest import quiet
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.filterwarnings("default")]
+SPACE = """
+name: folder
+model:
+  name: vit_tiny_patch16_224
+  options: {patch_size: 4, embed_dim: 32, depth: 2, num_heads: 4}
+data: {name: folder, root: ROOT, image_size: 16}
+recipe:
+  epochs: 12
+  batch_size: 16
+  learning_rate: 3.0e-3
+  ema_decay: 0.98
+  augmentation: {mixup: 0.2, transform: {re_prob: 0.1, hflip: 0, scale: [0.8, 1.0]}}
+budgets: [50%]
+search:
+  trials: 2
+  baseline_trials: 1
+  confirm: 1
+  confirm_seeds: 3
+  stages: 2
+  grid: 5
+  rates: {heads: [0.5, 1], mlp: [0.5, 1], tokens: [0.5, 1]}
+  learning_rate: [2.0e-3, 6.0e-3]
+  batch_size: [16]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Five classes of scikit-learn's digits as files, one folder a class."""
+    images, labels = load_digits(return_X_y=True)
+    for label in range(5):
+        for number, pixels in enumerate(images[labels == label][:60]):
+            place = tmp_path / "images" / ("train" if number < 45 else "validation") / f"digit-{label}"
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray((pixels.reshape(8, 8) * 15.9).astype(np.uint8)).save(place / f"{number}.png")
+    return tmp_path / "images"
+
+
+def train_in_a_fresh_process(schedule: Path, tmp_path: Path) -> str:
+    command = [sys.executable, "-m", "explorer", "train", "--schedule", str(schedule), "--space", "folder.yaml"]
+    done = subprocess.run(
+        [*command, "--budget", "50%", "--out", "same"], capture_output=True, text=True, timeout=200, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_what_the_sweep_promised_is_what_production_gets(folder, tmp_path, local_ray):
+    (tmp_path / "folder.yaml").write_text(SPACE.replace("ROOT", str(folder)))
+    space = SearchSpace.load(tmp_path / "folder.yaml")
+    sweep = Sweep(space, tmp_path / "sweeps", console=quiet()).run()
+    best = write_report(sweep.ledger, tmp_path / "report").schedules["50%"]
+    schedule = Schedule.load(best)
+    found = schedule.provenance
+    assert found.seeds == 3
+    low, high = found.expected_test_accuracy
+    assert 0.3 < low < high <= 1  # guessing gives .2
+
+    shown = train_in_a_fresh_process(best, tmp_path)
+    assert "reproduced exactly" in shown
+    result = yaml.safe_load((tmp_path / "same" / RESULT).read_text())
+    assert result["test_accuracy"] == found.test_accuracy
+    assert result["realised_flops"] == result["planned_flops"]
+    plain = timm.create_model(**result["timm_create_model"], checkpoint_path=str(tmp_path / "same" / WEIGHTS))
+    weights = load_file(tmp_path / "same" / WEIGHTS)
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in plain.state_dict().items())
+
+    task = Task(space.task.measured_as(found))
+    compiled = plan(schedule, task, Budget.parse("50%"), task.step_cost)
+    run = Run(task=task.spec, plan=compiled, seed=77, threads=1, device="cpu", out=tmp_path / "fresh")
+    fresh = train_to_folder(run, quiet())
+    assert low <= fresh["test_accuracy"] <= high
+    assert any(line.endswith("inside") for line in verdict(schedule, task.spec, compiled, fresh))

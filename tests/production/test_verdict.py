@@ -1,0 +1,85 @@
+"""What a finished run is held against."""
+
+import pytest
+
+from explorer import Budget, Schedule, plan
+from explorer.frontier.uncertainty import run_interval
+from explorer.production.verdict import other_task, transfer_warning, verdict
+from explorer.schedule import Provenance
+from explorer.training.task import Task, TaskSpec
+
+
+@pytest.fixture
+def measured(three_stages, tiny_spec) -> Schedule:
+    """As a sweep exports it, with the task as people write it: defaults left out."""
+    provenance = Provenance(
+        sweep="s",
+        trial="t",
+        budget="50%",
+        model=tiny_spec.model.name,
+        seed=3,
+        learning_rate=2e-3,
+        batch_size=32,
+        validation_accuracy=0.5,
+        mean_test_accuracy=0.48,
+        seeds=3,
+        expected_test_accuracy=(0.4, 0.56),
+        task=tiny_spec.model_dump(mode="json", exclude_defaults=True),
+    )
+    return three_stages.model_copy(update={"provenance": provenance})
+
+
+def judged(schedule: Schedule, spec: TaskSpec, budget="50%", **result) -> list[str]:
+    task = Task(spec)
+    compiled = plan(schedule, task, Budget.parse(budget), task.step_cost)
+    done = {"cost": compiled.cost, "steps": compiled.steps, "train_seconds": 1.5, "seed": 3}
+    return verdict(schedule, spec, compiled, {**done, "validation_accuracy": 0.5, "test_accuracy": 0.5, **result})
+
+
+def with_recipe(spec: TaskSpec, **recipe) -> TaskSpec:
+    return spec.model_copy(update={"recipe": spec.recipe.model_copy(update=recipe)})
+
+
+def test_the_same_task_is_held_against_the_prediction(measured, tiny_spec):
+    cost, accuracies, predicted, reproduced = judged(measured, tiny_spec)
+    assert "steps in 1.5 s" in cost
+    assert accuracies == "validation accuracy 50.0000%, test accuracy 50.0000%"
+    assert predicted == "predicted test accuracy 48.00%, for a single run 40.00% to 56.00% (95 %, 3 seeds): inside"
+    assert reproduced.endswith("with seed 3: reproduced exactly")
+    assert judged(measured, tiny_spec, test_accuracy=0.39)[2].endswith("OUTSIDE")
+    assert "NOT reproduced" in judged(measured, tiny_spec, validation_accuracy=0.51)[3]
+    assert len(judged(measured, tiny_spec, seed=4)) == 3
+    assert transfer_warning(measured, tiny_spec) is None
+
+
+@pytest.mark.parametrize(
+    ("recipe", "difference"),
+    [({"epochs": 3.0}, "recipe.epochs is 3.0, was 2.0"), ({"batch_size": 16}, "recipe.batch_size is 16, was 32")],
+)
+def test_on_another_task_there_is_no_prediction(measured, tiny_spec, recipe, difference):
+    other = with_recipe(tiny_spec, **recipe)
+    assert other_task(measured, other) == difference
+    assert difference in (transfer_warning(measured, other) or "")
+    assert judged(measured, other)[2:] == [f"no prediction: the sweep measured this schedule on another task ({difference})"]
+
+
+def test_where_data_lies_does_not_make_another_task(measured, tiny_spec):
+    moved = tiny_spec.model_copy(update={"data": tiny_spec.data.model_copy(update={"root": "/elsewhere", "workers": 3})})
+    assert other_task(measured, moved) is None
+
+
+def test_at_another_budget_there_is_no_prediction(measured, tiny_spec):
+    assert judged(measured, tiny_spec, "25%")[2] == "no prediction: the sweep measured this schedule at 50%, not at 25%"
+
+
+def test_a_schedule_from_nowhere_predicts_nothing(three_stages, tiny_spec):
+    assert len(judged(three_stages, tiny_spec)) == 2
+    assert transfer_warning(three_stages, tiny_spec) is None
+
+
+def test_where_one_more_run_is_expected():
+    """Three values .4 .5 .6: mean .5, deviation .1, error .1 / 3 ** .5; t(.975, 2) = 4.3027, times .1 * (1 + 1/3) ** .5."""
+    low, high = run_interval(0.5, 0.1 / 3**0.5, 3)
+    assert (low, high) == pytest.approx((0.5 - 0.49683, 0.5 + 0.49683), abs=1e-5)
+    assert run_interval(0.99, 0.1 / 3**0.5, 3)[1] == 1.0
+    assert run_interval(0.5, float("nan"), 1) is None
