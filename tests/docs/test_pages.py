@@ -33,7 +33,6 @@ def test_the_plan_that_the_tutorial_prints_is_that_of_the_kept_report(monkeypatc
     schedule = str(ROOT / "reports" / "digits" / "schedules" / "20pct.json")
     space = str(ROOT / "search_spaces" / "digits.yaml")
     monkeypatch.setattr(sys, "argv", ["explorer", "plan", "--schedule", schedule, "--space", space, "--budget", "20%"])
-    monkeypatch.setattr(cli.console, "file", sys.stdout)
     with pytest.raises(SystemExit):
         cli.main()
     printed = capsys.readouterr().out
