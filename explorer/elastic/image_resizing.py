@@ -34,6 +34,7 @@ class Resize:
     def __init__(self, model: nn.Module, smaller: Smaller, image_size: Sides) -> None:
         self._model, self._smaller, self._full = model, smaller, image_size
         self._stride = smaller.stride(model)
+        self._now = list(image_size)
         self._restore: list[Callable[[], None]] = []
 
     @property
@@ -57,11 +58,12 @@ class Resize:
     def set(self, rate: float) -> None:
         """Shrink images from the next training step on; at rate 1 leave the model as it was."""
         size = self.sides(rate)
+        self._now[:] = size
         while self._restore:
             self._restore.pop()()
         if size == self._full:
             return
-        self._restore.append(self._model.register_forward_pre_hook(partial(_shrink, size)).remove)
+        self._restore.append(self._model.register_forward_pre_hook(partial(_shrink, self._now)).remove)
         for module, name, value in self._smaller.switches(self._model):
             self._restore.append(partial(setattr, module, name, getattr(module, name)))
             setattr(module, name, value)
@@ -80,12 +82,15 @@ class Resize:
         return min(full, strides * stride)
 
 
-def _shrink(size: Sides, model: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
-    """Forward pre-hook. Antialiased, so that every pixel counts."""
-    if not model.training:
-        return None
+def _shrink(now: list[int], model: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    """Forward pre-hook. Antialiased, so that every pixel counts.
+
+    The size is read as it runs: torch collects the hooks before the first of them runs, which may resize the model.
+    """
     images_BCHW, *others = arguments
-    return functional.interpolate(images_BCHW, size, mode="bilinear", antialias=True), *others
+    if not model.training or list(images_BCHW.shape[2:]) == now:
+        return None
+    return functional.interpolate(images_BCHW, now, mode="bilinear", antialias=True), *others
 
 
 Switches = Iterator[tuple[nn.Module, str, object]]

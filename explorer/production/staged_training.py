@@ -165,10 +165,44 @@ class StagedTraining:
         if segment.requested != self._elastic.requested:
             self._set(segment.requested, wake=True)
             self.resized = True
+        self._set_learning_rates(self.factor)
+        return True
+
+    def follow_optimizer(self) -> None:
+        """Execute the schedule by hooks, in a loop that cannot be changed and calls no `step`.
+
+        To be called once, before training; after `load_state_dict` where training goes on. A step begins with the model's first
+        training forward after an optimizer step, so that an evaluation or a checkpoint in between sees the model that was
+        trained. Accumulated batches are one step. Learning rates are set right before each optimizer step, whatever a
+        scheduler wrote. An update that a gradient scaler skips is tried again at the same place of the plan.
+
+        Such a loop ends when it wants: optimizer steps beyond the plan have a learning rate of zero.
+        """
+        awaited, beyond = not self.begun, False
+        if awaited:
+            self.step()
+
+        def begin(model: nn.Module, _: Any) -> None:
+            nonlocal awaited, beyond
+            if model.training and not awaited:
+                awaited, beyond = True, not self.step()
+
+        def set_learning_rates(*_: Any) -> None:
+            self._set_learning_rates(0.0 if beyond else self.factor)
+
+        def note_update(*_: Any) -> None:
+            nonlocal awaited
+            awaited = False
+
+        # First of all hooks: another one makes images smaller, for the size that the model then has.
+        self._elastic.model.register_forward_pre_hook(begin, prepend=True)
+        self.optimizer.register_step_pre_hook(set_learning_rates)
+        self.optimizer.register_step_post_hook(note_update)
+
+    def _set_learning_rates(self, factor: float) -> None:
         if self._sets_rates:
             for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
-                group["lr"] = peak * self.factor
-        return True
+                group["lr"] = peak * factor
 
     @contextmanager
     def at_full_size(self) -> Iterator[None]:

@@ -1,0 +1,44 @@
+"""Code of README and docs, run page by page, in order."""
+
+import sys
+
+import pytest
+
+from explorer import cli
+from tests.docs.blocks import PAGES, ROOT, blocks
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # warnings of trainers are not ours to mend
+
+EXECUTED = {"docs/tutorial.md": {"sweep", "report", "best", "plan", "train"}, "docs/howto/proxy.md": {"plan", "train"}}
+"""Commands that are run too, where the folder has all they need. The sweep of the tutorial is complete: Ray is not started."""
+WITH_PYTHON = [page for page in PAGES if page in EXECUTED or any(b.language == "python" and b.run for b in blocks(page))]
+
+
+@pytest.mark.parametrize("page", WITH_PYTHON)
+def test_a_page_runs_as_it_is_written(page, folder, namespace, monkeypatch, capsys):
+    for block in blocks(page):
+        if block.language == "python" and block.run:
+            exec(block.code, namespace)
+        if block.language == "sh" and block.run:
+            for words in block.commands:
+                if words[0] == "explorer" and words[1] in EXECUTED.get(page, ()):
+                    monkeypatch.setattr(sys, "argv", words)
+                    with pytest.raises(SystemExit) as stop:
+                        cli.main()
+                    assert not stop.value.code, (words, capsys.readouterr())
+
+
+def test_the_plan_that_the_tutorial_prints_is_that_of_the_kept_report(monkeypatch, capsys):
+    (shown,) = [b.text for b in blocks("docs/tutorial.md") if b.language == "text" and "planned" in b.text]
+    schedule = str(ROOT / "reports" / "digits" / "schedules" / "20pct.json")
+    space = str(ROOT / "search_spaces" / "digits.yaml")
+    monkeypatch.setattr(sys, "argv", ["explorer", "plan", "--schedule", schedule, "--space", space, "--budget", "20%"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    printed = capsys.readouterr().out
+    assert [line.split() for line in printed.splitlines()] == [line.split() for line in shown.splitlines()]
+
+
+def test_pages_that_claim_to_run_are_found():
+    assert {"README.md", "docs/tutorial.md", "docs/howto/own-loop.md", "docs/howto/proxy.md"} <= set(WITH_PYTHON)
+    assert (ROOT / "docs" / "tutorial.md").exists()

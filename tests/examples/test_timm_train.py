@@ -1,0 +1,116 @@
+"""The launcher of timm's train.py, on a short script that makes the same calls, and on the real one where TIMM_TRAIN says."""
+
+import json
+import os
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import timm.optim
+import timm.scheduler
+import timm.utils
+import torch
+
+SCRIPT = Path(__file__).with_name("timm_script.py")
+OPTIONS = (
+    "--model vit_tiny_patch16_224 --input-size 3 16 16 --num-classes 2 -b 8 --opt adamw --lr 1e-3 --device cpu --no-prefetcher"
+)
+MODEL = {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 4}
+REPLACED = (
+    (timm.optim, "create_optimizer_v2"),
+    (timm.scheduler, "scheduler_kwargs"),
+    (timm.scheduler, "create_scheduler_v2"),
+    (timm.utils, "CheckpointSaver"),
+)
+pytestmark = pytest.mark.filterwarnings("ignore")  # timm's own warnings are not ours to mend
+
+
+@pytest.fixture
+def launch(monkeypatch, tmp_path, three_stages, image_folder, capsys):
+    schedule = three_stages.save(tmp_path / "schedule.json")
+    originals = [(module, name, getattr(module, name)) for module, name in REPLACED]
+
+    def run(experiment, *more, budget="50%", script=SCRIPT):
+        for module, name, original in originals:
+            monkeypatch.setattr(module, name, original)  # and put back at the end of the test
+        arguments = [*OPTIONS.split(), "--model-kwargs", *(f"{name}={value}" for name, value in MODEL.items())]
+        folders = ["--data-dir", str(image_folder), "--output", str(tmp_path), "--experiment", experiment]
+        launcher = ["timm_train", "--schedule", str(schedule), "--budget", budget, "--warmup", "0"]
+        monkeypatch.setattr(sys, "argv", [*launcher, str(script), *arguments, *folders, *more])
+        code = 0
+        try:
+            runpy.run_path("examples/timm_train.py", run_name="__main__")
+        except SystemExit as stop:
+            code = stop.code
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def weights(path):
+    return torch.load(path, weights_only=False)["state_dict"]
+
+
+def test_the_scripts_epochs_are_full_training_and_its_checkpoints_are_whole(launch, tmp_path):
+    code, printed, _ = launch("straight", "--epochs", "4")
+    assert code == 0
+    # 60 images of which 7 batches of 8 are used (drop_last), 4 epochs: 28 updates are full training.
+    seen = json.loads((tmp_path / "straight" / "seen.json").read_text())
+    updates, epochs = int(printed.split()[1]), int(printed.split()[4])
+    assert epochs == -(-updates // 7)
+    assert len(seen) == epochs * 7
+    widths = [width for width, _ in seen]
+    assert widths == sorted(widths)
+    assert set(widths) == {32, 64, 128}
+    # The last stage has .4 of half of that.
+    assert widths[:updates].count(128) == pytest.approx(5.6, abs=1.5)
+    rates = [rate for _, rate in seen]
+    assert rates[0] == 1e-3
+    assert rates[:updates] == sorted(rates[:updates], reverse=True)
+    assert rates[updates - 1] < 3e-4
+    assert set(rates[updates:]) <= {0.0}
+
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=2, **MODEL)
+    model.load_state_dict(weights(tmp_path / "straight" / "checkpoint-0.pth.tar"))  # the first stage trains a smaller model
+
+
+def test_it_goes_on_from_a_checkpoint(launch, tmp_path):
+    launch("straight", "--epochs", "4")
+    seen = json.loads((tmp_path / "straight" / "seen.json").read_text())
+    code, *_ = launch("resumed", "--epochs", "4", "--resume", str(tmp_path / "straight" / "checkpoint-1.pth.tar"))
+    assert code == 0
+    assert json.loads((tmp_path / "resumed" / "seen.json").read_text()) == seen[2 * 7 :]
+    code, _, errors = launch("other", "--epochs", "5", "--resume", str(tmp_path / "straight" / "checkpoint-1.pth.tar"))
+    assert code == 2
+    assert errors.strip() == "timm_train: state: 'plan': is of another schedule, budget, model, batch size or full_steps"
+
+
+def test_accumulated_batches_are_one_update(launch, tmp_path):
+    launch("halves", "--epochs", "4", "--grad-accum-steps", "2")
+    seen = json.loads((tmp_path / "halves" / "seen.json").read_text())
+    assert len(seen) % 4 == 0  # 7 batches are 4 updates
+    assert seen[0][0] < seen[-1][0] == 128
+
+
+def test_what_does_not_go_together_ends_in_one_line(launch):
+    code, _, errors = launch("ema", "--model-ema")
+    assert code == 2
+    assert errors.strip().splitlines()[-1].startswith("timm_train: --model-ema: True: must be left out")
+    code, _, errors = launch("budget", budget="-5%")
+    assert code == 2
+    assert "budget" in errors
+    code, _, errors = launch("nowhere", script="nowhere/train.py")
+    assert code == 2
+    assert errors.startswith("timm_train: script: 'nowhere/train.py': there is no such file")
+
+
+@pytest.mark.skipif("TIMM_TRAIN" not in os.environ, reason="TIMM_TRAIN=/path/to/train.py, of timm's repository")
+def test_the_real_script(launch, tmp_path):
+    script = os.environ["TIMM_TRAIN"]
+    assert launch("straight", "--epochs", "4", "-j", "0", script=script)[0] == 0
+    checkpoint = tmp_path / "straight" / "checkpoint-0.pth.tar"
+    timm.create_model("vit_tiny_patch16_224", num_classes=2, **MODEL).load_state_dict(weights(checkpoint))
+    assert launch("resumed", "--epochs", "4", "-j", "0", "--resume", str(checkpoint), script=script)[0] == 0
+    ends = [weights(tmp_path / name / "last.pth.tar") for name in ("straight", "resumed")]
+    assert all(first.shape == second.shape for first, second in zip(*map(dict.values, ends), strict=True))
