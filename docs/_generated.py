@@ -26,25 +26,6 @@ from explorer.cli import app  # noqa: E402
 from explorer.sweep.space import SearchSpace  # noqa: E402
 
 PICTURES = {"assets/report.png": "reports/digits/report.png"}
-NO_DOCSTRING = {
-    "name": "Of the sweep: its folder, the report's title. Letters, digits, dots, dashes and underscores.",
-    "budgets": "Costs at which schedules are compared, rising: shares of full training (`25%`) or FLOPs (`3e17 FLOPs`).",
-    "data.train_split": "Split to train on: for `folder`, the subfolder.",
-    "data.test_split": "Split whose accuracy is shown and not chosen by.",
-    "search.rates.heads": "Rates of attention heads to choose from, rising; the last is 1.",
-    "search.rates.mlp": "Rates of MLP hidden channels, likewise.",
-    "search.rates.tokens": "Rates of patch tokens, likewise.",
-    "search.rates.depth": "Rates of blocks, likewise; for models that are plain stacks of blocks.",
-    "recipe.batch_size": "Images in one optimizer step.",
-    "recipe.weight_decay": "Of the optimizer.",
-    "recipe.label_smoothing": "Of the cross entropy.",
-    "model.pretrained": "Start from timm's weights for this name, which are downloaded.",
-    "search.staging.subset": "Values of `staging.subset` to compare.",
-    "search.staging.waking": "Values of `staging.waking` to compare.",
-    "search.staging.token_policy": "Values of `staging.token_policy` to compare.",
-    "search.staging.blocks": "Values of `staging.blocks` to compare.",
-}
-"""Fields that the code leaves without a docstring."""
 NAMES = {int: "whole number", float: "number", str: "text", bool: "`true` or `false`", Budget: "budget"}
 LIMITS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
 
@@ -115,7 +96,7 @@ def search_space() -> str:
         texts = docstrings(model)
         for name, field in model.model_fields.items():
             path = f"{prefix}{name}"
-            text = texts.get(name) or NO_DOCSTRING.get(path)
+            text = texts.get(name)
             inner = inner_model(field)
             if text is None and inner is not None:
                 text = f"{summary(inner)} See [{path}](#{path.replace('.', '')})."

@@ -111,6 +111,7 @@ def page(sweep: Opened, *, price: float | None = None, watch: Watch | None = Non
         ranks=sweep_facts.ranks(trials),
         failures=trials[trials.status == "failed"][["id", "reason"]].to_dict("records"),
         facts=sweep_facts.facts(header, trials),
+        task=sweep_facts.task(header),
         commands=sweep_facts.commands(header, data),
         space=space,
     )

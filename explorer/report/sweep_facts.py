@@ -115,6 +115,12 @@ def budget_rows(data: FrontierData) -> list[dict[str, Any]]:
     ]
 
 
+def task(header: SweepHeader) -> str:
+    """What was trained, in a few words: a model on data, for so many epochs in full."""
+    space = header.space
+    return f"{space['model']['name']} on {space['data']['name']}, {space['recipe']['epochs']:g} epochs in full"
+
+
 def comparison(name: str, header: SweepHeader, data: FrontierData, trials: pd.DataFrame, differences: str) -> dict[str, Any]:
     """One sweep in a comparison; `differences` says what its space has where the spaces differ."""
     best = data.curves.loc[data.curves.test_mean.idxmax()]

@@ -61,9 +61,13 @@ class RateLevels(Frozen):
     """Activation rates that a stage may have, on each axis; ascending, the last is 1."""
 
     heads: Levels = (1.0,)
+    """Of attention heads."""
     mlp: Levels = (1.0,)
+    """Of MLP hidden channels."""
     tokens: Levels = (1.0,)
+    """Of patch tokens."""
     depth: Levels = (1.0,)
+    """Of blocks; for models that are plain stacks of blocks."""
 
     @property
     def searched(self) -> tuple[Axis, ...]:
@@ -75,9 +79,13 @@ class StagingChoices(Frozen):
     """Settings of `staging` to compare: values to choose from, for staged trials. What is not listed is the task's own."""
 
     subset: tuple[SubsetChoice, ...] = ()
+    """Values of `staging.subset`."""
     waking: tuple[Wake, ...] = ()
+    """Values of `staging.waking`."""
     token_policy: tuple[TokenPolicy, ...] = ()
+    """Values of `staging.token_policy`."""
     blocks: tuple[BlockSubset, ...] = ()
+    """Values of `staging.blocks`."""
 
     @property
     def listed(self) -> dict[str, tuple[str, ...]]:
@@ -171,7 +179,9 @@ class SearchSpace(TaskSpec):
     """A sweep: a task, the budgets, what to search and what each trial may use."""
 
     name: str = Field(pattern=NAME_PATTERN)
+    """Of the sweep: its folder, the report's title. Letters, digits, dots, dashes and underscores."""
     budgets: Annotated[tuple[BudgetField, ...], AfterValidator(_budgets)] = Field(min_length=1)
+    """Costs at which schedules are compared, rising: shares of full training (`25%`) or FLOPs (`3e17 FLOPs`)."""
     search: SearchSettings
     resources: Resources = Resources()
     store_gb: float = Field(20.0, ge=0)

@@ -26,6 +26,8 @@ from explorer.training.workers import ALONE, Workers
 Batch = tuple[Tensor, Tensor]
 """Normalised images float32 (B, C, H, W) and labels int64 (B,)."""
 Split = Literal["validation", "test"]
+IN_SEQUENCE = ("wds", "tfds", "hfids")
+"""Prefixes of timm's data sets that have no random access."""
 
 
 class DataSpec(Frozen):
@@ -39,9 +41,11 @@ class DataSpec(Frozen):
     image_size: int = Field(8, ge=1)
     """Height and width that the model sees, in pixels."""
     train_split: str = "train"
+    """Split to train on: for `folder`, the subfolder."""
     validation_split: str | None = None
     """None: a tenth of the training images is set aside, the same for every seed."""
     test_split: str = "validation"
+    """Split whose accuracy is shown and not chosen by."""
     workers: int = Field(0, ge=0)
     """Processes that decode images."""
 
@@ -190,7 +194,10 @@ class StreamedData:
     def _open(self, split: str, field: str) -> Any:
         from timm.data import create_dataset
 
-        root = self.spec.root
+        root, kind = self.spec.root, self.spec.name.split("/")[0]
+        if kind in IN_SEQUENCE:
+            reason = "is read in sequence, but runs go on and share by image number; use folder, torch/... or hfds/..."
+            raise InvalidInput("data.name", self.spec.name, reason)
         if root is not None and not Path(root).is_dir():
             raise InvalidInput("data.root", root, "there is no such folder")
         try:

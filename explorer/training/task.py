@@ -39,6 +39,7 @@ class ModelSpec(Frozen):
     name: str
     """As in `timm.list_models()`."""
     pretrained: bool = False
+    """Start from timm's weights for this name, which are downloaded."""
     options: dict[str, Any] = {}
     """Further keyword arguments of `timm.create_model`: depth, embed_dim, drop_path_rate, ..."""
 
@@ -49,13 +50,16 @@ class Recipe(Frozen):
     epochs: float = Field(gt=0)
     """Length of full training: passes over the training images at rates 1. Its cost is budget 100 %."""
     batch_size: int = Field(ge=1)
+    """Images in one optimizer step, those of all workers and accumulated parts together."""
     learning_rate: float = Field(gt=0)
     """Peak learning rate."""
     curve: LearningRateCurve = LearningRateCurve()
     optimizer: str = "adamw"
     """Any name of `timm.optim.list_optimizers()` that keeps per-parameter state in the parameter's shape."""
     weight_decay: float = Field(0.05, ge=0)
+    """Of the optimizer."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Of the cross entropy."""
     clip_grad: float | None = Field(None, gt=0)
     """Largest gradient norm; none: no clipping."""
     accumulation: int = Field(1, ge=1)

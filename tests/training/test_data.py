@@ -112,6 +112,7 @@ def test_reading_leaves_the_random_state_alone(image_folder):
     [
         ({"root": "/no/such/folder"}, "data.root: '/no/such/folder': there is no such folder"),
         ({"name": "torch/no_such_set"}, "cannot be opened"),
+        ({"name": "wds/imagenet"}, "data.name: 'wds/imagenet': is read in sequence"),
     ],
 )
 def test_data_that_cannot_be_opened_is_refused(image_folder, changes, message):

@@ -1,12 +1,19 @@
-"""Where a run tells its figures."""
+"""What a run leaves in its folder, also when it is killed on the way."""
 
 import csv
+import signal
 import struct
+import subprocess
+import sys
+import time
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from tensorboardX.proto.event_pb2 import Event
 
-from explorer.production.run import Run, train_to_folder
+from explorer.production.channels import read_metrics
+from explorer.production.run import RESULT, WEIGHTS, Run, train_to_folder
 from explorer.training import loop
 from tests.conftest import quiet
 from tests.training.test_loop import compile_plan
@@ -23,6 +30,27 @@ def board(out):
             found.update({(value.tag, event.step): value.simple_value for value in event.summary.value})
             at += size + 16
     return found
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_the_same_command_ends_in_the_same_bits(three_stages, space_file, tmp_path):
+    schedule = three_stages.save(tmp_path / "schedule.json")
+    command = [sys.executable, "-m", "explorer", "train", "--schedule", str(schedule), "--space", str(space_file)]
+    command += ["--budget", "50%", "--checkpoint-every", "0", "--out"]
+    straight = subprocess.run([*command, str(tmp_path / "straight")], capture_output=True, text=True, timeout=200, check=False)
+    assert straight.returncode == 0, straight.stderr
+    killed = subprocess.Popen([*command, str(tmp_path / "killed")])
+    deadline = time.monotonic() + 150
+    while len(read_metrics(tmp_path / "killed")) < 8:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    killed.kill()
+    assert killed.wait() == -signal.SIGKILL
+    assert not (tmp_path / "killed" / RESULT).exists()
+    again = subprocess.run([*command, str(tmp_path / "killed")], capture_output=True, text=True, timeout=200, check=False)
+    assert again.returncode == 0, again.stderr
+    weights = load_file(tmp_path / "killed" / WEIGHTS)
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in load_file(tmp_path / "straight" / WEIGHTS).items())
 
 
 def test_metrics_and_event_files_tell_the_run_also_when_it_goes_on(tiny_task, three_stages, tmp_path, monkeypatch):
