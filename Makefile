@@ -13,8 +13,7 @@ demo: .venv/installed
 	$(BIN)/python examples/demo.py
 
 test: .venv/installed
-	$(BIN)/python -m pytest -m "not ray" --numprocesses 2
-	$(BIN)/python -m pytest -m ray
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 lint: .venv/installed
 	$(BIN)/ruff check .
