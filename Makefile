@@ -1,4 +1,4 @@
-.PHONY: demo test lint docs bench clean
+.PHONY: demo test test-on-ray test-without-ray lint docs bench clean
 PYTHON ?= python3
 BIN := .venv/bin
 export RAY_USAGE_STATS_ENABLED := 0
@@ -13,7 +13,13 @@ demo: .venv/installed
 	$(BIN)/python examples/demo.py
 
 test: .venv/installed
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+	$(MAKE) --jobs 2 --output-sync=line test-on-ray test-without-ray
+
+test-on-ray: .venv/installed
+	$(BIN)/python -m pytest -m ray
+
+test-without-ray: .venv/installed
+	$(BIN)/python -m pytest -m "not ray" --numprocesses 2
 
 lint: .venv/installed
 	$(BIN)/ruff check .
