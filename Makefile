@@ -13,7 +13,7 @@ demo: .venv/installed
 	$(BIN)/python examples/demo.py
 
 test: .venv/installed
-	$(MAKE) --jobs 2 --output-sync=line test-on-ray test-without-ray
+	$(MAKE) --jobs 2 test-on-ray test-without-ray
 
 test-on-ray: .venv/installed
 	$(BIN)/python -m pytest -m ray
