@@ -1,4 +1,4 @@
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench bench-long bench-gpu clean
 PYTHON ?= python3
 BIN := .venv/bin
 export RAY_USAGE_STATS_ENABLED := 0
@@ -20,12 +20,25 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Under ten minutes on two cores; says where it differs from benchmarks/figures.json by more than noise.
 bench: .venv/installed
-	$(BIN)/python benchmarks/elastic_speed.py
-	$(BIN)/python benchmarks/small_stages.py
-	$(BIN)/python benchmarks/search/replay.py
-	$(BIN)/python benchmarks/sweep_sharing.py
+	$(BIN)/python benchmarks/quick.py
+
+# About an hour and three quarters on two cores: each line's cost is in its script's first lines.
+bench-long: .venv/installed
+	$(BIN)/python benchmarks/methods/run.py
+	$(BIN)/python benchmarks/methods/step_times.py
+	$(BIN)/python benchmarks/methods/compare.py --picture
+	$(BIN)/python benchmarks/ablations/run.py
 	$(BIN)/python benchmarks/sweep_overhead.py
+	$(BIN)/python benchmarks/sweep_scale.py
+	$(BIN)/python benchmarks/time_budget.py
+	$(BIN)/python benchmarks/report_page.py
+	$(BIN)/python benchmarks/search/record.py
+
+# On a machine with a GPU; needs torch, timm and pydantic on the Python that runs it (make bench-gpu PYTHON=python3), not ray.
+bench-gpu:
+	PYTHONPATH=. $(PYTHON) benchmarks/quick.py --gpu
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

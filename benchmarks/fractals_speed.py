@@ -1,0 +1,51 @@
+"""Do fractals ever limit training? Seconds to render them once, and images a second that batches are formed at.
+
+python benchmarks/fractals_speed.py    half a minute on one core
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from figures import keep
+
+from explorer import Rates, SearchSpace
+from explorer.training.data import ResidentData
+from explorer.training.step_time import step_seconds
+from explorer.training.task import Augmentation, Task
+
+SPACE = "benchmarks/methods/all.yaml"
+BATCHES = 2000
+
+
+def main() -> None:
+    """Measure and print."""
+    torch.set_num_threads(1)
+    space = SearchSpace.load(SPACE)
+    begun = time.perf_counter()
+    data = ResidentData.fractals(space.data)
+    rendering = time.perf_counter() - begun
+    images = sum(len(labels) for labels in data._labels.values())
+    begun = time.perf_counter()
+    for _ in data.train_batches(0, 0, BATCHES, 16, Augmentation(), torch.device("cpu")):
+        pass
+    forming = (time.perf_counter() - begun) / BATCHES
+    step = step_seconds(Task(space.task.with_settings(1e-3, 16)), Rates(heads=0.5, mlp=0.5, tokens=0.5))
+    print(
+        f"{images} images of {space.data.image_size} px rendered in {rendering:.1f} s ({images / rendering:.0f} a second); "
+        f"a batch of 16 is formed in {1000 * forming:.2f} ms, {forming / step:.1%} of the smallest stage's step"
+    )
+    large = space.data.model_copy(
+        update={"image_size": 224, "fractals": space.data.fractals.model_copy(update={"instances": 2, "held_out": 1})}
+    )
+    begun = time.perf_counter()
+    few = sum(len(labels) for labels in ResidentData.fractals(large)._labels.values())
+    each = (time.perf_counter() - begun) / few
+    print(f"at 224 px: {1 / each:.0f} images a second")
+    keep("fractals of 32 px rendered a second", images / rendering, 0.5)
+    keep("forming a batch, share of the smallest stage's step", forming / step, 0.5)
+
+
+if __name__ == "__main__":
+    main()
