@@ -1,14 +1,16 @@
 """Do fractals ever limit training? Seconds to render them once, and images a second that batches are formed at.
 
-python benchmarks/fractals_speed.py    half a minute on one core
+python benchmarks/fractals_speed.py [--picture FILE]    half a minute on one core
 """
 
 from __future__ import annotations
 
+import argparse
 import time
 
 import torch
 from figures import keep
+from PIL import Image
 
 from explorer import Rates, SearchSpace
 from explorer.training.data import ResidentData
@@ -19,13 +21,26 @@ SPACE = "benchmarks/methods/all.yaml"
 BATCHES = 2000
 
 
+def draw(data: ResidentData, path: str, across: int = 16, shown: int = 2) -> None:
+    """Training images, one class a row, each pixel `shown` wide."""
+    images_NHW, labels_N = data._images["train"][:, 0], data._labels["train"]
+    rows = [torch.cat(list(images_NHW[labels_N == label][:across]), dim=1) for label in range(data.classes)]
+    pixels = torch.cat(rows).repeat_interleave(shown, 0).repeat_interleave(shown, 1)
+    Image.fromarray(pixels.numpy()).save(path, optimize=True)
+
+
 def main() -> None:
     """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--picture", help="write some images to this png")
+    options = parser.parse_args()
     torch.set_num_threads(1)
     space = SearchSpace.load(SPACE)
     begun = time.perf_counter()
     data = ResidentData.fractals(space.data)
     rendering = time.perf_counter() - begun
+    if options.picture:
+        draw(data, options.picture)
     images = sum(len(labels) for labels in data._labels.values())
     begun = time.perf_counter()
     for _ in data.train_batches(0, 0, BATCHES, 16, Augmentation(), torch.device("cpu")):
@@ -37,7 +52,7 @@ def main() -> None:
         f"a batch of 16 is formed in {1000 * forming:.2f} ms, {forming / step:.1%} of the smallest stage's step"
     )
     large = space.data.model_copy(
-        update={"image_size": 224, "fractals": space.data.fractals.model_copy(update={"instances": 2, "held_out": 1})}
+        update={"image_size": 224, "fractals": space.data.fractals.model_copy(update={"classes": 2, "instances": 80, "held_out": 1})}
     )
     begun = time.perf_counter()
     few = sum(len(labels) for labels in ResidentData.fractals(large)._labels.values())

@@ -110,7 +110,7 @@ class SearchSettings(Frozen):
     """Stage durations are multiples of 1/grid of the budget."""
     rates: RateLevels
     tied: bool = False
-    """True: one choice sets all axes that have several rates, each to that of the same position; False: each is searched alone."""
+    """True: one choice sets all axes that have several rates, each to the one at the same position; False: each by itself."""
     staging: StagingChoices = StagingChoices()
     """Ways of staging to compare."""
     learning_rate: tuple[float, float]

@@ -26,6 +26,7 @@ LARGEST_NORM = 0.95
 """Of any map's linear part, perturbed or not: all maps contract."""
 WALKERS, BURN_IN = 64, 12
 """Points that walk through an attractor at the same time, and how many of their first places are not drawn."""
+LEAST_POINTS = 4096
 TABLE = 256
 """Maps are drawn from a table of so many entries an image; its counts stand for their probabilities."""
 AT_ONCE = 1 << 22
@@ -126,8 +127,8 @@ def _instances(system_K6: Floats, count: int, spec: FractalSpec, side: int, rng:
 def render(maps_NK6: Floats, side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Attractors by the chaos game, each scaled to fill its image: (N, S, S), brightness 0 to 255.
 
-    A map is chosen in proportion to its determinant, so that points are spread evenly. S x S points are drawn an image, at
-    least 4,096.
+    A map is chosen in proportion to its determinant, so that points are spread evenly. Half as many points are drawn as
+    there are pixels, but at least `LEAST_POINTS`.
 
     Args:
         maps_NK6: one system an image, all maps contracting.
@@ -135,7 +136,7 @@ def render(maps_NK6: Floats, side: int, rng: np.random.Generator) -> NDArray[np.
         rng: the walk.
     """
     images, maps, _ = maps_NK6.shape
-    steps = -(-max(side**2, 4096) // WALKERS)
+    steps = -(-max(side**2 // 2, LEAST_POINTS) // WALKERS)
     weights_NK = np.abs(maps_NK6[..., 0] * maps_NK6[..., 3] - maps_NK6[..., 1] * maps_NK6[..., 2]) + 1e-3
     ends_NK = np.cumsum(weights_NK, axis=1) / weights_NK.sum(axis=1, keepdims=True)
     table_NT = (((np.arange(TABLE) + 0.5) / TABLE)[None, :, None] > ends_NK[:, None, :]).sum(axis=2).clip(max=maps - 1)
