@@ -51,9 +51,8 @@ def main() -> None:
         f"{images} images of {space.data.image_size} px rendered in {rendering:.1f} s ({images / rendering:.0f} a second); "
         f"a batch of 16 is formed in {1000 * forming:.2f} ms, {forming / step:.1%} of the smallest stage's step"
     )
-    large = space.data.model_copy(
-        update={"image_size": 224, "fractals": space.data.fractals.model_copy(update={"classes": 2, "instances": 80, "held_out": 1})}
-    )
+    few_large = space.data.fractals.model_copy(update={"classes": 2, "instances": 80, "held_out": 1})
+    large = space.data.model_copy(update={"image_size": 224, "fractals": few_large})
     begun = time.perf_counter()
     few = sum(len(labels) for labels in ResidentData.fractals(large)._labels.values())
     each = (time.perf_counter() - begun) / few

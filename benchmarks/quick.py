@@ -21,8 +21,6 @@ import time
 from pathlib import Path
 
 from figures import VARIABLE
-from rich.console import Console
-from rich.table import Table
 
 FOLDER = Path(__file__).parent
 KEPT = FOLDER / "figures.json"
@@ -64,19 +62,21 @@ def main() -> None:
     options = parser.parse_args()
     kept = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else {}
     commands = [c for c in (GPU if options.gpu else QUICK) if not options.only or c.startswith(tuple(options.only))]
-    table = Table("benchmark", "figure", "kept", "now", "noise", "", box=None, pad_edge=False)
+    rows = [("benchmark", "figure", "kept", "now", "noise", "")]
     different, begun = 0, time.perf_counter()
     for command in commands:
         for figure in measure(command):
             name, now, noise = str(figure["name"]), float(figure["value"]), float(figure["noise"])
             before = kept.get(command, {}).get(name)
-            verdict = "new" if before is None else "[bold red]differs" if differs(before, now, noise) else ""
-            different += "differs" in verdict
-            table.add_row(command, name, "" if before is None else f"{before:.3g}", f"{now:.3g}", f"{noise:.0%}", verdict)
+            verdict = "new" if before is None else "DIFFERS" if differs(before, now, noise) else ""
+            different += verdict == "DIFFERS"
+            rows.append((command, name, "" if before is None else f"{before:.3g}", f"{now:.3g}", f"{noise:.1%}", verdict))
             if options.keep:
                 kept.setdefault(command, {})[name] = float(f"{now:.4g}")
-    Console().print(table)
-    print(f"{different} of {table.row_count} figures differ by more than noise; {time.perf_counter() - begun:.0f} s")
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(f"{different} of {len(rows) - 1} figures differ by more than noise; {time.perf_counter() - begun:.0f} s")
     if options.keep:
         KEPT.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     sys.exit(1 if options.strict and different else 0)
