@@ -36,7 +36,7 @@ bench-long: .venv/installed
 	$(BIN)/python benchmarks/report_page.py
 	$(BIN)/python benchmarks/search/record.py
 
-# On a machine with a GPU; needs torch, timm and pydantic on the Python that runs it (make bench-gpu PYTHON=python3), not ray.
+# On a machine with a GPU; the Python that runs it needs torch, timm and pydantic, not ray: make bench-gpu PYTHON=python3
 bench-gpu:
 	PYTHONPATH=. $(PYTHON) benchmarks/quick.py --gpu
 

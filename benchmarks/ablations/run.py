@@ -1,6 +1,6 @@
 """The project's own choices, one changed at a time: staged trainings of one fixed schedule, equal seeds, paired differences.
 
-    python benchmarks/ablations/run.py [--seeds 5] [--only cosine ...]    seven minutes on one core; goes on where it stopped
+    python benchmarks/ablations/run.py [--seeds 10] [--only cosine ...]    six minutes on one core; goes on where it stopped
     python benchmarks/ablations/run.py --table          the table again, from results.csv, in a second
 
 The task is that of benchmarks/methods (CI size), the budget a quarter of full training, learning rate and batch size are fixed.
@@ -53,6 +53,8 @@ class Variant:
     schedule: Schedule = field(default_factory=lambda: staged(LEVELS, SHARES))
     staging: Mapping[str, str] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Of the model: another one, for the same FLOPs."""
     change: Callable[[Plan], Plan] = lambda compiled: compiled
 
 
@@ -81,6 +83,7 @@ VARIANTS = {
     "rate in epochs": Variant("rate over", change=in_epochs),
     "full model": Variant("staging at all", Schedule.full_model(20)),
     "full model, batch 8": Variant("staging at all", Schedule.full_model(20), recipe={"batch_size": 8}),
+    "one block, never grown": Variant("staging at all", Schedule.full_model(20), options={"depth": 1}),
 }
 
 
@@ -90,8 +93,11 @@ def accuracy(variant: Variant, seed: int) -> float:
     spec = TaskSpec.model_validate(
         {**base, "recipe": {**base["recipe"], **variant.recipe}, "staging": {**base.get("staging", {}), **variant.staging}}
     )
-    task = Task(spec)
-    return train(task, variant.change(plan(variant.schedule, task, BUDGET, task.step_cost)), seed=seed).test_accuracy
+    full = Task(spec)
+    budget = Budget(float(plan(variant.schedule, full, BUDGET, full.step_cost).budget_cost), "FLOPs")
+    model = spec.model.model_copy(update={"options": {**spec.model.options, **variant.options}})
+    task = Task(spec.model_copy(update={"model": model}))
+    return train(task, variant.change(plan(variant.schedule, task, budget, task.step_cost)), seed=seed).test_accuracy
 
 
 def differences(results: pd.DataFrame) -> pd.DataFrame:
@@ -117,7 +123,7 @@ def differences(results: pd.DataFrame) -> pd.DataFrame:
 def main() -> None:
     """Train what is missing; print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--only", nargs="*", choices=list(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--table", action="store_true", help="train nothing")
     options = parser.parse_args()

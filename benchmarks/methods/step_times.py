@@ -18,7 +18,7 @@ from explorer.training.step_time import step_seconds
 from explorer.training.task import Task
 
 FOLDER = Path(__file__).parent
-ROUNDS = 3
+ROUNDS = 5
 
 
 def used(results: pd.DataFrame) -> list[tuple[str, str, int]]:
