@@ -24,7 +24,7 @@ lint: .venv/installed
 bench: .venv/installed
 	$(BIN)/python benchmarks/quick.py
 
-# About an hour and three quarters on two cores: each line's cost is in its script's first lines.
+# About an hour and a half on two cores: each line's cost is in its script's first lines.
 bench-long: .venv/installed
 	$(BIN)/python benchmarks/methods/run.py
 	$(BIN)/python benchmarks/methods/step_times.py

@@ -150,7 +150,7 @@ def main() -> None:
         print(f"{text}\n")
     for currency in CURRENCIES:
         for method in dict.fromkeys(table.method):
-            keep(f"{NAMES[method]}: share of {CURRENCIES[currency]} to match", match(table, method, currency).cost, 0.0)
+            keep(f"{NAMES[method]}: share of {CURRENCIES[currency]} to match", match(table, method, currency).cost, 0.01)
     if options.picture:
         from picture import draw
 

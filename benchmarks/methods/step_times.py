@@ -1,6 +1,6 @@
 """Seconds of a training step for every model size and batch size that results.csv used, measured side by side.
 
-    python benchmarks/methods/step_times.py    two minutes on one quiet core; writes step_times.csv
+    python benchmarks/methods/step_times.py    a minute on one quiet core; writes step_times.csv
 
 Seconds that trials measured while other work ran say nothing; these are taken in turn, round after round, and the median kept.
 """
