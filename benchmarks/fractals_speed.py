@@ -58,7 +58,7 @@ def main() -> None:
     each = (time.perf_counter() - begun) / few
     print(f"at 224 px: {1 / each:.0f} images a second")
     keep("fractals of 32 px rendered a second", images / rendering, 0.5)
-    keep("forming a batch, share of the smallest stage's step", forming / step, 0.5)
+    keep("forming a batch, share of the smallest stage's step", forming / step, 2.0)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Methods side by side: every search space of this folder, by the product's own search and trials, into results.csv.
 
-    python benchmarks/methods/run.py [--storage sweeps] [--only depth ...]    40 minutes on one busy core; goes on where it stopped
+    python benchmarks/methods/run.py [--storage sweeps]  40 minutes on one busy core; goes on where it stopped
 
 What `explorer sweep` does, without Ray: one process, one trial after the other, the full model once for all. Each method
 searches schedule, learning rate and batch size with the same number of trials; the winners of each budget are repeated with
