@@ -1,4 +1,4 @@
-.PHONY: demo test test-on-ray test-without-ray lint docs bench clean
+.PHONY: demo test test-on-ray test-without-ray lint docs bench bench-long bench-gpu clean
 PYTHON ?= python3
 BIN := .venv/bin
 export RAY_USAGE_STATS_ENABLED := 0
@@ -30,12 +30,25 @@ lint: .venv/installed
 docs: .venv/installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
+# Under ten minutes on two cores; says where it differs from benchmarks/figures.json by more than noise.
 bench: .venv/installed
-	$(BIN)/python benchmarks/elastic_speed.py
-	$(BIN)/python benchmarks/small_stages.py
-	$(BIN)/python benchmarks/search/replay.py
-	$(BIN)/python benchmarks/sweep_sharing.py
+	$(BIN)/python benchmarks/quick.py
+
+# About an hour and a half on two cores: each line's cost is in its script's first lines.
+bench-long: .venv/installed
+	$(BIN)/python benchmarks/methods/run.py
+	$(BIN)/python benchmarks/methods/step_times.py
+	$(BIN)/python benchmarks/methods/compare.py --picture
+	$(BIN)/python benchmarks/ablations/run.py
 	$(BIN)/python benchmarks/sweep_overhead.py
+	$(BIN)/python benchmarks/sweep_scale.py
+	$(BIN)/python benchmarks/time_budget.py
+	$(BIN)/python benchmarks/report_page.py
+	$(BIN)/python benchmarks/search/record.py
+
+# On a machine with a GPU; the Python that runs it needs torch, timm and pydantic, not ray: make bench-gpu PYTHON=python3
+bench-gpu:
+	PYTHONPATH=. $(PYTHON) benchmarks/quick.py --gpu
 
 clean:
 	rm -rf .venv build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

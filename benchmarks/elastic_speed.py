@@ -12,6 +12,7 @@ from typing import Any
 
 import timm
 import torch
+from figures import keep
 from timed_step import TimedStep, median_milliseconds, median_ratio, rounds, where
 from timm.optim import create_optimizer_v2
 
@@ -73,6 +74,8 @@ def main() -> None:
     for name, candidate in candidates.items():
         ratio, flops = median_ratio(timed, name, "full"), candidate.flops / full.flops
         print(f"| {name} | {median_milliseconds(timed, name):.0f} | {ratio:.2f} | {flops:.2f} | {ratio / flops:.2f} |")
+        keep(f"{name}: time of a step, of the full one", ratio, 0.1)
+        keep(f"{name}: FLOPs of a step, of the full one", flops, 0.0005)
     if options.device == "cuda":
         del candidates, full
         peaks = {}

@@ -7,6 +7,7 @@ python benchmarks/small_stages.py --device cuda    CUDA graphs too (torch.compil
 import argparse
 
 import torch
+from figures import keep
 from timed_step import TimedStep, median_milliseconds, median_ratio, rounds, where
 
 from explorer import Rates
@@ -57,6 +58,7 @@ def main() -> None:
     for way in ways:
         full, small = (median_milliseconds(timed, f"{way} {size}") for size in ("full", "small"))
         print(f"| {way} | {full:.1f} | {small:.1f} | {median_ratio(timed, f'{way} small', f'{way} full'):.2f} |")
+        keep(f"{way}: time of a step at .25, of the full one", median_ratio(timed, f"{way} small", f"{way} full"), 0.15)
 
 
 if __name__ == "__main__":

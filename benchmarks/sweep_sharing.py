@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from figures import keep
 from search.record import schedules
 
 from explorer import Budget, SearchSpace, Sweep
@@ -78,6 +79,8 @@ def main() -> None:
     executed = sum(outcome.executed_flops for outcome in outcomes if outcome)
     ideal = sum(distinct.values())
     print(f"{len(outcomes)} trials: executed / ideal {executed / ideal:.3f}, executed / planned {executed / planned:.3f}")
+    keep("executed / ideal", executed / ideal, 0.02)
+    keep("executed / planned", executed / planned, 0.02)
 
 
 if __name__ == "__main__":

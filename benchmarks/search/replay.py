@@ -19,6 +19,7 @@ import argparse
 import itertools
 import math
 import statistics
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,9 @@ from explorer.sweep.sharing import SharedWork, prefix_keys
 from explorer.sweep.trial import compiled
 
 FOLDER = Path(__file__).parent
+sys.path.insert(0, str(FOLDER.parent))
+from figures import keep  # noqa: E402 (a script's neighbour folder)
+
 SEEDS = 10
 
 
@@ -179,6 +183,7 @@ def main() -> None:
             shares = [run.cost_to_reach(finals[target]) / limit for run in of]
             reached.append(f"{statistics.median(shares):.2f} ({min(shares):.2f} to {max(shares):.2f})")
         print(f"| {name} | {statistics.mean(run.spent for run in of):.2f} | {finals[name]:.3f} | {' | '.join(reached)} |")
+        keep(f"{name}: hypervolume", finals[name], 0.01)
     accuracies = pd.read_csv(FOLDER / "table.csv").pivot_table(
         index=["learning_rate", "batch_size", "units"], columns="budget", values="validation_accuracy"
     )

@@ -71,8 +71,8 @@ class RateLevels(Frozen):
 
     @property
     def searched(self) -> tuple[Axis, ...]:
-        """Axes that tied rates set: all, but depth only where it has a choice."""
-        return tuple(axis for axis in AXES if axis != "depth" or len(self.depth) > 1)  # type: ignore[misc]
+        """Axes that tied rates set: those that have a choice."""
+        return tuple(axis for axis in AXES if len(getattr(self, axis)) > 1)  # type: ignore[misc]
 
 
 class StagingChoices(Frozen):
@@ -117,7 +117,7 @@ class SearchSettings(Frozen):
     """Stage durations are multiples of 1/grid of the budget."""
     rates: RateLevels
     tied: bool = False
-    """True: one choice sets all axes to levels of the same position; False: each axis is searched by itself."""
+    """True: one choice sets all axes that have several rates, each to the one at the same position; False: each by itself."""
     staging: StagingChoices = StagingChoices()
     """Ways of staging to compare."""
     learning_rate: tuple[float, float]
@@ -145,7 +145,9 @@ class SearchSettings(Frozen):
         if self.stages > self.grid:
             raise ValueError(f"grid: {self.grid} units cannot hold {self.stages} stages")
         if self.tied and len({len(getattr(self.rates, axis)) for axis in self.rates.searched}) > 1:
-            raise ValueError("tied: needs the same number of rates on every axis")
+            raise ValueError("tied: needs the same number of rates on every axis that has more than one")
+        if self.tied and not self.rates.searched:
+            raise ValueError("tied: needs an axis with more than one rate")
         return self
 
     def learning_rates(self) -> tuple[float, ...]:

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from explorer.errors import InvalidInput
 from explorer.schedule import Frozen
 from explorer.training.augmentation import Augmentation, shift_and_flip
+from explorer.training.fractals import FractalSpec, fractal_images
 from explorer.training.seeding import seed_for, seeded
 from explorer.training.workers import ALONE, Workers
 
@@ -34,8 +35,8 @@ class DataSpec(Frozen):
     """Where the images come from."""
 
     name: str
-    """`digits` (scikit-learn's 1,797 real images, no download) or a name for `timm.data.create_dataset`:
-    `folder`, `torch/cifar10`, `hfds/...`; `folder` wants one folder a class under root/split."""
+    """`digits` (scikit-learn's 1,797 real images) and `fractals` (drawn by formulas) need no download; or a name for
+    `timm.data.create_dataset`: `folder`, `torch/cifar10`, `hfds/...`; `folder` wants one folder a class under root/split."""
     root: str | None = None
     """Folder of the data set."""
     image_size: int = Field(8, ge=1)
@@ -48,6 +49,8 @@ class DataSpec(Frozen):
     """Split whose accuracy is shown and not chosen by."""
     workers: int = Field(0, ge=0)
     """Processes that decode images."""
+    fractals: FractalSpec = FractalSpec()
+    """fractals only: how many, and how hard."""
 
 
 class DataSource(Protocol):
@@ -81,7 +84,9 @@ def open_data(spec: DataSpec) -> DataSource:
     Raises:
         InvalidInput: when it cannot be opened or has no image.
     """
-    return ResidentData.digits(spec.image_size) if spec.name == "digits" else StreamedData(spec)
+    if spec.name == "digits":
+        return ResidentData.digits(spec.image_size)
+    return ResidentData.fractals(spec) if spec.name == "fractals" else StreamedData(spec)
 
 
 def stream_indices(seed: int, first: int, count: int, images: int) -> Tensor:
@@ -105,7 +110,7 @@ def _permutation(seed: int, epoch: int, images: int) -> Tensor:
 
 
 class ResidentData:
-    """A small data set held as tensors, on the GPU where there is one."""
+    """A small data set held as tensors, on the GPU where there is one; uint8 images are normalised batch by batch."""
 
     def __init__(self, images_NCHW: dict[str, Tensor], labels_N: dict[str, Tensor], classes: int) -> None:
         self._images, self._labels, self.classes = images_NCHW, labels_N, classes
@@ -134,6 +139,16 @@ class ResidentData:
             classes=10,
         )
 
+    @classmethod
+    def fractals(cls, spec: DataSpec) -> ResidentData:
+        """Images of iterated function systems; see `explorer.training.fractals`. They depend on the settings alone."""
+        images, labels = fractal_images(spec.fractals, spec.image_size)
+        return cls(
+            {split: torch.from_numpy(array) for split, array in images.items()},
+            {split: torch.from_numpy(array) for split, array in labels.items()},
+            classes=spec.fractals.classes,
+        )
+
     def _on(self, split: str, device: torch.device) -> Batch:
         key = (split, device)
         if key not in self._moved:
@@ -155,7 +170,7 @@ class ResidentData:
         for step in range(first_step, first_step + steps):
             share = workers.share(batch_size)
             index_B = stream_indices(seed, step * batch_size, batch_size, self.train_images)[share].to(device)
-            images_BCHW = images_NCHW[index_B]
+            images_BCHW = _normalised(images_NCHW[index_B])
             if augmentation.shift or augmentation.flip:
                 generator = torch.Generator().manual_seed(seed_for("augment", seed, step * batch_size + share.start))
                 images_BCHW = shift_and_flip(images_BCHW, augmentation, generator)
@@ -165,7 +180,13 @@ class ResidentData:
         """See `DataSource`."""
         images_NCHW, labels_N = self._on(split, device)
         mine = slice(workers.rank, None, workers.count)
-        yield from zip(images_NCHW[mine].split(512), labels_N[mine].split(512), strict=True)
+        for images_BCHW, labels_B in zip(images_NCHW[mine].split(512), labels_N[mine].split(512), strict=True):
+            yield _normalised(images_BCHW), labels_B
+
+
+def _normalised(images: Tensor) -> Tensor:
+    """Stored brightness, 0 to 255, as -1 to 1; images of floats are normalised already."""
+    return images.float() / 127.5 - 1 if images.dtype == torch.uint8 else images
 
 
 class StreamedData:

@@ -84,9 +84,21 @@ def test_a_missing_file_is_refused():
 
 def test_tied_rates_need_lists_of_one_length(space_file):
     content = yaml.safe_load(space_file.read_text())
-    content["search"] |= {"tied": True, "rates": {"heads": [0.5, 1], "mlp": [1]}}
+    content["search"] |= {"tied": True, "rates": {"heads": [0.5, 1], "mlp": [0.25, 0.5, 1]}}
     space_file.write_text(yaml.safe_dump(content))
     with pytest.raises(InvalidInput, match="tied: needs the same number"):
+        SearchSpace.load(space_file)
+
+
+def test_an_axis_with_one_rate_is_not_tied_to_the_others(space_file):
+    content = yaml.safe_load(space_file.read_text())
+    content["search"] |= {"tied": True, "rates": {"heads": [0.5, 1], "mlp": [0.25, 1]}}
+    space_file.write_text(yaml.safe_dump(content))
+    tied = SearchSpace.load(space_file).search.tied_rates()
+    assert [(each.heads, each.mlp, each.tokens, each.depth) for each in tied] == [(0.5, 0.25, 1, 1), (1, 1, 1, 1)]
+    content["search"]["rates"] = {"heads": [1]}
+    space_file.write_text(yaml.safe_dump(content))
+    with pytest.raises(InvalidInput, match="tied: needs an axis with more than one rate"):
         SearchSpace.load(space_file)
 
 

@@ -1,0 +1,146 @@
+"""The project's own choices, one changed at a time: staged trainings of one fixed schedule, equal seeds, paired differences.
+
+    python benchmarks/ablations/run.py [--seeds 10] [--only cosine ...]    six minutes on one core; goes on where it stopped
+    python benchmarks/ablations/run.py --table          the table again, from results.csv, in a second
+
+The task is that of benchmarks/methods (CI size), the budget a quarter of full training, learning rate and batch size are fixed.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import stats
+
+from explorer import Budget, Rates, Schedule, SearchSpace, Stage, plan
+from explorer.plan import Plan
+from explorer.training.loop import train
+from explorer.training.task import Task, TaskSpec
+
+FOLDER = Path(__file__).parent
+SPACE = FOLDER.parent / "methods" / "all.yaml"
+RESULTS = FOLDER / "results.csv"
+BUDGET = Budget(0.25)
+FIRST_SEED = 100
+"""Seeds that no search has seen."""
+
+
+def staged(levels: tuple[float, ...], shares: tuple[float, ...], grid: int = 20) -> Schedule:
+    """Heads, MLP channels and tokens together at each level; the shares put on the grid."""
+    stages = [Stage(rates=Rates(heads=r, mlp=r, tokens=r), duration_ratio=s) for r, s in zip(levels, shares, strict=True)]
+    exact = Schedule(stages=tuple(stages), grid=grid)
+    on_grid = [s.model_copy(update={"duration_ratio": u / grid}) for s, u in zip(stages, exact.units(), strict=True) if u]
+    return Schedule(stages=tuple(on_grid), grid=grid)
+
+
+LEVELS, SHARES = (0.5, 0.75, 1.0), (0.38, 0.34, 0.28)
+"""The fixed schedule; its shares lie on none of the grids, so that each must round."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One choice changed."""
+
+    asks: str
+    """The question it belongs to."""
+    schedule: Schedule = field(default_factory=lambda: staged(LEVELS, SHARES))
+    staging: Mapping[str, str] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Of the model: another one, for the same FLOPs."""
+    change: Callable[[Plan], Plan] = lambda compiled: compiled
+
+
+def in_epochs(compiled: Plan) -> Plan:
+    """The learning rate falls with the images seen instead of the budget spent."""
+    done, segments = 0, []
+    for segment in compiled.segments:
+        after = done + segment.steps
+        segments.append(replace(segment, start_time=done / compiled.steps, end_time=after / compiled.steps))
+        done = after
+    return replace(compiled, segments=tuple(segments))
+
+
+REFERENCE = "reference"
+VARIANTS = {
+    REFERENCE: Variant("three stages, grid 20, leading, initial, linear, budget time"),
+    "grid 5": Variant("grid", staged(LEVELS, SHARES, 5)),
+    "grid 50": Variant("grid", staged(LEVELS, SHARES, 50)),
+    "two stages": Variant("stages", staged((0.5, 1.0), (0.72, 0.28))),
+    "four stages": Variant("stages", staged((0.25, 0.5, 0.75, 1.0), (0.24, 0.24, 0.24, 0.28))),
+    "random subset": Variant("subset", staging={"subset": "random"}),
+    "important subset": Variant("subset", staging={"subset": "importance"}),
+    "waking preserving": Variant("waking", staging={"waking": "preserving"}),
+    "cosine": Variant("curve", recipe={"curve": {"kind": "cosine", "warmup": 0.05}}),
+    "wsd": Variant("curve", recipe={"curve": {"kind": "wsd", "warmup": 0.05}}),
+    "rate in epochs": Variant("rate over", change=in_epochs),
+    "full model": Variant("staging at all", Schedule.full_model(20)),
+    "full model, batch 8": Variant("staging at all", Schedule.full_model(20), recipe={"batch_size": 8}),
+    "one block, never grown": Variant("staging at all", Schedule.full_model(20), options={"depth": 1}),
+}
+
+
+def accuracy(variant: Variant, seed: int) -> float:
+    """Test accuracy of one training."""
+    base = SearchSpace.load(SPACE).task.model_dump(exclude_unset=True)
+    spec = TaskSpec.model_validate(
+        {**base, "recipe": {**base["recipe"], **variant.recipe}, "staging": {**base.get("staging", {}), **variant.staging}}
+    )
+    full = Task(spec)
+    budget = Budget(float(plan(variant.schedule, full, BUDGET, full.step_cost).budget_cost), "FLOPs")
+    model = spec.model.model_copy(update={"options": {**spec.model.options, **variant.options}})
+    task = Task(spec.model_copy(update={"model": model}))
+    return train(task, variant.change(plan(variant.schedule, task, budget, task.step_cost)), seed=seed).test_accuracy
+
+
+def differences(results: pd.DataFrame) -> pd.DataFrame:
+    """Each variant against the reference, paired by seed.
+
+    Columns: variant, asks, seeds, test (mean accuracy), difference, low, high (95 % interval, Student's t), verdict.
+    """
+    wide = results.pivot(index="seed", columns="variant", values="test_accuracy")
+    rows = []
+    for name in (each for each in VARIANTS if each in wide):
+        both = wide[[name, REFERENCE]].dropna() if name != REFERENCE else wide[[name]].dropna()
+        row = {"variant": name, "asks": VARIANTS[name].asks, "seeds": len(both), "test": both[name].mean()}
+        if name != REFERENCE:
+            paired = both[name] - both[REFERENCE]
+            half = stats.t.ppf(0.975, len(paired) - 1) * paired.sem()
+            low, high = paired.mean() - half, paired.mean() + half
+            verdict = "too close to call" if low <= 0 <= high else "better" if low > 0 else "worse"
+            row |= {"difference": paired.mean(), "low": low, "high": high, "verdict": verdict}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def main() -> None:
+    """Train what is missing; print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--only", nargs="*", choices=list(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--table", action="store_true", help="train nothing")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    results = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame(columns=["variant", "seed", "test_accuracy"])
+    for seed in range(FIRST_SEED, FIRST_SEED + (0 if options.table else options.seeds)):
+        for name in options.only:
+            if not ((results.variant == name) & (results.seed == seed)).any():
+                results.loc[len(results)] = [name, seed, round(accuracy(VARIANTS[name], seed), 6)]
+                results.to_csv(RESULTS, index=False)
+    print("| variant | seeds | test accuracy | difference | 95 % interval | |\n| --- | --- | --- | --- | --- | --- |")
+    for row in differences(results).replace({np.nan: None}).itertuples():
+        shown = "| | |"
+        if row.difference is not None:
+            shown = f"{100 * row.difference:+.1f} | {100 * row.low:+.1f} to {100 * row.high:+.1f} | {row.verdict}"
+        print(f"| {row.variant} | {row.seeds} | {100 * row.test:.1f} | {shown} |")
+
+
+if __name__ == "__main__":
+    main()

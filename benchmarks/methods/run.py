@@ -1,0 +1,121 @@
+"""Methods side by side: every search space of this folder, by the product's own search and trials, into results.csv.
+
+    python benchmarks/methods/run.py [--storage sweeps]  40 minutes on one busy core; goes on where it stopped
+
+What `explorer sweep` does, without Ray: one process, one trial after the other, the full model once for all. Each method
+searches schedule, learning rate and batch size with the same number of trials; the winners of each budget are repeated with
+five fresh seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+
+from explorer import SearchSpace
+from explorer.frontier import best_by_budget, trials_frame
+from explorer.frontier.trials import describe
+from explorer.ledger import Kind, Ledger, SweepHeader, Trial
+from explorer.schedule import AXES
+from explorer.sweep.search import Search
+from explorer.sweep.sharing import SharedWork
+from explorer.sweep.trial import compiled, run_trial
+
+FOLDER = Path(__file__).parent
+METHODS = ("full", "width", "tokens", "resize", "depth", "all", "sweep")
+
+
+def space_of(method: str) -> SearchSpace:
+    """The full model is the baseline of every space; it is searched in the first one's."""
+    return SearchSpace.load(FOLDER / f"{METHODS[1] if method == 'full' else method}.yaml")
+
+
+def kind_of(method: str) -> Kind:
+    """Of the trials that belong to a method."""
+    return "baseline" if method == "full" else "staged"
+
+
+class OneKind(Search):
+    """A sweep's search with trials of one kind alone: the full model, which all spaces share, is searched once."""
+
+    def __init__(self, space: SearchSpace, ledger: Ledger, kind: Kind) -> None:
+        records = ledger.records()
+        super().__init__(space, records, [trial for trial in ledger.unfinished(records) if trial.kind == kind])
+        self.kind = kind
+        for rung in self.rungs:
+            if rung.kind != kind:
+                rung.wanted = 0
+
+    def _confirmations(self, rung: Any) -> list[Trial]:
+        return super()._confirmations(rung) if rung.kind == self.kind else []
+
+
+def run(space: SearchSpace, ledger: Ledger, kind: Kind, console: Console) -> Iterator[None]:
+    """Run the trials that a ledger lacks, one an iteration."""
+    if not ledger.exists:
+        content = space.model_dump(mode="json")
+        ledger.create(SweepHeader(name=space.name, space=content, created=time.time(), versions={}, hardware="one core"))
+    work = SharedWork(OneKind(space, ledger, kind), lambda trial: compiled(trial, space)[1], ledger.records(), hold=False)
+    while isinstance(trial := work.next(), Trial):
+        ledger.start(trial)
+        record = run_trial(trial, space, ledger)
+        accuracy = f"{record.outcome.validation_accuracy:.3f}" if record.outcome else record.reason
+        console.print(f"{space.name} {trial.id}: {accuracy}, {record.finished - record.started:.0f} s", highlight=False)
+        work.finished(record)
+        yield
+
+
+def table(storage: str) -> pd.DataFrame:
+    """One row a fresh seed of each method's winner of each budget."""
+    rows = []
+    for method in METHODS:
+        ledger = Ledger(f"{storage}/{space_of(method).name}")
+        if not ledger.exists:
+            continue
+        trials = trials_frame(ledger.records())
+        winners = best_by_budget(trials)
+        for winner in winners[winners.kind == kind_of(method)].itertuples():
+            runs = trials[(trials.candidate == winner.id) & (trials.phase == "confirm") & (trials.status == "completed")]
+            for run in runs.itertuples():
+                stages = [f"{' '.join(f'{getattr(s.rates, axis):g}' for axis in AXES)} x{s.steps}" for s in run.stages]
+                rows.append(
+                    {
+                        "method": method,
+                        "budget": run.budget,
+                        "seed": run.seed,
+                        "cost": round(run.cost, 6),
+                        "validation_accuracy": round(run.validation_accuracy, 6),
+                        "test_accuracy": round(run.test_accuracy, 6),
+                        "learning_rate": run.learning_rate,
+                        "batch_size": run.batch_size,
+                        "stages": "; ".join(stages),
+                        "schedule": describe(run.schedule),
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def main() -> None:
+    """Run what is missing and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--storage", default="sweeps")
+    parser.add_argument("--only", nargs="*", choices=METHODS, default=METHODS)
+    parser.add_argument("--collect", action="store_true", help="train nothing, write the table of what there is")
+    options = parser.parse_args()
+    running = []
+    for method in () if options.collect else options.only:
+        space, kind = space_of(method), kind_of(method)
+        running.append(run(space, Ledger(f"{options.storage}/{space.name}"), kind, Console()))
+    while running:  # in turn, so that what is there after an interruption compares
+        running = [each for each in running if next(each, "done") != "done"]
+    table(options.storage).to_csv(FOLDER / "results.csv", index=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""Seconds of a training step for every model size and batch size that results.csv used, measured side by side.
+
+    python benchmarks/methods/step_times.py    a minute on one quiet core; writes step_times.csv
+
+Seconds that trials measured while other work ran say nothing; these are taken in turn, round after round, and the median kept.
+"""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from explorer import Rates, SearchSpace
+from explorer.training.step_time import step_seconds
+from explorer.training.task import Task
+
+FOLDER = Path(__file__).parent
+ROUNDS = 5
+
+
+def used(results: pd.DataFrame) -> list[tuple[str, str, int]]:
+    """(token policy, rates, batch size) of every stage; `rates` as results.csv writes them: heads mlp tokens depth."""
+    found = set()
+    for row in results.itertuples():
+        for part in row.stages.split("; "):
+            rates = part.split(" x")[0]
+            dropped = float(rates.split()[2]) < 1
+            policy = "resize" if dropped and row.method == "resize" else "drop"
+            found.add((policy, rates, row.batch_size))
+    return sorted(found)
+
+
+def main() -> None:
+    """Measure and write."""
+    torch.set_num_threads(1)
+    space = SearchSpace.load(FOLDER / "all.yaml")
+    sizes = used(pd.read_csv(FOLDER / "results.csv"))
+    timed: dict[tuple[str, str, int], list[float]] = {size: [] for size in sizes}
+    for _ in range(ROUNDS):
+        for policy, rates, batch in sizes:
+            task = Task(space.task.with_settings(1e-3, batch, {"token_policy": policy}))
+            heads, mlp, tokens, depth = map(float, rates.split())
+            seconds = step_seconds(task, Rates(heads=heads, mlp=mlp, tokens=tokens, depth=depth))
+            timed[policy, rates, batch].append(seconds)
+    rows = [(*size, round(1000 * statistics.median(values), 3)) for size, values in timed.items()]
+    pd.DataFrame(rows, columns=["policy", "rates", "batch_size", "milliseconds"]).to_csv(FOLDER / "step_times.csv", index=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""The benchmarks as programs: what they import, what they compare, what they compute from kept results."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from explorer import Budget, SearchSpace, plan
+from explorer.frontier.curve import Match
+from explorer.training.task import Task
+from tests.test_imports import run_without
+
+ROOT = Path(__file__).parents[2]
+BENCHMARKS = ROOT / "benchmarks"
+METHODS = sorted((BENCHMARKS / "methods").glob("*.yaml"))
+for folder in (BENCHMARKS, BENCHMARKS / "methods", BENCHMARKS / "ablations"):
+    sys.path.append(str(folder))
+
+import compare  # noqa: E402 (scripts, found by the lines above)
+import quick  # noqa: E402
+
+
+def module(path: str):
+    """A script as a module, whatever others of its name are loaded."""
+    import importlib.util
+
+    found = importlib.util.spec_from_file_location(path.replace("/", "_"), BENCHMARKS / f"{path}.py")
+    loaded = importlib.util.module_from_spec(found)
+    sys.modules[found.name] = loaded
+    found.loader.exec_module(loaded)
+    return loaded
+
+
+@pytest.mark.parametrize("script", ["elastic_speed", "small_stages", "fractals_gpu", "quick"])
+def test_the_gpu_part_needs_no_ray(script):
+    absent = ["ray", "optuna", "plotly", "pandas", "scipy", "sklearn", "rich", "typer"]
+    done = run_without(absent, f"sys.path.insert(0, 'benchmarks'); import {script}")
+    assert done.returncode == 0, done.stderr
+
+
+def test_methods_differ_in_what_they_stage_and_in_nothing_else():
+    contents = []
+    for file in METHODS:
+        space = SearchSpace.load(file).model_dump(mode="json")
+        for name in ("name", "staging"):
+            space.pop(name)
+        for name in ("rates", "tied"):
+            space["search"].pop(name)
+        contents.append(space)
+    assert len(contents) == 6
+    assert all(content == contents[0] for content in contents)
+    search = contents[0]["search"]
+    assert all(full >= staged for full, staged in zip(search["baseline_trials"], search["trials"], strict=True))
+    assert search["confirm_seeds"] >= 5
+
+
+@pytest.mark.parametrize(
+    ("kept", "now", "noise", "expected"),
+    [
+        (0.5, 0.54, 0.1, False),
+        (0.5, 0.56, 0.1, True),
+        (0.5, 0.5, 0.0, False),
+        (math.inf, math.inf, 0.1, False),
+        (math.inf, 1.0, 0.1, True),
+    ],
+)
+def test_a_figure_differs_when_it_moved_by_more_than_noise(kept, now, noise, expected):
+    assert quick.differs(kept, now, noise) is expected
+
+
+def test_every_kept_figure_is_of_a_benchmark_that_runs():
+    kept = json.loads((BENCHMARKS / "figures.json").read_text())
+    assert set(kept) <= {*quick.QUICK, *quick.GPU}
+    for command in (*quick.QUICK, *quick.GPU):
+        assert (BENCHMARKS / command.split()[0]).exists()
+
+
+def invented(cost_at: dict[str, list[float]]) -> pd.DataFrame:
+    """A table as `compare.points` gives, two seeds that agree: no uncertainty."""
+    rows = [
+        {"method": method, "budget": budget, "cost": cost, "seconds": 2 * cost if method != "full" else cost}
+        | {"test_mean": value, "test_low": value, "test_high": value, "test_error": 0.0, "seeds": 2}
+        for method, values in cost_at.items()
+        for budget, cost, value in zip(("25%", "50%", "100%"), (0.25, 0.5, 1.0), values, strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_cost_to_match_and_hypervolume_by_hand():
+    table = invented({"full": [0.2, 0.4, 0.8], "depth": [0.4, 0.8, 0.9]})
+    assert compare.match(table, "depth", "cost").cost == pytest.approx(0.5, rel=1e-3)
+    assert compare.match(table, "depth", "seconds").cost == pytest.approx(1.0, rel=1e-3)
+    assert compare.match(table, "full", "cost") == Match(*[pytest.approx(1.0)] * 3)
+    # .4 over the doubling from 25 to 50 %, .8 over the one to 100 %; divided by the benchmark's four doublings.
+    assert compare.volume(table, "depth", "cost")[0] == pytest.approx((0.4 + 0.8) / 4)
+    # In seconds the same points lie at .5 and 1: one doubling below full training.
+    assert compare.volume(table, "depth", "seconds")[0] == pytest.approx(0.4 / 4)
+    assert "| depth growth | 40.0 (40.0 to 40.0) | 80.0" in compare.accuracies(table)
+
+
+def test_differences_are_paired_by_seed():
+    ablations = module("ablations/run")
+    rows = [("reference", s, 0.5 + s / 10) for s in range(4)] + [("cosine", s, 0.51 + s / 10) for s in range(4)]
+    rows += [("wsd", s, 0.5 + s / 10 + sign) for s, sign in enumerate((0.1, -0.1, 0.1, -0.1))]
+    table = ablations.differences(pd.DataFrame(rows, columns=["variant", "seed", "test_accuracy"])).set_index("variant")
+    assert table.difference["cosine"] == pytest.approx(0.01)
+    assert table.verdict["cosine"] == "better"
+    assert table.verdict["wsd"] == "too close to call"
+
+
+def test_the_rate_in_epochs_falls_with_images_and_ends_at_zero():
+    ablations = module("ablations/run")
+    task = Task(SearchSpace.load(ablations.SPACE).task)
+    compiled = plan(ablations.VARIANTS["reference"].schedule, task, Budget(0.25), task.step_cost)
+    changed = ablations.in_epochs(compiled)
+    assert changed.segments[-1].end_time == 1
+    assert changed.flops == compiled.flops
+    first = compiled.segments[0]
+    assert changed.segments[0].end_time == pytest.approx(first.steps / compiled.steps)
+    assert changed.segments[0].end_time > first.end_time  # early steps are cheap
+
+
+@pytest.mark.slow
+def test_the_gpu_reference_runs_on_a_cpu():
+    done = subprocess.run(
+        [sys.executable, "benchmarks/fractals_gpu.py", "--device", "cpu", "--tiny", "--epochs", "2", "--seeds", "1"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("| staged |") == 3
