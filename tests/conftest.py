@@ -20,6 +20,8 @@ from explorer.training.task import Task, TaskSpec
 
 # Every Ray instance of the tests is on loopback, counts nobody and stays quiet.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+# Other tests run beside them: workers of the usual niceness, 15, would hardly get a turn.
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
 
 # The machine may be busy: no time limit for a single example.
 hypothesis.settings.register_profile("explorer", deadline=None)

