@@ -8,6 +8,7 @@ import types
 from collections.abc import Iterator
 from functools import lru_cache
 from inspect import cleandoc
+from os.path import relpath
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -25,7 +26,11 @@ from explorer.budget import Budget  # noqa: E402
 from explorer.cli import app  # noqa: E402
 from explorer.sweep.space import SearchSpace  # noqa: E402
 
-PICTURES = {"assets/report.png": "reports/digits/report.png"}
+PICTURES = {
+    "assets/report.png": "reports/digits/report.png",
+    "assets/methods.png": "benchmarks/methods/methods.png",
+    "assets/fractals.png": "benchmarks/fractals.png",
+}
 NAMES = {int: "whole number", float: "number", str: "text", bool: "`true` or `false`", Budget: "budget"}
 LIMITS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
 
@@ -48,13 +53,17 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def benchmarks() -> str:
-    """The benchmarks' own page."""
-    return without_links((ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8"))
+    """The benchmarks' own page, its pictures named as from a page of docs/method."""
+    page = ROOT / "benchmarks" / "README.md"
+    text = without_links(page.read_text(encoding="utf-8"))
+    for source in PICTURES.values():
+        text = text.replace(f"]({relpath(ROOT / source, page.parent)})", f"](../../{source})")
+    return text
 
 
 def without_links(text: str) -> str:
-    """Markdown without links to files of the repository, which are not part of the site."""
-    return re.sub(r"\[([^]]+)\]\((?!https?:|#)[^)]+\)", r"\1", text)
+    """Markdown without links to files of the repository, which are not part of the site; pictures stay."""
+    return re.sub(r"(?<!!)\[([^]]+)\]\((?!https?:|#)[^)]+\)", r"\1", text)
 
 
 def command_line() -> str:

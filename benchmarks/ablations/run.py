@@ -1,9 +1,12 @@
 """The project's own choices, one changed at a time: staged trainings of one fixed schedule, equal seeds, paired differences.
 
-    python benchmarks/ablations/run.py [--seeds 10] [--only cosine ...]    six minutes on one core; goes on where it stopped
-    python benchmarks/ablations/run.py --table          the table again, from results.csv, in a second
+    python benchmarks/ablations/run.py [--task digits] [--seeds 10] [--only cosine ...]    goes on where it stopped
+    python benchmarks/ablations/run.py [--task digits] --table    the table again, from the kept results, in a second
 
-The task is that of benchmarks/methods (CI size), the budget a quarter of full training, learning rate and batch size are fixed.
+COST_LINE
+
+Tasks: fractals, that of benchmarks/methods, and digits, that of the demo; both CI size. The budget is a quarter of full
+training; learning rate and batch size are the space's own.
 """
 
 from __future__ import annotations
@@ -25,8 +28,7 @@ from explorer.training.loop import train
 from explorer.training.task import Task, TaskSpec
 
 FOLDER = Path(__file__).parent
-SPACE = FOLDER.parent / "methods" / "all.yaml"
-RESULTS = FOLDER / "results.csv"
+SPACES = {"fractals": FOLDER.parent / "methods" / "all.yaml", "digits": FOLDER.parents[1] / "search_spaces" / "digits.yaml"}
 BUDGET = Budget(0.25)
 FIRST_SEED = 100
 """Seeds that no search has seen."""
@@ -54,7 +56,7 @@ class Variant:
     staging: Mapping[str, str] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Of the model: another one, for the same FLOPs."""
+    """Of the model: another one, or another start, for the same FLOPs."""
     change: Callable[[Plan], Plan] = lambda compiled: compiled
 
 
@@ -83,13 +85,15 @@ VARIANTS = {
     "rate in epochs": Variant("rate over", change=in_epochs),
     "full model": Variant("staging at all", Schedule.full_model(20)),
     "full model, batch 8": Variant("staging at all", Schedule.full_model(20), recipe={"batch_size": 8}),
+    "timm's initialization": Variant("initialization", options={"weight_init": ""}),
+    "full model, timm's initialization": Variant("initialization", Schedule.full_model(20), options={"weight_init": ""}),
     "one block, never grown": Variant("staging at all", Schedule.full_model(20), options={"depth": 1}),
 }
 
 
-def accuracy(variant: Variant, seed: int) -> float:
-    """Test accuracy of one training."""
-    base = SearchSpace.load(SPACE).task.model_dump(exclude_unset=True)
+def accuracy(variant: Variant, space: Path, seed: int) -> float:
+    """Test accuracy of one training of the space's task."""
+    base = SearchSpace.load(space).task.model_dump(exclude_unset=True)
     spec = TaskSpec.model_validate(
         {**base, "recipe": {**base["recipe"], **variant.recipe}, "staging": {**base.get("staging", {}), **variant.staging}}
     )
@@ -123,17 +127,19 @@ def differences(results: pd.DataFrame) -> pd.DataFrame:
 def main() -> None:
     """Train what is missing; print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--task", choices=list(SPACES), default="fractals")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--only", nargs="*", choices=list(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--table", action="store_true", help="train nothing")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    results = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame(columns=["variant", "seed", "test_accuracy"])
+    kept = FOLDER / f"{options.task}.csv"
+    results = pd.read_csv(kept) if kept.exists() else pd.DataFrame(columns=["variant", "seed", "test_accuracy"])
     for seed in range(FIRST_SEED, FIRST_SEED + (0 if options.table else options.seeds)):
         for name in options.only:
             if not ((results.variant == name) & (results.seed == seed)).any():
-                results.loc[len(results)] = [name, seed, round(accuracy(VARIANTS[name], seed), 6)]
-                results.to_csv(RESULTS, index=False)
+                results.loc[len(results)] = [name, seed, round(accuracy(VARIANTS[name], SPACES[options.task], seed), 6)]
+                results.to_csv(kept, index=False)
     print("| variant | seeds | test accuracy | difference | 95 % interval | |\n| --- | --- | --- | --- | --- | --- |")
     for row in differences(results).replace({np.nan: None}).itertuples():
         shown = "| | |"

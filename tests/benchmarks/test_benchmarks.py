@@ -115,7 +115,7 @@ def test_differences_are_paired_by_seed():
 
 def test_the_rate_in_epochs_falls_with_images_and_ends_at_zero():
     ablations = module("ablations/run")
-    task = Task(SearchSpace.load(ablations.SPACE).task)
+    task = Task(SearchSpace.load(ablations.SPACES["fractals"]).task)
     compiled = plan(ablations.VARIANTS["reference"].schedule, task, Budget(0.25), task.step_cost)
     changed = ablations.in_epochs(compiled)
     assert changed.segments[-1].end_time == 1

@@ -35,6 +35,12 @@ def test_nothing_is_loaded_from_elsewhere(site):
         assert not re.search(r"url\(['\"]?(?:https?:)?//", style.read_text()), style
 
 
+def test_pictures_of_the_benchmarks_are_shown(site):
+    shown = re.findall(r'<img[^>]*src="([^"]+)"', (site / "method" / "benchmarks.html").read_text())
+    assert {name.rsplit("/", 1)[-1] for name in shown} >= {"methods.png", "fractals.png"}
+    assert all((site / "method" / name).resolve().is_file() for name in shown)
+
+
 def test_the_reference_is_that_of_the_code(site):
     commands = (site / "reference" / "command-line.html").read_text()
     assert all(f'id="{name}"' in commands for name in ("sweep", "report", "best", "plan", "calibrate", "train", "models"))
