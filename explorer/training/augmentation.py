@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from pydantic import Field
-from timm.data import Mixup
+from pydantic import Field, field_validator
+from timm.data import Mixup, create_transform
 from torch import Tensor
 from torch.nn import functional
 
@@ -26,11 +26,24 @@ class Augmentation(Frozen):
     flip: bool = False
     """Resident data: random horizontal flip."""
     transform: dict[str, Any] = {}
-    """Data read from disk: keyword arguments of `timm.data.create_transform` (auto_augment, re_prob, ...)."""
+    """Data read from disk: keyword arguments of `timm.data.create_transform` (auto_augment, re_prob, ...), but for mean and
+    std, which `data.preprocessing` has for evaluation too."""
     mixup: float = Field(0.0, ge=0)
     """Alpha of mixup's beta distribution (arXiv 1710.09412); 0: none. With cutmix too, each batch gets one of the two."""
     cutmix: float = Field(0.0, ge=0)
     """Alpha of cutmix's beta distribution (arXiv 1905.04899); 0: none."""
+
+    @field_validator("transform")
+    @classmethod
+    def _known(cls, transform: dict[str, Any]) -> dict[str, Any]:
+        for name in ("mean", "std", "input_size", "is_training"):
+            if name in transform:
+                raise ValueError(f"{name} is not of the augmentation: mean and std belong into data.preprocessing")
+        try:
+            create_transform(32, is_training=True, **transform)
+        except Exception as error:  # timm checks by assertions, look-ups and signatures
+            raise ValueError(f"timm.data.create_transform refuses it: {error!r}") from None
+        return transform
 
     @property
     def mixes(self) -> bool:

@@ -145,7 +145,8 @@ class Task:
 
     def __init__(self, spec: TaskSpec) -> None:
         self.spec = spec
-        self.data: DataSource = open_data(spec.data)
+        pixels = spec.data.preprocessing.for_model(spec.model.name)
+        self.data: DataSource = open_data(spec.data.model_copy(update={"preprocessing": pixels}))
         recipe = spec.recipe
         if recipe.batch_size > self.data.train_images:
             raise InvalidInput(

@@ -1,9 +1,17 @@
+import io
+import shutil
+import tarfile
+
 import pytest
 import torch
+from PIL import Image
+from torchvision.transforms import functional as pixels
 
 from explorer import InvalidInput
 from explorer.training.augmentation import Augmentation
-from explorer.training.data import DataSpec, ResidentData, open_data, stream_indices
+from explorer.training.data import DataSpec, Preprocessing, open_data, stream_indices
+from explorer.training.resident_data import ResidentData
+from explorer.training.task import Task, TaskSpec
 
 CPU = torch.device("cpu")
 
@@ -112,7 +120,14 @@ def test_reading_leaves_the_random_state_alone(image_folder):
     [
         ({"root": "/no/such/folder"}, "data.root: '/no/such/folder': there is no such folder"),
         ({"name": "torch/no_such_set"}, "cannot be opened"),
-        ({"name": "wds/imagenet"}, "data.name: 'wds/imagenet': is read in sequence"),
+        ({"name": "tfds/imagenet"}, "data.name: 'tfds/imagenet': is read in sequence"),
+        ({"name": "wds"}, r"data: 'train': there is no train\*\.tar in "),
+        ({"name": "wds", "train_split": "a-{00..01}.tar"}, r"there is no a-00\.tar in "),
+        ({"root": None}, "data.root: None: is needed"),
+        ({"train_split": "trian"}, "data.train_split: 'trian': there is no such folder in "),
+        ({"test_split": "test"}, "data.test_split: 'test': there is no such folder in "),
+        ({"validation_split": "nosuch"}, "data.validation_split: 'nosuch': there is no such folder in "),
+        ({"name": "torch/image_folder", "test_split": "test"}, "data.test_split: 'test': there is no such folder in "),
     ],
 )
 def test_data_that_cannot_be_opened_is_refused(image_folder, changes, message):
@@ -124,3 +139,120 @@ def test_a_folder_without_images_is_refused(tmp_path):
     (tmp_path / "train" / "cat").mkdir(parents=True)
     with pytest.raises(InvalidInput, match=r"data\.train_split"):
         open_data(folder_spec(tmp_path))
+
+
+def without_class(folder, target, split, name):
+    """A copy of a folder of images that lacks a class in a split."""
+    shutil.copytree(folder, target)
+    shutil.rmtree(target / split / name)
+    return target
+
+
+def test_classes_are_numbered_as_in_training_where_a_split_lacks_one(image_folder, tmp_path):
+    """`dark` alone would be class 0 of its split; it is 1."""
+    root = without_class(image_folder, tmp_path / "images", "validation", "bright")
+    data = open_data(folder_spec(root))
+    assert data.classes == 2
+    assert {int(label) for _, labels in data.evaluation_batches("test", CPU) for label in labels} == {1}
+    with pytest.raises(InvalidInput, match=r"data\.test_split: 'validation': must have all classes"):
+        open_data(folder_spec(root, name="torch/image_folder"))
+
+
+def test_a_class_that_training_lacks_is_refused(image_folder, tmp_path):
+    root = without_class(image_folder, tmp_path / "images", "train", "dark")
+    with pytest.raises(InvalidInput, match=r"data\.test_split: 'validation': has classes that no training image has: dark"):
+        open_data(folder_spec(root, validation_split="train"))
+
+
+def test_pixels_are_what_the_model_wants_in_training_and_evaluation(image_folder):
+    """timm's weights of this name want a mean and deviation of .5; the other's are ImageNet's."""
+    image = Image.open(next((image_folder / "validation" / "bright").glob("*.png")))
+    for name, mean, std in (
+        ("vit_base_patch16_224.augreg_in21k", (0.5,) * 3, (0.5,) * 3),
+        ("deit_small_patch16_224", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    ):
+        spec = {"name": "folder", "root": str(image_folder), "image_size": 20, "preprocessing": {"crop_pct": 1}}
+        recipe = {"epochs": 1, "batch_size": 60, "learning_rate": 1e-3}
+        plain = {"augmentation": {"transform": {"no_aug": True}}}
+        for changes, wanted_mean in (({}, mean), ({"mean": (0.25,) * 3}, (0.25,) * 3)):
+            data = {**spec, "preprocessing": {**spec["preprocessing"], **changes}, "validation_split": "validation"}
+            task = Task(TaskSpec.model_validate({"model": {"name": name}, "data": data, "recipe": {**recipe, **plain}}))
+            first = next(task.data.evaluation_batches("test", CPU))[0][0]
+            assert torch.allclose(first, pixels.normalize(pixels.to_tensor(image), wanted_mean, std), atol=1e-6)
+            trained = next(task.train_batches(0, 0, 1, CPU))[0]
+            evaluated = torch.cat([images for images, _ in task.data.evaluation_batches("test", CPU)])
+            assert (trained.mean() - evaluated.mean()).abs() < 0.1  # the same range: 90 +- 30 of 255, bright and dark
+
+
+def test_what_timm_says_of_a_model_is_the_default():
+    assert Preprocessing().for_model("vit_base_patch16_224.augreg_in21k") == Preprocessing(
+        mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), interpolation="bicubic", crop_pct=0.9
+    )
+    assert Preprocessing(crop_pct=1).for_model("deit_small_patch16_224").crop_pct == 1
+
+
+@pytest.fixture
+def shards(image_folder, tmp_path):
+    """The images of the folder as WebDataset tar files: three of training, one of evaluation."""
+    for split, count in (("train", 3), ("validation", 1)):
+        files = [(path, label) for label, name in enumerate(("bright", "dark")) for path in (image_folder / split / name).iterdir()]
+        for number in range(count):
+            with tarfile.open(tmp_path / f"{split}-{number:03d}.tar", "w") as archive:
+                for key, (path, label) in enumerate(files[number::count]):
+                    for name, content in ((f"{key:04d}.png", path.read_bytes()), (f"{key:04d}.cls", str(label).encode())):
+                        entry = tarfile.TarInfo(name)
+                        entry.size = len(content)
+                        archive.addfile(entry, io.BytesIO(content))
+    return tmp_path
+
+
+@pytest.mark.parametrize("split", ["train", "train-{000..002}.tar"])
+def test_web_dataset_shards_are_read_by_number(shards, split):
+    data = open_data(folder_spec(shards, name="wds", train_split=split))
+    assert (data.classes, data.train_images) == (2, 54)
+    seen = [next(data.train_batches(0, step, 1, 6, Augmentation(), CPU)) for step in (0, 5)]
+    again = list(data.train_batches(0, 0, 6, 6, Augmentation(), CPU))
+    assert torch.equal(seen[1][0], again[5][0])
+    for images, labels in data.evaluation_batches("test", CPU):
+        assert ((images.mean((1, 2, 3)) < 0) == (labels == 1)).all()
+
+
+def test_shards_without_class_numbers_are_refused(shards):
+    with tarfile.open(shards / "train-003.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo("0000.png"))
+    with pytest.raises(InvalidInput, match=r"train-003\.tar': is no tar file of images .*0000 has no class number"):
+        open_data(folder_spec(shards, name="wds"))
+    (shards / "train-003.tar").write_bytes(b"not a tar file" * 100)
+    with pytest.raises(InvalidInput, match=r"train-003\.tar': is no tar file of images"):
+        open_data(folder_spec(shards, name="wds"))
+
+
+@pytest.mark.parametrize(
+    ("transform", "message"),
+    [
+        ({"foo": 1}, "create_transform refuses it: .*foo"),
+        ({"auto_augment": "nonsense"}, "create_transform refuses it"),
+        ({"mean": [0.5, 0.5, 0.5]}, "mean is not of the augmentation: .*data.preprocessing"),
+    ],
+)
+def test_a_transform_that_timm_cannot_make_is_refused(transform, message):
+    with pytest.raises(ValueError, match=message):
+        Augmentation(transform=transform)
+
+
+def test_torchvisions_data_sets_have_their_labels_listed(image_folder):
+    data = open_data(folder_spec(image_folder, name="torch/image_folder"))
+    assert (data.classes, data.train_images) == (2, 54)
+    assert sum(len(labels) for _, labels in data.evaluation_batches("test", CPU)) == 12
+
+
+def test_hugging_face_data_sets(image_folder, tmp_path, monkeypatch):
+    """A data set of theirs, made of the folder; nothing is asked of the network."""
+    pytest.importorskip("datasets", reason="pip install 'vit-budget-explorer[hfds]'")
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    data = open_data(folder_spec(tmp_path / "cache", name=f"hfds/{image_folder}"))
+    assert (data.classes, data.train_images) == (2, 54)
+    for images, labels in data.evaluation_batches("test", CPU):
+        assert ((images.mean((1, 2, 3)) < 0) == (labels == 1)).all()
+    with pytest.raises(InvalidInput, match=r"data\.test_split: 'nosuch': cannot be opened as 'hfds/"):
+        open_data(folder_spec(tmp_path / "cache", name=f"hfds/{image_folder}", test_split="nosuch"))
