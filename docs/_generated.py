@@ -82,11 +82,11 @@ def command_line() -> str:
         required = [f"{one.opts[0]} {one.name.upper()}" for one in options if one.required]
         usage = " ".join(["explorer", name, *(one.name.upper() + "..." * (one.nargs == -1) for one in arguments), *required])
         lines += ["", f"## {name}", "", cleandoc(command.help or ""), "", "```text", f"{usage} [OPTIONS]", "```", ""]
-        lines += ["| | | default |", "| --- | --- | --- |"]
+        lines += ["| option | what it does |", "| --- | --- |"]
         for one in (*arguments, *options):
             label = one.name.upper() if one in arguments else ", ".join(one.opts)
-            default = "required" if one.required else "" if one.default in (None, False) else f"`{one.default}`"
-            lines.append(f"| `{label}` | {cell(one.help or '')} | {default} |")
+            default = "<br>required" if one.required else "" if one.default in (None, False) else f"<br>`{one.default}`"
+            lines.append(f"| `{label}`{default} | {cell(one.help or '')} |")
     return "\n".join(lines) + "\n"
 
 
@@ -100,8 +100,8 @@ def search_space() -> str:
         "be planned, the data opens. In Python: `SearchSpace.load(path)`.",
     ]
     for title, model, prefix in sections(SearchSpace, ""):
-        lines += ["", f"## {title or 'The file'}", "", summary(model), "", "| field | value | default | |"]
-        lines.append("| --- | --- | --- | --- |")
+        lines += ["", f"## {title or 'The file'}", "", summary(model), "", "| field, value, default | what it is |"]
+        lines.append("| --- | --- |")
         texts = docstrings(model)
         for name, field in model.model_fields.items():
             path = f"{prefix}{name}"
@@ -109,7 +109,8 @@ def search_space() -> str:
             inner = inner_model(field)
             if text is None and inner is not None:
                 text = f"{summary(inner)} See [{path}](#{path.replace('.', '')})."
-            lines.append(f"| `{path}` | {cell(value(field))} | {default(field)} | {cell(text or '')} |")
+            kind = "<br>".join(filter(None, (f"`{path}`", cell(value(field)), default(field))))
+            lines.append(f"| {kind} | {cell(text or '')} |")
     lines += [
         "",
         "## A whole file",
@@ -206,4 +207,5 @@ def default(field: FieldInfo) -> str:
 
 def cell(text: str) -> str:
     """Text of several lines in one cell of a table."""
-    return " ".join(text.split()).replace("|", "\\|")
+    words = " ".join(text.split()).replace("|", "\\|")
+    return re.sub(r"(`[^`]*`)|<", lambda found: found[1] or "&lt;", words)  # not within code, where it stands for itself

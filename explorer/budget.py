@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from explorer.errors import InvalidInput
 
 Unit = Literal["fraction", "FLOPs", "device-seconds", "money"]
+Device = Literal["GPU", "CPU"]
+MOST = 10
+"""Full trainings that a budget may cost: more is a slip of the unit."""
 SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
 NUMBER = r"([-+]?[0-9.]+(?:e[-+]?[0-9]+)?)"
 ALLOWED = "write a share of full training (25% or 0.25), FLOPs (3e17 FLOPs), time of one device (12 GPU-hours) or money ($40)"
@@ -25,12 +28,14 @@ class Budget:
 
     amount: float
     unit: Unit = "fraction"
+    device: Device | None = field(default=None, compare=False)
+    """What the time is of, where it was said: it is then refused for the other kind."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.amount) and self.amount > 0):
-            raise InvalidInput("budget", self.amount, "must be above 0")
-        if self.unit == "fraction" and self.amount > 10:
-            raise InvalidInput("budget", str(self), "must be at most 1000% of full training")
+            raise InvalidInput("budget", str(self), "must be a finite number above 0")
+        if self.unit == "fraction" and self.amount > MOST:
+            raise InvalidInput("budget", str(self), f"must be at most {MOST:.0%} of full training")
 
     @classmethod
     def parse(cls, text: str | float | Budget) -> Budget:
@@ -43,7 +48,7 @@ class Budget:
             return text
         time_unit = "|".join(SECONDS)
         match = re.fullmatch(
-            rf"\s*(\$)?\s*{NUMBER}\s*(%|flops|(?:gpu|cpu|device)[- ]?({time_unit})s?)?\s*", str(text), re.IGNORECASE
+            rf"\s*(\$)?\s*{NUMBER}\s*(%|flops|(gpu|cpu|device)[- ]?({time_unit})s?)?\s*", str(text), re.IGNORECASE
         )
         try:
             amount = float(match[2]) if match else math.nan
@@ -53,8 +58,9 @@ class Budget:
             raise InvalidInput("budget", text, ALLOWED)
         if match[1]:
             return cls(amount, "money")
-        if match[4]:
-            return cls(amount * SECONDS[match[4].lower()], "device-seconds")
+        if match[5]:
+            device = match[4].upper()
+            return cls(amount * SECONDS[match[5].lower()], "device-seconds", device if device in get_args(Device) else None)
         if match[3] is None:
             if amount > 1:
                 raise InvalidInput("budget", text, f"{ALLOWED}; a number above 1 needs its unit")
@@ -72,13 +78,17 @@ class Budget:
         FLOPs for a share or FLOPs, nanoseconds for seconds of a device.
 
         Raises:
-            InvalidInput: for money, which has no price here.
+            InvalidInput: for money, which has no price here, and for more than ten full trainings.
         """
-        if self.unit == "fraction":
-            return math.floor(self.amount * full_training)
         if self.unit == "money":
             raise InvalidInput("budget", str(self), "needs the price of a device-hour: --price")
-        return math.floor(self.amount * 1e9) if self.unit == "device-seconds" else math.floor(self.amount)
+        unit = {"fraction": full_training, "FLOPs": 1, "device-seconds": 1e9}[self.unit]
+        cost = math.floor(self.amount * unit)
+        if cost > MOST * full_training:
+            raise InvalidInput(
+                "budget", str(self), f"must be at most {MOST:.0%} of full training; it is {cost / full_training:.4g} full trainings"
+            )
+        return cost
 
     def priced(self, price: float | None) -> Budget:
         """Money as seconds of a device; other budgets as they are.
@@ -102,13 +112,15 @@ class Budget:
             return f"{self.amount * 100:.10g}%"
         if self.unit == "money":
             return f"${self.amount:.10g}"
-        if self.unit == "device-seconds" and self.amount >= 3600:
-            return f"{self.amount / 3600:.10g} device-hours"
+        if self.unit == "device-seconds":
+            device = self.device or "device"
+            hours = self.amount >= 3600
+            return f"{self.amount / 3600:.10g} {device}-hours" if hours else f"{self.amount:.10g} {device}-seconds"
         return f"{self.amount:.10g} {self.unit}"
 
     @property
     def slug(self) -> str:
-        """The budget as part of a file name: `6.25pct`, `3e17flops`, `12device-hours`, `40money`."""
+        """The budget as part of a file name: `6.25pct`, `3e17flops`, `12gpu-hours`, `40money`."""
         if self.unit == "money":
             return f"{self.amount:.10g}money".replace("+", "")
-        return str(self).replace("%", "pct").replace(" FLOPs", "flops").replace("+", "").replace(" ", "")
+        return str(self).replace("%", "pct").replace("+", "").replace(" ", "").lower()

@@ -40,3 +40,7 @@ class LearningRateCurve(Frozen):
             return min(1.0, (1 - time) / self.cooldown)
         remaining = (1 - time) / (1 - self.warmup)
         return remaining if self.kind == "linear" else 0.5 * (1 - math.cos(math.pi * remaining))
+
+    def peak_within(self, start: float, end: float) -> tuple[float, ...]:
+        """The factor of the peak, 1, where the warmup ends between two budget times; else nothing."""
+        return (1.0,) if start < self.warmup < end else ()

@@ -101,9 +101,8 @@ class PlannedStage:
     """Of the budget."""
     seconds: float | None
     """Of the device, where step times were measured."""
-    first_factor: float
-    last_factor: float
-    """Learning-rate factors of the first and the last step."""
+    factors: tuple[float, ...]
+    """Learning-rate factors of the first and the last step, and between them the peak where the warmup ends in this stage."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +147,8 @@ class Plan:
         rows = []
         for stage, group in groupby(self.segments, key=lambda segment: segment.stage):
             parts = list(group)
+            first, last = parts[0].learning_rate_factor(0), parts[-1].learning_rate_factor(parts[-1].steps - 1)
+            peak = parts[0].curve.peak_within(parts[0].start_time, parts[-1].end_time)
             rows.append(
                 PlannedStage(
                     stage=stage,
@@ -157,8 +158,7 @@ class Plan:
                     flops=sum(part.flops for part in parts),
                     share=parts[-1].end_time - parts[0].start_time,
                     seconds=_seconds(parts),
-                    first_factor=parts[0].learning_rate_factor(0),
-                    last_factor=parts[-1].learning_rate_factor(parts[-1].steps - 1),
+                    factors=(first, *peak, last),
                 )
             )
         return rows
@@ -198,20 +198,23 @@ def plan(schedule: Schedule, task: PlannedTask, budget: Budget, step_cost: Calla
         step_cost: cost of one step at requested rates, with the rates realised; with measured seconds for a budget of them.
 
     Raises:
-        InvalidInput: when the budget is smaller than one step of the full model, or in device-seconds without calibration.
+        InvalidInput: when the budget is smaller than one step of the full model or larger than ten full trainings, or in
+            device-seconds without calibration.
     """
 
     def price(cost: StepCost) -> int:
         if budget.counted:
             return cost.flops
         if cost.seconds is None:
-            command = "explorer calibrate --space SPACE --schedule SCHEDULE"
+            command = "explorer calibrate --space SPACE --schedule SCHEDULE, then --calibration calibration.json here"
             raise InvalidInput("budget", str(budget), f"needs measured step times for rates {cost.rates}: {command}")
         return max(1, round(cost.seconds * 1e9))
 
     full = step_cost(Rates())
+    full_steps = task.epochs * task.train_images / task.batch_size
     full_flops = int(task.epochs * task.train_images * full.flops / task.batch_size)
-    budget_cost = budget.of(full_flops)
+    in_seconds = budget.unit == "device-seconds"
+    budget_cost = budget.of(int(full_steps * price(full)) if in_seconds else full_flops)
     full_price = price(full)
     if budget_cost < full_price:
         currency = "FLOPs" if budget.counted else "ns"

@@ -26,14 +26,14 @@ def test_parse(text, budget):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "25", "0", "-5%", "0%", "nan", "inf%", "25 %%", "twelve", "3 hours", "1.2.3%", "2000%", "$5%", "$-3"]
+    "text", ["", "25", "0", "-5%", "0%", "nan", "inf%", "25 %%", "twelve", "3 hours", "1.2.3%", "2000%", "$5%", "$-3", "1e400 FLOPs"]
 )
 def test_anything_else_is_refused(text):
     with pytest.raises(InvalidInput, match="budget"):
         Budget.parse(text)
 
 
-@pytest.mark.parametrize("text", ["25%", "6.25%", "100%", "3e+17 FLOPs", "12 device-hours", "90 device-seconds", "$40"])
+@pytest.mark.parametrize("text", ["25%", "6.25%", "100%", "3e+17 FLOPs", "12 device-hours", "90 device-seconds", "90 CPU-seconds", "$40"])
 def test_text_round_trip(text):
     assert str(Budget.parse(text)) == text
     assert Budget.parse(str(Budget.parse(text))) == Budget.parse(text)
@@ -45,7 +45,7 @@ def test_flops_are_rounded_down_and_flops_stay_flops():
 
 
 def test_time_is_nanoseconds_and_money_needs_a_price():
-    assert Budget.parse("1.5 GPU-seconds").of(1001) == 1_500_000_000
+    assert Budget.parse("1.5 GPU-seconds").of(10**9) == 1_500_000_000
     assert Budget.parse("$40").priced(2.5) == Budget.parse("16 GPU-hours")
     assert Budget(0.25).priced(None) == Budget(0.25)
     for wrong in (None, 0, -1):
@@ -58,5 +58,22 @@ def test_time_is_nanoseconds_and_money_needs_a_price():
 def test_file_names():
     assert Budget.parse("6.25%").slug == "6.25pct"
     assert Budget.parse("3e17 FLOPs").slug == "3e17flops"
-    assert Budget.parse("12 GPU-hours").slug == "12device-hours"
+    assert Budget.parse("12 GPU-hours").slug == "12gpu-hours"
     assert Budget.parse("$40").slug == "40money"
+
+
+def test_time_is_of_the_device_that_was_named():
+    assert [Budget.parse(f"2 {name}-hours").device for name in ("GPU", "cpu", "device")] == ["GPU", "CPU", None]
+
+
+def test_values_are_quoted_in_their_unit():
+    with pytest.raises(InvalidInput, match=r"budget: '-3%': must be a finite number above 0"):
+        Budget.parse("-3%")
+    with pytest.raises(InvalidInput, match=r"budget: 'inf FLOPs': must be a finite number above 0"):
+        Budget.parse("1e400 FLOPs")
+
+
+def test_more_than_ten_full_trainings_are_a_slip_of_the_unit():
+    assert Budget(1e4, "FLOPs").of(1000) == 10_000
+    with pytest.raises(InvalidInput, match=r"must be at most 1000% of full training; it is 11 full trainings"):
+        Budget(1.1e4, "FLOPs").of(1000)

@@ -172,6 +172,27 @@ def test_a_budget_of_seconds_is_cut_in_seconds():
         plan(schedule, Shape(), Budget(0.0005, "device-seconds"), cost)
 
 
+def test_more_seconds_than_ten_full_trainings_take_are_refused():
+    """Full training: 1,000 steps of a second."""
+
+    def cost(rates: Rates) -> StepCost:
+        return StepCost(rates, 1000, 1.0)
+
+    assert plan(Schedule.full_model(), Shape(), Budget(1e4, "device-seconds"), cost).seconds == 1e4
+    with pytest.raises(InvalidInput, match=r"budget: '5 GPU-hours': must be at most 1000% of full training; it is 18 full"):
+        plan(Schedule.full_model(), Shape(), Budget.parse("5 GPU-hours"), cost)
+
+
+def test_a_row_shows_the_peak_where_the_warmup_ends():
+    shape = Shape(curve=LearningRateCurve(warmup=0.25))
+    half = Rates(heads=0.5, mlp=0.5, tokens=0.5)
+    schedule = Schedule(stages=(Stage(rates=half, duration_ratio=0.5), Stage(rates=Rates(), duration_ratio=0.5)), grid=2)
+    first, last = plan(schedule, shape, Budget(0.5), quadratic).stages()
+    assert first.factors[1] == 1.0
+    assert len(first.factors) == 3
+    assert len(last.factors) == 2
+
+
 def test_a_budget_of_seconds_without_measurement_names_the_command():
     with pytest.raises(InvalidInput, match=r"needs measured step times for rates all 1: explorer calibrate"):
         plan(Schedule.full_model(), Shape(), Budget(10, "device-seconds"), quadratic)

@@ -101,6 +101,9 @@ def best(
     budget: BudgetOption,
     out: Annotated[Path | None, typer.Option(help="File to save the schedule to; default: <sweep>-<budget>.json.")] = None,
     storage: StorageOption = "sweeps",
+    stages_only: Annotated[
+        bool, typer.Option("--stages-only", help="Leave out what it was measured with: for use on another task.")
+    ] = False,
 ) -> None:
     """Print and save the schedule to use for a budget."""
     from explorer.frontier import best_by_budget, best_schedule, trials_frame
@@ -114,5 +117,7 @@ def best(
         kind = "staged" if row.kind == "staged" else "full model"
         seeds = "one seed" if row.seeds == 1 else f"mean of {row.seeds} seeds"
         console.print(f"best {kind}: validation {row.validation_mean:.2%}, test {row.test_mean:.2%} ({seeds})", highlight=False)
+    if stages_only:
+        schedule = schedule.model_copy(update={"provenance": None})
     path = schedule.save(out or Path(f"{header.name}-{parsed.slug}.json"))
     console.print(f"saved {path}", highlight=False, soft_wrap=True)

@@ -77,6 +77,7 @@ def _schedule(
     stages = []
     for stage in row["stages"]:
         share = stage.flops / budget_share
+        end = min(1.0, start + share)
         stages.append(
             {
                 "rates": [f"{getattr(stage.rates, axis):.3g}" for axis in axes],
@@ -84,7 +85,7 @@ def _schedule(
                 # Epochs at a cost of 1: cheaper steps see more images for the same cost.
                 "epochs": share * epochs * full_step / stage.step_flops,
                 "step": stage.step_flops / full_step,
-                "factors": [curve.factor(start), curve.factor(min(1.0, start + share))],
+                "factors": [curve.factor(start), *curve.peak_within(start, end), curve.factor(end)],
             }
         )
         start += share

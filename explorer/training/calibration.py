@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
+from pydantic import Field
 
 from explorer.errors import InvalidInput, validated
 from explorer.plan import StepCost
@@ -26,7 +28,7 @@ class StepTime(Frozen):
 
     rates: Rates
     """As requested."""
-    seconds: float
+    seconds: float = Field(gt=0, allow_inf_nan=False)
 
 
 class Calibration(Frozen):
@@ -37,7 +39,8 @@ class Calibration(Frozen):
     threads: int
     """Torch threads on the CPU."""
     task: dict[str, Any]
-    """What a step's time depends on: model, batch size, image size, staging, mixed precision, compilation."""
+    """What a step's time depends on: model and classes, staging, the recipe but for length and learning rate, the data but for
+    where they lie."""
     versions: dict[str, str]
     steps: tuple[StepTime, ...]
 
@@ -104,17 +107,17 @@ class Calibration(Frozen):
 
 
 def _versions() -> dict[str, str]:
-    return {"torch": torch.__version__}
+    return {"torch": torch.__version__, "timm": timm.__version__}
 
 
 def _task(task: Task) -> dict[str, Any]:
-    spec = task.spec
+    """All of the task but what leaves a step's time alone."""
+    recipe = task.spec.recipe.model_dump(mode="json", exclude={"epochs", "learning_rate", "curve", "weight_decay"})
+    splits = {"root", "train_split", "validation_split", "test_split"}
     return {
-        "model": spec.model.model_dump(mode="json", exclude={"pretrained"}),
-        "staging": spec.staging.model_dump(),
-        "batch_size": spec.recipe.batch_size,
-        "image_size": spec.data.image_size,
-        "optimizer": spec.recipe.optimizer,
-        "amp": spec.recipe.amp,
-        "compile": spec.recipe.compile,
+        "model": task.spec.model.model_dump(mode="json", exclude={"pretrained"}),
+        "classes": task.data.classes,
+        "staging": task.spec.staging.model_dump(),
+        **recipe,
+        **{f"data.{name}": value for name, value in task.spec.data.model_dump(mode="json", exclude=splits).items()},
     }

@@ -6,7 +6,7 @@ import torch
 from explorer import Budget, InvalidInput, Rates, plan
 from explorer.training.calibration import Calibration
 from explorer.training.loop import train
-from explorer.training.task import Task
+from explorer.training.task import Task, TaskSpec
 
 HALF = Rates(heads=0.5, mlp=0.5, tokens=0.5)
 
@@ -42,6 +42,39 @@ def test_measured_for_something_else_is_refused(measured, tiny_task, tiny_spec):
     elsewhere = measured.model_copy(update={"device": "NVIDIA H200"})
     with pytest.raises(InvalidInput, match="calibration: 'device': was measured with 'NVIDIA H200', and this is 'cpu'"):
         elsewhere.step_cost(tiny_task, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"recipe": {"accumulation": 2}}, "'accumulation': was measured with 1, and this is 2"),
+        ({"recipe": {"ema_decay": 0.9}}, "'ema_decay': was measured with None, and this is 0.9"),
+        ({"recipe": {"clip_grad": None}}, "'clip_grad'"),
+        ({"recipe": {"augmentation": {"flip": True}}}, "'augmentation'"),
+        ({"data": {"workers": 2}}, "'data.workers': was measured with 0, and this is 2"),
+        ({"data": {"image_size": 10}}, "'data.image_size'"),
+        ({"staging": {"token_policy": "resize"}}, "'staging'"),
+    ],
+)
+def test_whatever_a_step_takes_longer_by_is_part_of_it(measured, tiny_spec, changes, field):
+    content = tiny_spec.model_dump()
+    for part, values in changes.items():
+        content[part] |= values
+    with pytest.raises(InvalidInput, match=f"calibration: {field}"):
+        measured.step_cost(Task(TaskSpec.model_validate(content)), "cpu")
+
+
+def test_length_and_learning_rate_are_not_part_of_it(measured, tiny_spec):
+    recipe = tiny_spec.recipe.model_copy(update={"epochs": 9.0, "learning_rate": 1.0, "weight_decay": 0.3})
+    assert measured.step_cost(Task(tiny_spec.model_copy(update={"recipe": recipe})), "cpu")(Rates()).seconds > 0
+
+
+@pytest.mark.parametrize("seconds", ["NaN", "Infinity", "-1", "0"])
+def test_impossible_seconds_are_refused(measured, tmp_path, seconds):
+    path = measured.save(tmp_path / "c.json")
+    path.write_text(path.read_text().replace(str(measured.steps[0].seconds), seconds))
+    with pytest.raises(InvalidInput, match=r"steps\.0\.seconds"):
+        Calibration.load(path)
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"schema": "other"}', '{"schema": "vit-budget-explorer/calibration"}', "[1]"])
