@@ -11,6 +11,7 @@ from explorer.errors import InvalidInput
 
 Unit = Literal["fraction", "FLOPs", "device-seconds", "money"]
 Device = Literal["GPU", "CPU"]
+DEVICES: tuple[Device, ...] = get_args(Device)
 MOST = 10
 """Full trainings that a budget may cost: more is a slip of the unit."""
 SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
@@ -59,8 +60,8 @@ class Budget:
         if match[1]:
             return cls(amount, "money")
         if match[5]:
-            device = match[4].upper()
-            return cls(amount * SECONDS[match[5].lower()], "device-seconds", device if device in get_args(Device) else None)
+            named = [device for device in DEVICES if device == match[4].upper()]
+            return cls(amount * SECONDS[match[5].lower()], "device-seconds", named[0] if named else None)
         if match[3] is None:
             if amount > 1:
                 raise InvalidInput("budget", text, f"{ALLOWED}; a number above 1 needs its unit")
@@ -85,9 +86,8 @@ class Budget:
         unit = {"fraction": full_training, "FLOPs": 1, "device-seconds": 1e9}[self.unit]
         cost = math.floor(self.amount * unit)
         if cost > MOST * full_training:
-            raise InvalidInput(
-                "budget", str(self), f"must be at most {MOST:.0%} of full training; it is {cost / full_training:.4g} full trainings"
-            )
+            times = f"{cost / full_training:.4g} full trainings"
+            raise InvalidInput("budget", str(self), f"must be at most {MOST:.0%} of full training; it is {times}")
         return cost
 
     def priced(self, price: float | None) -> Budget:

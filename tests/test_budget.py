@@ -26,14 +26,17 @@ def test_parse(text, budget):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "25", "0", "-5%", "0%", "nan", "inf%", "25 %%", "twelve", "3 hours", "1.2.3%", "2000%", "$5%", "$-3", "1e400 FLOPs"]
+    "text",
+    ["", "25", "0", "-5%", "0%", "nan", "inf%", "25 %%", "twelve", "3 hours", "1.2.3%", "2000%", "$5%", "$-3", "1e400 FLOPs"],
 )
 def test_anything_else_is_refused(text):
     with pytest.raises(InvalidInput, match="budget"):
         Budget.parse(text)
 
 
-@pytest.mark.parametrize("text", ["25%", "6.25%", "100%", "3e+17 FLOPs", "12 device-hours", "90 device-seconds", "90 CPU-seconds", "$40"])
+@pytest.mark.parametrize(
+    "text", ["25%", "6.25%", "100%", "3e+17 FLOPs", "12 device-hours", "90 device-seconds", "90 CPU-seconds", "$40"]
+)
 def test_text_round_trip(text):
     assert str(Budget.parse(text)) == text
     assert Budget.parse(str(Budget.parse(text))) == Budget.parse(text)

@@ -78,7 +78,7 @@ def test_plan_prints_the_table(explorer, space_file, schedule_file):
 
 def test_budgets_of_time_and_money_need_a_calibration(explorer, space_file, schedule_file, tmp_path):
     plan = ("plan", "--schedule", schedule_file, "--space", space_file)
-    assert_refused(explorer(*plan, "--budget", "2 CPU-seconds"), "budget", "2 device-seconds", "explorer calibrate")
+    assert_refused(explorer(*plan, "--budget", "2 CPU-seconds"), "budget", "2 CPU-seconds", "explorer calibrate")
     assert_refused(explorer(*plan, "--budget", "$3"), "budget", "$3", "--price")
     file = tmp_path / "measured.json"
     done = explorer("calibrate", "--space", space_file, "--schedule", schedule_file, "--out", file)
@@ -87,7 +87,7 @@ def test_budgets_of_time_and_money_need_a_calibration(explorer, space_file, sche
     for budget in (("2 CPU-seconds",), ("$3", "--price", "5400")):  # 5,400 an hour: 3 buy 2 seconds
         done = explorer(*plan, "--calibration", file, "--budget", *budget)
         assert done.returncode == 0, done.stderr
-        assert "of 2 device-seconds" in done.stdout
+        assert "of 2 CPU-seconds" in done.stdout
     assert_refused(explorer("calibrate", "--space", space_file), "schedule", "sets each axis by itself")
     assert_refused(explorer(*plan, "--budget", "25%", "--calibration", schedule_file), "calibration", "cannot be read")
 
@@ -205,3 +205,30 @@ def test_a_dry_run_says_what_a_sweep_will_cost_and_leaves_nothing_behind(explore
 @pytest.mark.parametrize(("option", "value"), [("--trials", 0), ("--workers", 0)])
 def test_none_of_something_is_refused(explorer, space_file, option, value):
     assert explorer("sweep", space_file, "--dry-run", option, value).returncode == 2
+
+
+def test_train_says_where_it_trains_and_warns_of_a_missing_gpu(explorer, space_file, schedule_file, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    wanted = write_space(tmp_path / "gpu.yaml", space_file, resources={"cpus": 1, "gpus": 1})
+    done = explorer("train", "--schedule", schedule_file, "--space", wanted, "--budget", "10%", "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "training on the CPU, 1 thread"
+    assert done.stderr == "explorer: warning: resources.gpus is 1, but there is no GPU: training on the CPU\n"
+
+
+def test_a_run_that_diverges_ends_in_one_line_and_exit_code_1(explorer, space_file, schedule_file, tmp_path):
+    wild = write_space(tmp_path / "wild.yaml", space_file, recipe__learning_rate=1e12, recipe__optimizer="sgd")
+    done = explorer("train", "--schedule", schedule_file, "--space", wild, "--budget", "50%", "--out", tmp_path / "run")
+    assert done.returncode == 1
+    assert done.stderr.startswith("explorer: the loss is not finite by step ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_resume_with_something_else_is_refused_in_one_line(explorer, space_file, schedule_file, tmp_path):
+    arguments = ("train", "--schedule", schedule_file, "--space", space_file, "--out", tmp_path / "run", "--budget")
+    assert explorer(*arguments, "20%").returncode == 0
+    refused = explorer(*arguments, "10%")
+    assert_refused(refused, "checkpoint.pt: 'budget'", "'20%', now '10%'", "remove it to start anew")
+    assert refused.stdout == ""
+    (tmp_path / "run" / "checkpoint.pt").write_bytes(b"PK")
+    assert_refused(explorer(*arguments, "20%"), "cannot be read", "remove it to start anew")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,13 +31,19 @@ def plan(
     price: PriceOption = None,
 ) -> None:
     """Print what a schedule will cost, stage by stage, before anything runs."""
-    found = _compiled(Schedule.load(schedule), space, budget, calibration, price)
+    from explorer.production.verdict import transfer_warning
+
+    loaded = Schedule.load(schedule)
+    found = _compiled(loaded, space, budget, calibration, price)
     compiled = found.plan
+    if warning := transfer_warning(loaded, found.task.spec):
+        print(f"explorer: warning: {warning}", file=sys.stderr)
     console.print(_plan_table(compiled, found.task.spec.recipe.learning_rate))
     if compiled.budget.counted:
         planned = f"{compiled.flops:.4g} of {compiled.budget_cost:.4g} FLOPs"
     else:
-        planned = f"{compiled.seconds:.4g} of {compiled.budget_cost / 1e9:.4g} device-seconds, {compiled.flops:.4g} FLOPs"
+        device = compiled.budget.device or "device"
+        planned = f"{compiled.seconds:.4g} of {compiled.budget_cost / 1e9:.4g} {device}-seconds, {compiled.flops:.4g} FLOPs"
     console.print(
         f"{compiled.steps:,} steps of batch {compiled.batch_size}, {compiled.epochs(compiled.steps):.1f} epochs; planned "
         f"{planned} ({compiled.cost:.3%} of full training)",
@@ -112,6 +118,7 @@ def train(
     """
     from explorer.production.run import WEIGHTS, Run, train_to_folder
     from explorer.production.verdict import transfer_warning, verdict
+    from explorer.training.loop import TrainingError
     from explorer.training.workers import torchrun
 
     loaded = Schedule.load(schedule)
@@ -133,17 +140,24 @@ def train(
             raise InvalidInput("workers", workers, "must be left out under torchrun, which says it")
         if count > 1 and not found.plan.budget.counted:
             raise InvalidInput("budget", str(found.plan.budget), "must be counted: step times are of one device")
-        if not together.first:
-            train_to_folder(run, Console(quiet=True), together)
-            return
-        if warning := transfer_warning(loaded, spec):
-            print(f"explorer: warning: {warning}", file=sys.stderr)
-        if workers > 1:
-            from explorer.production.ray_workers import train_on_ray
+        try:
+            if not together.first:
+                train_to_folder(run, Console(quiet=True), together)
+                return
+            if warning := transfer_warning(loaded, spec):
+                print(f"explorer: warning: {warning}", file=sys.stderr)
+            if workers > 1:
+                from explorer.production.ray_workers import device_on_ray, train_on_ray
 
-            result = train_on_ray(run, workers, address, console)
-        else:
-            result = train_to_folder(run, console, together)
+                run = replace(run, device=device_on_ray(found.resources.gpus, address))
+            if found.resources.gpus and run.device == "cpu":
+                wanted = f"resources.gpus is {found.resources.gpus:g}"
+                print(f"explorer: warning: {wanted}, but there is no GPU: training on the CPU", file=sys.stderr)
+            result = train_on_ray(run, workers, address, console) if workers > 1 else train_to_folder(run, console, together)
+        except TrainingError as error:
+            if together.first:
+                print(f"explorer: {error}", file=sys.stderr)
+            raise typer.Exit(1) from None
     lines = [*verdict(loaded, spec, found.plan, result), f"weights: {run.out / WEIGHTS}"]
     console.print("\n".join(lines), highlight=False, soft_wrap=True)
 
@@ -167,6 +181,9 @@ def _compiled(schedule: Schedule, space_path: Path, budget: str, calibration: Pa
     parsed = Budget.parse(budget).priced(price)
     task, space = task_of(space_path, schedule)
     device = device_for(space.resources.gpus)
+    if parsed.device and parsed.device != (kind := "CPU" if device == "cpu" else "GPU"):
+        gpus = f"resources.gpus: {space.resources.gpus:g}"
+        raise InvalidInput("budget", str(parsed), f"training would be on a {kind} here ({gpus})")
     cost = Calibration.load(calibration).step_cost(task, device) if calibration else task.step_cost
     return _Compiled(compile_plan(schedule, task, parsed, cost), task, space.resources, device)
 
@@ -174,7 +191,8 @@ def _compiled(schedule: Schedule, space_path: Path, budget: str, calibration: Pa
 def _plan_table(compiled: Plan, peak: float) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     axes = shown_axes(segment.rates for segment in compiled.segments)
-    for name in ("stage", *axes, "share", "epochs", "steps", "GFLOPs/step", "cost", "learning rate"):
+    times = ("ms/step", "seconds") if compiled.seconds is not None else ()
+    for name in ("stage", *axes, "share", "epochs", "steps", "GFLOPs/step", *times, "cost", "learning rate"):
         table.add_column(name, justify="right", no_wrap=True)
     spent = 0
     for row in compiled.stages():
@@ -186,7 +204,8 @@ def _plan_table(compiled: Plan, peak: float) -> Table:
             f"{compiled.epochs(row.steps):.2f}",
             f"{row.steps:,}",
             f"{row.step_flops / 1e9:.4g}",
+            *((f"{1000 * row.seconds / row.steps:.4g}", f"{row.seconds:,.1f}") if row.seconds is not None else ()),
             f"{spent / compiled.full_flops:.3%}",
-            f"{row.first_factor * peak:.1e} > {row.last_factor * peak:.1e}",
+            " > ".join(f"{factor * peak:.1e}" for factor in row.factors),
         )
     return table

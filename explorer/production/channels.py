@@ -73,11 +73,13 @@ class Channels:
 
     def __init__(self, out: Path, plan: Plan, peak: float, trackers: Sequence[Tracker]) -> None:
         self._out, self._peak = out, peak
-        self._told = len(read_metrics(out))
+        told = read_metrics(out)
         for cut_short in out.glob("events.out.tfevents.*"):  # its last events may be lost: all are drawn again
             cut_short.unlink()
-        self._drawn = 0
         self._board = SummaryWriter(str(out))
+        for row in told:
+            self._draw(row, int(row["step"]))
+        self._told = len(told)
         settings = {"budget": str(plan.budget), "steps": plan.steps, "batch_size": plan.batch_size, "learning_rate": peak}
         self._trackers = {name: _opened(name, out, settings) for name in trackers}
 
@@ -90,11 +92,10 @@ class Channels:
             writer.writeheader()
             writer.writerows(found)
         unfinished.replace(self._out / METRICS)
-        for row in found[self._drawn :]:
-            self._draw(row, int(row["step"]))
         for row in found[self._told :]:
+            self._draw(row, int(row["step"]))
             self._track(row, int(row["step"]))
-        self._drawn = self._told = len(found)
+        self._told = len(found)
 
     def close(self, accuracies: Row, step: int) -> None:
         """Tell the finished run's accuracies, and end."""

@@ -11,6 +11,9 @@ from explorer.errors import InvalidInput
 from explorer.production.staged_training import StagedTraining, timm_model_in
 from explorer.schedule import Schedule
 
+AVERAGES = {"WeightAveraging", "StochasticWeightAveraging"}
+"""Lightning's callbacks that average the weights, by name: the first is there since 2.6."""
+
 
 class StagedTrainingCallback(pl.Callback):
     """Trains the timm model inside a LightningModule by a schedule, and stops the Trainer when the budget is spent.
@@ -24,7 +27,8 @@ class StagedTrainingCallback(pl.Callback):
 
     Args:
         schedule: stages as shares of the budget.
-        settings: of `StagedTraining`: budget, full_steps and the rest.
+        settings: of `StagedTraining`: budget, full_steps and the rest. An average of the weights (`ema`) is the caller's to
+            update and to save.
     """
 
     def __init__(self, schedule: Schedule, **settings: Any) -> None:
@@ -37,7 +41,8 @@ class StagedTrainingCallback(pl.Callback):
         """Compile the plan for the module's model and optimizer; go on where a checkpoint was taken.
 
         Raises:
-            InvalidInput: as `StagedTraining`; for several optimizers or devices, and when the Trainer would stop by itself.
+            InvalidInput: as `StagedTraining`; for several optimizers or devices, for Lightning's own averages of the weights,
+                and when the Trainer would stop by itself.
         """
         if len(trainer.optimizers) != 1:
             raise InvalidInput("optimizers", len(trainer.optimizers), "must be one")
@@ -45,6 +50,10 @@ class StagedTrainingCallback(pl.Callback):
             raise InvalidInput(
                 "devices", trainer.world_size, "must be 1: the wrapper of several is made for one size of the model"
             )
+        for callback in trainer.callbacks:
+            if AVERAGES & {kind.__name__ for kind in type(callback).__mro__}:
+                other = "cannot be used with stages: its average is made for one size of the model; average by ema="
+                raise InvalidInput("callbacks", type(callback).__name__, other)
         if trainer.max_epochs != -1 or trainer.max_steps != -1:
             ends = f"{trainer.max_epochs} (max_steps {trainer.max_steps})"
             raise InvalidInput("max_epochs", ends, "both must be -1: training ends when the budget is spent")

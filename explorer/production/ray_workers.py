@@ -6,23 +6,35 @@ import json
 import logging
 import threading
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import ray
+import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer
 from rich.console import Console
 
 from explorer.errors import InvalidInput
-from explorer.production.channels import read_metrics
-from explorer.production.run import CHECKPOINT, RESULT, Run, budget_bar, show, train_to_folder
+from explorer.production.run import CHECKPOINT, RESULT, BudgetBar, Run, Standing, say, train_to_folder
 from explorer.sweep.cluster import start_ray
-from explorer.training.loop import own_checkpoint
+from explorer.training.checkpoint import own_checkpoint
+from explorer.training.device import training_on
+from explorer.training.loop import TrainingError
+from explorer.training.task import Task
 from explorer.training.workers import Workers
 
 FAILURES = 3
 """Losses of a worker after which a run is given up."""
+LINE = 300
+"""Characters of another's message that are shown."""
+ACCELERATOR = "accelerator_type:"
+"""What Ray's resources of a GPU's name begin with."""
+
+
+def device_on_ray(gpus: float, address: str | None) -> str:
+    """`cuda` for workers that are given GPUs, where the cluster at an address has any; else `cpu`."""
+    start_ray(address)
+    return "cuda" if gpus > 0 and ray.cluster_resources().get("GPU", 0) else "cpu"
 
 
 def train_on_ray(run: Run, count: int, address: str | None, console: Console) -> dict[str, Any]:
@@ -41,11 +53,11 @@ def train_on_ray(run: Run, count: int, address: str | None, console: Console) ->
 
     Raises:
         InvalidInput: when the cluster has no room, or as `train_to_folder`.
-        TrainingFailedError: when training fails.
+        TrainingError: when the loss is NaN or infinite (`DivergedError`), or workers fail for another reason.
     """
     checkpoint = run.out / CHECKPOINT
     if checkpoint.exists():  # told here, in one line, and not by each worker after Ray has started it several times
-        own_checkpoint(checkpoint, run.task, run.plan, run.seed, count)
+        own_checkpoint(checkpoint, run.task, run.plan, run.seed, count, mmap=True)
     start_ray(address)
     logging.getLogger("ray.train").setLevel(logging.WARNING)
     run = replace(run, out=run.out.resolve())
@@ -61,17 +73,16 @@ def train_on_ray(run: Run, count: int, address: str | None, console: Console) ->
         scaling_config=ScalingConfig(num_workers=count, use_gpu=bool(each["GPU"]), resources_per_worker=each),
         run_config=RunConfig(name="ray-train", storage_path=str(run.out), failure_config=FailureConfig(max_failures=FAILURES)),
     )
+    names = [name.removeprefix(ACCELERATOR) for name in room if name.startswith(ACCELERATOR)] if each["GPU"] else ["cpu"]
+    amp = Task(run.task).amp(torch.device(run.device))
+    say(console, training_on(" or ".join(names) or "a GPU", amp, run.threads, count))
     done = threading.Event()
     watch = threading.Thread(target=_follow, args=(run, console, done))
     watch.start()
     try:
         trainer.fit()
     except TrainingFailedError as failed:
-        for error in getattr(failed, "worker_failures", {}).values():
-            cause = getattr(error, "cause", None) or error
-            if isinstance(cause, InvalidInput):
-                raise cause from None
-        raise
+        raise _cause(failed) from None
     finally:
         done.set()
         watch.join()
@@ -82,11 +93,20 @@ def _work(config: dict[str, Any]) -> None:
     train_to_folder(config["run"], Console(quiet=True), Workers.here())
 
 
+def _cause(failed: TrainingFailedError) -> InvalidInput | TrainingError:
+    """What made the workers fail, in one line: one of our own errors, or the first of others."""
+    failures = [*getattr(failed, "worker_failures", {}).values()] or [getattr(failed, "controller_failure", failed)]
+    causes = [getattr(error, "cause", None) or error for error in failures]
+    for cause in causes:
+        if isinstance(cause, InvalidInput | TrainingError):
+            return cause
+    reason = " ".join(str(causes[0]).split())
+    return TrainingError(f"the workers failed: {type(causes[0]).__name__}: {reason[:LINE]}; more is in Ray's logs")
+
+
 def _follow(run: Run, console: Console, done: threading.Event) -> None:
-    """Show how far the workers are, by the figures that the first of them writes."""
-    with budget_bar(console) as bar:
-        shown = bar.add_task("starting workers", total=1.0)
+    """Show how far the workers are, as the first of them writes it down."""
+    with BudgetBar(console) as bar:
         while not done.wait(0.5):
-            rows = read_metrics(Path(run.out))
-            if rows:
-                show(bar, shown, rows[-1]["budget_time"], int(rows[-1]["stage"]), rows[-1]["loss"])
+            if standing := Standing.read(run.out):
+                bar.show(standing)

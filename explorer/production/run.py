@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import math
+import time
+from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 from safetensors.torch import save_file
+from torch import Tensor
 
 from explorer.errors import InvalidInput
 from explorer.plan import Plan
-from explorer.production.channels import Channels
+from explorer.production.channels import METRICS, Channels
 from explorer.trackers import Tracker
 from explorer.training import loop
+from explorer.training.checkpoint import own_checkpoint
+from explorer.training.device import device_name, training_on
 from explorer.training.progress import Progress as Trained
 from explorer.training.task import Task, TaskSpec
 from explorer.training.workers import ALONE, Workers
 
-WEIGHTS, RESULT, CHECKPOINT = "weights.safetensors", "result.json", "checkpoint.pt"
+WEIGHTS, RESULT, CHECKPOINT, PROGRESS = "weights.safetensors", "result.json", "checkpoint.pt", "progress.json"
+LINE_SECONDS = 60.0
+"""Between two lines about the progress, where there is no terminal."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,7 @@ class Run:
 
 
 def train_to_folder(run: Run, console: Console, workers: Workers = ALONE) -> dict[str, Any]:
-    """Train and write `weights.safetensors`, `result.json`, `metrics.csv` and, on the way, `checkpoint.pt` under `run.out`.
+    """Train and write `weights.safetensors`, `result.json`, `metrics.csv` and, on the way, `checkpoint.pt` and `progress.json`.
 
     A run that stopped goes on from the checkpoint when called again with the same arguments.
 
@@ -60,19 +68,27 @@ def train_to_folder(run: Run, console: Console, workers: Workers = ALONE) -> dic
     """
     torch.set_num_threads(run.threads)
     task = Task(run.task)
+    checkpoint = run.out / CHECKPOINT
+    if checkpoint.exists():  # looked at before anything in the folder changes
+        own_checkpoint(checkpoint, run.task, run.plan, run.seed, workers.count, mmap=True)
     if workers.first:
         try:
             run.out.mkdir(parents=True, exist_ok=True)
+            if not checkpoint.exists():
+                (run.out / METRICS).unlink(missing_ok=True)  # of another run
         except OSError as error:
             raise InvalidInput("out", str(run.out), f"cannot be written: {error}") from None
     peak = run.task.recipe.learning_rate
     channels = Channels(run.out, run.plan, peak, run.trackers) if workers.first else None
-    with budget_bar(console, disable=not workers.first) as bar:
-        shown = bar.add_task("training", total=run.plan.flops)
+    if workers.first:
+        say(console, training_on(device_name(run.device), task.amp(torch.device(run.device)), run.threads, workers.count))
+    with BudgetBar(console) as bar:
 
         def on_look(progress: Trained) -> None:
-            last = progress.parts[-1]
-            show(bar, shown, progress.flops, last.stage + 1, last.mean_loss)
+            if workers.first:
+                standing = Standing.of(progress)
+                standing.save(run.out)
+                bar.show(standing)
 
         def on_segment(progress: Trained) -> None:
             on_look(progress)
@@ -84,7 +100,7 @@ def train_to_folder(run: Run, console: Console, workers: Workers = ALONE) -> dic
             run.plan,
             seed=run.seed,
             device=run.device,
-            checkpoint=run.out / CHECKPOINT,
+            checkpoint=checkpoint,
             checkpoint_every=run.checkpoint_every,
             workers=workers,
             on_segment=on_segment,
@@ -105,24 +121,91 @@ def train_to_folder(run: Run, console: Console, workers: Workers = ALONE) -> dic
         "test_accuracy": result.test_accuracy,
     }
     if channels:
-        save_file({name: tensor.contiguous() for name, tensor in result.model.state_dict().items()}, run.out / WEIGHTS)
+        save_file(_unshared(result.model.state_dict()), run.out / WEIGHTS)
         (run.out / RESULT).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         accuracies = {"validation_accuracy": result.validation_accuracy, "test_accuracy": result.test_accuracy}
         channels.close(accuracies, result.steps)
+        (run.out / PROGRESS).unlink(missing_ok=True)
     return content
 
 
-def budget_bar(console: Console, *, disable: bool = False) -> Progress:
-    """A bar of the budget that is spent, with the time left."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:.0f}% of the budget"),
-        TimeRemainingColumn(),
-    )
-    return Progress(*columns, console=console, disable=disable)
+def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors with storages of their own, as safetensors wants them: some models have one parameter under two names."""
+    found: dict[str, Tensor] = {}
+    storages = set()
+    for name, tensor in tensors.items():
+        storage = tensor.untyped_storage().data_ptr()
+        shared = storage in storages
+        found[name] = tensor.clone(memory_format=torch.contiguous_format) if shared else tensor.contiguous()
+        storages.add(storage)
+    return found
 
 
-def show(bar: Progress, shown: TaskID, spent: float, stage: int, loss: float) -> None:
-    """Move the bar to what is spent."""
-    bar.update(shown, completed=spent, description=f"stage {stage}, loss {loss:.3f}")
+@dataclass(frozen=True)
+class Standing:
+    """How far a run is: what `progress.json` holds."""
+
+    spent: float
+    """Share of the budget."""
+    cost: float
+    """Share of full training."""
+    stage: int
+    loss: float
+    """Mean of the segment so far."""
+    seconds_left: float
+    """Of training, if a FLOP goes on to take as long as it took so far."""
+
+    @classmethod
+    def of(cls, progress: Trained) -> Standing:
+        """The standing of a run in this process."""
+        plan, spent, last = progress.plan, progress.flops, progress.parts[-1]
+        left = progress.seconds / spent * (plan.flops - spent)
+        return cls(spent / plan.flops, spent / plan.full_flops, last.stage + 1, last.mean_loss, left)
+
+    @classmethod
+    def read(cls, out: Path) -> Standing | None:
+        """The standing of a run in another process; None where it has none yet."""
+        try:
+            return cls(**json.loads((out / PROGRESS).read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+
+    def save(self, out: Path) -> None:
+        """Write it for other processes; they see the old file or the new one."""
+        unfinished = out / f"{PROGRESS}.tmp"
+        unfinished.write_text(json.dumps(asdict(self)) + "\n", encoding="utf-8")
+        unfinished.replace(out / PROGRESS)
+
+
+class BudgetBar:
+    """Shows how much of the budget is spent, and the time left: a bar on a terminal, elsewhere a line a minute."""
+
+    def __init__(self, console: Console) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rest]}"))
+        self._console, self._said = console, -math.inf
+        self._bar = Progress(*columns, console=console)
+        self._shown = self._bar.add_task("", total=1.0, rest="")
+
+    def __enter__(self) -> BudgetBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar.live.is_started:
+            self._bar.stop()
+
+    def show(self, standing: Standing) -> None:
+        """Show a standing; before the first there is nothing to see."""
+        at = f"stage {standing.stage}, loss {standing.loss:.3f}"
+        spent = f"{standing.spent:.0%} of the budget"
+        left = f"{timedelta(seconds=round(standing.seconds_left))} left"
+        if self._console.is_interactive:
+            self._bar.start()
+            self._bar.update(self._shown, completed=standing.spent, description=at, rest=f"{spent}, {left}")
+        elif time.monotonic() - self._said >= LINE_SECONDS:
+            self._said = time.monotonic()
+            say(self._console, f"{spent}, {at}, {left}, cost {standing.cost:.3%} of full training")
+
+
+def say(console: Console, line: str) -> None:
+    """Print a line as it is."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 import torch
-from torch import nn
+from pydantic import Field
+from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim import Optimizer
 
@@ -20,10 +23,11 @@ from explorer.elastic.depth import BlockSubset
 from explorer.elastic.subset import SubsetChoice
 from explorer.elastic.tokens import TokenPolicy
 from explorer.elastic.waking import Wake
-from explorer.errors import InvalidInput
+from explorer.errors import InvalidInput, validated
 from explorer.learning_rate import LearningRateCurve
 from explorer.plan import Plan, Segment, StepCost, plan
-from explorer.schedule import Rates, Schedule
+from explorer.schedule import Frozen, Rates, Schedule
+from explorer.training.task import Staging
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,14 @@ class _Steps:
     train_images: int
     batch_size: int
     curve: LearningRateCurve
+
+
+class _State(Frozen):
+    """What `StagedTraining.state_dict` gives."""
+
+    begun: int = Field(ge=0, strict=True)
+    plan: str
+    orders: dict[str, list[int]]
 
 
 class StagedTraining:
@@ -58,8 +70,8 @@ class StagedTraining:
         curve: the learning rate over budget time; None: the optimizer's rates are left alone, and `factor` says what they
             should be.
         image_shape: channels, height and width of full images; None: as the model's `pretrained_cfg` says.
-        ema: an average of the model's weights that timm's ModelEmaV3 or torch's AveragedModel keeps, resized along:
-            the `module` of either, made before training.
+        ema: an average of the model's weights, resized along: timm's ModelEmaV3 or torch's AveragedModel, or the `module` in
+            it. Made of this model, before training.
         subset: which heads and channels are active; see `explorer.elastic.ElasticModel`, as for the four below.
         waking: how entries start that were not active before.
         token_policy: how tokens become fewer.
@@ -68,7 +80,7 @@ class StagedTraining:
 
     Raises:
         InvalidInput: when the model lacks an axis of the schedule, the budget holds no step, the optimizer was not built on
-            this model, or a number is out of range.
+            this model or wraps another one, `ema` averages another model, or an argument is of another kind or out of range.
     """
 
     def __init__(
@@ -93,28 +105,32 @@ class StagedTraining:
             raise InvalidInput(
                 "model", type(model).__name__, "give the model inside it, and wrap it anew whenever it was resized"
             )
-        if not full_steps > 0:
-            raise InvalidInput("full_steps", full_steps, "must be above 0: the optimizer steps of full training")
-        if batch_size < 1:
-            raise InvalidInput("batch_size", batch_size, "must be at least 1")
+        if not isinstance(schedule, Schedule):
+            raise InvalidInput("schedule", schedule, "must be a Schedule, such as Schedule.load(path) gives")
+        steps = _number("full_steps", full_steps, Real, "must be a number above 0: the optimizer steps of full training")
+        images = _number("batch_size", batch_size, Integral, "must be a whole number, at least 1")
+        if not isinstance(curve, LearningRateCurve | None):
+            raise InvalidInput("curve", curve, "must be a LearningRateCurve or None")
         _check_optimizer(optimizer, model)
-        shape = image_shape or getattr(model, "pretrained_cfg", {}).get("input_size")
+        shape = getattr(model, "pretrained_cfg", {}).get("input_size") if image_shape is None else image_shape
         if shape is None:
             raise InvalidInput("image_shape", None, "is needed: this model does not tell the size of its images")
-        settings: dict[str, Any] = {
-            "subset": subset,
-            "waking": waking,
-            "token_policy": token_policy,
-            "blocks": blocks,
-            "seed": seed,
-            "image_size": tuple(shape[1:]),
-        }
+        if not isinstance(shape, Sequence) or len(shape) != 3 or not all(isinstance(n, int) and n > 0 for n in shape):
+            raise InvalidInput("image_shape", shape, "must be three whole numbers: channels, height and width")
+        channels, height, width = shape
+        chosen = {"subset": subset, "waking": waking, "token_policy": token_policy, "blocks": blocks}
+        staging = validated(Staging, chosen, "StagedTraining")
+        settings: dict[str, Any] = {**staging.model_dump(), "seed": seed, "image_size": (height, width)}
         self.optimizer = optimizer
+        self._slices = any(stage.rates.heads < 1 or stage.rates.mlp < 1 for stage in schedule.stages)
+        if self._slices:
+            _check_state(optimizer)
         self._elastic = ElasticModel(model, **settings)
-        self._averaged = ElasticModel(ema, **settings) if ema is not None else None
+        self._averaged = ElasticModel(_average(ema, model), **settings) if ema is not None else None
         self._sets_rates = curve is not None
-        task = _Steps(full_steps, batch_size, batch_size, curve or LearningRateCurve())
-        self.plan: Plan = plan(schedule, task, Budget.parse(budget), _step_cost(model, settings, shape, batch_size))
+        task = _Steps(steps, images, images, curve or LearningRateCurve())
+        step_cost = _step_cost(model, settings, (channels, height, width), images)
+        self.plan: Plan = plan(schedule, task, Budget.parse(budget), step_cost)
         """What will be executed: `plan.steps`, `plan.cost`, `plan.stages()`."""
         self.begun = 0
         """Optimizer steps that have begun."""
@@ -156,10 +172,15 @@ class StagedTraining:
 
         Returns:
             False when the budget is spent; nothing was changed then.
+
+        Raises:
+            InvalidInput: in the second step, when the state that the optimizer has made cannot be resized.
         """
         self.resized = False
         if self.done:
             return False
+        if self._slices and self.begun == 1:
+            _check_state(self.optimizer)
         self.begun += 1
         segment, _ = self._position(self.begun)
         if segment.requested != self._elastic.requested:
@@ -227,13 +248,19 @@ class StagedTraining:
         To be called last, when model, optimizer and average have been loaded at full size.
 
         Raises:
-            InvalidInput: when the state is of another plan: another schedule, budget, model, batch size or `full_steps`.
+            InvalidInput: when the state is of another plan: another schedule, budget, model, batch size or `full_steps`; when
+                it is of another `subset`, or not what `state_dict` gives.
         """
-        if state.get("plan") != self.plan.digest():
+        kept = validated(_State, state, "state")
+        if kept.plan != self.plan.digest():
             raise InvalidInput("state", "plan", "is of another schedule, budget, model, batch size or full_steps")
-        self.begun = int(state["begun"])
+        if kept.begun > self.plan.steps:
+            raise InvalidInput("state: begun", kept.begun, f"must be at most {self.plan.steps}, the steps of the plan")
+        if _numbers(kept.orders) != _numbers(self._elastic.subset_orders):
+            raise InvalidInput("state", "orders", "is of another subset")
+        self.begun = kept.begun
         for elastic in filter(None, (self._elastic, self._averaged)):
-            elastic.subset_orders = state["orders"]
+            elastic.subset_orders = kept.orders
         if self.begun:
             self._set(self._position(self.begun)[0].requested, wake=False)
 
@@ -266,6 +293,18 @@ def timm_model_in(module: nn.Module) -> nn.Module:
     return found[0]
 
 
+def _number(field: str, value: Any, kind: type[Any], allowed: str) -> Any:
+    """A finite number above 0 as Python's own: numpy's overflow."""
+    if not (isinstance(value, kind) and 0 < value < math.inf):
+        raise InvalidInput(field, value, allowed)
+    return int(value) if isinstance(value, Integral) else float(value)
+
+
+def _numbers(orders: dict[str, list[int]]) -> dict[str, list[int]]:
+    """What is ordered, without the order."""
+    return {name: sorted(order) for name, order in orders.items()}
+
+
 def _ends(compiled: Plan) -> list[int]:
     """For each segment, the steps done when it ends."""
     ends, done = [], 0
@@ -296,3 +335,32 @@ def _check_optimizer(optimizer: Optimizer, model: nn.Module) -> None:
     if missing:
         lacks = f"was not built on this model: it does not hold {missing[0]} ({len(missing)} in all)"
         raise InvalidInput("optimizer", type(optimizer).__name__, lacks)
+
+
+def _check_state(optimizer: Optimizer) -> None:
+    """See that an optimizer keeps its state in its parameters' shapes, as far as it has any yet."""
+    wrong = [
+        f"its state is kept by the {type(part).__name__} that it wraps"  # as by timm's Lookahead
+        for part in vars(optimizer).values()
+        if isinstance(part, Optimizer) and part.state is not optimizer.state
+    ]
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            tensors = value if isinstance(value, list | tuple) else [value]
+            shapes = {part.shape for part in tensors if isinstance(part, Tensor) and part.numel() > 1}
+            if shapes - {parameter.shape}:
+                wrong.append(f"its state {name!r} is not shaped like its parameter")
+    if wrong:
+        raise InvalidInput("optimizer", type(optimizer).__name__, f"cannot be used with stages: {wrong[0]}; use adamw")
+
+
+def _average(ema: nn.Module, model: nn.Module) -> nn.Module:
+    """The copy of the model that an average keeps."""
+    inner = getattr(ema, "module", ema)
+    expected = {name: parameter.shape for name, parameter in model.named_parameters()}
+    found = {name: parameter.shape for name, parameter in inner.named_parameters()} if isinstance(inner, nn.Module) else {}
+    differing = [name for name in {**expected, **found} if expected.get(name) != found.get(name)]
+    if inner is model or differing:
+        why = f"{differing[0]} differs" if differing else "this is the model itself"
+        raise InvalidInput("ema", type(ema).__name__, f"must be an average of this timm model, made before training: {why}")
+    return inner

@@ -7,14 +7,17 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_callback import ExportableState
 
 from explorer.errors import InvalidInput
 from explorer.production.staged_training import StagedTraining, timm_model_in
 from explorer.schedule import Schedule
 
+STATE = "StagedTraining"
+"""Where the Trainer's state keeps that of the schedule. Not under the callback's own name: where
+`restore_callback_states_from_checkpoint` is set, the Trainer would replace the callback by one that it builds from JSON."""
 
-class StagedTrainingCallback(TrainerCallback, ExportableState):
+
+class StagedTrainingCallback(TrainerCallback):
     """Trains the timm model inside a Trainer's model (a `TimmWrapperForImageClassification`, say) by a schedule.
 
         callback = StagedTrainingCallback(schedule, budget="25%", full_steps=300 * steps_per_epoch, batch_size=256)
@@ -25,13 +28,13 @@ class StagedTrainingCallback(TrainerCallback, ExportableState):
     full size; `train(resume_from_checkpoint=...)` goes on in the middle of a stage. One device.
 
     Args:
-        schedule: stages as shares of the budget; also as the plain data that `state` keeps.
-        settings: of `StagedTraining`: budget, full_steps and the rest.
+        schedule: stages as shares of the budget.
+        settings: of `StagedTraining`: budget, full_steps and the rest. An average of the weights (`ema`) is the caller's to
+            update and to save.
     """
 
-    def __init__(self, schedule: Schedule | dict[str, Any], **settings: Any) -> None:
-        self._schedule = schedule if isinstance(schedule, Schedule) else Schedule.from_dict(schedule)
-        self._settings = settings
+    def __init__(self, schedule: Schedule, **settings: Any) -> None:
+        self._schedule, self._settings = schedule, settings
         self._full: Any = None
         self.training: StagedTraining | None = None
         """The schedule at work, once training has started."""
@@ -66,10 +69,9 @@ class StagedTrainingCallback(TrainerCallback, ExportableState):
         if state.max_steps != self.training.plan.steps:
             raise InvalidInput("max_steps", state.max_steps, f"must be {self.training.plan.steps}, what steps_for(model) gives")
         if state.global_step:
-            saved = state.stateful_callbacks.get(type(self).__name__)
-            if not isinstance(saved, dict):
+            if STATE not in state.stateful_callbacks:
                 raise InvalidInput("resume_from_checkpoint", state.global_step, "was taken without this callback")
-            self.training.load_state_dict(saved["attributes"]["saved"])
+            self.training.load_state_dict(state.stateful_callbacks[STATE])
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Begin an optimizer step."""
@@ -79,7 +81,7 @@ class StagedTrainingCallback(TrainerCallback, ExportableState):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Grow for a checkpoint that follows at once."""
         if control.should_save and not control.should_evaluate:
-            self._grow()
+            self._grow(state)
 
     def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Grow for a checkpoint that follows at once."""
@@ -88,21 +90,17 @@ class StagedTrainingCallback(TrainerCallback, ExportableState):
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Grow for a checkpoint that follows the evaluation of the stage's own model."""
         if control.should_save:
-            self._grow()
+            self._grow(state)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Back to the stage's size."""
         self._shrink()
 
-    def state(self) -> dict[str, Any]:
-        """What the Trainer keeps of this callback, as JSON."""
-        attributes = {"saved": self.training.state_dict()} if self.training else {}
-        return {"args": {"schedule": self._schedule.to_dict(), **self._settings}, "attributes": attributes}
-
-    def _grow(self) -> None:
+    def _grow(self, state: TrainerState) -> None:
         if self._full is None and self.training is not None:
             self._full = self.training.at_full_size()
             self._full.__enter__()
+            state.stateful_callbacks[STATE] = self.training.state_dict()
 
     def _shrink(self) -> None:
         if self._full is not None:

@@ -7,41 +7,40 @@ from typing import Any
 from explorer.errors import InvalidInput, validated
 from explorer.plan import Plan
 from explorer.schedule import Schedule
+from explorer.training.checkpoint import first_difference
 from explorer.training.task import TaskSpec
-
-ELSEWHERE = ("data.root", "data.workers", "recipe.compile")
-"""Fields that may differ between machines without making it another task."""
 
 
 def other_task(schedule: Schedule, task: TaskSpec) -> str | None:
-    """What makes the task another one than the schedule was measured on; None where it is the same, or nobody knows.
+    """Why what a schedule was measured to reach says nothing of a task.
 
     Returns:
-        The first field that differs with both values: `recipe.epochs is 300, was 40`.
+        A clause that names the first field that differs with both values (`recipe.epochs is 300, was 40`); None where the
+        task is that of the measurement.
     """
     provenance = schedule.provenance
-    if provenance is None or not provenance.task:
-        return None
+    if provenance is None:
+        return "the schedule's file holds no measurement"
+    if not provenance.task:
+        return "the schedule's file does not say on which task it was measured"
     try:
         measured = validated(TaskSpec, provenance.task, "provenance.task").measured_as(provenance)
     except InvalidInput as error:
-        return f"provenance.task is of another release ({error.field})"
-    was, is_now = _flat(measured.model_dump(mode="json")), _flat(task.model_dump(mode="json"))
-    for field in dict.fromkeys([*is_now, *was]):
-        if field not in ELSEWHERE and was.get(field) != is_now.get(field):
-            return f"{field} is {is_now.get(field)}, was {was.get(field)}"
-    return None
+        return f"the schedule was measured by another release, on a task that this one cannot read ({error.field})"
+    difference = first_difference(measured.model_dump(mode="json"), task.model_dump(mode="json"))
+    if difference is None:
+        return None
+    field, was, is_now = difference
+    return f"the schedule was measured on another task ({field} is {is_now}, was {was})"
 
 
 def transfer_warning(schedule: Schedule, task: TaskSpec) -> str | None:
-    """What to tell before a schedule is executed on another task than it was measured on."""
-    difference = other_task(schedule, task)
-    if difference is None:
+    """What to tell before a measured schedule is executed on another task; see docs/howto/proxy.md."""
+    reason = other_task(schedule, task)
+    if schedule.provenance is None or reason is None:
         return None
-    return (
-        f"the schedule was measured on another task ({difference}); what it reached there says nothing certain about this one: "
-        "a sweep here would"
-    )
+    settings = f"learning rate {task.recipe.learning_rate:.4g} and batch size {task.recipe.batch_size}"
+    return f"{reason}: the accuracy in its file is no promise here, and {settings} are taken from there, too"
 
 
 def verdict(schedule: Schedule, task: TaskSpec, plan: Plan, result: dict[str, Any]) -> list[str]:
@@ -59,14 +58,11 @@ def verdict(schedule: Schedule, task: TaskSpec, plan: Plan, result: dict[str, An
         f"{result['steps']:,} steps in {result['train_seconds']:.1f} s{planned_seconds}",
         f"validation accuracy {result['validation_accuracy']:.4%}, test accuracy {result['test_accuracy']:.4%}",
     ]
-    provenance = schedule.provenance
-    if provenance is None:
-        return lines
+    provenance, reason = schedule.provenance, other_task(schedule, task)
+    if provenance is None or reason:
+        return [*lines, f"no prediction: {reason}"]
     if provenance.budget != str(plan.budget):
         return [*lines, f"no prediction: the sweep measured this schedule at {provenance.budget}, not at {plan.budget}"]
-    difference = other_task(schedule, task)
-    if difference is not None:
-        return [*lines, f"no prediction: the sweep measured this schedule on another task ({difference})"]
     if provenance.expected_test_accuracy and provenance.mean_test_accuracy is not None:
         low, high = provenance.expected_test_accuracy
         inside = "inside" if low <= result["test_accuracy"] <= high else "OUTSIDE"
@@ -81,11 +77,3 @@ def verdict(schedule: Schedule, task: TaskSpec, plan: Plan, result: dict[str, An
             + ("reproduced exactly" if same else "NOT reproduced (other workers, another machine, device or version?)")
         )
     return lines
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Leaves by dotted name."""
-    leaves: dict[str, Any] = {}
-    for name, value in tree.items():
-        leaves.update(_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value})
-    return leaves

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import pickle
 import random
+import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,12 @@ import numpy as np
 import torch
 
 from explorer.errors import InvalidInput
+from explorer.plan import Plan
+from explorer.training.task import TaskSpec
 
-VERSION = 2
+VERSION = 3
+ELSEWHERE = ("data.root", "data.workers", "recipe.compile")
+"""Fields that may differ between machines without making it another task."""
 
 
 def random_state() -> dict[str, Any]:
@@ -49,17 +54,87 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     unfinished.replace(path)
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     """Read what `save_checkpoint` wrote; never executes code from the file.
+
+    Args:
+        path: the file.
+        mmap: leave the tensors in the file, for a look at the rest.
 
     Raises:
         InvalidInput: when the file is damaged, of another version, or holds anything but data.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InvalidInput(str(path), "checkpoint", f"cannot be read: {reason}") from None
-    if not isinstance(content, dict) or content.get("version") != VERSION:
-        raise InvalidInput(str(path), "checkpoint", f"is not a version {VERSION} checkpoint of this tool")
+        with zipfile.ZipFile(path) as archive:  # torch looks at no checksum
+            for name in archive.namelist():
+                if not mmap or name.endswith("data.pkl"):
+                    _check(archive, name)
+        with warnings.catch_warnings(action="ignore"):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except OSError as error:
+        raise InvalidInput(str(path), "checkpoint", f"cannot be read: {error.strerror or error}") from None
+    except Exception:  # each way of being damaged has its own, and torch's words advise to execute code
+        reason = "cannot be read: it is damaged, or holds more than data; remove it to start anew"
+        raise InvalidInput(str(path), "checkpoint", reason) from None
+    version = content.get("version") if isinstance(content, dict) else None
+    if version != VERSION:
+        reason = f"is of version {version}" if isinstance(version, int) else "is not of this tool"
+        raise InvalidInput(str(path), "checkpoint", f"{reason}; this release reads version {VERSION}: remove it to start anew")
+    return dict(content)
+
+
+def _check(archive: zipfile.ZipFile, name: str) -> None:
+    """Read a part of the file to its end, where its checksum is."""
+    with archive.open(name) as file:
+        while file.read(1 << 20):
+            pass
+
+
+def identity(task: TaskSpec, plan: Plan, seed: int, workers: int) -> dict[str, Any]:
+    """What a checkpoint says about its run."""
+    rows = plan.stages()
+    stages = {f"stage {row.stage + 1}": {**row.rates.model_dump(), "steps": row.steps} for row in rows}
+    return {
+        "run": {**task.model_dump(mode="json"), "seed": seed, "workers": workers},
+        "plan": {
+            "budget": str(plan.budget),
+            "schedule": {"stages": len(rows), **stages},
+            "segments": len(plan.segments),
+            "digest": plan.digest(),
+        },
+    }
+
+
+def own_checkpoint(path: Path, task: TaskSpec, plan: Plan, seed: int, workers: int, *, mmap: bool = False) -> dict[str, Any]:
+    """Read a run's checkpoint; `mmap` as in `load_checkpoint`.
+
+    Raises:
+        InvalidInput: when it is damaged or belongs to another run, naming the first thing that differs.
+    """
+    content = load_checkpoint(path, mmap=mmap)
+    own = identity(task, plan, seed, workers)
+    difference = first_difference(content["run"], own["run"])
+    if difference is None and content["plan"]["digest"] != own["plan"]["digest"]:
+        difference = first_difference(content["plan"], own["plan"])
+    if difference is not None:
+        field, was, is_now = difference
+        reason = f"the checkpoint belongs to a run with another one: {was!r}, now {is_now!r}; remove it to start anew"
+        raise InvalidInput(str(path), field, reason)
     return content
+
+
+def first_difference(was: dict[str, Any], is_now: dict[str, Any]) -> tuple[str, Any, Any] | None:
+    """The dotted name of the first leaf that differs, but for those `ELSEWHERE`, with both values."""
+    before, after = _flat(was), _flat(is_now)
+    for field in dict.fromkeys([*after, *before]):
+        if field not in ELSEWHERE and before.get(field) != after.get(field):
+            return field, before.get(field), after.get(field)
+    return None
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Leaves by dotted name."""
+    leaves: dict[str, Any] = {}
+    for name, value in tree.items():
+        leaves.update(_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value})
+    return leaves

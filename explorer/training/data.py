@@ -78,6 +78,8 @@ class DataSource(Protocol):
     classes: int
     image_size: int
     train_images: int
+    augmented_by: tuple[str, ...]
+    """Fields of `Augmentation` that change its images, but for those that mix a batch."""
 
     def train_batches(
         self,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +16,25 @@ from torch import nn
 from explorer.errors import InvalidInput
 from explorer.plan import Plan, Segment
 from explorer.schedule import Rates
-from explorer.training.checkpoint import load_checkpoint, save_checkpoint
+from explorer.training.checkpoint import identity, own_checkpoint, save_checkpoint
 from explorer.training.data import Batch
 from explorer.training.evaluation import accuracy
 from explorer.training.progress import Progress, SegmentResult
 from explorer.training.stage_store import StageStore, prefix_keys
 from explorer.training.state import TrainingState
 from explorer.training.steps import training_steps
-from explorer.training.task import Task, TaskSpec
+from explorer.training.task import Task
 from explorer.training.workers import ALONE, Workers
 
-CHECK_EVERY = 50
-"""Steps between looks at the loss and the clock: each look waits for the device, and for the other workers."""
+CHECK_EVERY, LOOK_SECONDS = 50, 5.0
+"""Most steps, and about the most seconds, between looks at the loss: each waits for the device, and for the other workers."""
 
 
-class DivergedError(RuntimeError):
+class TrainingError(RuntimeError):
+    """Training cannot go on, for a reason that one line says."""
+
+
+class DivergedError(TrainingError):
     """The loss is no longer a finite number."""
 
 
@@ -85,7 +89,7 @@ def train(
         store: of segments that other runs have trained; used to start from and added to. For a worker that is alone.
         workers: this worker's place among those that train the same model, each of them in this function.
         on_segment: called after each segment.
-        on_look: called every `CHECK_EVERY` steps.
+        on_look: called every `CHECK_EVERY` steps, or more often: about every `LOOK_SECONDS` of slow ones.
 
     Raises:
         DivergedError: when the loss is NaN or infinite.
@@ -98,7 +102,7 @@ def train(
     _check_share(task, workers)
     state = TrainingState(task, seed, device, workers)
     progress = Progress(plan)
-    identity = _identity(task.spec, plan, seed, workers.count)
+    own = identity(task.spec, plan, seed, workers.count)
     keys = prefix_keys(task, plan.segments, seed, device, task.amp(device)) if store else []
     if checkpoint is not None and checkpoint.exists():
         _restore(own_checkpoint(checkpoint, task.spec, plan, seed, workers.count), state, progress)
@@ -116,7 +120,7 @@ def train(
                 **trained,
             }
             if checkpoint and workers.first:
-                save_checkpoint(checkpoint, {**identity, **content})
+                save_checkpoint(checkpoint, {**own, **content})
             if offered:
                 offered.offer(keys[len(progress.segments) - 1], content)
         saved = time.perf_counter()
@@ -128,11 +132,12 @@ def train(
         if checkpoint and workers.agreed(time.perf_counter() - saved >= checkpoint_every):
             save()
 
+    # One stream for all segments: a loader's processes start once.
+    batches = task.train_batches(seed, progress.steps, plan.steps - progress.steps, device, workers)
     for segment in plan.segments[len(progress.segments) :]:
         state.set_rates(segment.requested)
         left = segment.steps - (progress.unfinished.steps if progress.unfinished else 0)
-        batches = task.train_batches(seed, progress.steps, left, device, workers)
-        finished = _execute(task, state, segment, progress, batches, workers, look)
+        finished = _execute(task, state, segment, progress, islice(batches, left), workers, look)
         progress.unfinished = None
         progress.segments.append(finished)
         number = len(progress.segments) - 1
@@ -175,19 +180,25 @@ def _execute(
     """Do the steps that are left of a segment; look at the loss now and then, and stop where it is not finite."""
     before = progress.unfinished or SegmentResult(segment.stage, 0, 0, 0.0, 0.0)
     done, total = before, torch.zeros(())
+    # Workers must look together: by the first one's clock, which they agree on after the first step and at each look.
+    looked, next_check = before.steps, before.steps + 1
     started = time.perf_counter()
     for step, loss in enumerate(training_steps(task, state, segment, batches, before.steps), start=before.steps + 1):
         total = total.to(loss.device) + loss
-        if step % CHECK_EVERY and step < segment.steps:
+        if step < min(next_check, segment.steps):
             continue
         losses = before.mean_loss * before.steps + float(workers.total(total.clone())) / workers.count
         if not math.isfinite(losses):
-            at = progress.steps - done.steps + step
+            at = progress.steps - looked + step
             raise DivergedError(f"the loss is not finite by step {at} (stage {segment.stage + 1})")
-        seconds = done.seconds + time.perf_counter() - started
-        done = SegmentResult(segment.stage, step, step * segment.step_flops, losses / step, seconds)
-        if step < segment.steps:
+        elapsed = time.perf_counter() - started
+        in_time = LOOK_SECONDS * (step - done.steps) / workers.gathered(elapsed)[0]
+        done = SegmentResult(segment.stage, step, step * segment.step_flops, losses / step, done.seconds + elapsed)
+        pause = max(1, min(CHECK_EVERY, int(in_time)))
+        if looked + pause <= step < segment.steps:
+            looked = step
             look(done)
+        next_check = looked + pause
         started = time.perf_counter()
     return done
 
@@ -209,21 +220,3 @@ def _restore(content: dict[str, Any], state: TrainingState, progress: Progress) 
         progress.unfinished = SegmentResult(*content["unfinished"])
     current = len(progress.segments) - (0 if progress.unfinished else 1)
     state.restore(content, progress.plan.segments[current].requested)
-
-
-def own_checkpoint(path: Path, task: TaskSpec, plan: Plan, seed: int, workers: int) -> dict[str, Any]:
-    """Read a run's checkpoint.
-
-    Raises:
-        InvalidInput: when it is damaged or belongs to another run.
-    """
-    content = load_checkpoint(path)
-    for key, value in _identity(task, plan, seed, workers).items():
-        if content.get(key) != value:
-            raise InvalidInput(str(path), key, "the checkpoint belongs to a run with another one; remove it to start anew")
-    return content
-
-
-def _identity(task: TaskSpec, plan: Plan, seed: int, workers: int) -> dict[str, Any]:
-    described = json.dumps(task.model_dump(mode="json"), sort_keys=True)
-    return {"plan": plan.digest(), "seed": seed, "task": described, "workers": workers}

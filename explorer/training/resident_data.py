@@ -22,6 +22,8 @@ from explorer.training.workers import ALONE, Workers
 class ResidentData:
     """A small data set held as tensors, on the GPU where there is one; uint8 images are normalised batch by batch."""
 
+    augmented_by: tuple[str, ...] = ("shift", "flip")
+
     def __init__(self, images_NCHW: dict[str, Tensor], labels_N: dict[str, Tensor], classes: int) -> None:
         self._images, self._labels, self.classes = images_NCHW, labels_N, classes
         self.train_images, self.channels, self.image_size = images_NCHW["train"].shape[:3]

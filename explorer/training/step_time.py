@@ -15,6 +15,8 @@ from explorer.training.steps import training_steps
 from explorer.training.task import Task
 from explorer.training.workers import ALONE
 
+PREFETCHED = 2
+"""Batches that a process that decodes images is ahead by: these take no time when they are asked for."""
 WARMUP_STEPS, LEAST_STEPS, MOST_STEPS, LEAST_SECONDS = 3, 9, 5000, 0.5
 
 
@@ -35,6 +37,7 @@ def step_seconds(task: Task, rates: Rates, device: str | torch.device = "cpu", l
     state.set_rates(rates)
     segment = Segment(0, rates, rates, MOST_STEPS, 0, 0.0, 1.0, LearningRateCurve())
     batches = task.train_batches(0, 0, MOST_STEPS, device)
+    warmup = WARMUP_STEPS + PREFETCHED * task.spec.data.workers
     seconds: list[float] = []
     begun = started = time.perf_counter()
     for _ in training_steps(task, state, segment, batches):
@@ -43,6 +46,6 @@ def step_seconds(task: Task, rates: Rates, device: str | torch.device = "cpu", l
         now = time.perf_counter()
         seconds.append(now - started)
         started = now
-        if len(seconds) >= WARMUP_STEPS + LEAST_STEPS and now - begun >= least_seconds:
+        if len(seconds) >= warmup + LEAST_STEPS and now - begun >= least_seconds:
             break
-    return fmean(seconds[WARMUP_STEPS:])
+    return fmean(seconds[warmup:])

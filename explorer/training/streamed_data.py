@@ -35,6 +35,7 @@ class StreamedData:
     """
 
     channels = 3
+    augmented_by: tuple[str, ...] = ("transform",)
 
     def __init__(self, spec: DataSpec) -> None:
         self.spec, self.image_size = spec, spec.image_size

@@ -140,7 +140,7 @@ class Task:
         spec: the description.
 
     Raises:
-        InvalidInput: when the data cannot be opened or holds fewer images than a batch.
+        InvalidInput: when the data cannot be opened or holds fewer images than a batch, or the recipe does not fit it.
     """
 
     def __init__(self, spec: TaskSpec) -> None:
@@ -156,6 +156,14 @@ class Task:
             raise InvalidInput(
                 "recipe.accumulation", recipe.accumulation, f"must divide the batch of {recipe.batch_size} images equally"
             )
+        for name in ("shift", "flip", "transform"):
+            if getattr(recipe.augmentation, name) and name not in self.data.augmented_by:
+                given, allowed = getattr(recipe.augmentation, name), ", ".join(self.data.augmented_by)
+                raise InvalidInput(
+                    f"recipe.augmentation.{name}",
+                    given,
+                    f"does not apply to {spec.data.name!r}, whose images are changed by {allowed}",
+                )
         if recipe.augmentation.mixes and recipe.batch_size % 2:
             raise InvalidInput("recipe.batch_size", recipe.batch_size, "must be even where images are mixed (mixup, cutmix)")
 

@@ -55,6 +55,8 @@ def test_the_reference_is_that_of_the_code(site):
 
 def test_every_field_of_a_search_space_is_explained(site):
     fields = (site / "reference" / "search-space.html").read_text()
-    rows = re.findall(r"<tr>\s*<td><code>([\w.]+)</code>.*?</td>\s*<td>([^<]*(?:<(?!/td>)[^<]*)*)</td>\s*</tr>", fields, re.DOTALL)
+    rows = re.findall(
+        r"<tr>\s*<td><code>([\w.]+)</code>.*?</td>\s*<td>([^<]*(?:<(?!/td>)[^<]*)*)</td>\s*</tr>", fields, re.DOTALL
+    )
     assert len(rows) > 50
     assert [name for name, text in rows if not text.strip()] == []

@@ -1,10 +1,13 @@
 """The callback in the real Lightning."""
 
+import copy
+
 import lightning.pytorch as pl
 import pytest
 import timm
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, StochasticWeightAveraging
+from timm.utils import ModelEmaV3
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
@@ -32,11 +35,29 @@ class Classifier(pl.LightningModule):
         return torch.optim.AdamW(self.parameters(), lr=1e-2)
 
 
-def fit(module, folder, callback=None, batches=4, resume=None, **options):
+class Average(pl.Callback):
+    """Someone's average of the weights, saved in each checkpoint."""
+
+    def __init__(self, module):
+        self.ema = ModelEmaV3(module.model, decay=0.9)
+        self.staged = StagedTrainingCallback(WIDTHS, **SETTINGS, ema=self.ema)
+
+    def on_train_batch_end(self, trainer, pl_module, *_):
+        self.ema.update(pl_module.model)
+
+    def on_save_checkpoint(self, trainer, pl_module, checkpoint):
+        with self.staged.training.at_full_size():
+            checkpoint["average"] = copy.deepcopy(self.ema.state_dict())
+
+    def on_load_checkpoint(self, trainer, pl_module, checkpoint):
+        self.ema.load_state_dict(checkpoint["average"])
+
+
+def fit(module, folder, callback=None, batches=4, resume=None, others=(), **options):
     callback = callback or StagedTrainingCallback(WIDTHS, **SETTINGS)
     keep = ModelCheckpoint(folder, every_n_train_steps=5, save_top_k=-1, filename="{step}")
     settings = {"max_epochs": -1, "accelerator": "cpu", "logger": False, "enable_progress_bar": False, **options}
-    trainer = pl.Trainer(callbacks=[callback, keep], enable_model_summary=False, **settings)
+    trainer = pl.Trainer(callbacks=[callback, *others, keep], enable_model_summary=False, **settings)
     loader = DataLoader([batch(number) for number in range(batches)], batch_size=None)
     trainer.fit(module, loader, ckpt_path=resume)
     return callback, trainer
@@ -73,6 +94,31 @@ def test_it_goes_on_in_the_middle_of_a_stage(tmp_path):
         assert 0 < done <= stop_after
         assert resumed.seen == straight.seen[done:]
         assert same(resumed.model, straight.model)
+
+
+def test_it_goes_on_with_an_average_of_the_weights(tmp_path):
+    def run(folder, seed=0, stop_after=None, resume=None):
+        module = Classifier(seed, stop_after)
+        average = Average(module)
+        fit(module, folder, average.staged, batches=1, resume=resume, others=[average])
+        return module.model, average.ema.module
+
+    straight = run(tmp_path / "straight")
+    with pytest.raises(KeyError):
+        run(tmp_path / "stopped", stop_after=7)
+    resumed = run(tmp_path / "resumed", seed=5, resume=str(tmp_path / "stopped" / "step=5.ckpt"))
+    assert same(resumed[0], straight[0])
+    assert same(resumed[1], straight[1])
+    assert not same(*straight)
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("other", [EMAWeightAveraging(decay=0.9), StochasticWeightAveraging(1e-2, swa_epoch_start=1)])
+def test_averages_of_lightning_are_refused(tmp_path, other, first):
+    ours = StagedTrainingCallback(WIDTHS, **SETTINGS)
+    given = {"callback": other, "others": [ours]} if first else {"callback": ours, "others": [other]}
+    with pytest.raises(InvalidInput, match=f"callbacks: '{type(other).__name__}': cannot be used with stages: .*ema="):
+        fit(Classifier(), tmp_path, **given)
 
 
 def test_accumulated_batches_are_one_step(tmp_path):

@@ -3,12 +3,18 @@
 import os
 import signal
 import threading
+from dataclasses import replace
 
 import pytest
+import ray
+import torch
 
 from explorer import InvalidInput
-from explorer.production.ray_workers import train_on_ray
+from explorer.production import ray_workers
+from explorer.production.ray_workers import device_on_ray, train_on_ray
 from explorer.production.run import train_to_folder
+from explorer.sweep.cluster import _on_loopback
+from explorer.training.loop import DivergedError, TrainingError
 from tests.conftest import processes, quiet
 from tests.production.test_workers import assert_same_up_to_rounding, run_of_one, wait_for_segments
 
@@ -29,12 +35,39 @@ def test_two_workers_of_ray_end_where_one_ends_though_one_is_killed(local_ray, t
     result = train_on_ray(run_of_one(tmp_path / "together"), 2, None, console)
     assert killed
     assert result["workers"] == 2
-    assert "of the budget" in console.file.getvalue()
+    first, then = console.file.getvalue().splitlines()
+    assert first == "training with 2 workers, each on the CPU, 1 thread"
+    assert "of the budget, stage 1" in then
+    assert " left, cost " in then
     assert_same_up_to_rounding(tmp_path / "alone", tmp_path / "together")
-    with pytest.raises(InvalidInput, match="'plan': the checkpoint belongs to a run with another one"):
+    with pytest.raises(InvalidInput, match="'budget': the checkpoint belongs to a run with another one: '50%', now '40%'"):
         train_on_ray(run_of_one(tmp_path / "together", budget="40%"), 2, None, quiet())
 
 
 def test_more_workers_than_the_cluster_has_room_for_are_refused(local_ray, tmp_path):
     with pytest.raises(InvalidInput, match="workers: 64: 64 CPUs are needed, the cluster has"):
         train_on_ray(run_of_one(tmp_path / "run"), 64, None, quiet())
+
+
+def test_a_loss_that_is_not_finite_ends_in_its_own_error(local_ray, tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_workers, "FAILURES", 0)
+    run = run_of_one(tmp_path / "run")
+    recipe = run.task.recipe.model_copy(update={"learning_rate": 1e12, "clip_grad": None})
+    with pytest.raises(DivergedError, match="the loss is not finite by step"):
+        train_on_ray(replace(run, task=run.task.model_copy(update={"recipe": recipe})), 2, None, quiet())
+
+
+def test_the_device_is_that_of_the_cluster_and_not_of_the_driver(local_ray, tmp_path, monkeypatch):
+    """A cluster that says it has two GPUs, on a machine that has none: workers find out, and the error is one line."""
+    assert device_on_ray(1, None) == ("cuda" if torch.cuda.is_available() else "cpu")
+    ray.shutdown()
+    with _on_loopback():
+        ray.init(_node_ip_address="127.0.0.1", include_dashboard=False, log_to_driver=False, num_cpus=2, num_gpus=2)
+    assert device_on_ray(0, None) == "cpu"
+    assert device_on_ray(1, None) == "cuda"
+    if torch.cuda.device_count() < 2:
+        monkeypatch.setattr(ray_workers, "FAILURES", 0)
+        run = replace(run_of_one(tmp_path / "run"), device="cuda")
+        with pytest.raises(TrainingError, match=r"^the workers failed: \w+: ") as failed:
+            train_on_ray(run, 2, None, quiet())
+        assert "\n" not in str(failed.value)

@@ -3,12 +3,15 @@
 import copy
 import itertools
 
+import numpy as np
 import pytest
 import timm
 import torch
-from timm.utils import ModelEmaV3
+from timm.optim import create_optimizer_v2
+from timm.utils import ModelEmaV2, ModelEmaV3
 from torch import nn
 from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from explorer import Budget, InvalidInput, Rates, Schedule, Stage, StagedTraining, plan
 from explorer.training.loop import train
@@ -107,6 +110,42 @@ def test_steps_resize_and_set_the_learning_rate():
     assert first.steps > 15
 
 
+def averages(model):
+    multi_avg_fn = get_ema_multi_avg_fn(0.9)
+    return [ModelEmaV2(model, decay=0.9), ModelEmaV3(model, decay=0.9), AveragedModel(model, multi_avg_fn=multi_avg_fn)]
+
+
+@pytest.mark.parametrize("kind", range(3))
+def test_an_average_is_given_as_it_is_or_by_its_module(kind):
+    ended = []
+    for inner in (False, True):
+        model, optimizer = small()
+        average = averages(model)[kind]
+        training = staged(model, optimizer, ema=average.module if inner else average)
+        while training.step():
+            one_step(model, optimizer, training.begun)
+            average.update_parameters(model) if isinstance(average, AveragedModel) else average.update(model)
+            assert average.module.blocks[0].mlp.fc1.out_features == model.blocks[0].mlp.fc1.out_features
+        ended.append(average.module)
+    assert same(*ended)
+    assert not same(ended[0], model)
+
+
+def test_an_average_of_another_model_is_refused():
+    model, optimizer = small()
+    others = {
+        "patch_embed.proj.bias differs": ModelEmaV3(small(pre_norm=True)[0]),
+        "blocks.0.mlp.fc1.weight differs": small(mlp_ratio=2)[0],
+        "cls_token differs": nn.Sequential(copy.deepcopy(model)),
+        "this is the model itself": model,
+    }
+    for said, other in others.items():
+        with pytest.raises(InvalidInput, match=f"ema: .*: must be an average of this timm model, made before training: {said}"):
+            staged(model, optimizer, ema=other)
+    with pytest.raises(InvalidInput, match="ema: 'float': must be an average of this timm model"):
+        staged(model, optimizer, ema=0.999)
+
+
 @pytest.mark.parametrize("subset", ["leading", "random", "importance"])
 @pytest.mark.parametrize("stop", [3, 17, 22])
 def test_resume_in_the_middle_of_a_stage_with_an_average_of_the_weights(subset, stop):
@@ -179,16 +218,39 @@ def test_compiled_and_wrapped_anew_after_a_resize():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"full_steps": 0}, r"full_steps: 0: must be above 0"),
-        ({"batch_size": 0}, r"batch_size: 0: must be at least 1"),
+        ({"full_steps": 0}, r"full_steps: 0: must be a number above 0"),
+        ({"full_steps": float("inf")}, r"full_steps: inf: must be a number above 0"),
+        ({"full_steps": float("nan")}, r"full_steps: nan: must be a number above 0"),
+        ({"full_steps": None}, r"full_steps: None: must be a number above 0"),
+        ({"full_steps": "20"}, r"full_steps: '20': must be a number above 0"),
+        ({"batch_size": 0}, r"batch_size: 0: must be a whole number, at least 1"),
+        ({"batch_size": 2.5}, r"batch_size: 2\.5: must be a whole number, at least 1"),
+        ({"batch_size": "8"}, r"batch_size: '8': must be a whole number, at least 1"),
+        ({"curve": "cosine"}, r"curve: 'cosine': must be a LearningRateCurve or None"),
         ({"budget": "1%"}, r"budget: '1%': must hold at least one step of the full model"),
-        ({"budget": "-5%"}, r"budget: -0\.05: must be above 0"),
+        ({"budget": "-5%"}, r"budget: .*above 0"),
         ({"image_shape": (3, 16, 15)}, r"image_shape: .*cannot process such images"),
+        ({"image_shape": (16, 16)}, r"image_shape: \(16, 16\): must be three whole numbers: channels, height and width"),
+        ({"image_shape": (3, 16.0, 16.0)}, r"image_shape: .*must be three whole numbers"),
+        ({"image_shape": 16}, r"image_shape: 16: must be three whole numbers"),
+        ({"subset": "lead"}, r"StagedTraining: subset: 'lead': Input should be 'leading', 'random' or 'importance'"),
+        ({"token_policy": "x"}, r"StagedTraining: token_policy: 'x': Input should be 'auto', 'drop' or 'resize'"),
+        ({"waking": "zero"}, r"StagedTraining: waking: 'zero': Input should be 'initial' or 'preserving'"),
+        ({"blocks": "odd"}, r"StagedTraining: blocks: 'odd': Input should be 'prefix' or 'even'"),
+        ({"waking": "preserving", "subset": "random"}, r"waking: preserving needs a subset that only grows"),
+        ({"schedule": "best.json"}, r"schedule: 'best\.json': must be a Schedule, such as Schedule\.load\(path\) gives"),
     ],
 )
-def test_bad_numbers_are_refused(changes, said):
-    with pytest.raises(InvalidInput, match=said):
+def test_bad_arguments_are_refused(changes, said):
+    with pytest.raises(InvalidInput, match=said) as refused:
         staged(*small(), **changes)
+    assert "\n" not in str(refused.value)
+
+
+def test_numbers_may_be_those_of_numpy():
+    ours = staged(*small(), full_steps=1_500_000, batch_size=4096)
+    theirs = staged(*small(), full_steps=np.int64(1_500_000), batch_size=np.int32(4096))
+    assert theirs.plan == ours.plan
 
 
 def test_what_does_not_fit_the_model_is_refused():
@@ -215,6 +277,51 @@ def test_going_on_with_another_schedule_or_batch_size_is_refused():
             InvalidInput, match="state: 'plan': is of another schedule, budget, model, batch size or full_steps"
         ):
             changed.load_state_dict(state)
+
+
+def test_a_state_that_is_none_is_refused():
+    training = staged(*small(), subset="importance")
+    state = training.state_dict()
+    steps = training.plan.steps
+    for wrong, said in [
+        (None, "state: None: must be a mapping with the keys begun, plan, orders"),
+        ({}, "state: begun: 'missing': this key is required"),
+        ({**state, "begun": "3"}, "state: begun: '3': Input should be a valid integer"),
+        ({**state, "begun": -1}, "state: begun: -1: Input should be greater than or equal to 0"),
+        ({**state, "begun": steps + 1}, f"state: begun: {steps + 1}: must be at most {steps}, the steps of the plan"),
+        ({name: state[name] for name in ("begun", "plan")}, "state: orders: 'missing': this key is required"),
+        ({**state, "orders": {}}, "state: 'orders': is of another subset"),
+        (staged(*small()).state_dict(), "state: 'orders': is of another subset"),
+    ]:
+        with pytest.raises(InvalidInput) as refused:
+            training.load_state_dict(wrong)
+        assert str(refused.value) == said
+    training.load_state_dict({**state, "begun": steps})
+    assert training.done
+
+
+def test_an_optimizer_that_wraps_another_is_refused():
+    model, _ = small()
+    lookahead = create_optimizer_v2(model, "lookahead_adamw", lr=1e-3)
+    with pytest.raises(
+        InvalidInput, match="optimizer: 'Lookahead': cannot be used with stages: its state is kept by the AdamW"
+    ):
+        staged(model, lookahead)
+    assert staged(model, lookahead, Schedule.full_model()).step()  # nothing is resized
+
+
+@pytest.mark.filterwarnings("ignore:It is highly recommended")  # kron: opt_einsum, for speed
+@pytest.mark.parametrize("name", ["adafactor", "kron"])
+def test_an_optimizer_whose_state_cannot_be_resized_is_refused_after_its_first_step(name):
+    model, _ = small()
+    optimizer = create_optimizer_v2(model, name, lr=1e-3)
+    training = staged(model, optimizer)
+    assert training.step()
+    with torch.compiler.set_stance("force_eager"):
+        one_step(model, optimizer, 1)
+    with pytest.raises(InvalidInput, match=r"cannot be used with stages: its state '\w+' is not shaped like its parameter"):
+        training.step()
+    assert training.begun == 1
 
 
 def test_every_setting_of_staging_has_its_argument():

@@ -5,10 +5,12 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
+from timm.utils import ModelEmaV3
 from torch.utils.data import Dataset, SequentialSampler
 from transformers import TimmWrapperConfig, TimmWrapperForImageClassification, Trainer, TrainerCallback, TrainingArguments
 
-from explorer import InvalidInput
+from explorer import Budget, InvalidInput
+from explorer.learning_rate import LearningRateCurve
 from explorer.production.transformers_callback import StagedTrainingCallback
 from tests.production.conftest import SETTINGS, WIDTHS, batch, plain_loop, tiny_model, watched
 
@@ -56,8 +58,24 @@ def wrapped(seed=0):
     return model
 
 
-def trained(folder, *, seed=0, stop_after=None, resume=None, callback=None, **arguments):
-    model = wrapped(seed)
+class Average(TrainerCallback):
+    """Someone's average of the weights, saved beside each checkpoint."""
+
+    def __init__(self, model, resume):
+        self.model, self.ema, self.staged = model, ModelEmaV3(model, decay=0.9), None
+        if resume:
+            self.ema.load_state_dict(torch.load(f"{resume}/average.pt"))
+
+    def on_optimizer_step(self, args, state, control, **_):
+        self.ema.update(self.model)
+
+    def on_save(self, args, state, control, **_):
+        with self.staged.training.at_full_size():
+            torch.save(self.ema.state_dict(), f"{args.output_dir}/checkpoint-{state.global_step}/average.pt")
+
+
+def trained(folder, *, seed=0, stop_after=None, resume=None, callback=None, model=None, others=(), **arguments):
+    model = model or wrapped(seed)
     callback = callback or StagedTrainingCallback(WIDTHS, **SETTINGS)
     watch = Watch(stop_after)
     settings = {
@@ -77,7 +95,7 @@ def trained(folder, *, seed=0, stop_after=None, resume=None, callback=None, **ar
         train_dataset=Images(),
         eval_dataset=Images(),
         optimizers=(optimizer, None),
-        callbacks=[callback, watch],
+        callbacks=[callback, *others, watch],
     )
     trainer.train(resume_from_checkpoint=resume)
     return model.timm_model, watch, callback
@@ -114,6 +132,27 @@ def test_it_goes_on_in_the_middle_of_a_stage(tmp_path):
         assert close(resumed, straight)
 
 
+@pytest.mark.parametrize("restore", [False, True])
+def test_it_goes_on_with_a_curve_and_an_average_of_the_weights(tmp_path, restore):
+    def run(folder, seed=0, resume=None, **options):
+        model = wrapped(seed)
+        average = Average(model.timm_model, resume)
+        settings = {**SETTINGS, "budget": Budget(0.5), "curve": LearningRateCurve(kind="cosine", warmup=0.1)}
+        average.staged = StagedTrainingCallback(WIDTHS, **settings, ema=average.ema)
+        options["restore_callback_states_from_checkpoint"] = restore
+        ended, watch, _ = trained(folder, resume=resume, callback=average.staged, model=model, others=[average], **options)
+        return ended, average.ema.module, watch.seen
+
+    straight, average, seen = run(tmp_path / "straight")
+    with pytest.raises(KeyError):
+        run(tmp_path / "stopped", stop_after=8)
+    resumed, resumed_average, seen_after = run(tmp_path / "stopped", seed=5, resume=str(tmp_path / "stopped" / "checkpoint-6"))
+    assert seen_after == seen[6:]
+    assert close(resumed, straight)
+    assert close(resumed_average, average)
+    assert not close(average, straight)
+
+
 def test_evaluation_sees_the_model_of_the_stage_and_a_checkpoint_the_full_one(tmp_path):
     widths = []
 
@@ -142,7 +181,7 @@ def test_other_numbers_of_steps_and_foreign_checkpoints_are_refused(tmp_path):
         trained(tmp_path / "foreign", stop_after=8)
     state = tmp_path / "foreign" / "checkpoint-6" / "trainer_state.json"
     content = json.loads(state.read_text())
-    del content["stateful_callbacks"]["StagedTrainingCallback"]
+    del content["stateful_callbacks"]["StagedTraining"]
     state.write_text(json.dumps(content))
     with pytest.raises(InvalidInput, match="resume_from_checkpoint: 6: was taken without this callback"):
         trained(tmp_path / "foreign", resume=str(state.parent))

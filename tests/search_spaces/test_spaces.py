@@ -25,6 +25,7 @@ class Sizes:
     classes: int
     image_size: int
     channels: int = 3
+    augmented_by: tuple[str, ...] = ("transform",)
 
 
 SIZES = {

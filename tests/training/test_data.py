@@ -195,7 +195,9 @@ def test_what_timm_says_of_a_model_is_the_default():
 def shards(image_folder, tmp_path):
     """The images of the folder as WebDataset tar files: three of training, one of evaluation."""
     for split, count in (("train", 3), ("validation", 1)):
-        files = [(path, label) for label, name in enumerate(("bright", "dark")) for path in (image_folder / split / name).iterdir()]
+        files = [
+            (path, label) for label, name in enumerate(("bright", "dark")) for path in (image_folder / split / name).iterdir()
+        ]
         for number in range(count):
             with tarfile.open(tmp_path / f"{split}-{number:03d}.tar", "w") as archive:
                 for key, (path, label) in enumerate(files[number::count]):

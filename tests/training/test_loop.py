@@ -1,4 +1,11 @@
+import itertools
+import json
 import math
+import random
+import shutil
+import time
+import warnings
+from types import SimpleNamespace
 
 import pytest
 import timm
@@ -6,9 +13,11 @@ import torch
 
 from explorer import Budget, InvalidInput, Rates, Schedule, Stage, plan
 from explorer.elastic import ElasticModel
-from explorer.training.checkpoint import load_checkpoint
+from explorer.training import loop
+from explorer.training.checkpoint import load_checkpoint, own_checkpoint, save_checkpoint
 from explorer.training.loop import DivergedError, train
 from explorer.training.task import Staging, Task, TaskSpec
+from explorer.training.workers import Workers
 
 
 def compile_plan(task, schedule, budget="50%"):
@@ -151,32 +160,134 @@ def test_checkpoints_hold_the_full_model_at_any_stage(tiny_task, three_stages, t
     timm.create_model(**tiny_task.model_arguments()).load_state_dict(content["model"], strict=True)
 
 
-def test_a_checkpoint_of_another_run_is_refused(tiny_task, three_stages, tmp_path):
-    train(tiny_task, compile_plan(tiny_task, three_stages), seed=0, checkpoint=tmp_path / "c.pt")
-    with pytest.raises(InvalidInput, match=r"seed: the checkpoint belongs to a run with another one|'seed'"):
-        train(tiny_task, compile_plan(tiny_task, three_stages), seed=1, checkpoint=tmp_path / "c.pt")
-    with pytest.raises(InvalidInput, match="'plan'"):
-        train(tiny_task, compile_plan(tiny_task, Schedule.full_model()), seed=0, checkpoint=tmp_path / "c.pt")
+def test_a_checkpoint_of_another_run_is_refused_by_what_differs_first(tiny_spec, three_stages, tmp_path):
+    """Half of 71 steps' cost (2 epochs of 1,149 images in batches of 32) in three stages, against each change of it."""
+    task = Task(tiny_spec)
+    path, compiled = tmp_path / "c.pt", compile_plan(task, three_stages)
+    train(task, compiled, seed=0, checkpoint=path)
+
+    def refusal(spec=tiny_spec, schedule=three_stages, budget="50%", seed=0, workers=1):
+        other = Task(spec)
+        with pytest.raises(InvalidInput) as refused:
+            own_checkpoint(path, spec, compile_plan(other, schedule, budget), seed, workers, mmap=True)
+        first, another = str(refused.value).split(" the checkpoint belongs to a run with another one: ")
+        assert "\n" not in another
+        return first.removeprefix(f"{path}: ") + another.removesuffix("; remove it to start anew")
+
+    def recipe(**changes):
+        return tiny_spec.model_copy(update={"recipe": tiny_spec.recipe.model_copy(update=changes)})
+
+    assert refusal(seed=1) == "'seed':0, now 1"
+    assert refusal(workers=2) == "'workers':1, now 2"
+    assert refusal(budget="40%") == "'budget':'50%', now '40%'"
+    assert refusal(recipe(batch_size=16)) == "'recipe.batch_size':32, now 16"
+    assert refusal(recipe(learning_rate=1e-3), budget="40%") == "'recipe.learning_rate':0.002, now 0.001"
+    assert refusal(schedule=Schedule.full_model()) == "'schedule.stages':3, now 1"
+    wider = (Stage(rates=Rates(heads=0.5, mlp=0.25, tokens=0.25), duration_ratio=0.3), *three_stages.stages[1:])
+    assert refusal(schedule=Schedule(stages=wider)) == "'schedule.stage 1.heads':0.25, now 0.5"
+    assert refusal(schedule=three_stages.model_copy(update={"grid": 10})) == "'segments':20, now 10"
 
 
-def test_a_damaged_checkpoint_is_refused(tiny_task, three_stages, tmp_path):
-    path = tmp_path / "c.pt"
-    compiled = compile_plan(tiny_task, three_stages)
-    train(tiny_task, compiled, seed=0, checkpoint=path)
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(InvalidInput, match="cannot be read"):
-        train(tiny_task, compiled, seed=0, checkpoint=path)
+def test_a_run_goes_on_with_other_workers_of_its_loader_and_where_its_images_were_moved_to(image_folder, tmp_path):
+    data = {"name": "folder", "root": str(image_folder), "image_size": 16}
+    spec = {
+        "model": {"name": "vit_tiny_patch16_224", "options": {"patch_size": 4, "embed_dim": 32, "depth": 1, "num_heads": 4}},
+        "data": data,
+        "recipe": {"epochs": 2, "batch_size": 9, "learning_rate": 2e-3},
+    }
+    task = Task(TaskSpec.model_validate(spec))
+    compiled = compile_plan(task, Schedule.full_model())
+    done = train(task, compiled, seed=0, checkpoint=tmp_path / "c.pt")
+    shutil.copytree(image_folder, tmp_path / "moved")
+    moved = Task(TaskSpec.model_validate({**spec, "data": {**data, "root": str(tmp_path / "moved"), "workers": 1}}))
+    again = train(moved, compiled, seed=0, checkpoint=tmp_path / "c.pt")
+    assert same_weights(done.model, again.model)
 
 
-def test_a_checkpoint_with_code_is_not_executed(tiny_task, three_stages, tmp_path):
+def test_a_checkpoint_of_an_earlier_release_is_refused(tiny_task, three_stages, tmp_path):
+    torch.save({"version": 2, "plan": "0123", "seed": 0, "task": "{}", "workers": 1, "segments": []}, tmp_path / "c.pt")
+    with pytest.raises(InvalidInput, match="is of version 2; this release reads version 3: remove it to start anew"):
+        train(tiny_task, compile_plan(tiny_task, three_stages), seed=0, checkpoint=tmp_path / "c.pt")
+
+
+def test_a_damaged_checkpoint_is_refused_in_one_line(tmp_path):
+    """Cut off anywhere, or with bytes changed anywhere: it is refused, or reads as it was written."""
+    path, content = tmp_path / "c.pt", {"run": {"seed": 0}, "model": {"a": torch.ones(3, 3), "b": torch.ones(2)}}
+    save_checkpoint(path, content)
+    written, generator, refused = path.read_bytes(), random.Random(0), []
+    for number in range(300):
+        damaged = bytearray(written)
+        if number % 3:
+            for _ in range(number % 7 + 1):
+                damaged[generator.randrange(len(damaged))] = generator.randrange(256)
+        else:
+            del damaged[generator.randrange(len(damaged)) :]
+        path.write_bytes(damaged)
+        try:
+            assert str(load_checkpoint(path)) == str({"version": 3, **content})
+        except InvalidInput as error:
+            refused.append(str(error))
+    assert len(refused) > 200
+    assert not any("\n" in line for line in refused)
+
+
+def test_a_checkpoint_with_code_is_not_executed_and_nobody_told_to(tiny_task, three_stages, tmp_path):
     class Trap:
         def __reduce__(self):
             return (open, (str(tmp_path / "sprung"), "w"))
 
-    torch.save({"version": 1, "trap": Trap()}, tmp_path / "c.pt")
-    with pytest.raises(InvalidInput, match="cannot be read"):
-        train(tiny_task, compile_plan(tiny_task, three_stages), seed=0, checkpoint=tmp_path / "c.pt")
-    assert not (tmp_path / "sprung").exists()
+    for protocol in (2, 4):  # torch warns of the second
+        torch.save({"version": 3, "trap": Trap()}, tmp_path / "c.pt", pickle_protocol=protocol)
+        with (
+            warnings.catch_warnings(action="error"),
+            pytest.raises(InvalidInput, match="cannot be read: it is damaged, or holds more than data") as refused,
+        ):
+            train(tiny_task, compile_plan(tiny_task, three_stages), seed=0, checkpoint=tmp_path / "c.pt")
+        assert "weights_only" not in str(refused.value)
+        assert not (tmp_path / "sprung").exists()
+
+
+def test_slow_steps_are_looked_at_by_the_clock(tiny_task, monkeypatch):
+    """Steps of 20 ms and a bit, looks every 100: after at most 5 steps, and not after each."""
+    step = torch.optim.AdamW.step
+
+    def slow(self, *arguments):
+        time.sleep(0.02)
+        return step(self, *arguments)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", slow)
+    monkeypatch.setattr(loop, "LOOK_SECONDS", 0.1)
+    compiled = compile_plan(tiny_task, Schedule(stages=Schedule.full_model().stages, grid=1), "100%")
+    assert [segment.steps for segment in compiled.segments] == [71]
+    looks = [0]
+    train(tiny_task, compiled, seed=0, on_look=lambda progress: looks.append(progress.steps))
+    pauses = [after - before for before, after in itertools.pairwise(looks)]
+    assert max(pauses) <= 5
+    assert sorted(pauses)[len(pauses) // 2] > 1
+    monkeypatch.undo()
+    looks = []
+    train(tiny_task, compiled, seed=0, on_look=lambda progress: looks.append(progress.steps))
+    assert looks == [50]
+
+
+def looks_of_a_worker(rank, spec, compiled, folder):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=2)
+    looks = []
+    if rank:
+        loop.time = SimpleNamespace(perf_counter=lambda: 1000 * time.perf_counter())
+    train(Task(spec), compiled, seed=0, workers=Workers(rank, 2), on_look=lambda progress: looks.append(progress.steps))
+    (folder / f"{rank}.json").write_text(json.dumps(looks))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_workers_look_together_though_the_clock_of_one_is_fast(tiny_spec, tmp_path):
+    """By the second's clock, each step takes seconds: alone it would look at every one."""
+    spec = tiny_spec.model_copy(update={"staging": Staging(token_policy="resize")})
+    compiled = compile_plan(Task(spec), Schedule(stages=Schedule.full_model().stages, grid=1), "100%")
+    torch.multiprocessing.spawn(looks_of_a_worker, (spec, compiled, tmp_path), nprocs=2)
+    assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)] == [[50], [50]]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tiny_spec, three_stages):

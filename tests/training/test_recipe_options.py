@@ -9,6 +9,7 @@ from torch.nn import functional
 from explorer import InvalidInput, Rates, Schedule
 from explorer.training import loop
 from explorer.training.augmentation import Augmentation
+from explorer.training.data import DataSpec
 from explorer.training.loop import train
 from explorer.training.task import Task
 from tests.training.test_loop import Stop, compile_plan, same_weights, stopped_and_resumed
@@ -139,3 +140,13 @@ def test_a_checkpoint_in_the_middle_of_a_segment_resumes_exactly(tiny_spec, thre
 def test_batches_that_cannot_be_divided_are_refused(tiny_spec, recipe, message):
     with pytest.raises(InvalidInput, match=message):
         task_with(tiny_spec, **recipe)
+
+
+def test_augmentation_that_would_be_ignored_is_refused(tiny_spec, image_folder):
+    with pytest.raises(
+        InvalidInput, match=r"recipe\.augmentation\.transform: .* does not apply to 'digits', .* by shift, flip"
+    ):
+        task_with(tiny_spec, augmentation=Augmentation(transform={"re_prob": 0.5}))
+    data = DataSpec(name="folder", root=str(image_folder), image_size=8)
+    with pytest.raises(InvalidInput, match=r"recipe\.augmentation\.flip: True: does not apply to 'folder', .* by transform"):
+        task_with(tiny_spec.model_copy(update={"data": data}), augmentation=Augmentation(flip=True))
