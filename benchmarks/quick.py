@@ -29,6 +29,7 @@ QUICK = (
     "fractals_speed.py",
     "elastic_speed.py --rounds 3",
     "small_stages.py --rounds 7",
+    "time_budget.py --seconds 10 --repeats 1",
     "search/replay.py",
     "sweep_sharing.py",
 )
