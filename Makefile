@@ -1,4 +1,4 @@
-.PHONY: demo test test-on-ray test-without-ray lint docs bench bench-long bench-gpu clean
+.PHONY: demo test test-on-ray test-without-ray lint docs bench bench-long bench-methods bench-ablations bench-gpu clean
 PYTHON ?= python3
 BIN := .venv/bin
 export RAY_USAGE_STATS_ENABLED := 0
@@ -34,17 +34,23 @@ docs: .venv/installed
 bench: .venv/installed
 	$(BIN)/python benchmarks/quick.py
 
-# About an hour and a half on two cores: each line's cost is in its script's first lines.
+# About three hours on two cores. Accuracies first, two at a time: other work does not change them; then what is timed.
 bench-long: .venv/installed
-	$(BIN)/python benchmarks/methods/run.py
+	$(MAKE) --jobs 2 bench-methods bench-ablations
 	$(BIN)/python benchmarks/methods/step_times.py
 	$(BIN)/python benchmarks/methods/compare.py --picture
-	$(BIN)/python benchmarks/ablations/run.py
 	$(BIN)/python benchmarks/sweep_overhead.py
 	$(BIN)/python benchmarks/sweep_scale.py
 	$(BIN)/python benchmarks/time_budget.py
 	$(BIN)/python benchmarks/report_page.py
 	$(BIN)/python benchmarks/search/record.py
+
+bench-methods: .venv/installed
+	$(BIN)/python benchmarks/methods/run.py
+
+bench-ablations: .venv/installed
+	$(BIN)/python benchmarks/ablations/run.py
+	$(BIN)/python benchmarks/ablations/run.py --task digits
 
 # On a machine with a GPU; the Python that runs it needs torch, timm and pydantic, not ray: make bench-gpu PYTHON=python3
 bench-gpu:

@@ -84,10 +84,13 @@ def test_budgets_of_time_and_money_need_a_calibration(explorer, space_file, sche
     done = explorer("calibrate", "--space", space_file, "--schedule", schedule_file, "--out", file)
     assert done.returncode == 0, done.stderr
     assert "ms a step" in done.stdout
-    for budget in (("2 CPU-seconds",), ("$3", "--price", "5400")):  # 5,400 an hour: 3 buy 2 seconds
+    for budget, unit in ((("2 CPU-seconds",), "CPU"), (("$3", "--price", "5400"), "device")):  # 5,400 an hour: 3 buy 2 seconds
         done = explorer(*plan, "--calibration", file, "--budget", *budget)
         assert done.returncode == 0, done.stderr
-        assert "of 2 CPU-seconds" in done.stdout
+        assert f"of 2 {unit}-seconds" in done.stdout
+        assert "ms/step" in done.stdout
+    refused = explorer(*plan, "--calibration", file, "--budget", "2 GPU-seconds")
+    assert_refused(refused, "budget", "2 GPU-seconds", "training would be on a CPU here")
     assert_refused(explorer("calibrate", "--space", space_file), "schedule", "sets each axis by itself")
     assert_refused(explorer(*plan, "--budget", "25%", "--calibration", schedule_file), "calibration", "cannot be read")
 

@@ -2,16 +2,16 @@
 
     python benchmarks/methods/run.py [--storage sweeps]  40 minutes on one busy core; goes on where it stopped
 
-What `explorer sweep` does, without Ray: one process, one trial after the other, the full model once for all. Each method
-searches schedule, learning rate and batch size with the same number of trials; the winners of each budget are repeated with
-five fresh seeds.
+What `explorer sweep` does, without Ray: one process, one trial after the other. Each method searches schedule, learning rate
+and batch size with the same number of trials, the full model (full.yaml) more learning rates and batch sizes with more
+trials; the winners of each budget are repeated with five fresh seeds.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,13 @@ from explorer.sweep.sharing import SharedWork
 from explorer.sweep.trial import compiled, run_trial
 
 FOLDER = Path(__file__).parent
+RESULTS = FOLDER / "results.csv"
 METHODS = ("full", "width", "tokens", "resize", "depth", "all", "sweep")
 
 
 def space_of(method: str) -> SearchSpace:
-    """The full model is the baseline of every space; it is searched in the first one's."""
-    return SearchSpace.load(FOLDER / f"{METHODS[1] if method == 'full' else method}.yaml")
+    """A method's file."""
+    return SearchSpace.load(FOLDER / f"{method}.yaml")
 
 
 def kind_of(method: str) -> Kind:
@@ -42,7 +43,7 @@ def kind_of(method: str) -> Kind:
 
 
 class OneKind(Search):
-    """A sweep's search with trials of one kind alone: the full model, which all spaces share, is searched once."""
+    """A sweep's search with trials of one kind alone: the full model's are those of its own file."""
 
     def __init__(self, space: SearchSpace, ledger: Ledger, kind: Kind) -> None:
         records = ledger.records()
@@ -71,10 +72,10 @@ def run(space: SearchSpace, ledger: Ledger, kind: Kind, console: Console) -> Ite
         yield
 
 
-def table(storage: str) -> pd.DataFrame:
+def table(storage: str, methods: Sequence[str]) -> pd.DataFrame:
     """One row a fresh seed of each method's winner of each budget."""
     rows = []
-    for method in METHODS:
+    for method in methods:
         ledger = Ledger(f"{storage}/{space_of(method).name}")
         if not ledger.exists:
             continue
@@ -114,7 +115,11 @@ def main() -> None:
         running.append(run(space, Ledger(f"{options.storage}/{space.name}"), kind, Console()))
     while running:  # in turn, so that what is there after an interruption compares
         running = [each for each in running if next(each, "done") != "done"]
-    table(options.storage).to_csv(FOLDER / "results.csv", index=False)
+    found = table(options.storage, options.only)
+    if RESULTS.exists():  # rows of methods that were not asked for stay
+        kept = pd.read_csv(RESULTS)
+        found = pd.concat([kept[~kept.method.isin(found.method)], found])
+    found.sort_values("method", key=lambda names: names.map(METHODS.index), kind="stable").to_csv(RESULTS, index=False)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from typing import Any
 import lightning.pytorch as pl
 
 from explorer.errors import InvalidInput
-from explorer.production.staged_training import StagedTraining, timm_model_in
+from explorer.production.arguments import timm_model_in
+from explorer.production.staged_training import StagedTraining
 from explorer.schedule import Schedule
 
 AVERAGES = {"WeightAveraging", "StochasticWeightAveraging"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim import Optimizer
 
@@ -26,6 +25,7 @@ from explorer.elastic.waking import Wake
 from explorer.errors import InvalidInput, validated
 from explorer.learning_rate import LearningRateCurve
 from explorer.plan import Plan, Segment, StepCost, plan
+from explorer.production.arguments import average_of, check_optimizer, check_state, number
 from explorer.schedule import Frozen, Rates, Schedule
 from explorer.training.task import Staging
 
@@ -107,11 +107,11 @@ class StagedTraining:
             )
         if not isinstance(schedule, Schedule):
             raise InvalidInput("schedule", schedule, "must be a Schedule, such as Schedule.load(path) gives")
-        steps = _number("full_steps", full_steps, Real, "must be a number above 0: the optimizer steps of full training")
-        images = _number("batch_size", batch_size, Integral, "must be a whole number, at least 1")
+        steps = number("full_steps", full_steps, Real, "must be a number above 0: the optimizer steps of full training")
+        images = number("batch_size", batch_size, Integral, "must be a whole number, at least 1")
         if not isinstance(curve, LearningRateCurve | None):
             raise InvalidInput("curve", curve, "must be a LearningRateCurve or None")
-        _check_optimizer(optimizer, model)
+        check_optimizer(optimizer, model)
         shape = getattr(model, "pretrained_cfg", {}).get("input_size") if image_shape is None else image_shape
         if shape is None:
             raise InvalidInput("image_shape", None, "is needed: this model does not tell the size of its images")
@@ -124,9 +124,9 @@ class StagedTraining:
         self.optimizer = optimizer
         self._slices = any(stage.rates.heads < 1 or stage.rates.mlp < 1 for stage in schedule.stages)
         if self._slices:
-            _check_state(optimizer)
+            check_state(optimizer)
         self._elastic = ElasticModel(model, **settings)
-        self._averaged = ElasticModel(_average(ema, model), **settings) if ema is not None else None
+        self._averaged = ElasticModel(average_of(model, ema), **settings) if ema is not None else None
         self._sets_rates = curve is not None
         task = _Steps(steps, images, images, curve or LearningRateCurve())
         step_cost = _step_cost(model, settings, (channels, height, width), images)
@@ -180,7 +180,7 @@ class StagedTraining:
         if self.done:
             return False
         if self._slices and self.begun == 1:
-            _check_state(self.optimizer)
+            check_state(self.optimizer)
         self.begun += 1
         segment, _ = self._position(self.begun)
         if segment.requested != self._elastic.requested:
@@ -277,29 +277,6 @@ class StagedTraining:
         raise IndexError(begun)
 
 
-def timm_model_in(module: nn.Module) -> nn.Module:
-    """The timm model that a LightningModule or a model of transformers wraps.
-
-    Raises:
-        InvalidInput: when there is none, or more than one.
-    """
-    found: list[nn.Module] = []
-    for _, inner in module.named_modules():
-        whole = type(inner).__module__.startswith("timm.models.") and hasattr(inner, "pretrained_cfg")
-        if whole and not any(inner is part for other in found for part in other.modules()):
-            found.append(inner)
-    if len(found) != 1:
-        raise InvalidInput("model", type(module).__name__, f"must hold one timm model; it holds {len(found)}")
-    return found[0]
-
-
-def _number(field: str, value: Any, kind: type[Any], allowed: str) -> Any:
-    """A finite number above 0 as Python's own: numpy's overflow."""
-    if not (isinstance(value, kind) and 0 < value < math.inf):
-        raise InvalidInput(field, value, allowed)
-    return int(value) if isinstance(value, Integral) else float(value)
-
-
 def _numbers(orders: dict[str, list[int]]) -> dict[str, list[int]]:
     """What is ordered, without the order."""
     return {name: sorted(order) for name, order in orders.items()}
@@ -327,40 +304,3 @@ def _step_cost(model: nn.Module, settings: dict[str, Any], shape: tuple[int, int
         return StepCost(realised, flops * batch_size)
 
     return cost
-
-
-def _check_optimizer(optimizer: Optimizer, model: nn.Module) -> None:
-    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    missing = [name for name, parameter in model.named_parameters() if parameter.requires_grad and id(parameter) not in held]
-    if missing:
-        lacks = f"was not built on this model: it does not hold {missing[0]} ({len(missing)} in all)"
-        raise InvalidInput("optimizer", type(optimizer).__name__, lacks)
-
-
-def _check_state(optimizer: Optimizer) -> None:
-    """See that an optimizer keeps its state in its parameters' shapes, as far as it has any yet."""
-    wrong = [
-        f"its state is kept by the {type(part).__name__} that it wraps"  # as by timm's Lookahead
-        for part in vars(optimizer).values()
-        if isinstance(part, Optimizer) and part.state is not optimizer.state
-    ]
-    for parameter, state in optimizer.state.items():
-        for name, value in state.items():
-            tensors = value if isinstance(value, list | tuple) else [value]
-            shapes = {part.shape for part in tensors if isinstance(part, Tensor) and part.numel() > 1}
-            if shapes - {parameter.shape}:
-                wrong.append(f"its state {name!r} is not shaped like its parameter")
-    if wrong:
-        raise InvalidInput("optimizer", type(optimizer).__name__, f"cannot be used with stages: {wrong[0]}; use adamw")
-
-
-def _average(ema: nn.Module, model: nn.Module) -> nn.Module:
-    """The copy of the model that an average keeps."""
-    inner = getattr(ema, "module", ema)
-    expected = {name: parameter.shape for name, parameter in model.named_parameters()}
-    found = {name: parameter.shape for name, parameter in inner.named_parameters()} if isinstance(inner, nn.Module) else {}
-    differing = [name for name in {**expected, **found} if expected.get(name) != found.get(name)]
-    if inner is model or differing:
-        why = f"{differing[0]} differs" if differing else "this is the model itself"
-        raise InvalidInput("ema", type(ema).__name__, f"must be an average of this timm model, made before training: {why}")
-    return inner

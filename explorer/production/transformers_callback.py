@@ -9,7 +9,8 @@ from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from explorer.errors import InvalidInput
-from explorer.production.staged_training import StagedTraining, timm_model_in
+from explorer.production.arguments import timm_model_in
+from explorer.production.staged_training import StagedTraining
 from explorer.schedule import Schedule
 
 STATE = "StagedTraining"

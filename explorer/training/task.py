@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from explorer.cost import count_step_flops
 from explorer.elastic import ElasticModel
 from explorer.elastic.depth import BlockSubset
+from explorer.elastic.optimizer_state import resizing_obstacle
 from explorer.elastic.subset import SubsetChoice
 from explorer.elastic.tokens import TokenPolicy
 from explorer.elastic.waking import Wake
@@ -256,14 +257,9 @@ class Task:
         optimizer = self.build_optimizer(layer)
         layer(torch.ones(1, 256)).sum().backward()
         optimizer.step()
-        for parameter, state in optimizer.state.items():
-            for name, value in state.items():
-                if isinstance(value, torch.Tensor) and value.numel() > 1 and value.shape != parameter.shape:
-                    raise InvalidInput(
-                        "recipe.optimizer",
-                        self.spec.recipe.optimizer,
-                        f"cannot be used with stages: its state {name!r} is not shaped like its parameter; use adamw",
-                    )
+        if obstacle := resizing_obstacle(optimizer):
+            reason = f"cannot be used with stages: {obstacle}; use adamw"
+            raise InvalidInput("recipe.optimizer", self.spec.recipe.optimizer, reason)
 
 
 def _create(model: ModelSpec, arguments: dict[str, Any], pretrained: bool | None = None) -> nn.Module:

@@ -73,6 +73,7 @@ def test_the_page_is_self_contained_and_escapes_text(ledger, tmp_path):
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "<b>sweep</b>" not in page
     assert 'src="http' not in page
+    assert "On another task this accuracy is no prediction" in page
 
 
 def test_files_beside_the_page(ledger, tmp_path):
