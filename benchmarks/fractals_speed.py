@@ -13,7 +13,7 @@ from figures import keep
 from PIL import Image
 
 from explorer import Rates, SearchSpace
-from explorer.training.data import ResidentData
+from explorer.training.resident_data import ResidentData
 from explorer.training.step_time import step_seconds
 from explorer.training.task import Augmentation, Task
 

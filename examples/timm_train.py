@@ -124,7 +124,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--schedule", required=True, help="schedule file (JSON or YAML)")
     parser.add_argument("--budget", required=True, help="25%%, 0.25 (of full training) or 3e17 FLOPs")
-    parser.add_argument("--curve", default="linear", choices=["linear", "cosine", "wsd"], help="learning rate over the budget")
+    parser.add_argument("--curve", default="wsd", choices=["linear", "cosine", "wsd"], help="learning rate over the budget")
     parser.add_argument("--warmup", type=float, default=0.05, help="share of the budget")
     parser.add_argument("script", help="timm's train.py")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="what train.py is called with")

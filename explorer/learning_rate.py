@@ -17,8 +17,9 @@ from explorer.schedule import Frozen
 class LearningRateCurve(Frozen):
     """The factor on the peak learning rate, as a function of budget time in [0, 1]."""
 
-    kind: Literal["linear", "cosine", "wsd"] = "linear"
-    """linear or cosine decay after the warmup, or warmup-stable-decay (a constant with a linear cooldown)."""
+    kind: Literal["linear", "cosine", "wsd"] = "wsd"
+    """linear or cosine decay after the warmup, or warmup-stable-decay (a constant with a linear cooldown), which did no worse
+    than linear on one task and better on another (benchmarks/README.md)."""
     warmup: float = Field(0.0, ge=0, lt=1)
     """Share of the budget over which the rate rises linearly."""
     cooldown: float = Field(0.2, gt=0, le=1)

@@ -6,11 +6,12 @@ from explorer.learning_rate import LearningRateCurve
 @pytest.mark.parametrize(
     ("curve", "expected"),
     [
-        (LearningRateCurve(), {0: 1, 0.25: 0.75, 0.5: 0.5, 1: 0}),
-        (LearningRateCurve(warmup=0.2), {0: 0, 0.1: 0.5, 0.2: 1, 0.6: 0.5, 1: 0}),
+        (LearningRateCurve(kind="linear"), {0: 1, 0.25: 0.75, 0.5: 0.5, 1: 0}),
+        (LearningRateCurve(kind="linear", warmup=0.2), {0: 0, 0.1: 0.5, 0.2: 1, 0.6: 0.5, 1: 0}),
         (LearningRateCurve(kind="cosine"), {0: 1, 0.5: 0.5, 1: 0}),
         # 1/3 of the way down after the warmup: (1 + cos(pi / 3)) / 2
         (LearningRateCurve(kind="cosine", warmup=0.1), {0.1: 1, 0.4: 0.75, 1: 0}),
+        (LearningRateCurve(), {0: 1, 0.8: 1, 0.9: 0.5, 1: 0}),
         (LearningRateCurve(kind="wsd", warmup=0.1, cooldown=0.2), {0.05: 0.5, 0.1: 1, 0.8: 1, 0.9: 0.5, 1: 0}),
     ],
 )
@@ -22,3 +23,8 @@ def test_factors(curve, expected):
 def test_warmup_and_cooldown_must_not_overlap():
     with pytest.raises(ValueError, match="overlap"):
         LearningRateCurve(kind="wsd", warmup=0.5, cooldown=0.6)
+
+
+def test_the_peak_is_within_where_the_warmup_ends():
+    curve = LearningRateCurve(warmup=0.1)
+    assert [curve.peak_within(*times) for times in ((0, 0.3), (0, 0.1), (0.1, 0.3))] == [(1.0,), (), ()]

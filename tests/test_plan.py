@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from explorer import Budget, InvalidInput, Rates, Schedule, Stage, StepCost, plan
 from explorer.learning_rate import LearningRateCurve
 
-LINEAR = LearningRateCurve()
+LINEAR = LearningRateCurve(kind="linear")
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ def schedules(draw) -> Schedule:
 
 curves = st.sampled_from(
     [
-        LearningRateCurve(),
-        LearningRateCurve(warmup=0.1),
+        LINEAR,
+        LearningRateCurve(kind="linear", warmup=0.1),
         LearningRateCurve(kind="cosine", warmup=0.05),
         LearningRateCurve(kind="wsd", warmup=0.05, cooldown=0.3),
     ]

@@ -96,6 +96,7 @@ VARIANTS = {
     "rate in epochs": Variant("rate over", change=in_epochs),
     "full model": Variant("staging at all", Schedule.full_model(20)),
     "full model, batch 8": Variant("staging at all", Schedule.full_model(20), recipe={"batch_size": 8}),
+    "full model, wsd": Variant("curve", Schedule.full_model(20), recipe=curve("wsd")),
     "timm's initialization": Variant("initialization", options={"weight_init": ""}),
     "full model, timm's initialization": Variant("initialization", Schedule.full_model(20), options={"weight_init": ""}),
     "one block, never grown": Variant("staging at all", Schedule.full_model(20), options={"depth": 1}),
