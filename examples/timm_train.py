@@ -26,7 +26,7 @@ from torch.optim import Optimizer
 from explorer import InvalidInput, Schedule, StagedTraining
 from explorer.errors import validated
 from explorer.learning_rate import LearningRateCurve
-from explorer.production.staged_training import timm_model_in
+from explorer.production.arguments import timm_model_in
 
 REFUSED = {
     "model_ema": "its average of the weights would keep the first stage's size",

@@ -58,7 +58,14 @@ def tiny_spec() -> TaskSpec:
         {
             "model": TINY_MODEL,
             "data": {"name": "digits", "image_size": 8},
-            "recipe": {"epochs": 2, "batch_size": 32, "learning_rate": 2e-3, "label_smoothing": 0.1, "clip_grad": 1.0},
+            "recipe": {
+                "epochs": 2,
+                "batch_size": 32,
+                "learning_rate": 2e-3,
+                "curve": {"kind": "linear"},
+                "label_smoothing": 0.1,
+                "clip_grad": 1.0,
+            },
         }
     )
 

@@ -41,7 +41,7 @@ class TarShards:
                     self._images.append((number, start, size))
                     self.targets.append(label)
             except (OSError, ValueError, tarfile.TarError) as error:
-                raise InvalidInput("data.root", str(shard), f"is no tar file of images and class numbers: {error}") from None
+                raise InvalidInput("data.root", shard.name, f"is no tar file of images and class numbers: {error}") from None
 
     def __len__(self) -> int:
         return len(self._images)

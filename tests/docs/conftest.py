@@ -49,6 +49,7 @@ def folder(finished, tmp_path, monkeypatch):
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     for name in ("best.json", "proxy-best.json"):
         shutil.copy(ROOT / "reports" / "digits" / "schedules" / "20pct.json", tmp_path / name)
+    shutil.copytree(tmp_path / "sweeps" / "digits", tmp_path / "sweeps" / "proxy")
     shutil.copy(tmp_path / "search_spaces" / "digits.yaml", tmp_path / "target.yaml")
     for label in ("daisy", "tulip"):
         (tmp_path / "images" / "train" / label).mkdir(parents=True)

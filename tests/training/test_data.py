@@ -222,10 +222,12 @@ def test_web_dataset_shards_are_read_by_number(shards, split):
 def test_shards_without_class_numbers_are_refused(shards):
     with tarfile.open(shards / "train-003.tar", "w") as archive:
         archive.addfile(tarfile.TarInfo("0000.png"))
-    with pytest.raises(InvalidInput, match=r"train-003\.tar': is no tar file of images .*0000 has no class number"):
+    with pytest.raises(
+        InvalidInput, match=r"data\.root: 'train-003\.tar': is no tar file of images .*0000 has no class number"
+    ):
         open_data(folder_spec(shards, name="wds"))
     (shards / "train-003.tar").write_bytes(b"not a tar file" * 100)
-    with pytest.raises(InvalidInput, match=r"train-003\.tar': is no tar file of images"):
+    with pytest.raises(InvalidInput, match=r"data\.root: 'train-003\.tar': is no tar file of images"):
         open_data(folder_spec(shards, name="wds"))
 
 
