@@ -36,7 +36,7 @@ def launch(monkeypatch, tmp_path, three_stages, image_folder, capsys):
             monkeypatch.setattr(module, name, original)  # and put back at the end of the test
         arguments = [*OPTIONS.split(), "--model-kwargs", *(f"{name}={value}" for name, value in MODEL.items())]
         folders = ["--data-dir", str(image_folder), "--output", str(tmp_path), "--experiment", experiment]
-        launcher = ["timm_train", "--schedule", str(schedule), "--budget", budget, "--warmup", "0"]
+        launcher = ["timm_train", "--schedule", str(schedule), "--budget", budget, "--curve", "linear", "--warmup", "0"]
         monkeypatch.setattr(sys, "argv", [*launcher, str(script), *arguments, *folders, *more])
         code = 0
         try:
