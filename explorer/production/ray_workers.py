@@ -19,7 +19,7 @@ from explorer.production.run import CHECKPOINT, RESULT, BudgetBar, Run, Standing
 from explorer.sweep.cluster import start_ray
 from explorer.training.checkpoint import own_checkpoint
 from explorer.training.device import training_on
-from explorer.training.loop import TrainingError
+from explorer.training.loop import DivergedError, TrainingError
 from explorer.training.task import Task
 from explorer.training.workers import Workers
 
@@ -27,6 +27,8 @@ FAILURES = 3
 """Losses of a worker after which a run is given up."""
 LINE = 300
 """Characters of another's message that are shown."""
+DIVERGED = "diverged.txt"
+"""Where a worker tells the driver that the loss is not finite: a failure would be tried again, with the same end."""
 ACCELERATOR = "accelerator_type:"
 """What Ray's resources of a GPU's name begin with."""
 
@@ -76,6 +78,8 @@ def train_on_ray(run: Run, count: int, address: str | None, console: Console) ->
     names = [name.removeprefix(ACCELERATOR) for name in room if name.startswith(ACCELERATOR)] if each["GPU"] else ["cpu"]
     amp = Task(run.task).amp(torch.device(run.device))
     say(console, training_on(" or ".join(names) or "a GPU", amp, run.threads, count))
+    diverged = run.out / DIVERGED
+    diverged.unlink(missing_ok=True)
     done = threading.Event()
     watch = threading.Thread(target=_follow, args=(run, console, done))
     watch.start()
@@ -86,11 +90,18 @@ def train_on_ray(run: Run, count: int, address: str | None, console: Console) ->
     finally:
         done.set()
         watch.join()
+    if diverged.exists():
+        raise DivergedError(diverged.read_text(encoding="utf-8"))
     return dict(json.loads((run.out / RESULT).read_text(encoding="utf-8")))
 
 
 def _work(config: dict[str, Any]) -> None:
-    train_to_folder(config["run"], Console(quiet=True), Workers.here())
+    run, workers = config["run"], Workers.here()
+    try:
+        train_to_folder(run, Console(quiet=True), workers)
+    except DivergedError as error:  # all workers see the same loss
+        if workers.first:
+            (run.out / DIVERGED).write_text(str(error), encoding="utf-8")
 
 
 def _cause(failed: TrainingFailedError) -> InvalidInput | TrainingError:

@@ -49,8 +49,8 @@ def test_more_workers_than_the_cluster_has_room_for_are_refused(local_ray, tmp_p
         train_on_ray(run_of_one(tmp_path / "run"), 64, None, quiet())
 
 
-def test_a_loss_that_is_not_finite_ends_in_its_own_error(local_ray, tmp_path, monkeypatch):
-    monkeypatch.setattr(ray_workers, "FAILURES", 0)
+def test_a_loss_that_is_not_finite_ends_in_its_own_error_and_is_not_tried_again(local_ray, tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_workers, "FAILURES", -1)  # Ray would try for ever
     run = run_of_one(tmp_path / "run")
     recipe = run.task.recipe.model_copy(update={"learning_rate": 1e12, "clip_grad": None})
     with pytest.raises(DivergedError, match="the loss is not finite by step"):
