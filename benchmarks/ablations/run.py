@@ -116,6 +116,13 @@ def accuracy(variant: Variant, task_name: str, seed: int) -> float:
     return train(task, variant.change(plan(variant.schedule, task, budget, task.step_cost)), seed=seed).test_accuracy
 
 
+def paired_interval(ours: pd.Series, theirs: pd.Series) -> tuple[float, float, float]:
+    """Mean difference over seeds, and the ends of its 95 % interval (Student's t)."""
+    paired = ours - theirs
+    half = stats.t.ppf(0.975, len(paired) - 1) * paired.sem()
+    return paired.mean(), paired.mean() - half, paired.mean() + half
+
+
 def differences(results: pd.DataFrame) -> pd.DataFrame:
     """Each variant against the reference, paired by seed.
 
@@ -127,11 +134,9 @@ def differences(results: pd.DataFrame) -> pd.DataFrame:
         both = wide[[name, REFERENCE]].dropna() if name != REFERENCE else wide[[name]].dropna()
         row = {"variant": name, "asks": VARIANTS[name].asks, "seeds": len(both), "test": both[name].mean()}
         if name != REFERENCE and len(both) > 1:
-            paired = both[name] - both[REFERENCE]
-            half = stats.t.ppf(0.975, len(paired) - 1) * paired.sem()
-            low, high = paired.mean() - half, paired.mean() + half
+            mean, low, high = paired_interval(both[name], both[REFERENCE])
             verdict = "too close to call" if low <= 0 <= high else "better" if low > 0 else "worse"
-            row |= {"difference": paired.mean(), "low": low, "high": high, "verdict": verdict}
+            row |= {"difference": mean, "low": low, "high": high, "verdict": verdict}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -146,10 +151,8 @@ def tuned_curves(results: pd.DataFrame) -> str:
         return ""
     wide = wide[[*names["linear"], *names["wsd"]]].dropna()
     linear, wsd = (wide[tried].mean().idxmax() for tried in names.values())
-    paired = wide[wsd] - wide[linear]
-    half = stats.t.ppf(0.975, len(paired) - 1) * paired.sem()
-    low, high = 100 * (paired.mean() - half), 100 * (paired.mean() + half)
-    return f"{wsd} - {linear}: {100 * paired.mean():+.1f} ({low:+.1f} to {high:+.1f}), {len(paired)} seeds"
+    mean, low, high = (100 * value for value in paired_interval(wide[wsd], wide[linear]))
+    return f"{wsd} - {linear}: {mean:+.1f} ({low:+.1f} to {high:+.1f}), {len(wide)} seeds"
 
 
 def main() -> None:

@@ -12,7 +12,16 @@ from rich.console import Console
 from rich.table import Table
 
 from explorer.budget import Budget
-from explorer.cli.shared import BudgetOption, CalibrationOption, PriceOption, ScheduleOption, SpaceOption, console, task_of
+from explorer.cli.shared import (
+    BudgetOption,
+    CalibrationOption,
+    PriceOption,
+    ScheduleOption,
+    SpaceOption,
+    console,
+    task_of,
+    warn,
+)
 from explorer.errors import InvalidInput
 from explorer.plan import Plan
 from explorer.schedule import Rates, Schedule, shown_axes
@@ -36,8 +45,7 @@ def plan(
     loaded = Schedule.load(schedule)
     found = _compiled(loaded, space, budget, calibration, price)
     compiled = found.plan
-    if warning := transfer_warning(loaded, found.task.spec):
-        print(f"explorer: warning: {warning}", file=sys.stderr)
+    warn(transfer_warning(loaded, found.task.spec))
     console.print(_plan_table(compiled, found.task.spec.recipe.learning_rate))
     if compiled.budget.counted:
         planned = f"{compiled.flops:.4g} of {compiled.budget_cost:.4g} FLOPs"
@@ -144,15 +152,13 @@ def train(
             if not together.first:
                 train_to_folder(run, Console(quiet=True), together)
                 return
-            if warning := transfer_warning(loaded, spec):
-                print(f"explorer: warning: {warning}", file=sys.stderr)
+            warn(transfer_warning(loaded, spec))
             if workers > 1:
                 from explorer.production.ray_workers import device_on_ray, train_on_ray
 
                 run = replace(run, device=device_on_ray(found.resources.gpus, address))
             if found.resources.gpus and run.device == "cpu":
-                wanted = f"resources.gpus is {found.resources.gpus:g}"
-                print(f"explorer: warning: {wanted}, but there is no GPU: training on the CPU", file=sys.stderr)
+                warn(f"resources.gpus is {found.resources.gpus:g}, but there is no GPU: training on the CPU")
             result = train_on_ray(run, workers, address, console) if workers > 1 else train_to_folder(run, console, together)
         except TrainingError as error:
             if together.first:

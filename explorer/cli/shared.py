@@ -30,10 +30,10 @@ CalibrationOption = Annotated[
 PriceOption = Annotated[float | None, typer.Option("--price", help="Price of a device-hour: for budgets in money.")]
 
 
-def warn_of(task: Task) -> None:
-    """Tell what of the model will not be resized."""
-    if task.warning:
-        print(f"explorer: warning: {task.warning}", file=sys.stderr)
+def warn(text: str | None) -> None:
+    """Print a warning on stderr; nothing where there is none."""
+    if text:
+        print(f"explorer: warning: {text}", file=sys.stderr)
 
 
 def task_of(space_path: Path, schedule: Schedule | None) -> tuple[Task, SearchSpace]:
@@ -45,7 +45,7 @@ def task_of(space_path: Path, schedule: Schedule | None) -> tuple[Task, SearchSp
 
     space = SearchSpace.load(space_path)
     task = Task(space.task.measured_as(schedule.provenance if schedule else None))
-    warn_of(task)
+    warn(task.warning)
     torch.set_num_threads(space.resources.cpus)
     return task, space
 

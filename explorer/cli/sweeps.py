@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from explorer.budget import Budget
-from explorer.cli.shared import BudgetOption, StorageOption, SweepArgument, console, print_stages, warn_of
+from explorer.cli.shared import BudgetOption, StorageOption, SweepArgument, console, print_stages, warn
 from explorer.errors import InvalidInput
 from explorer.ledger import find_sweep
 
@@ -30,7 +30,7 @@ def sweep(
     from explorer.training.task import Task
 
     loaded = SearchSpace.load(space)
-    warn_of(Task(loaded.task))
+    warn(Task(loaded.task).warning)
     planned = Sweep(loaded, storage, name=name, trials=trials, address=address, console=console)
     if dry_run:
         from explorer.sweep.forecast import forecast

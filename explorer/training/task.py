@@ -158,13 +158,12 @@ class Task:
                 "recipe.accumulation", recipe.accumulation, f"must divide the batch of {recipe.batch_size} images equally"
             )
         for name in ("shift", "flip", "transform"):
-            if getattr(recipe.augmentation, name) and name not in self.data.augmented_by:
-                given, allowed = getattr(recipe.augmentation, name), ", ".join(self.data.augmented_by)
-                raise InvalidInput(
-                    f"recipe.augmentation.{name}",
-                    given,
-                    f"does not apply to {spec.data.name!r}, whose images are changed by {allowed}",
+            given = getattr(recipe.augmentation, name)
+            if given and name not in self.data.augmented_by:
+                reason = (
+                    f"does not apply to {spec.data.name!r}, whose images are changed by {', '.join(self.data.augmented_by)}"
                 )
+                raise InvalidInput(f"recipe.augmentation.{name}", given, reason)
         if recipe.augmentation.mixes and recipe.batch_size % 2:
             raise InvalidInput("recipe.batch_size", recipe.batch_size, "must be even where images are mixed (mixup, cutmix)")
 
