@@ -1,0 +1,174 @@
+"""What the restructuring of issue 13 must not change, computed: digests of plans, weights and the page's numbers.
+
+`python -m tests.unchanged.computed` prints them as JSON. `kept.json` was written by the release before the restructuring.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from explorer.budget import Budget
+from explorer.ledger import Ledger
+from explorer.plan import plan
+from explorer.report.opened import Opened
+from explorer.report.page import _figures
+from explorer.report.chooser_panel import chooser_data, chooser_figure
+from explorer.report.frontier_panel import Look, frontier_figure
+from explorer.report.payload import figure_json
+from explorer.report.units import units
+from explorer.frontier import candidates
+from explorer.schedule import Rates, Schedule, Stage
+from explorer.sweep.space import SearchSpace
+from explorer.training.loop import train
+from explorer.training.task import Task, TaskSpec
+from tests.report.invented import fill
+
+GROWING = Schedule(
+    stages=(
+        Stage(rates=Rates(heads=0.25, mlp=0.25, tokens=0.25), duration_ratio=0.3),
+        Stage(rates=Rates(heads=0.5, mlp=0.5, tokens=0.5), duration_ratio=0.3),
+        Stage(rates=Rates(), duration_ratio=0.4),
+    )
+)
+DEEPENING = Schedule(
+    stages=(
+        Stage(rates=Rates(heads=0.5, depth=0.5), duration_ratio=0.5),
+        Stage(rates=Rates(), duration_ratio=0.5),
+    )
+)
+TINY = {
+    "model": {"name": "vit_tiny_patch16_224", "options": {"patch_size": 2, "embed_dim": 32, "depth": 2, "num_heads": 4}},
+    "data": {"name": "digits", "image_size": 8},
+    "recipe": {"epochs": 2, "batch_size": 32, "learning_rate": 2e-3, "curve": {"kind": "linear", "warmup": 0.1}},
+}
+TASKS: dict[str, dict[str, Any]] = {
+    "plain": TINY,
+    "averaged": {
+        **TINY,
+        "recipe": {
+            **TINY["recipe"],
+            "ema_decay": 0.99,
+            "clip_grad": 1.0,
+            "label_smoothing": 0.1,
+            "accumulation": 2,
+            "augmentation": {"shift": 1, "flip": True, "mixup": 0.2},
+        },
+        "staging": {"subset": "importance", "waking": "preserving"},
+    },
+    "resized": {
+        "model": {"name": "pvt_v2_b0", "options": {"embed_dims": [8, 16, 16, 16], "depths": [1, 1, 1, 1], "num_heads": [1, 2, 4, 4], "mlp_ratios": [2, 2, 2, 2]}},
+        "data": {"name": "fractals", "image_size": 64, "fractals": {"classes": 3, "instances": 20, "held_out": 5}},
+        "recipe": {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, "optimizer": "nadamw", "curve": {"kind": "wsd"}},
+        "staging": {"token_policy": "resize"},
+    },
+}
+
+
+def machine() -> str:
+    """What the bits of a result depend on besides the code."""
+    cpu = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "?")
+    import os
+
+    settings = [os.environ.get(name, "") for name in ("OPENBLAS_CORETYPE", "MKL_CBWR")]
+    return " ".join([platform.machine(), cpu.partition(":")[2].strip(), torch.backends.cpu.get_cpu_capability(), torch.__version__, *settings])
+
+
+def plans() -> dict[str, str]:
+    """Digests of the demo's kept schedules and two others at several budgets."""
+    space = SearchSpace.load("search_spaces/digits.yaml")
+    found = {}
+    for path in sorted(Path("reports/digits/schedules").glob("*.json")):
+        schedule = Schedule.load(path)
+        provenance = schedule.provenance
+        assert provenance is not None
+        task = Task(space.task.with_settings(provenance.learning_rate, provenance.batch_size, provenance.staging))
+        found[path.stem] = plan(schedule, task, Budget.parse(provenance.budget), task.step_cost).digest()
+    task = Task(space.task)
+    for name, schedule in (("growing", GROWING), ("deepening", DEEPENING), ("full", Schedule.full_model())):
+        for budget in ("5%", "33.3%", "100%"):
+            found[f"{name} {budget}"] = plan(schedule, task, Budget.parse(budget), task.step_cost).digest()
+    return found
+
+
+def weights() -> dict[str, dict[str, Any]]:
+    """For each task and schedule: a digest of the trained weights, and numbers that do not depend on the machine's last bit."""
+    torch.set_num_threads(1)
+    found = {}
+    for name, content in TASKS.items():
+        for title, schedule in (("growing", GROWING), ("deepening", DEEPENING)):
+            if name != "plain" and title == "deepening":
+                continue
+            if name == "resized":
+                schedule = Schedule(
+                    stages=(
+                        Stage(rates=Rates(heads=0.5, mlp=0.5, tokens=0.25), duration_ratio=0.5),
+                        Stage(rates=Rates(), duration_ratio=0.5),
+                    )
+                )
+            task = Task(TaskSpec.model_validate(content))
+            compiled = plan(schedule, task, Budget.parse("50%"), task.step_cost)
+            result = train(task, compiled, seed=3)
+            digest = hashlib.sha256()
+            for key, tensor in sorted(result.model.state_dict().items()):
+                digest.update(key.encode() + tensor.contiguous().numpy().tobytes())
+            found[f"{name} {title}"] = {
+                "weights": digest.hexdigest(),
+                "plan": compiled.digest(),
+                "losses": [round(segment.mean_loss, 6) for segment in result.segments],
+                "validation_accuracy": result.validation_accuracy,
+                "test_accuracy": result.test_accuracy,
+            }
+    return found
+
+
+def page() -> dict[str, str]:
+    """Digests of the numbers in each figure, and in the chooser, of a page of 200 synthetic trials."""
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Ledger(f"{folder}/large")
+        fill(ledger, 200)
+        sweep = Opened.read(ledger)
+    cost_units = units(sweep.data.curves, 2.5)
+    figures, by_budget = _figures(sweep.trials, sweep.data)
+    figures |= {"frontier": frontier_figure([(sweep.data, Look())], cost_units), "schedule": chooser_figure(sweep.data)}
+    parts = {name: figure_json(figure) for name, figure in figures.items()}
+    parts |= {name: {budget: figure_json(each) for budget, each in found.items()} for name, found in by_budget.items()}
+    parts["chooser"] = chooser_data(sweep.data, candidates(sweep.trials), sweep.header, cost_units)
+    return {name: numbers_digest(part) for name, part in sorted(parts.items())}
+
+
+def numbers_digest(part: object) -> str:
+    """Hash of all numbers in nested data, in order of keys, to six digits; names and wording do not matter."""
+    found: list[str] = []
+
+    def walk(value: object, key: str = "") -> None:
+        if isinstance(value, dict):
+            if "bdata" in value:  # plotly's packed arrays
+                import base64
+
+                import numpy as np
+
+                walk(np.frombuffer(base64.b64decode(value["bdata"]), dtype=value["dtype"]).tolist())
+                return
+            if key not in ("layout", "file"):  # looks; schedule files have a test of their own
+                for name in sorted(value):
+                    walk(value[name], name)
+        elif isinstance(value, list | tuple):
+            for each in value:
+                walk(each)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found.append(f"{value:.6g}")
+
+    walk(part)
+    return f"{len(found)} {hashlib.sha256(' '.join(found).encode()).hexdigest()[:16]}"
+
+
+if __name__ == "__main__":
+    json.dump({"machine": machine(), "plans": plans(), "weights": weights(), "page": page()}, sys.stdout, indent=1)
