@@ -17,9 +17,10 @@ from typing import Any
 from figures import keep
 from timed_step import where
 
-from explorer import Budget, Rates, Schedule, Stage, plan
+from explorer import Budget, Rates, Schedule, Stage, compile_plan
+from explorer.spec.task import TaskSpec
 from explorer.training.loop import TrainingResult, train
-from explorer.training.task import Task, TaskSpec
+from explorer.training.task import Task
 
 LEARNING_RATES = (5e-4, 1e-3, 2e-3)
 BUDGETS = ("10%", "25%", "100%")
@@ -34,7 +35,7 @@ def task(epochs: float, learning_rate: float, tiny: bool) -> Task:
             "epochs": epochs,
             "batch_size": 256,
             "learning_rate": learning_rate,
-            "curve": {"kind": "linear", "warmup": 0.05},
+            "lr_schedule": {"kind": "linear", "warmup": 0.05},
             "weight_decay": 0.05,
             "label_smoothing": 0.1,
             "clip_grad": 1.0,
@@ -66,7 +67,7 @@ def main() -> None:
 
     def run(schedule: Schedule, rate: float, budget: str, seed: int) -> TrainingResult:
         here = task(options.epochs, rate, options.tiny)
-        return train(here, plan(schedule, here, Budget.parse(budget), here.step_cost), seed=seed, device=options.device)
+        return train(here, compile_plan(schedule, here, Budget.parse(budget), here.step_cost), seed=seed, device=options.device)
 
     begun = time.perf_counter()
     images = task(options.epochs, LEARNING_RATES[0], options.tiny).train_images

@@ -13,9 +13,10 @@ from figures import keep
 from PIL import Image
 
 from explorer import Rates, SearchSpace
-from explorer.training.resident_data import ResidentData
+from explorer.data.resident import ResidentData
+from explorer.spec.recipe import Augmentation
 from explorer.training.step_time import step_seconds
-from explorer.training.task import Augmentation, Task
+from explorer.training.task import Task
 
 SPACE = "benchmarks/methods/all.yaml"
 BATCHES = 2000

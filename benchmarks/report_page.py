@@ -1,6 +1,6 @@
 """A report of a thousand trials: seconds to write it, its size, and seconds until it is drawn in headless Chromium.
 
-The trials are invented (tests/report/invented.py); nothing is trained. Run from the repository's root.
+The trials are invented (tests/report/synthetic.py); nothing is trained. Run from the repository's root.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from explorer.ledger import Ledger
 from explorer.report.page import write_report
-from tests.report.invented import fill
+from tests.report.synthetic import fill
 
 TRIALS = 1000
 LOADS = 5

@@ -9,7 +9,7 @@ import tempfile
 import time
 
 from explorer import Budget, SearchSpace, Sweep
-from explorer.sweep.space import SearchSettings
+from explorer.spec.search_space import SearchSettings
 
 WORKERS, TRIALS = 2, 24
 
@@ -17,7 +17,7 @@ WORKERS, TRIALS = 2, 24
 def main() -> None:
     """Run a sweep of trials of about 20 s each."""
     space = SearchSpace.load("search_spaces/digits.yaml")
-    settings = {**space.search.model_dump(), "trials": [TRIALS - 2], "baseline_trials": [2], "confirm": 0}
+    settings = {**space.search.model_dump(), "trials": [TRIALS - 2], "baseline_trials": [2], "repeat": 0}
     search = SearchSettings.model_validate({**settings, "batch_size": [16]})
     space = space.model_copy(update={"budgets": (Budget(0.65),), "search": search})
     with tempfile.TemporaryDirectory() as folder:

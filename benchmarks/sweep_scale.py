@@ -19,10 +19,10 @@ from explorer import SearchSpace, Sweep
 from explorer.ledger import Trial
 from explorer.plan import Plan
 from explorer.report.page import write_report
-from explorer.sweep.forecast import made_up_record
-from explorer.sweep.search import Search
+from explorer.search.forecast import synthetic_record
+from explorer.search.prefix_sharing import SharedWork
+from explorer.search.search import Search
 from explorer.sweep.searcher import SweepSearcher
-from explorer.sweep.sharing import SharedWork
 from explorer.sweep.trial import compiled
 
 
@@ -34,7 +34,7 @@ def main() -> None:
     options = parser.parse_args()
     space = SearchSpace.load(Path("search_spaces/digits.yaml"))
     each = options.trials // len(space.budgets)
-    settings = {"trials": (each,) * len(space.budgets), "baseline_trials": 1, "learning_rate_grid": None, "confirm": 0}
+    settings = {"trials": (each,) * len(space.budgets), "baseline_trials": 1, "learning_rate_grid": None, "repeat": 0}
     space = space.model_copy(update={"search": space.search.model_copy(update=settings)})
     plans: dict[str, Plan] = {}
 
@@ -65,7 +65,7 @@ def main() -> None:
             if not running:
                 break
             name, trial = running.popleft()
-            made = made_up_record(trial, plans.pop(trial.id), accuracies.random())
+            made = synthetic_record(trial, plans.pop(trial.id), accuracies.random())
             before = time.perf_counter()
             searcher.on_trial_complete(name, {"record": made.model_dump_json()})
             telling += time.perf_counter() - before

@@ -19,10 +19,11 @@ from figures import keep
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from explorer import Budget, Rates, Schedule, Stage, plan
+from explorer import Budget, Rates, Schedule, Stage, compile_plan
+from explorer.spec.task import TaskSpec
 from explorer.training.calibration import Calibration
 from explorer.training.loop import train
-from explorer.training.task import Task, TaskSpec
+from explorer.training.task import Task
 
 LEVELS = (0.25, 0.5, 1.0)
 MODEL = {"patch_size": 4, "embed_dim": 128, "depth": 4, "num_heads": 4}
@@ -62,7 +63,7 @@ def main() -> None:
             for _ in range(options.repeats):
                 measured = Calibration.measure(here, RATES, options.device)
                 cost = measured.step_cost(here, options.device)
-                compiled = plan(SCHEDULE, here, Budget(options.seconds, "device-seconds"), cost)
+                compiled = compile_plan(SCHEDULE, here, Budget(options.seconds, "device-seconds"), cost)
                 result = train(here, compiled, seed=0, device=options.device)
                 ratios.append(result.seconds / (compiled.seconds or 1))
                 steps = ", ".join(f"{1000 * step.seconds:.1f}" for step in measured.steps)

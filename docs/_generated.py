@@ -22,9 +22,9 @@ from pydantic_core import PydanticUndefined
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from explorer.budget import Budget  # noqa: E402
 from explorer.cli import app  # noqa: E402
-from explorer.sweep.space import SearchSpace  # noqa: E402
+from explorer.spec.budget import Budget  # noqa: E402
+from explorer.spec.search_space import SearchSpace  # noqa: E402
 
 PICTURES = {
     "assets/report.png": "reports/digits/report.png",

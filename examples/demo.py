@@ -40,8 +40,8 @@ def main() -> None:
     run("report", "demo")
     budget = budget_to_show()
     run("best", "demo", "--budget", budget, "--out", "runs/demo-best.json")
-    run("plan", "--schedule", "runs/demo-best.json", "--space", SPACE, "--budget", budget)
-    run("train", "--schedule", "runs/demo-best.json", "--space", SPACE, "--budget", budget, "--out", "runs/demo")
+    run("plan", "--schedule", "runs/demo-best.json", "--task", SPACE, "--budget", budget)
+    run("train", "--schedule", "runs/demo-best.json", "--task", SPACE, "--budget", budget, "--out", "runs/demo")
 
     promised = Schedule.load("runs/demo-best.json").provenance
     measured = json.loads(Path("runs/demo/result.json").read_text())

@@ -17,7 +17,7 @@ from explorer.report.page import write_report
 def main() -> None:
     """Sweep, report, and save the schedule for one budget."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--space", default="search_spaces/digits.yaml")
+    parser.add_argument("--task", default="search_spaces/digits.yaml")
     parser.add_argument("--storage", default="sweeps")
     parser.add_argument("--address", default=None)
     parser.add_argument("--budget", default="20%")

@@ -25,8 +25,8 @@ from torch.optim import Optimizer
 
 from explorer import InvalidInput, Schedule, StagedTraining
 from explorer.errors import validated
-from explorer.learning_rate import LearningRateCurve
 from explorer.production.arguments import timm_model_in
+from explorer.spec.lr_schedule import LearningRateSchedule
 
 REFUSED = {
     "model_ema": "its average of the weights would keep the first stage's size",
@@ -54,7 +54,7 @@ class Launcher:
         curve: the learning rate over budget time.
     """
 
-    def __init__(self, schedule: Schedule, budget: str, curve: LearningRateCurve) -> None:
+    def __init__(self, schedule: Schedule, budget: str, curve: LearningRateSchedule) -> None:
         self.schedule, self.budget, self.curve = schedule, budget, curve
         self.model: nn.Module | None = None
         self.arguments = argparse.Namespace()
@@ -132,7 +132,7 @@ def main() -> None:
     try:
         if not Path(options.script).is_file():
             raise InvalidInput("script", options.script, "there is no such file; train.py is in timm's repository")
-        curve = validated(LearningRateCurve, {"kind": options.curve, "warmup": options.warmup}, "curve")
+        curve = validated(LearningRateSchedule, {"kind": options.curve, "warmup": options.warmup}, "curve")
         Launcher(Schedule.load(options.schedule), options.budget, curve).install()
         sys.argv = [options.script, *options.arguments]
         runpy.run_path(options.script, run_name="__main__")

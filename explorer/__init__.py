@@ -5,15 +5,16 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from explorer.budget import Budget
 from explorer.errors import InvalidInput
-from explorer.plan import Plan, Segment, StepCost, plan
-from explorer.schedule import Rates, Schedule, Stage
+from explorer.plan import Plan, Segment, StepCost, compile_plan
+from explorer.spec.budget import Budget
+from explorer.spec.rates import Rates
+from explorer.spec.schedule import Schedule, Stage
 
 if TYPE_CHECKING:
     from explorer.production.staged_training import StagedTraining
-    from explorer.sweep.run import Sweep
-    from explorer.sweep.space import SearchSpace
+    from explorer.spec.search_space import SearchSpace
+    from explorer.sweep.driver import Sweep
 
 __all__ = [
     "Budget",
@@ -27,14 +28,14 @@ __all__ = [
     "StagedTraining",
     "StepCost",
     "Sweep",
-    "plan",
+    "compile_plan",
 ]
 
 # These import torch or ray: only when asked for.
 _LAZY = {
     "StagedTraining": "explorer.production.staged_training",
-    "SearchSpace": "explorer.sweep.space",
-    "Sweep": "explorer.sweep.run",
+    "SearchSpace": "explorer.spec.search_space",
+    "Sweep": "explorer.sweep.driver",
 }
 
 

@@ -46,9 +46,14 @@ def validated(model: type[M], data: object, source: str) -> M:
         # An unknown key is the likely cause of a missing one: report it first.
         found = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")[0]
         location = found["loc"]
-        where = ".".join(str(part) for part in location)
+        flattened = getattr(model, "FLATTENED", None)  # its fields stand at the top level of files
+        shown = location[1:] if location[:1] == (flattened,) else location
+        where = ".".join(str(part) for part in shown)
         if found["type"] == "extra_forbidden":
             fields = list(_model_at(model, location[:-1]).model_fields)
+            if flattened in fields:
+                fields.remove(flattened)
+                fields += _model_at(model, (flattened,)).model_fields
             near = difflib.get_close_matches(str(location[-1]), fields, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"allowed are {', '.join(fields)}"
             raise InvalidInput(f"{source}: {where}", location[-1], f"unknown key; {hint}") from None

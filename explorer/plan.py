@@ -14,10 +14,11 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Protocol
 
-from explorer.budget import Budget
 from explorer.errors import InvalidInput
-from explorer.learning_rate import LearningRateCurve
-from explorer.schedule import Rates, Schedule
+from explorer.spec.budget import Budget
+from explorer.spec.lr_schedule import LearningRateSchedule
+from explorer.spec.rates import Rates
+from explorer.spec.schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,13 @@ class PlannedTask(Protocol):
         """Images in one step."""
 
     @property
-    def curve(self) -> LearningRateCurve:
+    def lr_schedule(self) -> LearningRateSchedule:
         """The learning rate over budget time."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A run of steps at constant rates with its piece of the learning-rate curve.
+    """A run of steps at constant rates with its piece of the learning-rate schedule.
 
     One segment covers one grid unit of one stage, so schedules that begin alike have equal leading segments.
     """
@@ -69,7 +70,7 @@ class Segment:
     start_time: float
     end_time: float
     """Budget time at the first step's start and the last step's end."""
-    curve: LearningRateCurve
+    lr_schedule: LearningRateSchedule
     step_seconds: float | None = None
     """Measured; None: not calibrated."""
 
@@ -85,7 +86,7 @@ class Segment:
         """
         width = (self.end_time - self.start_time) / self.steps
         time = self.start_time + width * step
-        return self.curve.factor(time + width if time < self.curve.warmup else time)
+        return self.lr_schedule.factor(time + width if time < self.lr_schedule.warmup else time)
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ class Plan:
         for stage, group in groupby(self.segments, key=lambda segment: segment.stage):
             parts = list(group)
             first, last = parts[0].learning_rate_factor(0), parts[-1].learning_rate_factor(parts[-1].steps - 1)
-            peak = parts[0].curve.peak_within(parts[0].start_time, parts[-1].end_time)
+            peak = parts[0].lr_schedule.peak_within(parts[0].start_time, parts[-1].end_time)
             rows.append(
                 PlannedStage(
                     stage=stage,
@@ -167,11 +168,11 @@ class Plan:
         """Hash of the segments (not of the stage numbers): equal plans train equal models."""
         rows = [
             {
-                **{name: value for name, value in asdict(segment).items() if name != "step_seconds"},
+                **{name: value for name, value in asdict(segment).items() if name not in ("step_seconds", "lr_schedule")},
                 "stage": 0,
                 "requested": segment.requested.model_dump(),
                 "rates": segment.rates.model_dump(),
-                "curve": segment.curve.model_dump(),
+                "curve": segment.lr_schedule.model_dump(),
             }
             for segment in self.segments
         ]
@@ -184,7 +185,7 @@ def _seconds(segments: Sequence[Segment]) -> float | None:
     return sum(found) if len(found) == len(segments) else None
 
 
-def plan(schedule: Schedule, task: PlannedTask, budget: Budget, step_cost: Callable[[Rates], StepCost]) -> Plan:
+def compile_plan(schedule: Schedule, task: PlannedTask, budget: Budget, step_cost: Callable[[Rates], StepCost]) -> Plan:
     """Compile a schedule for one task and budget.
 
     The budget is cut into `schedule.grid` equal units of cost, in the budget's own currency: FLOPs, or nanoseconds for
@@ -193,7 +194,7 @@ def plan(schedule: Schedule, task: PlannedTask, budget: Budget, step_cost: Calla
 
     Args:
         schedule: stages with requested rates.
-        task: data size, epochs, batch size and learning-rate curve.
+        task: data size, epochs, batch size and learning-rate schedule.
         budget: the cost to meet.
         step_cost: cost of one step at requested rates, with the rates realised; with measured seconds for a budget of them.
 
@@ -206,7 +207,7 @@ def plan(schedule: Schedule, task: PlannedTask, budget: Budget, step_cost: Calla
         if budget.counted:
             return cost.flops
         if cost.seconds is None:
-            command = "explorer calibrate --space SPACE --schedule SCHEDULE, then --calibration calibration.json here"
+            command = "explorer calibrate --task TASK --schedule SCHEDULE, then --calibration calibration.json here"
             raise InvalidInput("budget", str(budget), f"needs measured step times for rates {cost.rates}: {command}")
         return max(1, round(cost.seconds * 1e9))
 
@@ -258,7 +259,7 @@ def plan(schedule: Schedule, task: PlannedTask, budget: Budget, step_cost: Calla
         cost = costs[stage]
         where = time(done), time(after)
         segments.append(
-            Segment(stage, schedule.stages[stage].rates, cost.rates, steps, cost.flops, *where, task.curve, cost.seconds)
+            Segment(stage, schedule.stages[stage].rates, cost.rates, steps, cost.flops, *where, task.lr_schedule, cost.seconds)
         )
         done = after
     return Plan(tuple(segments), budget, budget_cost, full_flops, task.batch_size, task.train_images)

@@ -13,10 +13,12 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from explorer.schedule import Rates, Schedule, Stage
+from explorer.spec.rates import Rates
+from explorer.spec.schedule import Schedule, Stage
+from explorer.spec.search_space import SearchSpace
+from explorer.spec.task import TaskSpec
 from explorer.sweep.cluster import start_ray
-from explorer.sweep.space import SearchSpace
-from explorer.training.task import Task, TaskSpec
+from explorer.training.task import Task
 
 # Every Ray instance of the tests is on loopback, counts nobody and stays quiet.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -34,7 +36,7 @@ model:
   name: vit_tiny_patch16_224
   options: {patch_size: 2, embed_dim: 32, depth: 2, num_heads: 4}
 data: {name: digits, image_size: 8}
-recipe: {epochs: 2, batch_size: 32, learning_rate: 2.0e-3, curve: {kind: linear, warmup: 0.1}}
+recipe: {epochs: 2, batch_size: 32, learning_rate: 2.0e-3, lr_schedule: {kind: linear, warmup: 0.1}}
 budgets: [25%, 50%]
 search:
   trials: 2
@@ -62,7 +64,7 @@ def tiny_spec() -> TaskSpec:
                 "epochs": 2,
                 "batch_size": 32,
                 "learning_rate": 2e-3,
-                "curve": {"kind": "linear"},
+                "lr_schedule": {"kind": "linear"},
                 "label_smoothing": 0.1,
                 "clip_grad": 1.0,
             },

@@ -10,7 +10,7 @@ import yaml
 
 from explorer import Schedule, cli
 from explorer.ledger import Ledger
-from tests.test_ledger import make_header, make_record
+from tests.ledger.test_ledger import make_header, make_record
 
 
 @dataclass
@@ -63,7 +63,7 @@ def sweep(tmp_path) -> Ledger:
 
 
 def test_plan_prints_the_table(explorer, space_file, schedule_file):
-    done = explorer("plan", "--schedule", schedule_file, "--space", space_file, "--budget", "50%")
+    done = explorer("plan", "--schedule", schedule_file, "--task", space_file, "--budget", "50%")
     assert done.returncode == 0, done.stderr
     header, *rows = done.stdout.splitlines()
     for column in ("stage", "heads", "mlp", "tokens", "share", "epochs", "steps", "GFLOPs/step", "cost", "learning rate"):
@@ -77,11 +77,11 @@ def test_plan_prints_the_table(explorer, space_file, schedule_file):
 
 
 def test_budgets_of_time_and_money_need_a_calibration(explorer, space_file, schedule_file, tmp_path):
-    plan = ("plan", "--schedule", schedule_file, "--space", space_file)
+    plan = ("plan", "--schedule", schedule_file, "--task", space_file)
     assert_refused(explorer(*plan, "--budget", "2 CPU-seconds"), "budget", "2 CPU-seconds", "explorer calibrate")
     assert_refused(explorer(*plan, "--budget", "$3"), "budget", "$3", "--price")
     file = tmp_path / "measured.json"
-    done = explorer("calibrate", "--space", space_file, "--schedule", schedule_file, "--out", file)
+    done = explorer("calibrate", "--task", space_file, "--schedule", schedule_file, "--out", file)
     assert done.returncode == 0, done.stderr
     assert "ms a step" in done.stdout
     for budget, unit in ((("2 CPU-seconds",), "CPU"), (("$3", "--price", "5400"), "device")):  # 5,400 an hour: 3 buy 2 seconds
@@ -91,7 +91,7 @@ def test_budgets_of_time_and_money_need_a_calibration(explorer, space_file, sche
         assert "ms/step" in done.stdout
     refused = explorer(*plan, "--calibration", file, "--budget", "2 GPU-seconds")
     assert_refused(refused, "budget", "2 GPU-seconds", "training would be on a CPU here")
-    assert_refused(explorer("calibrate", "--space", space_file), "schedule", "sets each axis by itself")
+    assert_refused(explorer("calibrate", "--task", space_file), "schedule", "sets each axis by itself")
     assert_refused(explorer(*plan, "--budget", "25%", "--calibration", schedule_file), "calibration", "cannot be read")
 
 
@@ -112,7 +112,7 @@ def test_sweeps_are_found_by_name(explorer, sweep, tmp_path):
 def test_train_saves_weights_and_goes_on_where_it_stopped(explorer, space_file, schedule_file, tmp_path):
     import timm
 
-    arguments = ("train", "--schedule", schedule_file, "--space", space_file, "--budget", "50%", "--out", tmp_path / "run")
+    arguments = ("train", "--schedule", schedule_file, "--task", space_file, "--budget", "50%", "--out", tmp_path / "run")
     first = explorer(*arguments)
     assert first.returncode == 0, first.stderr
     result = yaml.safe_load((tmp_path / "run" / "result.json").read_text())
@@ -165,11 +165,11 @@ def test_bad_schedules_end_in_one_line_and_exit_code_2(explorer, space_file, sch
     content = yaml.safe_load(schedule_file.read_text())
     change(content)
     schedule_file.write_text(yaml.safe_dump(content))
-    assert_refused(explorer("plan", "--schedule", schedule_file, "--space", space_file, "--budget", "50%"), *words)
+    assert_refused(explorer("plan", "--schedule", schedule_file, "--task", space_file, "--budget", "50%"), *words)
 
 
 def test_bad_budgets_end_in_one_line_and_exit_code_2(explorer, space_file, schedule_file, sweep):
-    assert_refused(explorer("plan", "--schedule", schedule_file, "--space", space_file, "--budget", "25"), "budget", "25")
+    assert_refused(explorer("plan", "--schedule", schedule_file, "--task", space_file, "--budget", "25"), "budget", "25")
     assert_refused(explorer("best", sweep.location, "--budget", "30%"), "budget", "30%", "not measured; the sweep has 25%")
 
 
@@ -213,7 +213,7 @@ def test_none_of_something_is_refused(explorer, space_file, option, value):
 def test_train_says_where_it_trains_and_warns_of_a_missing_gpu(explorer, space_file, schedule_file, tmp_path, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     wanted = write_space(tmp_path / "gpu.yaml", space_file, resources={"cpus": 1, "gpus": 1})
-    done = explorer("train", "--schedule", schedule_file, "--space", wanted, "--budget", "10%", "--out", tmp_path / "run")
+    done = explorer("train", "--schedule", schedule_file, "--task", wanted, "--budget", "10%", "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == "training on the CPU, 1 thread"
     assert done.stderr == "explorer: warning: resources.gpus is 1, but there is no GPU: training on the CPU\n"
@@ -221,14 +221,14 @@ def test_train_says_where_it_trains_and_warns_of_a_missing_gpu(explorer, space_f
 
 def test_a_run_that_diverges_ends_in_one_line_and_exit_code_1(explorer, space_file, schedule_file, tmp_path):
     wild = write_space(tmp_path / "wild.yaml", space_file, recipe__learning_rate=1e12, recipe__optimizer="sgd")
-    done = explorer("train", "--schedule", schedule_file, "--space", wild, "--budget", "50%", "--out", tmp_path / "run")
+    done = explorer("train", "--schedule", schedule_file, "--task", wild, "--budget", "50%", "--out", tmp_path / "run")
     assert done.returncode == 1
     assert done.stderr.startswith("explorer: the loss is not finite by step ")
     assert done.stderr.count("\n") == 1
 
 
 def test_a_resume_with_something_else_is_refused_in_one_line(explorer, space_file, schedule_file, tmp_path):
-    arguments = ("train", "--schedule", schedule_file, "--space", space_file, "--out", tmp_path / "run", "--budget")
+    arguments = ("train", "--schedule", schedule_file, "--task", space_file, "--out", tmp_path / "run", "--budget")
     assert explorer(*arguments, "20%").returncode == 0
     refused = explorer(*arguments, "10%")
     assert_refused(refused, "checkpoint.pt: 'budget'", "'20%', now '10%'", "remove it to start anew")

@@ -29,7 +29,7 @@ for name in {blocked!r}:
         ("explorer.frontier", ["torch", "ray", "timm", "optuna", "plotly", "sklearn"]),
         ("explorer.report.page, explorer.report.compare, explorer.cli", ["torch", "ray", "timm"]),
         ("explorer.training.loop, explorer.production.run", ["ray", "optuna", "plotly", "pandas"]),
-        ("explorer.sweep.space", ["ray", "optuna", "plotly"]),
+        ("explorer.spec.search_space", ["ray", "optuna", "plotly"]),
     ],
 )
 def test_layers_import_only_what_they_may(modules, blocked):
@@ -40,7 +40,7 @@ def test_layers_import_only_what_they_may(modules, blocked):
 def test_a_finished_sweep_opens_without_torch_and_ray(tmp_path):
     code = f"""
 from pathlib import Path
-from tests.report.invented import fill
+from tests.report.synthetic import fill
 from explorer.ledger import Ledger
 ledger = Ledger({str(tmp_path)!r} + "/s")
 fill(ledger, 100)

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from explorer import Budget, InvalidInput, Rates, Schedule, Stage, StepCost, plan
-from explorer.learning_rate import LearningRateCurve
+from explorer import Budget, InvalidInput, Rates, Schedule, Stage, StepCost, compile_plan
+from explorer.spec.lr_schedule import LearningRateSchedule
 
-LINEAR = LearningRateCurve(kind="linear")
+LINEAR = LearningRateSchedule(kind="linear")
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Shape:
     train_images: int = 1000
     epochs: float = 10
     batch_size: int = 10
-    curve: LearningRateCurve = LINEAR
+    lr_schedule: LearningRateSchedule = LINEAR
 
 
 def quadratic(rates: Rates) -> StepCost:
@@ -34,21 +34,21 @@ def schedules(draw) -> Schedule:
     return Schedule(stages=stages, grid=grid)
 
 
-curves = st.sampled_from(
+lr_schedules = st.sampled_from(
     [
         LINEAR,
-        LearningRateCurve(kind="linear", warmup=0.1),
-        LearningRateCurve(kind="cosine", warmup=0.05),
-        LearningRateCurve(kind="wsd", warmup=0.05, cooldown=0.3),
+        LearningRateSchedule(kind="linear", warmup=0.1),
+        LearningRateSchedule(kind="cosine", warmup=0.05),
+        LearningRateSchedule(kind="wsd", warmup=0.05, cooldown=0.3),
     ]
 )
 
 
 @settings(max_examples=300)
-@given(schedules(), st.floats(0.01, 1), st.sampled_from([1, 7, 10, 64]), curves)
-def test_every_plan_keeps_the_promises(schedule, fraction, batch_size, curve):
-    task = Shape(batch_size=batch_size, curve=curve)
-    compiled = plan(schedule, task, Budget(fraction), quadratic)
+@given(schedules(), st.floats(0.01, 1), st.sampled_from([1, 7, 10, 64]), lr_schedules)
+def test_every_plan_keeps_the_promises(schedule, fraction, batch_size, lr_schedule):
+    task = Shape(batch_size=batch_size, lr_schedule=lr_schedule)
+    compiled = compile_plan(schedule, task, Budget(fraction), quadratic)
     full = quadratic(Rates()).flops
 
     assert 0 <= compiled.budget_cost - compiled.flops < full
@@ -57,14 +57,16 @@ def test_every_plan_keeps_the_promises(schedule, fraction, batch_size, curve):
         assert after.start_time == pytest.approx(before.end_time)
     assert compiled.segments[-1].rates.full
     assert compiled.segments[-1].end_time == 1
-    assert compiled.segments[-1].curve.factor(compiled.segments[-1].end_time) == 0
+    assert compiled.segments[-1].lr_schedule.factor(compiled.segments[-1].end_time) == 0
     assert all(segment.steps > 0 for segment in compiled.segments)
 
     factors = [s.learning_rate_factor(i) for s in compiled.segments for i in range(s.steps)]
     assert len(factors) == compiled.steps
     assert all(0 <= factor <= 1 for factor in factors)
     assert factors[0] > 0 or compiled.steps == 1
-    decaying = [f for s in compiled.segments for i, f in enumerate(factors[-s.steps :]) if s.start_time > curve.warmup and i]
+    decaying = [
+        f for s in compiled.segments for i, f in enumerate(factors[-s.steps :]) if s.start_time > lr_schedule.warmup and i
+    ]
     assert all(f <= 1 for f in decaying)
 
 
@@ -72,7 +74,7 @@ def test_every_plan_keeps_the_promises(schedule, fraction, batch_size, curve):
 @given(schedules(), st.floats(0.1, 1))
 def test_stages_get_their_share(schedule, fraction):
     """A stage's cost is its grid units of the budget, up to one step of its own and of its neighbours."""
-    compiled = plan(schedule, Shape(), Budget(fraction), quadratic)
+    compiled = compile_plan(schedule, Shape(), Budget(fraction), quadratic)
     spent = {row.stage: row.flops for row in compiled.stages()}
     for number, units in enumerate(schedule.units()):
         share = compiled.budget_cost * units / schedule.grid
@@ -83,7 +85,7 @@ def test_worked_example():
     # Full training: 10 epochs of 100 steps of cost 1000 = 1,000,000. A quarter: 250,000.
     half = Rates(heads=0.5, mlp=0.5, tokens=0.5)  # a step costs 500 * .5 * 1 = 250
     schedule = Schedule(stages=(Stage(rates=half, duration_ratio=0.4), Stage(rates=Rates(), duration_ratio=0.6)), grid=5)
-    compiled = plan(schedule, Shape(), Budget(0.25), quadratic)
+    compiled = compile_plan(schedule, Shape(), Budget(0.25), quadratic)
     assert (compiled.full_flops, compiled.budget_cost, compiled.flops) == (1_000_000, 250_000, 250_000)
     # Five units of 50,000: two of 200 small steps, three of 50 full steps.
     assert [(s.stage, s.steps) for s in compiled.segments] == [(0, 200), (0, 200), (1, 50), (1, 50), (1, 50)]
@@ -98,7 +100,7 @@ def test_worked_example():
 
 def test_what_is_left_of_a_unit_passes_to_the_next():
     # Three units of 10,000 / 3 = 3333; steps of 1000: 3 by 3333, 6 by 6666, 10 by 10,000.
-    compiled = plan(Schedule.full_model(grid=3), Shape(), Budget(0.01), quadratic)
+    compiled = compile_plan(Schedule.full_model(grid=3), Shape(), Budget(0.01), quadratic)
     assert [s.steps for s in compiled.segments] == [3, 3, 4]
 
 
@@ -114,7 +116,7 @@ def test_schedules_that_begin_alike_have_equal_leading_segments():
             )
         )
 
-    one, other = (plan(three(*shares), Shape(), Budget(0.3), quadratic) for shares in ((0.3, 0.2), (0.3, 0.4)))
+    one, other = (compile_plan(three(*shares), Shape(), Budget(0.3), quadratic) for shares in ((0.3, 0.2), (0.3, 0.4)))
     common = [a == b for a, b in zip(one.segments, other.segments, strict=False)]
     assert common[:10] == [True] * 10  # six units at .25, four at .5
     assert not common[10]
@@ -124,7 +126,7 @@ def test_schedules_that_begin_alike_have_equal_leading_segments():
 def test_finer_grids_do_not_change_the_steps():
     low = Rates(heads=0.25, mlp=0.25, tokens=0.3)
     stages = (Stage(rates=low, duration_ratio=0.3), Stage(rates=Rates(), duration_ratio=0.7))
-    coarse, fine = (plan(Schedule(stages=stages, grid=g), Shape(), Budget(0.37), quadratic) for g in (10, 40))
+    coarse, fine = (compile_plan(Schedule(stages=stages, grid=g), Shape(), Budget(0.37), quadratic) for g in (10, 40))
     assert [(r.stage, r.steps) for r in coarse.stages()] == [(r.stage, r.steps) for r in fine.stages()]
 
 
@@ -132,23 +134,23 @@ def test_batch_size_does_not_change_the_cost_of_full_training():
     def cost(rates: Rates) -> StepCost:
         return StepCost(rates, 64_000)
 
-    small = plan(Schedule.full_model(), Shape(batch_size=64), Budget(1.0), cost)
+    small = compile_plan(Schedule.full_model(), Shape(batch_size=64), Budget(1.0), cost)
     assert small.full_flops == 10 * 1000 * 1000
 
 
 def test_a_budget_below_one_step_is_refused():
     with pytest.raises(InvalidInput, match=r"at least one step of the full model, 0\.10% of full training"):
-        plan(Schedule.full_model(), Shape(), Budget(0.0009), quadratic)
+        compile_plan(Schedule.full_model(), Shape(), Budget(0.0009), quadratic)
 
 
 def test_one_step_is_a_plan():
-    compiled = plan(Schedule.full_model(), Shape(), Budget(0.001), quadratic)
+    compiled = compile_plan(Schedule.full_model(), Shape(), Budget(0.001), quadratic)
     assert [s.steps for s in compiled.segments] == [1]
     assert compiled.segments[0].learning_rate_factor(0) == 1
 
 
 def test_flops_budgets():
-    compiled = plan(Schedule.full_model(), Shape(), Budget(5000, "FLOPs"), quadratic)
+    compiled = compile_plan(Schedule.full_model(), Shape(), Budget(5000, "FLOPs"), quadratic)
     assert (compiled.flops, compiled.steps) == (5000, 5)
     assert compiled.cost == pytest.approx(0.005)
 
@@ -161,15 +163,15 @@ def test_a_budget_of_seconds_is_cut_in_seconds():
 
     half = Rates(heads=0.5, mlp=0.5, tokens=0.5)
     schedule = Schedule(stages=(Stage(rates=half, duration_ratio=0.5), Stage(rates=Rates(), duration_ratio=0.5)), grid=2)
-    timed = plan(schedule, Shape(), Budget(0.1, "device-seconds"), cost)
+    timed = compile_plan(schedule, Shape(), Budget(0.1, "device-seconds"), cost)
     assert [(row.steps, row.share, row.seconds) for row in timed.stages()] == [(100, 0.5, 0.05), (50, 0.5, 0.05)]
     assert timed.seconds == pytest.approx(0.1)
     assert timed.flops == 100 * 250 + 50 * 1000
-    counted = plan(schedule, Shape(), Budget(0.1), cost)  # 1,000 steps of 1,000 in full
+    counted = compile_plan(schedule, Shape(), Budget(0.1), cost)  # 1,000 steps of 1,000 in full
     assert [row.steps for row in counted.stages()] == [200, 50]
     assert counted.seconds == pytest.approx(0.15)
     with pytest.raises(InvalidInput, match=r"budget: '0\.0005 device-seconds': must hold at least one step of the full model"):
-        plan(schedule, Shape(), Budget(0.0005, "device-seconds"), cost)
+        compile_plan(schedule, Shape(), Budget(0.0005, "device-seconds"), cost)
 
 
 def test_more_seconds_than_ten_full_trainings_take_are_refused():
@@ -178,16 +180,16 @@ def test_more_seconds_than_ten_full_trainings_take_are_refused():
     def cost(rates: Rates) -> StepCost:
         return StepCost(rates, 1000, 1.0)
 
-    assert plan(Schedule.full_model(), Shape(), Budget(1e4, "device-seconds"), cost).seconds == 1e4
+    assert compile_plan(Schedule.full_model(), Shape(), Budget(1e4, "device-seconds"), cost).seconds == 1e4
     with pytest.raises(InvalidInput, match=r"budget: '5 GPU-hours': must be at most 1000% of full training; it is 18 full"):
-        plan(Schedule.full_model(), Shape(), Budget.parse("5 GPU-hours"), cost)
+        compile_plan(Schedule.full_model(), Shape(), Budget.parse("5 GPU-hours"), cost)
 
 
 def test_a_row_shows_the_peak_where_the_warmup_ends():
-    shape = Shape(curve=LearningRateCurve(warmup=0.25))
+    shape = Shape(lr_schedule=LearningRateSchedule(warmup=0.25))
     half = Rates(heads=0.5, mlp=0.5, tokens=0.5)
     schedule = Schedule(stages=(Stage(rates=half, duration_ratio=0.5), Stage(rates=Rates(), duration_ratio=0.5)), grid=2)
-    first, last = plan(schedule, shape, Budget(0.5), quadratic).stages()
+    first, last = compile_plan(schedule, shape, Budget(0.5), quadratic).stages()
     assert first.factors[1] == 1.0
     assert len(first.factors) == 3
     assert len(last.factors) == 2
@@ -195,9 +197,9 @@ def test_a_row_shows_the_peak_where_the_warmup_ends():
 
 def test_a_budget_of_seconds_without_measurement_names_the_command():
     with pytest.raises(InvalidInput, match=r"needs measured step times for rates all 1: explorer calibrate"):
-        plan(Schedule.full_model(), Shape(), Budget(10, "device-seconds"), quadratic)
+        compile_plan(Schedule.full_model(), Shape(), Budget(10, "device-seconds"), quadratic)
     with pytest.raises(InvalidInput, match="--price"):
-        plan(Schedule.full_model(), Shape(), Budget(10, "money"), quadratic)
+        compile_plan(Schedule.full_model(), Shape(), Budget(10, "money"), quadratic)
 
 
 def test_measured_seconds_do_not_change_what_a_counted_plan_is():
@@ -205,4 +207,7 @@ def test_measured_seconds_do_not_change_what_a_counted_plan_is():
         return StepCost(rates, quadratic(rates).flops, 0.1)
 
     schedule = Schedule.full_model()
-    assert plan(schedule, Shape(), Budget(0.5), timed).digest() == plan(schedule, Shape(), Budget(0.5), quadratic).digest()
+    assert (
+        compile_plan(schedule, Shape(), Budget(0.5), timed).digest()
+        == compile_plan(schedule, Shape(), Budget(0.5), quadratic).digest()
+    )

@@ -23,10 +23,11 @@ import pandas as pd
 import torch
 from scipy import stats
 
-from explorer import Budget, Rates, Schedule, SearchSpace, Stage, plan
+from explorer import Budget, Rates, Schedule, SearchSpace, Stage, compile_plan
 from explorer.plan import Plan
+from explorer.spec.task import TaskSpec
 from explorer.training.loop import train
-from explorer.training.task import Task, TaskSpec
+from explorer.training.task import Task
 
 FOLDER = Path(__file__).parent
 SPACES = {"fractals": FOLDER.parent / "methods" / "all.yaml", "digits": FOLDER.parents[1] / "search_spaces" / "digits.yaml"}
@@ -46,7 +47,7 @@ def staged(levels: tuple[float, ...], shares: tuple[float, ...], grid: int = 20)
 
 def curve(kind: str, learning_rate: float | None = None) -> dict[str, Any]:
     """A learning-rate curve, and its peak where it is not the space's own."""
-    return {"curve": {"kind": kind, "warmup": 0.05}} | ({"learning_rate": learning_rate} if learning_rate else {})
+    return {"lr_schedule": {"kind": kind, "warmup": 0.05}} | ({"learning_rate": learning_rate} if learning_rate else {})
 
 
 REFERENCE = "reference"
@@ -89,7 +90,7 @@ VARIANTS = {
     "three stages from .25": Variant("stages", staged((0.25, 0.5, 1.0), (0.36, 0.36, 0.28))),
     "random subset": Variant("subset", staging={"subset": "random"}),
     "important subset": Variant("subset", staging={"subset": "importance"}),
-    "waking preserving": Variant("waking", staging={"waking": "preserving"}),
+    "growth preserving": Variant("growth", staging={"growth": "zero"}),
     "cosine": Variant("curve", recipe=curve("cosine")),
     "wsd": Variant("curve", recipe=curve("wsd")),
     **{f"{kind} at {peak:g}": Variant("curve", recipe=curve(kind, peak)) for kind in ("linear", "wsd") for peak in PEAKS},
@@ -110,10 +111,10 @@ def accuracy(variant: Variant, task_name: str, seed: int) -> float:
         {**base, "recipe": {**base["recipe"], **variant.recipe}, "staging": {**base.get("staging", {}), **variant.staging}}
     )
     full = Task(spec)
-    budget = Budget(float(plan(variant.schedule, full, BUDGETS[task_name], full.step_cost).budget_cost), "FLOPs")
+    budget = Budget(float(compile_plan(variant.schedule, full, BUDGETS[task_name], full.step_cost).budget_cost), "FLOPs")
     model = spec.model.model_copy(update={"options": {**spec.model.options, **variant.options}})
     task = Task(spec.model_copy(update={"model": model}))
-    return train(task, variant.change(plan(variant.schedule, task, budget, task.step_cost)), seed=seed).test_accuracy
+    return train(task, variant.change(compile_plan(variant.schedule, task, budget, task.step_cost)), seed=seed).test_accuracy
 
 
 def paired_interval(ours: pd.Series, theirs: pd.Series) -> tuple[float, float, float]:

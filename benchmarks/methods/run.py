@@ -22,9 +22,9 @@ from explorer import SearchSpace
 from explorer.frontier import best_by_budget, trials_frame
 from explorer.frontier.trials import describe
 from explorer.ledger import Kind, Ledger, SweepHeader, Trial
-from explorer.schedule import AXES
-from explorer.sweep.search import Search
-from explorer.sweep.sharing import SharedWork
+from explorer.search.prefix_sharing import SharedWork
+from explorer.search.search import Search
+from explorer.spec.rates import AXES
 from explorer.sweep.trial import compiled, run_trial
 
 FOLDER = Path(__file__).parent
@@ -82,7 +82,7 @@ def table(storage: str, methods: Sequence[str]) -> pd.DataFrame:
         trials = trials_frame(ledger.records())
         winners = best_by_budget(trials)
         for winner in winners[winners.kind == kind_of(method)].itertuples():
-            runs = trials[(trials.candidate == winner.id) & (trials.phase == "confirm") & (trials.status == "completed")]
+            runs = trials[(trials.candidate == winner.id) & (trials.phase == "repeat") & (trials.status == "completed")]
             for run in runs.itertuples():
                 stages = [f"{' '.join(f'{getattr(s.rates, axis):g}' for axis in AXES)} x{s.steps}" for s in run.stages]
                 rows.append(

@@ -18,7 +18,7 @@ from rich.progress import track
 
 from explorer import Rates, Schedule, SearchSpace
 from explorer.ledger import Trial
-from explorer.schedule import Stage
+from explorer.spec.schedule import Stage
 from explorer.sweep.trial import compiled
 from explorer.training.loop import train
 from explorer.training.stage_store import StageStore

@@ -30,14 +30,14 @@ from optuna.distributions import CategoricalDistribution
 from ray.tune.search.optuna import OptunaSearch
 
 from explorer import SearchSpace
-from explorer.budget import Budget
 from explorer.frontier.pareto import hypervolume
 from explorer.ledger import Trial
 from explorer.plan import Plan
-from explorer.sweep.forecast import made_up_record
-from explorer.sweep.proposal import distributions, schedule_for
-from explorer.sweep.search import Search
-from explorer.sweep.sharing import SharedWork, prefix_keys
+from explorer.search.forecast import synthetic_record
+from explorer.search.prefix_sharing import SharedWork, prefix_keys
+from explorer.search.proposal import distributions, schedule_for
+from explorer.search.search import Search
+from explorer.spec.budget import Budget
 from explorer.sweep.trial import compiled
 
 FOLDER = Path(__file__).parent
@@ -64,7 +64,7 @@ class Table:
         units = dict.fromkeys(levels, 0)
         for stage, count in zip(trial.schedule.stages, trial.schedule.units(), strict=True):
             units[stage.rates.heads] += count
-        return (trial.budget, f"{trial.learning_rate:.6g}", trial.batch_size, "-".join(map(str, units.values())))
+        return (str(trial.budget), f"{trial.learning_rate:.6g}", trial.batch_size, "-".join(map(str, units.values())))
 
     def accuracy(self, trial: Trial) -> float:
         """Recorded validation accuracy."""
@@ -117,8 +117,8 @@ def ours(table: Table, seed: int, sharing: bool = True, **search: Any) -> Progre
         trained.discard("")
         accuracy = table.accuracy(trial)
         if trial.kind == "staged":
-            progress.add(trial.budget, accuracy, executed / plan.full_flops)
-        work.finished(made_up_record(trial, plan, accuracy))
+            progress.add(str(trial.budget), accuracy, executed / plan.full_flops)
+        work.finished(synthetic_record(trial, plan, accuracy))
     return progress
 
 
@@ -165,7 +165,7 @@ def main() -> None:
     variants: dict[str, Callable[[int], Progress]] = {
         "ours": lambda seed: ours(table, seed, **settings),
         "ours without sharing": lambda seed: ours(table, seed, sharing=False, **settings),
-        "ours without climbing": lambda seed: ours(table, seed, climb=0, **settings),
+        "ours without climbing": lambda seed: ours(table, seed, promote=0, **settings),
     }
     limit = statistics.mean(ours(table, seed, **settings).spent for seed in range(SEEDS))
     variants |= {

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import track
 
 from explorer.cli.shared import console
-from explorer.schedule import AXES
+from explorer.spec.rates import AXES
 
 if TYPE_CHECKING:
     from explorer.elastic.coverage import Coverage

@@ -11,30 +11,32 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from explorer.budget import Budget
 from explorer.cli.shared import (
     BudgetOption,
     CalibrationOption,
     PriceOption,
     ScheduleOption,
-    SpaceOption,
+    TaskOption,
     console,
-    task_of,
+    load_task,
     warn,
 )
 from explorer.errors import InvalidInput
 from explorer.plan import Plan
-from explorer.schedule import Rates, Schedule, shown_axes
-from explorer.trackers import checked_trackers
+from explorer.spec.budget import Budget
+from explorer.spec.loggers import checked_loggers
+from explorer.spec.rates import Rates, shown_axes
+from explorer.spec.schedule import Schedule
+from explorer.spec.search_space import SearchSpace
 
 if TYPE_CHECKING:
-    from explorer.sweep.space import Resources
+    from explorer.spec.task_file import Resources
     from explorer.training.task import Task
 
 
 def plan(
     schedule: ScheduleOption,
-    space: SpaceOption,
+    task: TaskOption,
     budget: BudgetOption,
     calibration: CalibrationOption = None,
     price: PriceOption = None,
@@ -43,7 +45,7 @@ def plan(
     from explorer.production.verdict import transfer_warning
 
     loaded = Schedule.load(schedule)
-    found = _compiled(loaded, space, budget, calibration, price)
+    found = _compiled(loaded, task, budget, calibration, price)
     compiled = found.plan
     warn(transfer_warning(loaded, found.task.spec))
     console.print(_plan_table(compiled, found.task.spec.recipe.learning_rate))
@@ -61,7 +63,7 @@ def plan(
 
 
 def calibrate(
-    space: SpaceOption,
+    task: TaskOption,
     schedule: Annotated[
         Path | None, typer.Option(help="Measure the rates of this schedule; default: the space's levels.")
     ] = None,
@@ -72,25 +74,23 @@ def calibrate(
     from explorer.training.device import device_for, device_name
 
     loaded = Schedule.load(schedule) if schedule else None
-    task, read = task_of(space, loaded)
+    opened, file = load_task(task, loaded)
     if loaded:
         rates = [stage.rates for stage in loaded.stages]
-    elif read.search.tied:
-        rates = read.search.tied_rates()
+    elif isinstance(file, SearchSpace) and file.search.tied:
+        rates = file.search.tied_rates()
     else:
-        raise InvalidInput(
-            "schedule", None, "is needed: this space sets each axis by itself, and has too many rates to measure"
-        )
-    device = device_for(read.resources.gpus)
-    measured = Calibration.measure(task, (*rates, Rates()), device)
+        raise InvalidInput("schedule", None, "is needed: only a search space with tied rates says which rates to measure")
+    device = device_for(file.resources.gpus)
+    measured = Calibration.measure(opened, (*rates, Rates()), device)
     table = Table(box=None, header_style="bold", pad_edge=False)
     axes = shown_axes(step.rates for step in measured.steps)
     for name in (*axes, "ms a step", "of the full step", "GFLOPs/step", "of the full step"):
         table.add_column(name, justify="right")
     full = next(step.seconds for step in measured.steps if step.rates.full)
-    full_flops = task.step_cost(Rates()).flops
+    full_flops = opened.step_cost(Rates()).flops
     for step in measured.steps:
-        flops = task.step_cost(step.rates).flops
+        flops = opened.step_cost(step.rates).flops
         shown = (f"{getattr(step.rates, axis):.3g}" for axis in axes)
         numbers = (
             f"{1000 * step.seconds:.4g}",
@@ -101,13 +101,13 @@ def calibrate(
         table.add_row(*shown, *numbers)
     console.print(table)
     console.print(
-        f"batch {task.batch_size} on {device_name(device)}; saved {measured.save(out)}", highlight=False, soft_wrap=True
+        f"batch {opened.batch_size} on {device_name(device)}; saved {measured.save(out)}", highlight=False, soft_wrap=True
     )
 
 
 def train(
     schedule: ScheduleOption,
-    space: SpaceOption,
+    task: TaskOption,
     budget: BudgetOption,
     out: Annotated[Path | None, typer.Option(help="Folder for weights and results; default: runs/<schedule>-<budget>.")] = None,
     seed: Annotated[int | None, typer.Option(help="Default: the seed the schedule was measured with, or 0.")] = None,
@@ -126,11 +126,11 @@ def train(
     """
     from explorer.production.run import WEIGHTS, Run, train_to_folder
     from explorer.production.verdict import transfer_warning, verdict
+    from explorer.training.distributed import torchrun
     from explorer.training.loop import TrainingError
-    from explorer.training.workers import torchrun
 
     loaded = Schedule.load(schedule)
-    found = _compiled(loaded, space, budget, calibration, price)
+    found = _compiled(loaded, task, budget, calibration, price)
     provenance, spec = loaded.provenance, found.task.spec
     run = Run(
         task=spec,
@@ -140,7 +140,7 @@ def train(
         device=found.device,
         out=out or Path("runs") / f"{schedule.stem}-{found.plan.budget.slug}",
         checkpoint_every=60 * checkpoint_every,
-        trackers=checked_trackers(track or (), "track"),
+        loggers=checked_loggers(track or (), "track"),
     )
     with torchrun(found.device == "cuda") as together:
         count = max(workers, together.count)
@@ -149,7 +149,7 @@ def train(
         if count > 1 and not found.plan.budget.counted:
             raise InvalidInput("budget", str(found.plan.budget), "must be counted: step times are of one device")
         try:
-            if not together.first:
+            if not together.is_main:
                 train_to_folder(run, Console(quiet=True), together)
                 return
             warn(transfer_warning(loaded, spec))
@@ -161,7 +161,7 @@ def train(
                 warn(f"resources.gpus is {found.resources.gpus:g}, but there is no GPU: training on the CPU")
             result = train_on_ray(run, workers, address, console) if workers > 1 else train_to_folder(run, console, together)
         except TrainingError as error:
-            if together.first:
+            if together.is_main:
                 print(f"explorer: {error}", file=sys.stderr)
             raise typer.Exit(1) from None
     lines = [*verdict(loaded, spec, found.plan, result), f"weights: {run.out / WEIGHTS}"]
@@ -170,7 +170,7 @@ def train(
 
 @dataclass(frozen=True)
 class _Compiled:
-    """What plan, train and calibrate work on: a schedule for a space's task."""
+    """What plan, train and calibrate work on: a schedule for a task."""
 
     plan: Plan
     task: Task
@@ -178,20 +178,20 @@ class _Compiled:
     device: str
 
 
-def _compiled(schedule: Schedule, space_path: Path, budget: str, calibration: Path | None, price: float | None) -> _Compiled:
+def _compiled(schedule: Schedule, task_path: Path, budget: str, calibration: Path | None, price: float | None) -> _Compiled:
     """The plan of a schedule; with measured step times where a calibration is given."""
-    from explorer.plan import plan as compile_plan
+    from explorer.plan import compile_plan
     from explorer.training.calibration import Calibration
     from explorer.training.device import device_for
 
     parsed = Budget.parse(budget).priced(price)
-    task, space = task_of(space_path, schedule)
-    device = device_for(space.resources.gpus)
+    task, file = load_task(task_path, schedule)
+    device = device_for(file.resources.gpus)
     if parsed.device and parsed.device != (kind := "CPU" if device == "cpu" else "GPU"):
-        gpus = f"resources.gpus: {space.resources.gpus:g}"
+        gpus = f"resources.gpus: {file.resources.gpus:g}"
         raise InvalidInput("budget", str(parsed), f"training would be on a {kind} here ({gpus})")
     cost = Calibration.load(calibration).step_cost(task, device) if calibration else task.step_cost
-    return _Compiled(compile_plan(schedule, task, parsed, cost), task, space.resources, device)
+    return _Compiled(compile_plan(schedule, task, parsed, cost), task, file.resources, device)
 
 
 def _plan_table(compiled: Plan, peak: float) -> Table:

@@ -10,10 +10,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from explorer.schedule import Schedule, shown_axes
+from explorer.spec.rates import shown_axes
+from explorer.spec.schedule import Schedule
+from explorer.spec.task_file import TaskFile
 
 if TYPE_CHECKING:
-    from explorer.sweep.space import SearchSpace
     from explorer.training.task import Task
 
 # Files and pipes have no width of their own: tables need more than the 80 columns assumed for them.
@@ -21,7 +22,7 @@ console = Console(width=None if sys.stdout.isatty() else 120)
 
 StorageOption = Annotated[str, typer.Option(help="Folder or URI under which sweeps stand.")]
 SweepArgument = Annotated[str, typer.Argument(help="A sweep's folder, URI, or name under --storage.")]
-SpaceOption = Annotated[Path, typer.Option("--space", help="Search space whose task (model, data, recipe) is trained.")]
+TaskOption = Annotated[Path, typer.Option("--task", help="Task file, or a search space, whose task is trained.")]
 ScheduleOption = Annotated[Path, typer.Option("--schedule", help="Schedule file (JSON or YAML).")]
 BudgetOption = Annotated[str, typer.Option("--budget", help="25%, 0.25 (of full training), 3e17 FLOPs, 12 GPU-hours or $40.")]
 CalibrationOption = Annotated[
@@ -36,18 +37,18 @@ def warn(text: str | None) -> None:
         print(f"explorer: warning: {text}", file=sys.stderr)
 
 
-def task_of(space_path: Path, schedule: Schedule | None) -> tuple[Task, SearchSpace]:
-    """A space's task, with the settings that the schedule was measured with, on so many threads as a trial has."""
+def load_task(path: Path, schedule: Schedule | None) -> tuple[Task, TaskFile]:
+    """The task of a file, with the settings that the schedule was measured with; sets as many threads as a training has."""
     import torch
 
-    from explorer.sweep.space import SearchSpace
     from explorer.training.task import Task
 
-    space = SearchSpace.load(space_path)
-    task = Task(space.task.measured_as(schedule.provenance if schedule else None))
+    file = TaskFile.load_task(path)
+    task = Task(file.task.measured_as(schedule.provenance if schedule else None))
+    task.check()
     warn(task.warning)
-    torch.set_num_threads(space.resources.cpus)
-    return task, space
+    torch.set_num_threads(file.resources.cpus)
+    return task, file
 
 
 def print_stages(schedule: Schedule) -> None:

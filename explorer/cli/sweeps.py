@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from explorer.budget import Budget
 from explorer.cli.shared import BudgetOption, StorageOption, SweepArgument, console, print_stages, warn
 from explorer.errors import InvalidInput
 from explorer.ledger import find_sweep
+from explorer.spec.budget import Budget
 
 
 def sweep(
@@ -25,15 +25,15 @@ def sweep(
     ] = None,
 ) -> None:
     """Start a sweep, or go on where it stopped."""
-    from explorer.sweep.run import Sweep
-    from explorer.sweep.space import SearchSpace
+    from explorer.spec.search_space import SearchSpace
+    from explorer.sweep.driver import Sweep
     from explorer.training.task import Task
 
     loaded = SearchSpace.load(space)
     warn(Task(loaded.task).warning)
     planned = Sweep(loaded, storage, name=name, trials=trials, address=address, console=console)
     if dry_run:
-        from explorer.sweep.forecast import forecast
+        from explorer.search.forecast import forecast
 
         expected = forecast(planned.space)
         console.print(expected.table())
@@ -64,7 +64,7 @@ def report(
 ) -> None:
     """Write the page, frontier.csv and the schedules of a sweep, or a page that compares several."""
     from explorer.report.compare import write_comparison
-    from explorer.report.opened import Opened
+    from explorer.report.loaded_sweep import LoadedSweep
     from explorer.report.page import write_report
     from explorer.report.pictures import Format, write_pictures
     from explorer.report.watch import follow
@@ -92,7 +92,7 @@ def report(
         return
     say(write(None))
     if formats:
-        for path in write_pictures(Opened.read(ledgers[0]), folder, formats):
+        for path in write_pictures(LoadedSweep.read(ledgers[0]), folder, formats):
             say(str(path))
 
 

@@ -21,10 +21,11 @@ from timm.models import model_entrypoint
 
 from explorer.cost import count_step_flops
 from explorer.elastic.model import ElasticModel
-from explorer.elastic.subset import SubsetChoice, subsets
+from explorer.elastic.subset import subsets
 from explorer.elastic.tokens import token_policies
 from explorer.errors import InvalidInput
-from explorer.schedule import Axis, Rates
+from explorer.spec.rates import Axis, Rates
+from explorer.spec.staging import SubsetChoice
 
 _MODULES = """
     beit cait coat convit cpubone crossvit csatv2 davit deepseek_vit deit edgenext efficientformer efficientformer_v2

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from explorer.schedule import Axis
+from explorer.spec.rates import Axis
 
 LETTERS: dict[str, Axis] = {"h": "heads", "m": "mlp"}
 """The letters that are cut, and the axis whose rate cuts them."""

@@ -14,15 +14,15 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from explorer.elastic.depth import OTHER_BRANCHES, BlockSubset, depth_of
+from explorer.elastic.depth import OTHER_BRANCHES, depth_of
 from explorer.elastic.layout import LETTERS, Layout
 from explorer.elastic.layouts import LAYOUTS, WHOLE
-from explorer.elastic.subset import Subset, SubsetChoice
-from explorer.elastic.tokens import TokenPolicy, token_reduction
-from explorer.elastic.unit import Kept, Unit
-from explorer.elastic.waking import Wake
+from explorer.elastic.resizable import Kept, ResizableModule
+from explorer.elastic.subset import Subset
+from explorer.elastic.tokens import token_reduction
 from explorer.errors import InvalidInput
-from explorer.schedule import AXES, Axis, Rates
+from explorer.spec.rates import AXES, Axis, Rates
+from explorer.spec.staging import BlockSubset, Growth, SubsetChoice, TokenPolicy
 
 
 class ElasticModel:
@@ -31,7 +31,7 @@ class ElasticModel:
     Args:
         model: a model from `timm.create_model`, at full size. It stays an ordinary timm model; use it as such.
         subset: which heads and channels are active, as in `Staging`.
-        waking: how entries start that were not active before, as in `Staging`.
+        growth: how entries start that were not active before, as in `Staging`.
         seed: of the random subset.
         blocks: which blocks are active where the depth is reduced, as in `Staging`.
         token_policy: how tokens become fewer, as in `Staging`.
@@ -47,16 +47,16 @@ class ElasticModel:
         model: nn.Module,
         *,
         subset: SubsetChoice = "leading",
-        waking: Wake = "initial",
+        growth: Growth = "initial",
         seed: int = 0,
         token_policy: TokenPolicy = "auto",
         image_size: int | tuple[int, int] | None = None,
         blocks: BlockSubset = "prefix",
     ) -> None:
         self.model = model
-        self._units = [Unit(path, module, layout) for path, module, layout in _resizable(model)]
+        self._units = [ResizableModule(path, module, layout) for path, module, layout in _resizable(model)]
         self._kept: Kept = {}
-        self._waking = waking
+        self._waking = growth
         self._subset = Subset(subset, model, self._units, seed)
         self._tokens = token_reduction(model, token_policy, image_size)
         self._depth = depth_of(model, blocks)
@@ -110,12 +110,12 @@ class ElasticModel:
                     getattr(rates, axis),
                     f"must be 1: {type(self.model).__name__} cannot be reduced on this axis, only on {', '.join(self.axes)}",
                 )
-        if rates.depth < 1 and self._waking == "preserving" and isinstance(self.model, OTHER_BRANCHES):
+        if rates.depth < 1 and self._waking == "zero" and isinstance(self.model, OTHER_BRANCHES):
             kind = type(self.model).__name__
             raise InvalidInput(
                 "rates.depth",
                 rates.depth,
-                f"must be 1 with waking: preserving: blocks of {kind} have more than attention and MLP",
+                f"must be 1 with growth: zero: blocks of {kind} have more than attention and MLP",
             )
         realised = {}
         for letter, axis in LETTERS.items():
@@ -126,18 +126,18 @@ class ElasticModel:
         realised["depth"] = len(self._depth.active(rates.depth)) / self._depth.count if self._depth else 1.0
         return Rates(**realised)
 
-    def set_rates(self, rates: Rates, optimizer: Optimizer | None = None, *, wake: bool = True) -> Rates:
+    def set_rates(self, rates: Rates, optimizer: Optimizer | None = None, *, grow: bool = True) -> Rates:
         """Resize the model, and the optimizer's per-parameter state with it.
 
         Entries that wake up have the values they had when they were last active, or were initialised with, or
-        output columns of zero where waking is `preserving`; first moments that are new are zero, second ones the
+        output columns of zero where growth is `zero`; first moments that are new are zero, second ones the
         mean of those there were. Gradients are cleared. Wrappers made for the old size
         (torch.compile, DDP, EMA copies) must be made anew by the caller.
 
         Args:
             rates: requested rates.
             optimizer: an optimizer over this model's parameters; required once it has state.
-            wake: False for a change that training must not see: to full size for a checkpoint, and back.
+            grow: False for a change that training must not see: to full size for a checkpoint, and back.
 
         Returns:
             The realised rates, as `realise` gives.
@@ -151,14 +151,14 @@ class ElasticModel:
                 active = {
                     letter: self._subset.active(unit, letter, self._active(unit, letter, rates)) for letter in unit.counts
                 }
-                unit.resize(active, self._kept, optimizer, self._waking if wake else None)
+                unit.resize(active, self._kept, optimizer, self._waking if grow else None)
         self._tokens.set(rates.tokens)
         if self._depth:
             woken = {id(module) for block in self._depth.set(rates.depth) for module in block.modules()}
-            if wake and self._waking == "preserving":
+            if grow and self._waking == "zero":
                 for unit in self._units:
                     if id(unit.module) in woken:
-                        unit.silence()
+                        unit.zero_output()
         self.requested, self.rates = rates, realised
         return realised
 
@@ -166,11 +166,11 @@ class ElasticModel:
     def at_full_size(self, optimizer: Optimizer | None = None) -> Iterator[None]:
         """The model and its optimizer at rates 1 for a moment, for a checkpoint; training does not see it."""
         rates = self.requested
-        self.set_rates(Rates(), optimizer, wake=False)
+        self.set_rates(Rates(), optimizer, grow=False)
         try:
             yield
         finally:
-            self.set_rates(rates, optimizer, wake=False)
+            self.set_rates(rates, optimizer, grow=False)
 
     @property
     def subset_orders(self) -> dict[str, list[int]]:
@@ -181,7 +181,7 @@ class ElasticModel:
     def subset_orders(self, orders: dict[str, list[int]]) -> None:
         self._subset.orders = orders
 
-    def _active(self, unit: Unit, letter: str, rates: Rates) -> int:
+    def _active(self, unit: ResizableModule, letter: str, rates: Rates) -> int:
         most = max(other.counts.get(letter, 0) for other in self._units)
         return unit.active_at(letter, getattr(rates, LETTERS[letter]), most)
 

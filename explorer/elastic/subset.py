@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from explorer.elastic.layout import LETTERS
 from explorer.elastic.pattern import Dimension, active_indices
-from explorer.elastic.unit import Unit
+from explorer.elastic.resizable import ResizableModule
 from explorer.errors import InvalidInput
 
 SubsetChoice = Literal["leading", "random", "importance"]
@@ -47,7 +47,7 @@ class Subset:
         InvalidInput: when the model allows the leading ones only.
     """
 
-    def __init__(self, choice: SubsetChoice, model: nn.Module, units: Sequence[Unit], seed: int) -> None:
+    def __init__(self, choice: SubsetChoice, model: nn.Module, units: Sequence[ResizableModule], seed: int) -> None:
         allowed = subsets(model)
         if choice not in allowed:
             reason = next(why for kind, why in LEADING_ONLY.items() if isinstance(model, kind))
@@ -56,7 +56,7 @@ class Subset:
         weightless = any(parameter.is_meta for parameter in model.parameters())  # to count costs, any will do
         self._orders = _orders(units) if choice == "importance" and not weightless else {}
 
-    def active(self, unit: Unit, letter: str, count: int) -> Tensor:
+    def active(self, unit: ResizableModule, letter: str, count: int) -> Tensor:
         """Numbers of the active heads (`h`) or channels (`m`) of a module, int64 (count,), ascending."""
         total = unit.counts[letter]
         if count < total and self._choice == "random":
@@ -81,7 +81,7 @@ def subsets(model: nn.Module) -> tuple[SubsetChoice, ...]:
     return ("leading",) if isinstance(model, tuple(LEADING_ONLY)) else ("leading", "random", "importance")
 
 
-def _orders(units: Sequence[Unit]) -> dict[tuple[str, str], Tensor]:
+def _orders(units: Sequence[ResizableModule]) -> dict[tuple[str, str], Tensor]:
     """For each module and letter, the numbers of its heads or channels from the most to the least important."""
     orders = {}
     for letter in LETTERS:
@@ -98,7 +98,7 @@ def _orders(units: Sequence[Unit]) -> dict[tuple[str, str], Tensor]:
 
 
 @torch.no_grad()
-def _norms(unit: Unit, letter: str) -> Tensor:
+def _norms(unit: ResizableModule, letter: str) -> Tensor:
     """L2 norm of the weights of each head or channel, float64 (count,)."""
     squares = torch.zeros(unit.counts[letter], dtype=torch.float64)
     for slot in unit.slots:
@@ -113,7 +113,7 @@ def _norms(unit: Unit, letter: str) -> Tensor:
     return squares.sqrt()
 
 
-def _owners(dimension: Dimension, size: int, unit: Unit, letter: str) -> tuple[Tensor, Tensor]:
+def _owners(dimension: Dimension, size: int, unit: ResizableModule, letter: str) -> tuple[Tensor, Tensor]:
     """For each position along a dimension the head or channel it belongs to, and whether it belongs to any.
 
     Read off bit by bit: the positions of all channels whose number has the bit set.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 
-from explorer.budget import Budget
 from explorer.errors import InvalidInput
 from explorer.frontier.uncertainty import interval, run_interval
 from explorer.ledger import SweepHeader
-from explorer.schedule import Provenance, Schedule
+from explorer.spec.budget import Budget
+from explorer.spec.provenance import Provenance
+from explorer.spec.schedule import Schedule
 
 OF_THE_SEARCHED_RUN = (
     "kind",
@@ -22,8 +23,6 @@ OF_THE_SEARCHED_RUN = (
     "stages",
 )
 MEASURED = ("seeds", "confirmed", "validation_mean", "test_mean", "test_low", "test_high", "test_error", "train_seconds")
-TASK = ("model", "data", "recipe", "staging")
-"""Sections of a search space that make the task."""
 COLUMNS = ("id", *OF_THE_SEARCHED_RUN, *MEASURED)
 
 
@@ -39,7 +38,7 @@ def candidates(trials: pd.DataFrame) -> pd.DataFrame:
     """
     completed = trials[trials.status == "completed"]
     searched = completed.drop_duplicates("candidate").set_index("candidate")  # records are in the order of finishing
-    fresh = completed.phase == "confirm"
+    fresh = completed.phase == "repeat"
     confirmed = fresh.groupby(completed.candidate).transform("any")
     runs = completed[fresh | ~confirmed].groupby("candidate", sort=False)
     measured = runs.agg(
@@ -94,7 +93,7 @@ def schedule_with_provenance(winner: pd.Series, trials: pd.DataFrame, header: Sw
                 sweep=header.name,
                 trial=run.id,
                 budget=run.budget,
-                model=header.space["model"]["name"],
+                model=header.space.task.model.name,
                 seed=int(run.seed),
                 learning_rate=run.learning_rate,
                 batch_size=int(run.batch_size),
@@ -105,7 +104,7 @@ def schedule_with_provenance(winner: pd.Series, trials: pd.DataFrame, header: Sw
                 mean_test_accuracy=winner["test_mean"],
                 seeds=int(winner["seeds"]),
                 expected_test_accuracy=run_interval(winner["test_mean"], winner["test_error"], int(winner["seeds"])),
-                task={part: header.space[part] for part in TASK if part in header.space},
+                task=header.space.task,
                 versions=header.versions,
             )
         }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from explorer.schedule import AXES, Schedule, Stage
+from explorer.spec.rates import AXES
+from explorer.spec.schedule import Schedule, Stage
 
 FULL_SHARE = "full share"
 

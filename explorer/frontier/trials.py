@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from explorer.budget import Budget
 from explorer.ledger import Record
-from explorer.schedule import Schedule
+from explorer.spec.schedule import Schedule
 
 COLUMNS = [
     "id",
@@ -49,7 +48,7 @@ def trials_frame(records: Sequence[Record]) -> pd.DataFrame:
     """One row a record.
 
     Columns: `candidate` is the id of the search trial that a row belongs to (its own, or the one it
-    confirms); `cost` the planned cost as a fraction of full training; accuracies in [0, 1], NaN for failed
+    repeat_of); `cost` the planned cost as a fraction of full training; accuracies in [0, 1], NaN for failed
     trials; `schedule` the Schedule; `stages` the StageOutcomes; `losses` the mean training loss of each segment;
     `parameters` the search's own variables.
     """
@@ -59,8 +58,9 @@ def trials_frame(records: Sequence[Record]) -> pd.DataFrame:
         rows.append(
             {
                 **trial.model_dump(include={"id", "phase", "kind", "budget", "learning_rate", "batch_size", "seed", "staging"}),
-                "candidate": trial.confirms or trial.id,
-                "budget_amount": Budget.parse(trial.budget).amount,
+                "budget": str(trial.budget),
+                "candidate": trial.repeat_of or trial.id,
+                "budget_amount": trial.budget.amount,
                 "cost": outcome.planned_flops / outcome.full_flops if outcome else math.nan,
                 **record.model_dump(include={"status", "reason", "started", "finished", "worker", "device"}),
                 **{

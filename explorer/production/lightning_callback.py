@@ -10,7 +10,7 @@ import lightning.pytorch as pl
 from explorer.errors import InvalidInput
 from explorer.production.arguments import timm_model_in
 from explorer.production.staged_training import StagedTraining
-from explorer.schedule import Schedule
+from explorer.spec.schedule import Schedule
 
 AVERAGES = {"WeightAveraging", "StochasticWeightAveraging"}
 """Lightning's callbacks that average the weights, by name: the first is there since 2.6."""

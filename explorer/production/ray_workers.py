@@ -15,13 +15,13 @@ from ray.train.torch import TorchTrainer
 from rich.console import Console
 
 from explorer.errors import InvalidInput
-from explorer.production.run import CHECKPOINT, RESULT, BudgetBar, Run, Standing, say, train_to_folder
+from explorer.production.run import CHECKPOINT, RESULT, BudgetBar, Run, RunStatus, say, train_to_folder
 from explorer.sweep.cluster import start_ray
 from explorer.training.checkpoint import own_checkpoint
 from explorer.training.device import training_on
+from explorer.training.distributed import Processes
 from explorer.training.loop import DivergedError, TrainingError
 from explorer.training.task import Task
-from explorer.training.workers import Workers
 
 FAILURES = 3
 """Losses of a worker after which a run is given up."""
@@ -96,11 +96,11 @@ def train_on_ray(run: Run, count: int, address: str | None, console: Console) ->
 
 
 def _work(config: dict[str, Any]) -> None:
-    run, workers = config["run"], Workers.here()
+    run, processes = config["run"], Processes.here()
     try:
-        train_to_folder(run, Console(quiet=True), workers)
+        train_to_folder(run, Console(quiet=True), processes)
     except DivergedError as error:  # all workers see the same loss
-        if workers.first:
+        if processes.is_main:
             (run.out / DIVERGED).write_text(str(error), encoding="utf-8")
 
 
@@ -119,5 +119,5 @@ def _follow(run: Run, console: Console, done: threading.Event) -> None:
     """Show how far the workers are, as the first of them writes it down."""
     with BudgetBar(console) as bar:
         while not done.wait(0.5):
-            if standing := Standing.read(run.out):
+            if standing := RunStatus.read(run.out):
                 bar.show(standing)

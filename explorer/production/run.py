@@ -18,14 +18,15 @@ from torch import Tensor
 
 from explorer.errors import InvalidInput
 from explorer.plan import Plan
-from explorer.production.channels import METRICS, Channels
-from explorer.trackers import Tracker
+from explorer.production.loggers import METRICS, Channels
+from explorer.spec.loggers import LoggerName
+from explorer.spec.task import TaskSpec
 from explorer.training import loop
 from explorer.training.checkpoint import own_checkpoint
 from explorer.training.device import device_name, training_on
+from explorer.training.distributed import SINGLE_PROCESS, Processes
 from explorer.training.progress import Progress as Trained
-from explorer.training.task import Task, TaskSpec
-from explorer.training.workers import ALONE, Workers
+from explorer.training.task import Task
 
 WEIGHTS, RESULT, CHECKPOINT, PROGRESS = "weights.safetensors", "result.json", "checkpoint.pt", "progress.json"
 LINE_SECONDS = 60.0
@@ -34,7 +35,7 @@ LINE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Run:
-    """What to train, and where to. Plain data: several workers get the same."""
+    """What to train, and where to. Plain data: several processes get the same."""
 
     task: TaskSpec
     plan: Plan
@@ -46,10 +47,10 @@ class Run:
     """Folder, made where missing; on several nodes, one that all of them see."""
     checkpoint_every: float = float("inf")
     """Seconds between two checkpoints within a segment; one is written after each segment anyway."""
-    trackers: tuple[Tracker, ...] = ()
+    loggers: tuple[LoggerName, ...] = ()
 
 
-def train_to_folder(run: Run, console: Console, workers: Workers = ALONE) -> dict[str, Any]:
+def train_to_folder(run: Run, console: Console, processes: Processes = SINGLE_PROCESS) -> dict[str, Any]:
     """Train and write `weights.safetensors`, `result.json`, `metrics.csv` and, on the way, `checkpoint.pt` and `progress.json`.
 
     A run that stopped goes on from the checkpoint when called again with the same arguments.
@@ -57,7 +58,7 @@ def train_to_folder(run: Run, console: Console, workers: Workers = ALONE) -> dic
     Args:
         run: what to train.
         console: where progress is shown.
-        workers: this worker's place among those that train the same run, each of them in this function; the first writes.
+        processes: this process's place among those that train the same run, each of them in this function; the first writes.
 
     Returns:
         What `result.json` holds.
@@ -70,8 +71,8 @@ def train_to_folder(run: Run, console: Console, workers: Workers = ALONE) -> dic
     task = Task(run.task)
     checkpoint = run.out / CHECKPOINT
     if checkpoint.exists():  # looked at before anything in the folder changes
-        own_checkpoint(checkpoint, run.task, run.plan, run.seed, workers.count, mmap=True)
-    if workers.first:
+        own_checkpoint(checkpoint, run.task, run.plan, run.seed, processes.count, mmap=True)
+    if processes.is_main:
         try:
             run.out.mkdir(parents=True, exist_ok=True)
             if not checkpoint.exists():
@@ -79,19 +80,19 @@ def train_to_folder(run: Run, console: Console, workers: Workers = ALONE) -> dic
         except OSError as error:
             raise InvalidInput("out", str(run.out), f"cannot be written: {error}") from None
     peak = run.task.recipe.learning_rate
-    channels = Channels(run.out, run.plan, peak, run.trackers) if workers.first else None
-    if workers.first:
-        say(console, training_on(device_name(run.device), task.amp(torch.device(run.device)), run.threads, workers.count))
+    channels = Channels(run.out, run.plan, peak, run.loggers) if processes.is_main else None
+    if processes.is_main:
+        say(console, training_on(device_name(run.device), task.amp(torch.device(run.device)), run.threads, processes.count))
     with BudgetBar(console) as bar:
 
-        def on_look(progress: Trained) -> None:
-            if workers.first:
-                standing = Standing.of(progress)
+        def on_loss_check(progress: Trained) -> None:
+            if processes.is_main:
+                standing = RunStatus.of(progress)
                 standing.save(run.out)
                 bar.show(standing)
 
         def on_segment(progress: Trained) -> None:
-            on_look(progress)
+            on_loss_check(progress)
             if channels:
                 channels.tell(progress)
 
@@ -102,9 +103,9 @@ def train_to_folder(run: Run, console: Console, workers: Workers = ALONE) -> dic
             device=run.device,
             checkpoint=checkpoint,
             checkpoint_every=run.checkpoint_every,
-            workers=workers,
+            processes=processes,
             on_segment=on_segment,
-            on_look=on_look,
+            on_loss_check=on_loss_check,
         )
     content = {
         "timm_create_model": task.model_arguments(),
@@ -116,7 +117,7 @@ def train_to_folder(run: Run, console: Console, workers: Workers = ALONE) -> dic
         "train_seconds": result.seconds,
         "cost": result.flops / run.plan.full_flops,
         "steps": result.steps,
-        "workers": workers.count,
+        "processes": processes.count,
         "validation_accuracy": result.validation_accuracy,
         "test_accuracy": result.test_accuracy,
     }
@@ -142,7 +143,7 @@ def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 @dataclass(frozen=True)
-class Standing:
+class RunStatus:
     """How far a run is: what `progress.json` holds."""
 
     spent: float
@@ -156,14 +157,14 @@ class Standing:
     """Of training, if a FLOP goes on to take as long as it took so far."""
 
     @classmethod
-    def of(cls, progress: Trained) -> Standing:
+    def of(cls, progress: Trained) -> RunStatus:
         """The standing of a run in this process."""
         plan, spent, last = progress.plan, progress.flops, progress.parts[-1]
         left = progress.seconds / spent * (plan.flops - spent)
         return cls(spent / plan.flops, spent / plan.full_flops, last.stage + 1, last.mean_loss, left)
 
     @classmethod
-    def read(cls, out: Path) -> Standing | None:
+    def read(cls, out: Path) -> RunStatus | None:
         """The standing of a run in another process; None where it has none yet."""
         try:
             return cls(**json.loads((out / PROGRESS).read_text(encoding="utf-8")))
@@ -193,7 +194,7 @@ class BudgetBar:
         if self._bar.live.is_started:
             self._bar.stop()
 
-    def show(self, standing: Standing) -> None:
+    def show(self, standing: RunStatus) -> None:
         """Show a standing; before the first there is nothing to see."""
         at = f"stage {standing.stage}, loss {standing.loss:.3f}"
         spent = f"{standing.spent:.0%} of the budget"

@@ -15,19 +15,17 @@ from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim import Optimizer
 
-from explorer.budget import Budget
 from explorer.cost import count_step_flops
 from explorer.elastic import ElasticModel
-from explorer.elastic.depth import BlockSubset
-from explorer.elastic.subset import SubsetChoice
-from explorer.elastic.tokens import TokenPolicy
-from explorer.elastic.waking import Wake
 from explorer.errors import InvalidInput, validated
-from explorer.learning_rate import LearningRateCurve
-from explorer.plan import Plan, Segment, StepCost, plan
+from explorer.plan import Plan, Segment, StepCost, compile_plan
 from explorer.production.arguments import average_of, check_optimizer, check_state, number
-from explorer.schedule import Frozen, Rates, Schedule
-from explorer.training.task import Staging
+from explorer.spec.base import Frozen
+from explorer.spec.budget import Budget
+from explorer.spec.lr_schedule import LearningRateSchedule
+from explorer.spec.rates import Rates
+from explorer.spec.schedule import Schedule
+from explorer.spec.staging import BlockSubset, Growth, Staging, SubsetChoice, TokenPolicy
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class _Steps:
     epochs: float
     train_images: int
     batch_size: int
-    curve: LearningRateCurve
+    lr_schedule: LearningRateSchedule
 
 
 class _State(Frozen):
@@ -67,13 +65,13 @@ class StagedTraining:
         budget: a share of full training (`25%`) or `3e17 FLOPs`.
         full_steps: optimizer steps of full training.
         batch_size: images an optimizer step, those of all devices and accumulated batches together.
-        curve: the learning rate over budget time; None: the optimizer's rates are left alone, and `factor` says what they
+        lr_schedule: the learning rate over budget time; None: the optimizer's rates are left alone, and `factor` says what they
             should be.
         image_shape: channels, height and width of full images; None: as the model's `pretrained_cfg` says.
         ema: an average of the model's weights, resized along: timm's ModelEmaV3 or torch's AveragedModel, or the `module` in
             it. Made of this model, before training.
         subset: which heads and channels are active; see `explorer.elastic.ElasticModel`, as for the four below.
-        waking: how entries start that were not active before.
+        growth: how entries start that were not active before.
         token_policy: how tokens become fewer.
         blocks: which blocks are active where the depth is reduced.
         seed: of a random subset.
@@ -92,11 +90,11 @@ class StagedTraining:
         budget: str | float | Budget,
         full_steps: float,
         batch_size: int = 1,
-        curve: LearningRateCurve | None = LearningRateCurve(),  # noqa: B008 (frozen)
+        lr_schedule: LearningRateSchedule | None = LearningRateSchedule(),  # noqa: B008 (frozen)
         image_shape: tuple[int, int, int] | None = None,
         ema: nn.Module | None = None,
         subset: SubsetChoice = "leading",
-        waking: Wake = "initial",
+        growth: Growth = "initial",
         token_policy: TokenPolicy = "auto",
         blocks: BlockSubset = "prefix",
         seed: int = 0,
@@ -109,8 +107,8 @@ class StagedTraining:
             raise InvalidInput("schedule", schedule, "must be a Schedule, such as Schedule.load(path) gives")
         steps = number("full_steps", full_steps, Real, "must be a number above 0: the optimizer steps of full training")
         images = number("batch_size", batch_size, Integral, "must be a whole number, at least 1")
-        if not isinstance(curve, LearningRateCurve | None):
-            raise InvalidInput("curve", curve, "must be a LearningRateCurve or None")
+        if not isinstance(lr_schedule, LearningRateSchedule | None):
+            raise InvalidInput("lr_schedule", lr_schedule, "must be a LearningRateSchedule or None")
         check_optimizer(optimizer, model)
         shape = getattr(model, "pretrained_cfg", {}).get("input_size") if image_shape is None else image_shape
         if shape is None:
@@ -118,7 +116,7 @@ class StagedTraining:
         if not isinstance(shape, Sequence) or len(shape) != 3 or not all(isinstance(n, int) and n > 0 for n in shape):
             raise InvalidInput("image_shape", shape, "must be three whole numbers: channels, height and width")
         channels, height, width = shape
-        chosen = {"subset": subset, "waking": waking, "token_policy": token_policy, "blocks": blocks}
+        chosen = {"subset": subset, "growth": growth, "token_policy": token_policy, "blocks": blocks}
         staging = validated(Staging, chosen, "StagedTraining")
         settings: dict[str, Any] = {**staging.model_dump(), "seed": seed, "image_size": (height, width)}
         self.optimizer = optimizer
@@ -127,10 +125,10 @@ class StagedTraining:
             check_state(optimizer)
         self._elastic = ElasticModel(model, **settings)
         self._averaged = ElasticModel(average_of(model, ema), **settings) if ema is not None else None
-        self._sets_rates = curve is not None
-        task = _Steps(steps, images, images, curve or LearningRateCurve())
+        self._sets_rates = lr_schedule is not None
+        task = _Steps(steps, images, images, lr_schedule or LearningRateSchedule())
         step_cost = _step_cost(model, settings, (channels, height, width), images)
-        self.plan: Plan = plan(schedule, task, Budget.parse(budget), step_cost)
+        self.plan: Plan = compile_plan(schedule, task, Budget.parse(budget), step_cost)
         """What will be executed: `plan.steps`, `plan.cost`, `plan.stages()`."""
         self.begun = 0
         """Optimizer steps that have begun."""
@@ -184,7 +182,7 @@ class StagedTraining:
         self.begun += 1
         segment, _ = self._position(self.begun)
         if segment.requested != self._elastic.requested:
-            self._set(segment.requested, wake=True)
+            self._set(segment.requested, grow=True)
             self.resized = True
         self._set_learning_rates(self.factor)
         return True
@@ -262,12 +260,12 @@ class StagedTraining:
         for elastic in filter(None, (self._elastic, self._averaged)):
             elastic.subset_orders = kept.orders
         if self.begun:
-            self._set(self._position(self.begun)[0].requested, wake=False)
+            self._set(self._position(self.begun)[0].requested, grow=False)
 
-    def _set(self, rates: Rates, *, wake: bool) -> None:
-        self._elastic.set_rates(rates, self.optimizer, wake=wake)
+    def _set(self, rates: Rates, *, grow: bool) -> None:
+        self._elastic.set_rates(rates, self.optimizer, grow=grow)
         if self._averaged is not None:
-            self._averaged.set_rates(rates, wake=wake)
+            self._averaged.set_rates(rates, grow=grow)
 
     def _position(self, begun: int) -> tuple[Segment, int]:
         """The segment of a step (1-based) and its number in it (0-based)."""

@@ -11,7 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from explorer.errors import InvalidInput
 from explorer.production.arguments import timm_model_in
 from explorer.production.staged_training import StagedTraining
-from explorer.schedule import Schedule
+from explorer.spec.schedule import Schedule
 
 STATE = "StagedTraining"
 """Where the Trainer's state keeps that of the schedule. Not under the callback's own name: where

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from explorer.errors import InvalidInput, validated
+from explorer.differences import first_difference
 from explorer.plan import Plan
-from explorer.schedule import Schedule
-from explorer.training.checkpoint import first_difference
-from explorer.training.task import TaskSpec
+from explorer.spec.schedule import Schedule
+from explorer.spec.task import TaskSpec
+from explorer.training.checkpoint import MACHINE_FIELDS
 
 
 def other_task(schedule: Schedule, task: TaskSpec) -> str | None:
@@ -21,13 +21,10 @@ def other_task(schedule: Schedule, task: TaskSpec) -> str | None:
     provenance = schedule.provenance
     if provenance is None:
         return "the schedule's file holds no measurement"
-    if not provenance.task:
+    if provenance.task is None:
         return "the schedule's file does not say on which task it was measured"
-    try:
-        measured = validated(TaskSpec, provenance.task, "provenance.task").measured_as(provenance)
-    except InvalidInput as error:
-        return f"the schedule was measured by another release, on a task that this one cannot read ({error.field})"
-    difference = first_difference(measured.model_dump(mode="json"), task.model_dump(mode="json"))
+    measured = provenance.task.measured_as(provenance)
+    difference = first_difference(measured.model_dump(mode="json"), task.model_dump(mode="json"), MACHINE_FIELDS)
     if difference is None:
         return None
     field, was, is_now = difference

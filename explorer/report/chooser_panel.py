@@ -10,17 +10,16 @@ import pandas as pd
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from explorer.budget import Budget
-from explorer.errors import validated
 from explorer.frontier import knee
 from explorer.frontier.choice import schedule_with_provenance
 from explorer.frontier.curve import AccuracyCurve
-from explorer.learning_rate import LearningRateCurve
 from explorer.ledger import Kind, SweepHeader
 from explorer.report.frontier_panel import FrontierData
 from explorer.report.timeline_panel import bar_arrays, schedule_figure, stage_bars
-from explorer.report.units import Unit, seconds_at
-from explorer.schedule import Axis, shown_axes
+from explorer.report.units import CostUnit, seconds_at
+from explorer.spec.budget import Budget
+from explorer.spec.lr_schedule import LearningRateSchedule
+from explorer.spec.rates import Axis, shown_axes
 
 STEPS = 80
 """About so many budgets can be chosen between the smallest and the largest measured one."""
@@ -30,7 +29,7 @@ TIMES = tuple(number / 100 for number in range(101))
 """Budget times at which the learning rate is drawn."""
 
 
-def chooser_data(data: FrontierData, candidates: pd.DataFrame, header: SweepHeader, units: list[Unit]) -> dict[str, Any]:
+def chooser_data(data: FrontierData, candidates: pd.DataFrame, header: SweepHeader, units: list[CostUnit]) -> dict[str, Any]:
     """Everything the page needs to show any budget and any schedule, as plain data.
 
     Args:
@@ -43,8 +42,7 @@ def chooser_data(data: FrontierData, candidates: pd.DataFrame, header: SweepHead
         `schedules` by candidate id, `positions` of the slider from the cheapest (see `_position`), `start`, the index of the
         position to begin with, and `factors`, the learning rate over its peak at `times`.
     """
-    recipe = header.space["recipe"]
-    curve = validated(LearningRateCurve, recipe.get("curve", {}), "recipe.curve")
+    curve = header.space.task.recipe.lr_schedule
     positions = _positions(data, units)
     runs, axes = dict(tuple(data.runs.groupby("candidate"))), _axes(data)
     return {
@@ -67,12 +65,12 @@ def _axes(data: FrontierData) -> tuple[Axis, ...]:
 
 
 def _schedule(
-    row: pd.Series, runs: pd.DataFrame, header: SweepHeader, curve: LearningRateCurve, axes: tuple[Axis, ...]
+    row: pd.Series, runs: pd.DataFrame, header: SweepHeader, curve: LearningRateSchedule, axes: tuple[Axis, ...]
 ) -> dict[str, Any]:
     """A candidate: its settings, bars, stages as a table, and its file; `runs` are its own."""
     bars = stage_bars(row["stages"], axes)
     full_step = row["stages"][-1].step_flops
-    epochs = float(header.space["recipe"]["epochs"])
+    epochs = header.space.task.recipe.epochs
     budget_share, start = sum(stage.flops for stage in row["stages"]), 0.0
     stages = []
     for stage in row["stages"]:
@@ -108,7 +106,7 @@ def _schedule(
     }
 
 
-def _positions(data: FrontierData, units: list[Unit]) -> list[dict[str, Any]]:
+def _positions(data: FrontierData, units: list[CostUnit]) -> list[dict[str, Any]]:
     """One entry a budget, measured ones and those between; see `_position`."""
     winners = data.winners.sort_values("cost").reset_index(drop=True)
     full_flops = int(data.runs.full_flops.iloc[0])
@@ -137,7 +135,7 @@ def _position(
     expected: Mapping[Kind, list[float | None]],
     measured: bool,
     data: FrontierData,
-    units: list[Unit],
+    units: list[CostUnit],
 ) -> dict[str, Any]:
     """A budget as plain data.
 

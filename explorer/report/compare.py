@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from explorer.differences import flattened
 from explorer.errors import InvalidInput
-from explorer.ledger import Ledger, flat
+from explorer.ledger import Ledger
 from explorer.report import sweep_facts
-from explorer.report.frontier_panel import Look, frontier_figure
-from explorer.report.opened import Opened
+from explorer.report.frontier_panel import TraceStyle, frontier_figure
+from explorer.report.loaded_sweep import LoadedSweep
 from explorer.report.palette import SWEEPS
 from explorer.report.payload import Watch, figure_json, publish, render
 from explorer.report.units import units
@@ -36,7 +37,7 @@ def write_comparison(
     if len(ledgers) > len(SWEEPS):
         raise InvalidInput("sweeps", len(ledgers), f"at most {len(SWEEPS)} can be told apart in one page")
     watching = Watch(watch) if watch else None
-    content = comparison_page([Opened.read(ledger) for ledger in ledgers], price=price, watch=watching)
+    content = comparison_page([LoadedSweep.read(ledger) for ledger in ledgers], price=price, watch=watching)
     path = Path(out) / "index.html"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,14 +46,14 @@ def write_comparison(
         raise InvalidInput("out", str(out), f"cannot be written: {error}") from None
 
 
-def comparison_page(sweeps: Sequence[Opened], *, price: float | None = None, watch: Watch | None = None) -> str:
+def comparison_page(sweeps: Sequence[LoadedSweep], *, price: float | None = None, watch: Watch | None = None) -> str:
     """The page, as HTML."""
     names = _names(sweeps)
     cost_units = units(pd.concat([sweep.data.curves for sweep in sweeps]), price, several=True)
     full_flops = {int(sweep.data.runs.full_flops.iloc[0]) for sweep in sweeps}
     if len(full_flops) > 1:  # a share of each one's own full training is no common measure
         cost_units = [*cost_units[1:2], *cost_units[:1], *cost_units[2:]]
-    looks = [Look(colour, colour, f"{name}: ") for colour, name in zip(SWEEPS, names, strict=False)]
+    looks = [TraceStyle(colour, colour, f"{name}: ") for colour, name in zip(SWEEPS, names, strict=False)]
     figure = frontier_figure([(sweep.data, look) for sweep, look in zip(sweeps, looks, strict=True)], cost_units)
     differences = _differences(sweeps)
     named = list(zip(names, sweeps, strict=True))
@@ -79,15 +80,15 @@ def comparison_page(sweeps: Sequence[Opened], *, price: float | None = None, wat
     )
 
 
-def _names(sweeps: Sequence[Opened]) -> list[str]:
+def _names(sweeps: Sequence[LoadedSweep]) -> list[str]:
     """The sweeps' names; equal ones are numbered."""
     names = [sweep.header.name for sweep in sweeps]
     return [name if names.count(name) == 1 else f"{name} ({number})" for number, name in enumerate(names, start=1)]
 
 
-def _differences(sweeps: Sequence[Opened]) -> list[str]:
+def _differences(sweeps: Sequence[LoadedSweep]) -> list[str]:
     """What each sweep's space has where the spaces differ."""
-    spaces = [flat(sweep.header.space) for sweep in sweeps]
+    spaces = [flattened(sweep.header.space.model_dump(mode="json")) for sweep in sweeps]
     fields = list(dict.fromkeys(field for space in spaces for field in space if field != "name"))
     differing = [field for field in fields if len({str(space.get(field)) for space in spaces}) > 1]
     shown = [[f"{field} {space.get(field, 'default')}" for field in differing[:MOST_DIFFERENCES]] for space in spaces]

@@ -16,7 +16,7 @@ from explorer.frontier.curve import Match
 from explorer.frontier.trials import describe
 from explorer.ledger import KINDS, Kind
 from explorer.report.palette import AXIS, BASELINE, LAYOUT, STAGED, faded
-from explorer.report.units import Unit, seconds_at
+from explorer.report.units import CostUnit, seconds_at
 
 NAMES = {"staged": "staged schedules", "baseline": "full model, same recipe"}
 FULL_TRAINING = 0.99
@@ -117,7 +117,7 @@ def _percent(share: float) -> str:
 
 
 @dataclass(frozen=True)
-class Look:
+class TraceStyle:
     """How one sweep's traces look: a colour for each kind and what the legend says before the kind."""
 
     staged: str = STAGED
@@ -129,7 +129,7 @@ class Look:
         return self.staged if kind == "staged" else self.baseline
 
 
-def frontier_figure(sweeps: list[tuple[FrontierData, Look]], units: list[Unit]) -> go.Figure:
+def frontier_figure(sweeps: list[tuple[FrontierData, TraceStyle]], units: list[CostUnit]) -> go.Figure:
     """Draw the panel in the first unit; each trace's `meta.x` has its costs in all units, by the unit's key."""
     figure = go.Figure()
     for data, look in sweeps:
@@ -149,7 +149,9 @@ def frontier_figure(sweeps: list[tuple[FrontierData, Look]], units: list[Unit]) 
     return figure
 
 
-def _add_band(figure: go.Figure, data: FrontierData, kind: Kind, between: AccuracyCurve, look: Look, units: list[Unit]) -> None:
+def _add_band(
+    figure: go.Figure, data: FrontierData, kind: Kind, between: AccuracyCurve, look: TraceStyle, units: list[CostUnit]
+) -> None:
     """The 95 % band of what to expect between the measured budgets."""
     if not between.has_interval or len(between.costs) < 2:
         return
@@ -177,7 +179,7 @@ def _add_band(figure: go.Figure, data: FrontierData, kind: Kind, between: Accura
     )
 
 
-def _add_runs(figure: go.Figure, runs: pd.DataFrame, look: Look, opacity: float, units: list[Unit]) -> None:
+def _add_runs(figure: go.Figure, runs: pd.DataFrame, look: TraceStyle, opacity: float, units: list[CostUnit]) -> None:
     if runs.empty:
         return
     kind = runs.kind.iloc[0]
@@ -195,7 +197,7 @@ def _add_runs(figure: go.Figure, runs: pd.DataFrame, look: Look, opacity: float,
     )
 
 
-def _add_curve(figure: go.Figure, curve: pd.DataFrame, look: Look, units: list[Unit]) -> None:
+def _add_curve(figure: go.Figure, curve: pd.DataFrame, look: TraceStyle, units: list[CostUnit]) -> None:
     kind = curve.kind.iloc[0]
     figure.add_scatter(
         x=curve.cost,
@@ -219,13 +221,13 @@ def _add_curve(figure: go.Figure, curve: pd.DataFrame, look: Look, units: list[U
     )
 
 
-def _all_units(table: pd.DataFrame, units: list[Unit]) -> dict[str, list[float]]:
+def _all_units(table: pd.DataFrame, units: list[CostUnit]) -> dict[str, list[float]]:
     return {unit.key: [float(f"{amount:.6g}") for amount in unit.amounts(table)] for unit in units}
 
 
 def _hover(row: Any) -> str:
     text = (
-        f"<b>{html.escape(row.id)}</b>{', confirms with a fresh seed' if row.phase == 'confirm' else ''}<br>"
+        f"<b>{html.escape(row.id)}</b>{', repeat_of with a fresh seed' if row.phase == 'repeat' else ''}<br>"
         f"test {row.test_accuracy:.1%}, validation {row.validation_accuracy:.1%}<br>"
         f"budget {row.budget}: {row.cost:.3%} of full training, {row.planned_flops:.3g} FLOPs<br>{describe(row.schedule)}<br>"
         f"learning rate {row.learning_rate:.2e}, batch {row.batch_size:.0f}, seed {row.seed}<br>"

@@ -10,7 +10,6 @@ import pandas as pd
 import plotly.graph_objects as go
 import yaml
 
-from explorer.budget import Budget
 from explorer.errors import InvalidInput
 from explorer.frontier import candidates
 from explorer.frontier.choice import schedule_with_provenance
@@ -18,10 +17,10 @@ from explorer.frontier.trials import describe
 from explorer.ledger import Ledger
 from explorer.report import sweep_facts
 from explorer.report.chooser_panel import chooser_data, chooser_figure
-from explorer.report.frontier_panel import FrontierData, Look, frontier_figure
+from explorer.report.frontier_panel import FrontierData, TraceStyle, frontier_figure
 from explorer.report.importance_panel import importance_data, importance_figure
 from explorer.report.learning_panel import learning_data, learning_figure
-from explorer.report.opened import Opened
+from explorer.report.loaded_sweep import LoadedSweep
 from explorer.report.parallel_panel import parallel_data, parallel_figure
 from explorer.report.payload import Watch, figure_json, publish, render
 from explorer.report.spending_panel import hypervolume_figure, sharing_figure, spending_data
@@ -29,6 +28,7 @@ from explorer.report.ternary_panel import ternary_data, ternary_figure
 from explorer.report.timeline_panel import timeline_data, timeline_figure
 from explorer.report.units import units
 from explorer.report.workers_panel import workers_data, workers_figure
+from explorer.spec.budget import Budget
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def write_report(ledger: Ledger, out: str | Path, *, price: float | None = None,
     Raises:
         InvalidInput: when the sweep has no finished trial, the price is not above 0, or `out` cannot be written.
     """
-    sweep = Opened.read(ledger)
+    sweep = LoadedSweep.read(ledger)
     watching = Watch(watch) if watch else None
     content = page(sweep, price=price, watch=watching)
     out = Path(out)
@@ -80,14 +80,14 @@ def frontier_table(curves: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def page(sweep: Opened, *, price: float | None = None, watch: Watch | None = None) -> str:
+def page(sweep: LoadedSweep, *, price: float | None = None, watch: Watch | None = None) -> str:
     """The page of one sweep, as HTML."""
     header, trials, data = sweep.header, sweep.trials, sweep.data
     cost_units = units(data.curves, price)
     chooser = chooser_data(data, candidates(trials), header, cost_units)
     figures, by_budget = _figures(trials, data)
-    figures |= {"frontier": frontier_figure([(data, Look())], cost_units), "schedule": chooser_figure(data)}
-    space = yaml.safe_dump(header.space, sort_keys=False)
+    figures |= {"frontier": frontier_figure([(data, TraceStyle())], cost_units), "schedule": chooser_figure(data)}
+    space = yaml.safe_dump(header.space.model_dump(mode="json"), sort_keys=False)
     payload = {
         "name": header.name,
         "units": [{"key": unit.key, "axis": unit.axis} for unit in cost_units],

@@ -9,8 +9,8 @@ from typing import Literal
 import plotly.graph_objects as go
 
 from explorer.errors import InvalidInput
-from explorer.report.frontier_panel import Look, frontier_figure
-from explorer.report.opened import Opened
+from explorer.report.frontier_panel import TraceStyle, frontier_figure
+from explorer.report.loaded_sweep import LoadedSweep
 from explorer.report.timeline_panel import timeline_data, timeline_figure
 from explorer.report.units import units
 
@@ -20,14 +20,14 @@ SCALE = 3
 """Pixels of a png for each unit of WIDTH: 300 dots per inch at 9 inches."""
 
 
-def write_pictures(sweep: Opened, out: str | Path, formats: Sequence[Format]) -> list[Path]:
+def write_pictures(sweep: LoadedSweep, out: str | Path, formats: Sequence[Format]) -> list[Path]:
     """Write `frontier` and `timeline` in each format; svg and pdf are vector graphics.
 
     Raises:
         InvalidInput: when the extra `pictures` or a Chrome or Chromium is missing, or `out` cannot be written.
     """
     figures = {
-        "frontier": frontier_figure([(sweep.data, Look())], units(sweep.data.curves)),
+        "frontier": frontier_figure([(sweep.data, TraceStyle())], units(sweep.data.curves)),
         "timeline": timeline_figure(timeline_data(sweep.data.winners)),
     }
     written = []

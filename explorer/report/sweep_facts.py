@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from explorer.budget import Budget
 from explorer.frontier import hypervolume, knee
 from explorer.frontier.ranks import rank_correlations
 from explorer.frontier.trials import describe
 from explorer.ledger import SweepHeader
 from explorer.report.frontier_panel import FrontierData, match_text
+from explorer.spec.budget import Budget
 
 
 def tiles(data: FrontierData, trials: pd.DataFrame) -> list[dict[str, str]]:
@@ -56,9 +56,9 @@ def facts(header: SweepHeader, trials: pd.DataFrame) -> dict[str, str]:
     devices = ", ".join(sorted(set(trials.device)))
     seeds = sorted({int(seed) for seed in trials.seed})
     return {
-        "model": _named(space["model"]),
-        "data": _named(space["data"]),
-        "recipe": _named(space["recipe"]),
+        "model": _named(space.task.model.model_dump()),
+        "data": _named(space.task.data.model_dump()),
+        "recipe": _named(space.task.recipe.model_dump()),
         "seeds": ", ".join(map(str, seeds)),
         "training": f"{seconds / 60:.1f} device-minutes on {devices}, {trials.worker.nunique()} workers",
         "hardware": header.hardware,
@@ -78,7 +78,7 @@ def commands(header: SweepHeader, data: FrontierData) -> str:
             f"explorer report {shlex.quote(name)}",
             f"explorer best {shlex.quote(name)} --budget {shlex.quote(last.budget)}",
             f"explorer train --schedule {shlex.quote(f'{name}-{Budget.parse(last.budget).slug}.json')} "
-            f"--space {shlex.quote(space)} --budget {shlex.quote(last.budget)}",
+            f"--task {shlex.quote(space)} --budget {shlex.quote(last.budget)}",
         )
     )
 
@@ -118,7 +118,7 @@ def budget_rows(data: FrontierData) -> list[dict[str, Any]]:
 def task(header: SweepHeader) -> str:
     """What was trained, in a few words: a model on data, for so many epochs in full."""
     space = header.space
-    return f"{space['model']['name']} on {space['data']['name']}, {space['recipe']['epochs']:g} epochs in full"
+    return f"{space.task.model.name} on {space.task.data.name}, {space.task.recipe.epochs:g} epochs in full"
 
 
 def comparison(name: str, header: SweepHeader, data: FrontierData, trials: pd.DataFrame, differences: str) -> dict[str, Any]:
@@ -128,8 +128,8 @@ def comparison(name: str, header: SweepHeader, data: FrontierData, trials: pd.Da
     return {
         "name": name,
         "headline": data.headline,
-        "model": header.space["model"]["name"],
-        "data": header.space["data"]["name"],
+        "model": header.space.task.model.name,
+        "data": header.space.task.data.name,
         "full_flops": f"{data.runs.full_flops.iloc[0]:.3g}",
         "match": match_text(data.match, data.curves[data.curves.kind == "staged"].cost)[0],
         "best": f"{best.test_mean:.1%} at {best.budget}",

@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 
 from explorer.ledger import StageOutcome
 from explorer.report.palette import AXIS, INK, LAYOUT, MUTED, RATE_COLOURS, SHARE_TICKS, STAGED, SURFACE
-from explorer.schedule import Axis, shown_axes
+from explorer.spec.rates import Axis, shown_axes
 
 NARROW = 0.05
 """A bar that is shorter has no room for its rate."""

@@ -13,7 +13,7 @@ from explorer.errors import InvalidInput
 
 
 @dataclass(frozen=True)
-class Unit:
+class CostUnit:
     """One unit: the column of a trials table that holds it, and how its axis looks."""
 
     key: str
@@ -28,7 +28,7 @@ class Unit:
         return table[self.column].to_numpy(float) * self.factor
 
 
-def units(budgets: pd.DataFrame, price: float | None = None, *, several: bool = False) -> list[Unit]:
+def units(budgets: pd.DataFrame, price: float | None = None, *, several: bool = False) -> list[CostUnit]:
     """The units of a report.
 
     Args:
@@ -46,9 +46,9 @@ def units(budgets: pd.DataFrame, price: float | None = None, *, several: bool = 
     free = {"tickvals": None, "ticktext": None}
     share = "cost, share of " + ("each sweep's own full training" if several else "full training")
     found = [
-        Unit("fraction", "share of full training", "cost", {"title_text": share, **(ticks if len(shares) else free)}),
-        Unit("flops", "FLOPs", "planned_flops", {"title_text": "cost, counted FLOPs", **free, "tickformat": "~s"}),
-        Unit(
+        CostUnit("fraction", "share of full training", "cost", {"title_text": share, **(ticks if len(shares) else free)}),
+        CostUnit("flops", "FLOPs", "planned_flops", {"title_text": "cost, counted FLOPs", **free, "tickformat": "~s"}),
+        CostUnit(
             "seconds",
             "device-seconds, measured",
             "train_seconds",
@@ -58,7 +58,7 @@ def units(budgets: pd.DataFrame, price: float | None = None, *, several: bool = 
     if price is not None:
         title = f"cost, measured device-hours at {price:g}"
         axis = {"title_text": title, **free, "tickformat": "~g"}
-        found.append(Unit("money", f"money, {price:g} a device-hour", "train_seconds", axis, price / 3600))
+        found.append(CostUnit("money", f"money, {price:g} a device-hour", "train_seconds", axis, price / 3600))
     return found
 
 

@@ -12,7 +12,7 @@ import ray
 from ray._private import services
 
 from explorer.errors import InvalidInput
-from explorer.sweep.space import Resources
+from explorer.spec.task_file import Resources
 
 
 def start_ray(address: str | None) -> None:

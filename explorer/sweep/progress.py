@@ -9,9 +9,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from explorer.budget import Budget
 from explorer.ledger import KINDS, Kind, Record
-from explorer.sweep.space import SearchSpace
+from explorer.spec.search_space import SearchSpace
 
 
 class SweepProgress:
@@ -75,7 +74,7 @@ class SweepProgress:
         left = -sum(_amount(record) for record in self.records if record.trial.kind == kind)
         for budget in self.space.budgets:
             wanted = self.space.trials_at(budget, kind)
-            left += budget.amount * (wanted + min(search.confirm, wanted) * search.confirm_seeds)
+            left += budget.amount * (wanted + min(search.repeat, wanted) * search.repeat_seeds)
         return max(0.0, left)
 
     def table(self) -> Table:
@@ -84,7 +83,7 @@ class SweepProgress:
         for name in ("budget", "best staged", "best baseline", "done", "failed"):
             table.add_column(name, justify="right")
         for budget in self.space.budgets:
-            here = [record for record in self.records if record.trial.budget == str(budget)]
+            here = [record for record in self.records if record.trial.budget == budget]
             failed = sum(record.outcome is None for record in here)
             table.add_row(
                 str(budget), self._best(here, "staged"), self._best(here, "baseline"), str(len(here)), str(failed or "")
@@ -103,4 +102,4 @@ class SweepProgress:
 
 
 def _amount(record: Record) -> float:
-    return Budget.parse(record.trial.budget).amount
+    return record.trial.budget.amount

@@ -11,7 +11,7 @@ from ray.tune.search import Searcher
 from explorer.errors import InvalidInput
 from explorer.frontier.trials import describe
 from explorer.ledger import Ledger, Record, Trial
-from explorer.sweep.sharing import SharedWork
+from explorer.search.prefix_sharing import SharedWork
 
 
 class SweepSearcher(Searcher):
@@ -56,7 +56,7 @@ class SweepSearcher(Searcher):
             self.refused = error
             return Searcher.FINISHED
         self._running[trial_id] = (trial, time.time())
-        # For trackers, what people ask for; for the worker, the trial.
+        # For loggers, what people ask for; for the worker, the trial.
         shown = trial.model_dump(include={"kind", "phase", "budget", "learning_rate", "batch_size", "seed"})
         return {"id": trial.id, **shown, "schedule": describe(trial.schedule), "trial": trial.model_dump_json()}
 

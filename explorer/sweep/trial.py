@@ -11,11 +11,10 @@ from itertools import groupby
 
 import torch
 
-from explorer.budget import Budget
 from explorer.errors import InvalidInput
 from explorer.ledger import Ledger, Outcome, Record, StageOutcome, Trial
-from explorer.plan import Plan, plan
-from explorer.sweep.space import SearchSpace
+from explorer.plan import Plan, compile_plan
+from explorer.spec.search_space import SearchSpace
 from explorer.training.device import device_for, device_name
 from explorer.training.loop import DivergedError, TrainingResult, train
 from explorer.training.progress import Progress
@@ -35,7 +34,7 @@ def compiled(trial: Trial, space: SearchSpace) -> tuple[Task, Plan]:
         InvalidInput: when the settings do not go together or the budget cannot be planned.
     """
     task = Task(space.task.with_settings(trial.learning_rate, trial.batch_size, trial.staging))
-    return task, plan(trial.schedule, task, Budget.parse(trial.budget), task.step_cost)
+    return task, compile_plan(trial.schedule, task, trial.budget, task.step_cost)
 
 
 def run_trial(trial: Trial, space: SearchSpace, ledger: Ledger, on_segment: Callable[[Progress], None] | None = None) -> Record:

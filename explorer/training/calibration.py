@@ -13,7 +13,8 @@ from pydantic import Field
 
 from explorer.errors import InvalidInput, validated
 from explorer.plan import StepCost
-from explorer.schedule import Frozen, Rates
+from explorer.spec.base import Frozen
+from explorer.spec.rates import Rates
 from explorer.training.device import device_name
 from explorer.training.step_time import step_seconds
 from explorer.training.task import Task
@@ -112,7 +113,7 @@ def _versions() -> dict[str, str]:
 
 def _task(task: Task) -> dict[str, Any]:
     """All of the task but what leaves a step's time alone."""
-    recipe = task.spec.recipe.model_dump(mode="json", exclude={"epochs", "learning_rate", "curve", "weight_decay"})
+    recipe = task.spec.recipe.model_dump(mode="json", exclude={"epochs", "learning_rate", "lr_schedule", "weight_decay"})
     splits = {"root", "train_split", "validation_split", "test_split"}
     return {
         "model": task.spec.model.model_dump(mode="json", exclude={"pretrained"}),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import warnings
 import zipfile
@@ -12,12 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from explorer.differences import first_difference
 from explorer.errors import InvalidInput
+from explorer.files import atomic_writer
 from explorer.plan import Plan
-from explorer.training.task import TaskSpec
+from explorer.spec.task import TaskSpec
 
-VERSION = 3
-ELSEWHERE = ("data.root", "data.workers", "recipe.compile")
+VERSION = 4
+MACHINE_FIELDS = ("data.root", "data.num_workers", "recipe.compile")
 """Fields that may differ between machines without making it another task."""
 
 
@@ -45,13 +46,8 @@ def restore_random_state(state: dict[str, Any]) -> None:
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write tensors and plain data; a reader sees the old file or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with unfinished.open("wb") as file:
+    with atomic_writer(path) as file:
         torch.save({"version": VERSION, **content}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
 
 
 def load_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
@@ -90,12 +86,12 @@ def _check(archive: zipfile.ZipFile, name: str) -> None:
             pass
 
 
-def identity(task: TaskSpec, plan: Plan, seed: int, workers: int) -> dict[str, Any]:
+def identity(task: TaskSpec, plan: Plan, seed: int, processes: int) -> dict[str, Any]:
     """What a checkpoint says about its run."""
     rows = plan.stages()
     stages = {f"stage {row.stage + 1}": {**row.rates.model_dump(), "steps": row.steps} for row in rows}
     return {
-        "run": {**task.model_dump(mode="json"), "seed": seed, "workers": workers},
+        "run": {**task.model_dump(mode="json"), "seed": seed, "processes": processes},
         "plan": {
             "budget": str(plan.budget),
             "schedule": {"stages": len(rows), **stages},
@@ -105,15 +101,15 @@ def identity(task: TaskSpec, plan: Plan, seed: int, workers: int) -> dict[str, A
     }
 
 
-def own_checkpoint(path: Path, task: TaskSpec, plan: Plan, seed: int, workers: int, *, mmap: bool = False) -> dict[str, Any]:
+def own_checkpoint(path: Path, task: TaskSpec, plan: Plan, seed: int, processes: int, *, mmap: bool = False) -> dict[str, Any]:
     """Read a run's checkpoint; `mmap` as in `load_checkpoint`.
 
     Raises:
         InvalidInput: when it is damaged or belongs to another run, naming the first thing that differs.
     """
     content = load_checkpoint(path, mmap=mmap)
-    own = identity(task, plan, seed, workers)
-    difference = first_difference(content["run"], own["run"])
+    own = identity(task, plan, seed, processes)
+    difference = first_difference(content["run"], own["run"], MACHINE_FIELDS)
     if difference is None and content["plan"]["digest"] != own["plan"]["digest"]:
         difference = first_difference(content["plan"], own["plan"])
     if difference is not None:
@@ -121,20 +117,3 @@ def own_checkpoint(path: Path, task: TaskSpec, plan: Plan, seed: int, workers: i
         reason = f"the checkpoint belongs to a run with another one: {was!r}, now {is_now!r}; remove it to start anew"
         raise InvalidInput(str(path), field, reason)
     return content
-
-
-def first_difference(was: dict[str, Any], is_now: dict[str, Any]) -> tuple[str, Any, Any] | None:
-    """The dotted name of the first leaf that differs, but for those `ELSEWHERE`, with both values."""
-    before, after = _flat(was), _flat(is_now)
-    for field in dict.fromkeys([*after, *before]):
-        if field not in ELSEWHERE and before.get(field) != after.get(field):
-            return field, before.get(field), after.get(field)
-    return None
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Leaves by dotted name."""
-    leaves: dict[str, Any] = {}
-    for name, value in tree.items():
-        leaves.update(_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value})
-    return leaves

@@ -15,15 +15,15 @@ def device_name(device: str) -> str:
     return torch.cuda.get_device_name() if device == "cuda" else "cpu"
 
 
-def training_on(device: str, bf16: bool, threads: int, workers: int) -> str:
-    """Where a run trains: `training on NVIDIA H100, bf16`, `training with 2 workers, each on the CPU, 1 thread`.
+def training_on(device: str, bf16: bool, threads: int, processes: int) -> str:
+    """Where a run trains: `training on NVIDIA H100, bf16`, `training with 2 processes, each on the CPU, 1 thread`.
 
     Args:
         device: the GPU's name, or `cpu`.
         bf16: whether in mixed precision.
         threads: of a worker on the CPU.
-        workers: that train together.
+        processes: that train together.
     """
     where = f"the CPU, {threads} thread{'s' if threads > 1 else ''}" if device == "cpu" else device
-    each = f"with {workers} workers, each on" if workers > 1 else "on"
+    each = f"with {processes} processes, each on" if processes > 1 else "on"
     return f"training {each} {where}{', bf16' if bf16 else ''}"

@@ -5,22 +5,22 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from explorer.training.data import Split
+from explorer.data.source import Split
+from explorer.training.distributed import SINGLE_PROCESS, Processes
 from explorer.training.task import Task
-from explorer.training.workers import ALONE, Workers
 
 # Shapes: B batch, C channels, H height, W width, K classes
 
 
 @torch.no_grad()
-def accuracy(model: nn.Module, task: Task, split: Split, device: torch.device, workers: Workers = ALONE) -> float:
-    """Share of a split's images that the model classifies right, in [0, 1]; workers divide the images."""
+def accuracy(model: nn.Module, task: Task, split: Split, device: torch.device, processes: Processes = SINGLE_PROCESS) -> float:
+    """Share of a split's images that the model classifies right, in [0, 1]; processes divide the images."""
     model.eval()
     right_and_seen = torch.zeros(2, dtype=torch.int64, device=device)
-    for images_BCHW, labels_B in task.data.evaluation_batches(split, device, workers):
+    for images_BCHW, labels_B in task.data.evaluation_batches(split, device, processes):
         with torch.autocast(device.type, torch.bfloat16, enabled=task.amp(device)):
             logits_BK = model(images_BCHW)
         right_and_seen[0] += (logits_BK.argmax(dim=1) == labels_B).sum()
         right_and_seen[1] += len(labels_B)
-    right, seen = workers.total(right_and_seen).tolist()
+    right, seen = processes.all_reduce(right_and_seen).tolist()
     return right / seen

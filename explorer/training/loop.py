@@ -13,21 +13,21 @@ from typing import Any
 import torch
 from torch import nn
 
+from explorer.data.source import Batch
 from explorer.errors import InvalidInput
 from explorer.plan import Plan, Segment
-from explorer.schedule import Rates
+from explorer.spec.rates import Rates
 from explorer.training.checkpoint import identity, own_checkpoint, save_checkpoint
-from explorer.training.data import Batch
+from explorer.training.distributed import SINGLE_PROCESS, Processes
 from explorer.training.evaluation import accuracy
 from explorer.training.progress import Progress, SegmentResult
 from explorer.training.stage_store import StageStore, prefix_keys
-from explorer.training.state import TrainingState
+from explorer.training.staged_model import TrainingState
 from explorer.training.steps import training_steps
 from explorer.training.task import Task
-from explorer.training.workers import ALONE, Workers
 
 CHECK_EVERY, LOOK_SECONDS = 50, 5.0
-"""Most steps, and about the most seconds, between looks at the loss: each waits for the device, and for the other workers."""
+"""Most steps, and about the most seconds, between looks at the loss: each waits for the device, and for the other processes."""
 
 
 class TrainingError(RuntimeError):
@@ -71,13 +71,13 @@ def train(
     checkpoint: Path | None = None,
     checkpoint_every: float = math.inf,
     store: StageStore | None = None,
-    workers: Workers = ALONE,
+    processes: Processes = SINGLE_PROCESS,
     on_segment: Callable[[Progress], None] | None = None,
-    on_look: Callable[[Progress], None] | None = None,
+    on_loss_check: Callable[[Progress], None] | None = None,
 ) -> TrainingResult:
     """Train by the plan and evaluate the finished model once.
 
-    The same task, plan, seed, workers and thread count give the same weights on the CPU, with or without a stop.
+    The same task, plan, seed, processes and thread count give the same weights on the CPU, with or without a stop.
 
     Args:
         task: model, data and recipe.
@@ -87,25 +87,25 @@ def train(
         checkpoint: file that is renewed after every segment; where it exists already, the run goes on from it.
         checkpoint_every: seconds after which it is renewed in the middle of a segment too.
         store: of segments that other runs have trained; used to start from and added to. For a worker that is alone.
-        workers: this worker's place among those that train the same model, each of them in this function.
+        processes: this process's place among those that train the same model, each of them in this function.
         on_segment: called after each segment.
-        on_look: called every `CHECK_EVERY` steps, or more often: about every `LOOK_SECONDS` of slow ones.
+        on_loss_check: called every `CHECK_EVERY` steps, or more often: about every `LOOK_SECONDS` of slow ones.
 
     Raises:
         DivergedError: when the loss is NaN or infinite.
-        InvalidInput: when the checkpoint is damaged or belongs to another run, or workers cannot share a batch equally.
+        InvalidInput: when the checkpoint is damaged or belongs to another run, or processes cannot share a batch equally.
     """
     begun = time.perf_counter()
     device = torch.device(device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    _check_share(task, workers)
-    state = TrainingState(task, seed, device, workers)
+    _check_share(task, processes)
+    state = TrainingState(task, seed, device, processes)
     progress = Progress(plan)
-    own = identity(task.spec, plan, seed, workers.count)
+    own = identity(task.spec, plan, seed, processes.count)
     keys = prefix_keys(task, plan.segments, seed, device, task.amp(device)) if store else []
     if checkpoint is not None and checkpoint.exists():
-        _restore(own_checkpoint(checkpoint, task.spec, plan, seed, workers.count), state, progress)
+        _restore(own_checkpoint(checkpoint, task.spec, plan, seed, processes.count), state, progress)
     elif store and (found := store.longest(keys)):
         progress.reused, content = found
         _restore(content, state, progress)
@@ -119,7 +119,7 @@ def train(
                 "unfinished": list(astuple(progress.unfinished)) if progress.unfinished else None,
                 **trained,
             }
-            if checkpoint and workers.first:
+            if checkpoint and processes.is_main:
                 save_checkpoint(checkpoint, {**own, **content})
             if offered:
                 offered.offer(keys[len(progress.segments) - 1], content)
@@ -127,17 +127,17 @@ def train(
 
     def look(done: SegmentResult) -> None:
         progress.unfinished = done
-        if on_look is not None:
-            on_look(progress)
-        if checkpoint and workers.agreed(time.perf_counter() - saved >= checkpoint_every):
+        if on_loss_check is not None:
+            on_loss_check(progress)
+        if checkpoint and processes.broadcast(time.perf_counter() - saved >= checkpoint_every):
             save()
 
     # One stream for all segments: a loader's processes start once.
-    batches = task.train_batches(seed, progress.steps, plan.steps - progress.steps, device, workers)
+    batches = task.train_batches(seed, progress.steps, plan.steps - progress.steps, device, processes)
     for segment in plan.segments[len(progress.segments) :]:
         state.set_rates(segment.requested)
         left = segment.steps - (progress.unfinished.steps if progress.unfinished else 0)
-        finished = _execute(task, state, segment, progress, islice(batches, left), workers, look)
+        finished = _execute(task, state, segment, progress, islice(batches, left), processes, look)
         progress.unfinished = None
         progress.segments.append(finished)
         number = len(progress.segments) - 1
@@ -152,7 +152,7 @@ def train(
     peak_memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     started = time.perf_counter()
     model = state.result
-    validation, test = (accuracy(model, task, split, device, workers) for split in ("validation", "test"))
+    validation, test = (accuracy(model, task, split, device, processes) for split in ("validation", "test"))
     return TrainingResult(
         model=model.eval(),
         validation_accuracy=validation,
@@ -174,25 +174,25 @@ def _execute(
     segment: Segment,
     progress: Progress,
     batches: Iterator[Batch],
-    workers: Workers,
+    processes: Processes,
     look: Callable[[SegmentResult], None],
 ) -> SegmentResult:
     """Do the steps that are left of a segment; look at the loss now and then, and stop where it is not finite."""
     before = progress.unfinished or SegmentResult(segment.stage, 0, 0, 0.0, 0.0)
     done, total = before, torch.zeros(())
-    # Workers must look together: by the first one's clock, which they agree on after the first step and at each look.
+    # Processes must look together: by the first one's clock, which they agree on after the first step and at each look.
     looked, next_check = before.steps, before.steps + 1
     started = time.perf_counter()
     for step, loss in enumerate(training_steps(task, state, segment, batches, before.steps), start=before.steps + 1):
         total = total.to(loss.device) + loss
         if step < min(next_check, segment.steps):
             continue
-        losses = before.mean_loss * before.steps + float(workers.total(total.clone())) / workers.count
+        losses = before.mean_loss * before.steps + float(processes.all_reduce(total.clone())) / processes.count
         if not math.isfinite(losses):
             at = progress.steps - looked + step
             raise DivergedError(f"the loss is not finite by step {at} (stage {segment.stage + 1})")
         elapsed = time.perf_counter() - started
-        in_time = LOOK_SECONDS * (step - done.steps) / workers.gathered(elapsed)[0]
+        in_time = LOOK_SECONDS * (step - done.steps) / processes.all_gather(elapsed)[0]
         done = SegmentResult(segment.stage, step, step * segment.step_flops, losses / step, done.seconds + elapsed)
         pause = max(1, min(CHECK_EVERY, int(in_time)))
         if looked + pause <= step < segment.steps:
@@ -203,15 +203,15 @@ def _execute(
     return done
 
 
-def _check_share(task: Task, workers: Workers) -> None:
+def _check_share(task: Task, processes: Processes) -> None:
     """See that every worker gets an equal share that the recipe can process."""
     recipe = task.spec.recipe
-    share = workers.share(recipe.batch_size)
+    share = processes.local_slice(recipe.batch_size)
     images = share.stop - share.start
     if images % recipe.accumulation:
-        raise InvalidInput("recipe.accumulation", recipe.accumulation, f"must divide a worker's {images} images equally")
+        raise InvalidInput("recipe.accumulation", recipe.accumulation, f"must divide a process's {images} images equally")
     if recipe.augmentation.mixes and images % 2:
-        raise InvalidInput("recipe.batch_size", recipe.batch_size, f"a worker's {images} images must be even to be mixed")
+        raise InvalidInput("recipe.batch_size", recipe.batch_size, f"a process's {images} images must be even to be mixed")
 
 
 def _restore(content: dict[str, Any], state: TrainingState, progress: Progress) -> None:

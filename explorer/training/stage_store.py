@@ -37,7 +37,7 @@ class StageStore:
     """A folder of states, one file each: a SHA-256 of the rest, then what `torch.save` wrote.
 
     Args:
-        location: path or URI, shared by all workers.
+        location: path or URI, shared by all processes.
         max_bytes: once the folder is larger, states that were not used for longest are removed.
 
     Raises:
@@ -134,7 +134,7 @@ def prefix_keys(task: Task, segments: Sequence[Segment], seed: int, device: torc
     rates; not on the length of full training or the shape of the learning-rate curve beyond these segments.
     """
     spec = task.spec.model_dump(mode="json")
-    for elsewhere in ("epochs", "curve"):  # in the segments
+    for elsewhere in ("epochs", "lr_schedule"):  # in the segments
         del spec["recipe"][elsewhere]
     where = [device.type, torch.get_num_threads() if device.type == "cpu" else torch.cuda.get_device_name(device), amp]
     chain = hashlib.sha256(json.dumps([spec, seed, where, torch.__version__, timm.__version__], sort_keys=True).encode())

@@ -7,13 +7,13 @@ from statistics import fmean
 
 import torch
 
-from explorer.learning_rate import LearningRateCurve
 from explorer.plan import Segment
-from explorer.schedule import Rates
-from explorer.training.state import TrainingState
+from explorer.spec.lr_schedule import LearningRateSchedule
+from explorer.spec.rates import Rates
+from explorer.training.distributed import SINGLE_PROCESS
+from explorer.training.staged_model import TrainingState
 from explorer.training.steps import training_steps
 from explorer.training.task import Task
-from explorer.training.workers import ALONE
 
 PREFETCHED = 2
 """Batches that a process that decodes images is ahead by: these take no time when they are asked for."""
@@ -33,11 +33,11 @@ def step_seconds(task: Task, rates: Rates, device: str | torch.device = "cpu", l
         InvalidInput: when the model cannot have these rates.
     """
     device = torch.device(device)
-    state = TrainingState(task, 0, device, ALONE)
+    state = TrainingState(task, 0, device, SINGLE_PROCESS)
     state.set_rates(rates)
-    segment = Segment(0, rates, rates, MOST_STEPS, 0, 0.0, 1.0, LearningRateCurve())
+    segment = Segment(0, rates, rates, MOST_STEPS, 0, 0.0, 1.0, LearningRateSchedule())
     batches = task.train_batches(0, 0, MOST_STEPS, device)
-    warmup = WARMUP_STEPS + PREFETCHED * task.spec.data.workers
+    warmup = WARMUP_STEPS + PREFETCHED * task.spec.data.num_workers
     seconds: list[float] = []
     begun = started = time.perf_counter()
     for _ in training_steps(task, state, segment, batches):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from explorer.plan import Segment
-from explorer.training.state import TrainingState
+from explorer.training.staged_model import TrainingState
 from explorer.training.task import Task
 
 # Shapes: B batch, C channels, H height, W width
@@ -38,7 +38,7 @@ def training_steps(
         parts = list(zip(images_BCHW.chunk(recipe.accumulation), targets.chunk(recipe.accumulation), strict=True))
         total = torch.zeros((), device=device)
         for number, (part_BCHW, part_targets) in enumerate(parts, start=1):
-            # Workers exchange gradients once a step, with the last part.
+            # Processes exchange gradients once a step, with the last part.
             apart = getattr(model, "no_sync", nullcontext) if number < len(parts) else nullcontext
             with apart():
                 with torch.autocast(device.type, torch.bfloat16, enabled=task.amp(device)):

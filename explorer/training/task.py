@@ -3,131 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cached_property, lru_cache
-from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import timm
 import torch
-from pydantic import Field, field_validator, model_validator
 from timm.optim import create_optimizer_v2, list_optimizers
 from torch import nn
 from torch.optim import Optimizer
 
 from explorer.cost import count_step_flops
+from explorer.data.augmentation import check_transform, mixed
+from explorer.data.preprocessing import preprocessing_for
+from explorer.data.source import Batch, DataSource, open_data
 from explorer.elastic import ElasticModel
-from explorer.elastic.depth import BlockSubset
 from explorer.elastic.optimizer_state import resizing_obstacle
-from explorer.elastic.subset import SubsetChoice
-from explorer.elastic.tokens import TokenPolicy
-from explorer.elastic.waking import Wake
-from explorer.errors import InvalidInput, validated
-from explorer.learning_rate import LearningRateCurve
+from explorer.errors import InvalidInput
 from explorer.plan import StepCost
-from explorer.schedule import Frozen, Provenance, Rates
-from explorer.training.augmentation import Augmentation, mixed
-from explorer.training.data import Batch, DataSource, DataSpec, open_data
-from explorer.training.workers import ALONE, Workers
+from explorer.spec.lr_schedule import LearningRateSchedule
+from explorer.spec.model import ModelSpec
+from explorer.spec.rates import Rates
+from explorer.spec.staging import Staging
+from explorer.spec.task import TaskSpec
+from explorer.training.distributed import SINGLE_PROCESS, Processes
 
 FUSED = ("adam", "adamw")
 """Optimizers whose torch implementation has a fused kernel on both CPU and GPU."""
-
-
-class ModelSpec(Frozen):
-    """A timm model."""
-
-    name: str
-    """As in `timm.list_models()`."""
-    pretrained: bool = False
-    """Start from timm's weights for this name, which are downloaded."""
-    options: dict[str, Any] = {}
-    """Further keyword arguments of `timm.create_model`: depth, embed_dim, drop_path_rate, ..."""
-
-
-class Recipe(Frozen):
-    """How to train."""
-
-    epochs: float = Field(gt=0)
-    """Length of full training: passes over the training images at rates 1. Its cost is budget 100 %."""
-    batch_size: int = Field(ge=1)
-    """Images in one optimizer step, those of all workers and accumulated parts together."""
-    learning_rate: float = Field(gt=0)
-    """Peak learning rate."""
-    curve: LearningRateCurve = LearningRateCurve()
-    optimizer: str = "adamw"
-    """Any name of `timm.optim.list_optimizers()` that keeps per-parameter state in the parameter's shape."""
-    weight_decay: float = Field(0.05, ge=0)
-    """Of the optimizer."""
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    """Of the cross entropy."""
-    clip_grad: float | None = Field(None, gt=0)
-    """Largest gradient norm; none: no clipping."""
-    accumulation: int = Field(1, ge=1)
-    """Parts that a batch is computed in, one after another, where it does not fit into memory."""
-    ema_decay: float | None = Field(None, gt=0, lt=1)
-    """Decay of an exponential moving average of the weights, which is then what is evaluated and kept; early in training the
-    decay is smaller (`ModelEmaV3(use_warmup=True)` of timm). None: no average."""
-    amp: Literal["auto", "bf16", "off"] = "auto"
-    """Mixed precision; auto: bf16 on a GPU, off on the CPU."""
-    compile: bool = False
-    """torch.compile, renewed at every stage change."""
-    augmentation: Augmentation = Augmentation()
-
-    @field_validator("optimizer")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name not in list_optimizers():
-            raise ValueError("unknown optimizer; must be one of timm.optim.list_optimizers()")
-        return name
-
-
-class Staging(Frozen):
-    """How a stage at reduced rates is made of the full model. This project's choices; a sweep can compare them."""
-
-    subset: SubsetChoice = "leading"
-    """Which heads and channels are active: the leading ones, others at random in each stage, or those of largest weights."""
-    waking: Wake = "initial"
-    """How entries start that wake up: as initialised, or with output columns of zero, so that the loss does not jump."""
-    token_policy: TokenPolicy = "auto"
-    """How tokens become fewer: random ones are dropped, or images are made smaller; auto: drop where the model can."""
-    blocks: BlockSubset = "prefix"
-    """Which blocks are active where the depth is reduced: the first ones, or evenly spread ones."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Staging:
-        if self.waking == "preserving" and self.subset == "random":
-            raise ValueError("waking: preserving needs a subset that only grows, leading or importance, not random")
-        if self.waking == "preserving" and self.blocks == "even":
-            raise ValueError("waking: preserving needs blocks that stay active, prefix, not even")
-        return self
-
-
-class TaskSpec(Frozen):
-    """A task as read from a file."""
-
-    model: ModelSpec
-    data: DataSpec
-    recipe: Recipe
-    staging: Staging = Staging()
-
-    def with_settings(
-        self, learning_rate: float, batch_size: int, staging: Mapping[str, str] = MappingProxyType({})
-    ) -> TaskSpec:
-        """The same task with the two settings that every sweep tunes, and those of `staging` that it searches.
-
-        Raises:
-            InvalidInput: when the settings of `staging` do not go together.
-        """
-        recipe = self.recipe.model_copy(update={"learning_rate": learning_rate, "batch_size": batch_size})
-        chosen = validated(Staging, {**self.staging.model_dump(), **staging}, "staging")
-        return self.model_copy(update={"recipe": recipe, "staging": chosen})
-
-    def measured_as(self, provenance: Provenance | None) -> TaskSpec:
-        """The same task with the settings that a schedule's accuracy was measured with, where it has any."""
-        if provenance is None:
-            return self
-        return self.with_settings(provenance.learning_rate, provenance.batch_size, provenance.staging)
 
 
 CostKey = tuple[str, int, int, int, Staging]
@@ -146,7 +48,8 @@ class Task:
 
     def __init__(self, spec: TaskSpec) -> None:
         self.spec = spec
-        pixels = spec.data.preprocessing.for_model(spec.model.name)
+        _check_names(spec)
+        pixels = preprocessing_for(spec.data.preprocessing, spec.model.name)
         self.data: DataSource = open_data(spec.data.model_copy(update={"preprocessing": pixels}))
         recipe = spec.recipe
         if recipe.batch_size > self.data.train_images:
@@ -183,9 +86,9 @@ class Task:
         return self.spec.recipe.batch_size
 
     @property
-    def curve(self) -> LearningRateCurve:
+    def lr_schedule(self) -> LearningRateSchedule:
         """The learning rate over budget time."""
-        return self.spec.recipe.curve
+        return self.spec.recipe.lr_schedule
 
     def amp(self, device: torch.device) -> bool:
         """Whether training on a device is in bf16."""
@@ -193,11 +96,11 @@ class Task:
         return wanted == "bf16" or (wanted == "auto" and device.type == "cuda")
 
     def train_batches(
-        self, seed: int, first_step: int, steps: int, device: torch.device, workers: Workers = ALONE
+        self, seed: int, first_step: int, steps: int, device: torch.device, processes: Processes = SINGLE_PROCESS
     ) -> Iterator[Batch]:
-        """This worker's share of some steps' batches, augmented by the recipe; see `DataSource.train_batches` and `mixed`."""
+        """This process's share of some steps' batches, augmented by the recipe; see `DataSource.train_batches` and `mixed`."""
         augmentation = self.spec.recipe.augmentation
-        batches = self.data.train_batches(seed, first_step, steps, self.batch_size, augmentation, device, workers)
+        batches = self.data.train_batches(seed, first_step, steps, self.batch_size, augmentation, device, processes)
         return mixed(batches, augmentation, self.data.classes, seed, first_step)
 
     def build_model(self) -> nn.Module:
@@ -261,6 +164,22 @@ class Task:
             raise InvalidInput("recipe.optimizer", self.spec.recipe.optimizer, reason)
 
 
+def _check_names(spec: TaskSpec) -> None:
+    """See that timm has the model and the optimizer, and accepts the transform.
+
+    Raises:
+        InvalidInput: naming the first that it has not.
+    """
+    if not timm.is_model(spec.model.name):
+        near = timm.list_models(f"*{spec.model.name.split('_')[0]}*")[:3]
+        hint = f", for example {', '.join(near)}" if near else ""
+        raise InvalidInput("model.name", spec.model.name, f"timm {timm.__version__} has no such model{hint}")
+    if spec.recipe.optimizer not in list_optimizers():
+        allowed = "unknown optimizer; must be one of timm.optim.list_optimizers()"
+        raise InvalidInput("recipe.optimizer", spec.recipe.optimizer, allowed)
+    check_transform(spec.recipe.augmentation.transform)
+
+
 def _create(model: ModelSpec, arguments: dict[str, Any], pretrained: bool | None = None) -> nn.Module:
     try:
         return timm.create_model(pretrained=model.pretrained if pretrained is None else pretrained, **arguments)
@@ -277,10 +196,6 @@ def _meta_model(key: CostKey) -> tuple[ElasticModel, dict[str, Any]]:
     """The model without memory, and the arguments of `timm.create_model` that it takes."""
     text, channels, classes, size, staging = key
     model = ModelSpec(**json.loads(text))
-    if not timm.is_model(model.name):
-        near = timm.list_models(f"*{model.name.split('_')[0]}*")[:3]
-        hint = f", for example {', '.join(near)}" if near else ""
-        raise InvalidInput("model.name", model.name, f"timm {timm.__version__} has no such model{hint}")
     arguments = {"model_name": model.name, "in_chans": channels, "num_classes": classes, **model.options}
     with torch.device("meta"):
         try:

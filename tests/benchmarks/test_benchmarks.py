@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from explorer import Budget, SearchSpace, plan
+from explorer import Budget, SearchSpace, compile_plan
 from explorer.frontier.curve import Match
 from explorer.training.task import Task
 from tests.test_imports import run_without
@@ -64,7 +64,7 @@ def test_the_full_model_has_the_same_task_and_at_least_as_much_to_choose_from():
     assert all(more >= fewer for more, fewer in zip(theirs.baseline_trials, ours.trials, strict=True))
     assert set(theirs.batch_size) > set(ours.batch_size)
     assert {f"{rate:.3g}" for rate in theirs.learning_rates()} > {f"{rate:.3g}" for rate in ours.learning_rates()}
-    assert theirs.confirm_seeds == ours.confirm_seeds >= 5
+    assert theirs.repeat_seeds == ours.repeat_seeds >= 5
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_differences_are_paired_by_seed():
 def test_the_rate_in_epochs_falls_with_images_and_ends_at_zero():
     ablations = module("ablations/run")
     task = Task(SearchSpace.load(ablations.SPACES["fractals"]).task)
-    compiled = plan(ablations.VARIANTS["reference"].schedule, task, Budget(0.25), task.step_cost)
+    compiled = compile_plan(ablations.VARIANTS["reference"].schedule, task, Budget(0.25), task.step_cost)
     changed = ablations.in_epochs(compiled)
     assert changed.segments[-1].end_time == 1
     assert changed.flops == compiled.flops

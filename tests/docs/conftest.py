@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from explorer import SearchSpace
 from explorer.ledger import Ledger, SweepHeader
-from explorer.sweep.search import Search
+from explorer.search.search import Search
 from explorer.sweep.trial import run_trial
 from tests.conftest import TINY_SPACE
 from tests.docs.blocks import ROOT
@@ -20,7 +20,7 @@ SPACE = (
     .replace("budgets: [25%, 50%]", "budgets: [20%, 40%]")
     .replace("trials: 2", "trials: 1")
     .replace("batch_size: [16, 32]", "batch_size: [32]")
-    .replace("stages: 3", "stages: 2\n  confirm: 1\n  confirm_seeds: 2")
+    .replace("stages: 3", "stages: 2\n  repeat: 1\n  repeat_seeds: 2")
 )
 """What the pages call digits.yaml, in seconds."""
 

@@ -11,7 +11,7 @@ import yaml
 from explorer import Schedule
 from explorer.cli import app
 from explorer.errors import validated
-from explorer.sweep.space import SearchSpace
+from explorer.spec.search_space import SearchSpace
 from tests.docs.blocks import PAGES, ROOT, blocks, inline_code
 
 COMMANDS = typer.main.get_command(app).commands

@@ -13,8 +13,8 @@ from timm.optim import create_optimizer_v2
 
 from explorer import Rates
 from explorer.elastic import ElasticModel
+from explorer.elastic.resizable import ResizableModule
 from explorer.elastic.subset import subsets
-from explorer.elastic.unit import Unit
 from tests.elastic import families_hierarchical, families_isotropic
 
 FAMILIES = {**families_isotropic.FAMILIES, **families_hierarchical.FAMILIES}
@@ -55,7 +55,7 @@ def width(axes: tuple[str, ...], rate: float) -> Rates:
     return Rates(**{axis: rate for axis in ("heads", "mlp") if axis in axes})
 
 
-def inactive(unit: Unit, slot) -> torch.Tensor:
+def inactive(unit: ResizableModule, slot) -> torch.Tensor:
     """Which entries of a slot's full tensor are cut away now."""
     taken = torch.zeros(slot.full_shape, dtype=torch.bool)
     index = [
@@ -129,7 +129,7 @@ def test_growth_that_preserves_the_function(name):
     if name in WIDTH_NORMED:
         pytest.skip("a norm sees the width")
     model, shape = build(name)
-    elastic = ElasticModel(model, subset=subsets(model)[-1], waking="preserving")
+    elastic = ElasticModel(model, subset=subsets(model)[-1], growth="zero")
     elastic.set_rates(width(elastic.axes, 0.5))
     small = logits(model.eval(), shape)
     elastic.set_rates(width(elastic.axes, 0.75))
@@ -148,7 +148,7 @@ def test_shrinking_training_and_growing_leave_the_inactive_untouched(name):
     elastic.set_rates(width(elastic.axes, 0.5), optimizer)
     cut = [[inactive(unit, slot) for slot in unit.slots] for unit in elastic._units]
     step(model, optimizer, shape)
-    elastic.set_rates(Rates(), optimizer, wake=False)  # moments of zero stay too; what waking does is tested elsewhere
+    elastic.set_rates(Rates(), optimizer, grow=False)  # moments of zero stay too; what growth does is tested elsewhere
     assert [id(parameter) for parameter in model.parameters()] == identities
     changed = False
     for unit, tensors, masks in zip(elastic._units, before, cut, strict=True):

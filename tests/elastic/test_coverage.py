@@ -9,7 +9,7 @@ import pytest
 
 from explorer import InvalidInput, cli
 from explorer.elastic.coverage import Coverage, coverage, summary, transformer_names
-from explorer.schedule import Rates
+from explorer.spec.rates import Rates
 
 
 def test_deit_small_as_published():

@@ -2,14 +2,14 @@ import pytest
 
 from explorer import Budget, InvalidInput
 from explorer.frontier import best_by_budget, best_schedule, candidates, trials_frame
-from tests.test_ledger import make_header, make_record
+from tests.ledger.test_ledger import make_header, make_record
 
 
 def test_means_are_of_fresh_seeds_alone():
     records = [
         make_record("a", validation=0.95, test=0.94),
-        make_record("a-seed1", confirms="a", seed=1, validation=0.80, test=0.78),
-        make_record("a-seed2", confirms="a", seed=2, validation=0.90, test=0.88),
+        make_record("a-seed1", repeat_of="a", seed=1, validation=0.80, test=0.78),
+        make_record("a-seed2", repeat_of="a", seed=2, validation=0.90, test=0.88),
     ]
     (row,) = candidates(trials_frame(records)).to_dict("records")
     assert (row["id"], row["seeds"], row["confirmed"]) == ("a", 2, True)
@@ -21,7 +21,7 @@ def test_a_lucky_seed_does_not_win_against_a_confirmed_one():
     records = [
         make_record("lucky", validation=0.99),
         make_record("steady", validation=0.95),
-        make_record("steady-seed1", confirms="steady", seed=1, validation=0.94),
+        make_record("steady-seed1", repeat_of="steady", seed=1, validation=0.94),
     ]
     assert best_by_budget(trials_frame(records)).id.tolist() == ["steady"]
 
@@ -47,7 +47,7 @@ def test_the_best_schedule_carries_where_it_comes_from():
     records = [
         make_record("a", validation=0.8),
         make_record("base", kind="baseline", validation=0.85, test=0.84),
-        make_record("base-seed1", kind="baseline", confirms="base", seed=1, validation=0.83, test=0.82),
+        make_record("base-seed1", kind="baseline", repeat_of="base", seed=1, validation=0.83, test=0.82),
     ]
     provenance = best_schedule(trials_frame(records), make_header(), Budget(0.25)).provenance
     assert (provenance.trial, provenance.seed, provenance.validation_accuracy) == ("base", 0, 0.85)

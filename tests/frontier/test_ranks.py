@@ -5,7 +5,7 @@ import pytest
 from explorer import Rates, Schedule, Stage
 from explorer.frontier import trials_frame
 from explorer.frontier.ranks import rank_correlations
-from tests.test_ledger import make_record
+from tests.ledger.test_ledger import make_record
 
 
 def schedule(units: int) -> Schedule:

@@ -2,8 +2,9 @@ import pytest
 
 from explorer.frontier import trials_frame
 from explorer.frontier.settings import settings_table
-from explorer.schedule import Rates, Schedule, Stage
-from tests.test_ledger import make_record
+from explorer.spec.rates import Rates
+from explorer.spec.schedule import Schedule, Stage
+from tests.ledger.test_ledger import make_record
 
 
 def record(id, *stages, learning_rate=1e-3, staging=None, **changes):
@@ -54,7 +55,7 @@ def test_axes_that_move_apart_have_a_column_each_and_what_does_not_vary_has_none
 def test_only_completed_staged_search_trials_count():
     records = [
         record("a", (Rates(), 1.0)),
-        record("a-seed1", (Rates(), 1.0), confirms="a", seed=1, finished=2.0),
+        record("a-seed1", (Rates(), 1.0), repeat_of="a", seed=1, finished=2.0),
         make_record("b", kind="baseline", finished=3.0),
         make_record("c", status="failed", outcome=None, reason="x", finished=4.0),
     ]

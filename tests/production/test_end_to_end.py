@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
-from explorer import Budget, Schedule, SearchSpace, Sweep, plan
+from explorer import Budget, Schedule, SearchSpace, Sweep, compile_plan
 from explorer.production.run import RESULT, WEIGHTS, Run, train_to_folder
 from explorer.production.verdict import verdict
 from explorer.report.page import write_report
@@ -36,8 +36,8 @@ budgets: [50%]
 search:
   trials: 2
   baseline_trials: 1
-  confirm: 1
-  confirm_seeds: 3
+  repeat: 1
+  repeat_seeds: 3
   stages: 2
   grid: 5
   rates: {heads: [0.5, 1], mlp: [0.5, 1], tokens: [0.5, 1]}
@@ -64,7 +64,7 @@ def folder(tmp_path) -> Path:
 
 
 def train_in_a_fresh_process(schedule: Path, tmp_path: Path) -> str:
-    command = [sys.executable, "-m", "explorer", "train", "--schedule", str(schedule), "--space", "folder.yaml"]
+    command = [sys.executable, "-m", "explorer", "train", "--schedule", str(schedule), "--task", "folder.yaml"]
     done = subprocess.run(
         [*command, "--budget", "50%", "--out", "same"], capture_output=True, text=True, timeout=200, check=False, cwd=tmp_path
     )
@@ -93,7 +93,7 @@ def test_what_the_sweep_promised_is_what_production_gets(folder, tmp_path, local
     assert all(torch.equal(tensor, weights[name]) for name, tensor in plain.state_dict().items())
 
     task = Task(space.task.measured_as(found))
-    compiled = plan(schedule, task, Budget.parse("50%"), task.step_cost)
+    compiled = compile_plan(schedule, task, Budget.parse("50%"), task.step_cost)
     run = Run(task=task.spec, plan=compiled, seed=77, threads=1, device="cpu", out=tmp_path / "fresh")
     fresh = train_to_folder(run, quiet())
     assert low <= fresh["test_accuracy"] <= high

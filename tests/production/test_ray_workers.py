@@ -16,7 +16,7 @@ from explorer.production.run import train_to_folder
 from explorer.sweep.cluster import _on_loopback
 from explorer.training.loop import DivergedError, TrainingError
 from tests.conftest import processes, quiet
-from tests.production.test_workers import assert_same_up_to_rounding, run_of_one, wait_for_segments
+from tests.production.test_processes import assert_same_up_to_rounding, run_of_one, wait_for_segments
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.filterwarnings("default")]
 

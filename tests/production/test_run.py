@@ -18,13 +18,13 @@ from tensorboardX.proto.event_pb2 import Event
 
 from explorer import InvalidInput, Schedule
 from explorer.production import run as run_module
-from explorer.production.channels import read_metrics
-from explorer.production.run import PROGRESS, RESULT, WEIGHTS, BudgetBar, Run, Standing, train_to_folder
+from explorer.production.loggers import read_metrics
+from explorer.production.run import PROGRESS, RESULT, WEIGHTS, BudgetBar, Run, RunStatus, train_to_folder
 from explorer.training import loop
 from explorer.training.progress import Progress, SegmentResult
 from explorer.training.task import Task
 from tests.conftest import quiet
-from tests.training.test_loop import compile_plan
+from tests.training.test_loop import planned
 
 
 def terminal() -> Console:
@@ -48,7 +48,7 @@ def board(out):
 @pytest.mark.slow
 def test_killed_at_any_moment_the_same_command_ends_in_the_same_bits(three_stages, space_file, tmp_path):
     schedule = three_stages.save(tmp_path / "schedule.json")
-    command = [sys.executable, "-m", "explorer", "train", "--schedule", str(schedule), "--space", str(space_file)]
+    command = [sys.executable, "-m", "explorer", "train", "--schedule", str(schedule), "--task", str(space_file)]
     command += ["--budget", "50%", "--checkpoint-every", "0", "--out"]
     straight = subprocess.run([*command, str(tmp_path / "straight")], capture_output=True, text=True, timeout=200, check=False)
     assert straight.returncode == 0, straight.stderr
@@ -67,7 +67,7 @@ def test_killed_at_any_moment_the_same_command_ends_in_the_same_bits(three_stage
 
 
 def test_metrics_and_event_files_tell_the_run_also_when_it_goes_on(tiny_task, three_stages, tmp_path, monkeypatch):
-    compiled = compile_plan(tiny_task, three_stages)
+    compiled = planned(tiny_task, three_stages)
     run = Run(task=tiny_task.spec, plan=compiled, seed=0, threads=1, device="cpu", out=tmp_path)
     save = loop.save_checkpoint
 
@@ -101,7 +101,7 @@ def test_metrics_and_event_files_tell_the_run_also_when_it_goes_on(tiny_task, th
 
 def test_figures_of_a_run_that_is_started_anew_are_its_own(tiny_task, three_stages, tmp_path):
     for budget in ("50%", "20%"):
-        compiled = compile_plan(tiny_task, three_stages, budget)
+        compiled = planned(tiny_task, three_stages, budget)
         train_to_folder(Run(tiny_task.spec, compiled, 0, 1, "cpu", tmp_path), quiet())
         assert max(step for _, step in board(tmp_path)) == compiled.steps
         assert len(read_metrics(tmp_path)) == len(compiled.segments)
@@ -115,7 +115,7 @@ def test_a_model_with_one_parameter_under_two_names_is_saved_for_plain_timm(tiny
     task = Task(type(tiny_spec).model_validate({**tiny_spec.model_dump(), **change}))
     state = task.build_model().state_dict()
     assert len({tensor.data_ptr() for tensor in state.values()}) < len(state)
-    compiled = compile_plan(task, Schedule.full_model(), "3%")
+    compiled = planned(task, Schedule.full_model(), "3%")
     result = train_to_folder(Run(task.spec, compiled, 0, 1, "cpu", tmp_path), quiet())
     plain = timm.create_model(**result["timm_create_model"], checkpoint_path=str(tmp_path / WEIGHTS))
     weights = load_file(tmp_path / WEIGHTS)
@@ -125,13 +125,13 @@ def test_a_model_with_one_parameter_under_two_names_is_saved_for_plain_timm(tiny
 
 def test_the_time_left_is_that_of_the_cost_left(tiny_task, three_stages, tmp_path):
     """A quarter of the cost took 50 s: 150 s are left."""
-    compiled = compile_plan(tiny_task, three_stages)
+    compiled = planned(tiny_task, three_stages)
     done = SegmentResult(stage=1, steps=1, flops=compiled.flops // 4, mean_loss=1.25, seconds=50.0)
-    standing = Standing.of(Progress(compiled, unfinished=done))
+    standing = RunStatus.of(Progress(compiled, unfinished=done))
     assert standing.seconds_left == pytest.approx(150, rel=1e-6)
     assert (standing.spent, standing.cost) == pytest.approx((0.25, 0.25 * compiled.cost), rel=1e-6)
     standing.save(tmp_path)
-    assert Standing.read(tmp_path) == standing
+    assert RunStatus.read(tmp_path) == standing
 
     console = terminal()
     with BudgetBar(console) as bar:
@@ -148,7 +148,7 @@ def test_the_time_left_is_that_of_the_cost_left(tiny_task, three_stages, tmp_pat
 def test_a_run_says_where_and_how_far_it_is(tiny_task, three_stages, tmp_path, monkeypatch):
     monkeypatch.setattr(run_module, "LINE_SECONDS", 0.0)
     console = quiet()
-    compiled = compile_plan(tiny_task, three_stages)
+    compiled = planned(tiny_task, three_stages)
     train_to_folder(Run(tiny_task.spec, compiled, 0, 1, "cpu", tmp_path), console)
     first, *lines = console.file.getvalue().splitlines()
     assert first == "training on the CPU, 1 thread"
@@ -160,10 +160,10 @@ def test_a_run_says_where_and_how_far_it_is(tiny_task, three_stages, tmp_path, m
 
 
 def test_a_refused_run_shows_and_changes_nothing(tiny_task, three_stages, tmp_path):
-    train_to_folder(Run(tiny_task.spec, compile_plan(tiny_task, three_stages), 0, 1, "cpu", tmp_path), quiet())
+    train_to_folder(Run(tiny_task.spec, planned(tiny_task, three_stages), 0, 1, "cpu", tmp_path), quiet())
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     console = terminal()
     with pytest.raises(InvalidInput, match="'budget': the checkpoint belongs to a run with another one: '50%', now '40%'"):
-        train_to_folder(Run(tiny_task.spec, compile_plan(tiny_task, three_stages, "40%"), 0, 1, "cpu", tmp_path), console)
+        train_to_folder(Run(tiny_task.spec, planned(tiny_task, three_stages, "40%"), 0, 1, "cpu", tmp_path), console)
     assert console.file.getvalue() == ""
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -13,9 +13,10 @@ from torch import nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from explorer import Budget, InvalidInput, Rates, Schedule, Stage, StagedTraining, plan
+from explorer import Budget, InvalidInput, Rates, Schedule, Stage, StagedTraining, compile_plan
+from explorer.spec.staging import Staging
 from explorer.training.loop import train
-from explorer.training.task import Staging, Task
+from explorer.training.task import Task
 
 HALVES = Schedule(
     stages=(Stage(rates=Rates(heads=0.5, mlp=0.5, tokens=0.5), duration_ratio=0.5), Stage(rates=Rates(), duration_ratio=0.5)),
@@ -54,7 +55,7 @@ def same(one, other):
 def test_the_same_weights_as_in_our_own_loop(tiny_spec, three_stages):
     task = Task(tiny_spec)
     recipe = task.spec.recipe
-    compiled = plan(three_stages, task, Budget(0.5), task.step_cost)
+    compiled = compile_plan(three_stages, task, Budget(0.5), task.step_cost)
     ours = train(task, compiled, seed=3)
 
     torch.manual_seed(3)
@@ -68,7 +69,7 @@ def test_the_same_weights_as_in_our_own_loop(tiny_spec, three_stages):
         budget="50%",
         full_steps=full_steps,
         batch_size=recipe.batch_size,
-        curve=recipe.curve,
+        curve=recipe.lr_schedule,
         image_shape=(1, 8, 8),
         seed=3,
     )
@@ -226,7 +227,7 @@ def test_compiled_and_wrapped_anew_after_a_resize():
         ({"batch_size": 0}, r"batch_size: 0: must be a whole number, at least 1"),
         ({"batch_size": 2.5}, r"batch_size: 2\.5: must be a whole number, at least 1"),
         ({"batch_size": "8"}, r"batch_size: '8': must be a whole number, at least 1"),
-        ({"curve": "cosine"}, r"curve: 'cosine': must be a LearningRateCurve or None"),
+        ({"lr_schedule": "cosine"}, r"lr_schedule: 'cosine': must be a LearningRateSchedule or None"),
         ({"budget": "1%"}, r"budget: '1%': must hold at least one step of the full model"),
         ({"budget": "-5%"}, r"budget: .*above 0"),
         ({"image_shape": (3, 16, 15)}, r"image_shape: .*cannot process such images"),
@@ -235,9 +236,9 @@ def test_compiled_and_wrapped_anew_after_a_resize():
         ({"image_shape": 16}, r"image_shape: 16: must be three whole numbers"),
         ({"subset": "lead"}, r"StagedTraining: subset: 'lead': Input should be 'leading', 'random' or 'importance'"),
         ({"token_policy": "x"}, r"StagedTraining: token_policy: 'x': Input should be 'auto', 'drop' or 'resize'"),
-        ({"waking": "zero"}, r"StagedTraining: waking: 'zero': Input should be 'initial' or 'preserving'"),
+        ({"growth": "zero"}, r"StagedTraining: growth: 'zero': Input should be 'initial' or 'zero'"),
         ({"blocks": "odd"}, r"StagedTraining: blocks: 'odd': Input should be 'prefix' or 'even'"),
-        ({"waking": "preserving", "subset": "random"}, r"waking: preserving needs a subset that only grows"),
+        ({"growth": "zero", "subset": "random"}, r"growth: zero needs a subset that only grows"),
         ({"schedule": "best.json"}, r"schedule: 'best\.json': must be a Schedule, such as Schedule\.load\(path\) gives"),
     ],
 )

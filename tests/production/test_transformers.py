@@ -10,8 +10,8 @@ from torch.utils.data import Dataset, SequentialSampler
 from transformers import TimmWrapperConfig, TimmWrapperForImageClassification, Trainer, TrainerCallback, TrainingArguments
 
 from explorer import Budget, InvalidInput
-from explorer.learning_rate import LearningRateCurve
 from explorer.production.transformers_callback import StagedTrainingCallback
+from explorer.spec.lr_schedule import LearningRateSchedule
 from tests.production.conftest import SETTINGS, WIDTHS, batch, plain_loop, tiny_model, watched
 
 pytestmark = pytest.mark.filterwarnings("default")  # the library's own warnings are not ours to mend
@@ -137,7 +137,7 @@ def test_it_goes_on_with_a_curve_and_an_average_of_the_weights(tmp_path, restore
     def run(folder, seed=0, resume=None, **options):
         model = wrapped(seed)
         average = Average(model.timm_model, resume)
-        settings = {**SETTINGS, "budget": Budget(0.5), "curve": LearningRateCurve(kind="cosine", warmup=0.1)}
+        settings = {**SETTINGS, "budget": Budget(0.5), "lr_schedule": LearningRateSchedule(kind="cosine", warmup=0.1)}
         average.staged = StagedTrainingCallback(WIDTHS, **settings, ema=average.ema)
         options["restore_callback_states_from_checkpoint"] = restore
         ended, watch, _ = trained(folder, resume=resume, callback=average.staged, model=model, others=[average], **options)
@@ -156,11 +156,11 @@ def test_it_goes_on_with_a_curve_and_an_average_of_the_weights(tmp_path, restore
 def test_evaluation_sees_the_model_of_the_stage_and_a_checkpoint_the_full_one(tmp_path):
     widths = []
 
-    class Look(StagedTrainingCallback):
+    class TraceStyle(StagedTrainingCallback):
         def on_prediction_step(self, args, state, control, model=None, **_):
             widths.append(self.training.rates.mlp)
 
-    trained(tmp_path, callback=Look(WIDTHS, **SETTINGS), eval_strategy="steps", eval_steps=6, save_steps=6)
+    trained(tmp_path, callback=TraceStyle(WIDTHS, **SETTINGS), eval_strategy="steps", eval_steps=6, save_steps=6)
     assert widths[0] == 0.5
     assert widths[-1] == 1.0
     weights = load_file(tmp_path / "checkpoint-6" / "model.safetensors")

@@ -2,11 +2,12 @@
 
 import pytest
 
-from explorer import Budget, Schedule, plan
+from explorer import Budget, Schedule, compile_plan
 from explorer.frontier.uncertainty import run_interval
 from explorer.production.verdict import other_task, transfer_warning, verdict
-from explorer.schedule import Provenance
-from explorer.training.task import Task, TaskSpec
+from explorer.spec.provenance import Provenance
+from explorer.spec.task import TaskSpec
+from explorer.training.task import Task
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def measured(three_stages, tiny_spec) -> Schedule:
 
 def judged(schedule: Schedule, spec: TaskSpec, budget="50%", **result) -> list[str]:
     task = Task(spec)
-    compiled = plan(schedule, task, Budget.parse(budget), task.step_cost)
+    compiled = compile_plan(schedule, task, Budget.parse(budget), task.step_cost)
     done = {"cost": compiled.cost, "steps": compiled.steps, "train_seconds": 1.5, "seed": 3}
     return verdict(schedule, spec, compiled, {**done, "validation_accuracy": 0.5, "test_accuracy": 0.5, **result})
 

@@ -7,10 +7,10 @@ import pytest
 from explorer import SearchSpace
 from explorer.frontier import trials_frame
 from explorer.ledger import Ledger, SweepHeader
-from explorer.sweep.search import Search
+from explorer.search.search import Search
 from explorer.sweep.trial import run_trial
 from tests.conftest import TINY_SPACE, with_search
-from tests.report.invented import fill
+from tests.report.synthetic import fill
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +19,7 @@ def real_ledger(tmp_path_factory):
     folder = tmp_path_factory.mktemp("real")
     (folder / "tiny.yaml").write_text(TINY_SPACE.replace("epochs: 2", "epochs: 1"))
     space = SearchSpace.load(folder / "tiny.yaml")
-    space = with_search(space, trials=8, baseline_trials=2, confirm=1, confirm_seeds=2)
+    space = with_search(space, trials=8, baseline_trials=2, repeat=1, repeat_seeds=2)
     ledger = Ledger(folder / "tiny")
     ledger.create(
         SweepHeader(name="tiny", space=space.model_dump(mode="json"), created=1.0, versions={"torch": "2"}, hardware="here")

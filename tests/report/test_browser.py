@@ -17,7 +17,7 @@ from explorer.ledger import Ledger
 from explorer.report.compare import write_comparison
 from explorer.report.page import write_report
 from explorer.report.palette import DARK, INK, SURFACE
-from tests.test_ledger import make_header, make_record
+from tests.ledger.test_ledger import make_header, make_record
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here (Debian: apt install chromium)")
@@ -128,7 +128,7 @@ def test_the_schedule_is_downloaded_and_loads(opened, report, tmp_path):
     path = tmp_path / downloading.value.suggested_filename
     downloading.value.save_as(path)
     assert Schedule.load(path) == Schedule.load(report.schedules["50%"])
-    assert f"explorer train --schedule {path.name} --space tiny.yaml --budget 50%" in page.inner_text("#command")
+    assert f"explorer train --schedule {path.name} --task tiny.yaml --budget 50%" in page.inner_text("#command")
     with page.expect_download() as downloading:
         page.click("#download-space")
     assert downloading.value.suggested_filename == "tiny.yaml"

@@ -12,8 +12,8 @@ from explorer import InvalidInput
 from explorer.cli import app
 from explorer.ledger import Ledger
 from explorer.report.compare import comparison_page, write_comparison
-from explorer.report.opened import Opened
-from tests.test_ledger import make_header, make_record
+from explorer.report.loaded_sweep import LoadedSweep
+from tests.ledger.test_ledger import make_header, make_record
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
@@ -54,7 +54,7 @@ def test_a_comparison_names_what_differs(tmp_path):
         recipe = {"epochs": 1, "batch_size": 16, "learning_rate": rate}
         ledger.create(header.model_copy(update={"space": {**header.space, "recipe": recipe}}))
         ledger.append(make_record())
-        opened.append(Opened.read(ledger))
+        opened.append(LoadedSweep.read(ledger))
     page = comparison_page(opened)
     assert "recipe.learning_rate 0.1" in page
     assert "recipe.learning_rate 0.2" in page

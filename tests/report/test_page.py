@@ -7,7 +7,7 @@ from explorer.ledger import Ledger, StageOutcome
 from explorer.report.frontier_panel import frontier_data
 from explorer.report.page import write_report
 from explorer.report.timeline_panel import timeline_data
-from tests.test_ledger import make_header, make_record
+from tests.ledger.test_ledger import make_header, make_record
 
 
 def sweep(*points):

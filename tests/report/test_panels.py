@@ -17,8 +17,8 @@ from explorer.report.spending_panel import spending_data
 from explorer.report.ternary_panel import surface_data, ternary_data
 from explorer.report.units import seconds_at, units
 from explorer.report.workers_panel import workers_data
-from explorer.schedule import Schedule
-from tests.test_ledger import make_header, make_record
+from explorer.spec.schedule import Schedule
+from tests.ledger.test_ledger import make_header, make_record
 
 
 def test_units_are_columns_and_money_needs_a_price():
@@ -46,7 +46,7 @@ def test_the_headline_has_the_cost_to_match_and_its_interval():
         for seed, step in ((1, -0.001), (2, 0.0), (3, 0.001)):
             records.append(
                 make_record(
-                    f"{name}-{seed}", kind=kind, budget=budget, confirms=name, seed=seed, test=mean + step, finished=2.0
+                    f"{name}-{seed}", kind=kind, budget=budget, repeat_of=name, seed=seed, test=mean + step, finished=2.0
                 )
             )
     data = frontier_data(trials_frame(records))

@@ -8,9 +8,9 @@ import pytest
 
 from explorer import Rates
 from explorer.errors import validated
-from explorer.schedule import read_mapping
-from explorer.sweep.search import Search
-from explorer.sweep.space import SearchSpace
+from explorer.search.search import Search
+from explorer.spec.base import read_mapping
+from explorer.spec.search_space import SearchSpace
 from explorer.sweep.trial import compiled
 from explorer.training import task as task_module
 
@@ -41,7 +41,7 @@ def full_trainings(space):
     total = 0.0
     for budget in space.budgets:
         runs = space.trials_at(budget, "staged") + space.trials_at(budget, "baseline")
-        runs += 2 * space.search.confirm * space.search.confirm_seeds
+        runs += 2 * space.search.repeat * space.search.repeat_seeds
         total += runs * budget.amount
     return total
 

@@ -13,7 +13,7 @@ import fsspec
 import pytest
 import torch
 
-import explorer.sweep.run as sweep_module
+import explorer.sweep.driver as sweep_module
 from explorer import InvalidInput, SearchSpace, Sweep
 from explorer.ledger import Ledger, Trial
 from explorer.sweep.lock import DEAD_AFTER, only_driver

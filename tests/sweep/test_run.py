@@ -8,12 +8,12 @@ import pytest
 import ray
 import torch
 
-from explorer import InvalidInput, Schedule, SearchSpace, Sweep, plan
-from explorer.budget import Budget
+from explorer import InvalidInput, Schedule, SearchSpace, Sweep, compile_plan
 from explorer.frontier import best_by_budget, trials_frame
 from explorer.ledger import Ledger
-from explorer.sweep.search import Search
-from explorer.sweep.space import RateLevels
+from explorer.search.search import Search
+from explorer.spec.budget import Budget
+from explorer.spec.search_space import RateLevels
 from explorer.sweep.trial import run_trial
 from explorer.training.loop import train
 from explorer.training.task import Task
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.filterwarnings("def
 
 
 def test_a_sweep_runs_reports_progress_goes_on_and_extends(local_ray, space_file, tmp_path):
-    space = with_search(SearchSpace.load(space_file), confirm=1, confirm_seeds=1)
+    space = with_search(SearchSpace.load(space_file), repeat=1, repeat_seeds=1)
     console = quiet()
     sweep = Sweep(space, tmp_path / "sweeps", console=console).run()
     records = sweep.ledger.records()
@@ -35,7 +35,9 @@ def test_a_sweep_runs_reports_progress_goes_on_and_extends(local_ray, space_file
         share = Budget.parse(record.trial.budget).amount
         full_step = record.outcome.stages[-1].step_flops
         assert 0 <= share * record.outcome.full_flops - record.outcome.planned_flops <= full_step
-    assert {(r.trial.budget, r.trial.kind) for r in records} == {(b, k) for b in ("25%", "50%") for k in ("staged", "baseline")}
+    assert {(str(r.trial.budget), r.trial.kind) for r in records} == {
+        (b, k) for b in ("25%", "50%") for k in ("staged", "baseline")
+    }
     printed = console.file.getvalue()
     assert "10/10" in printed
     assert "min left" in printed
@@ -61,7 +63,7 @@ def test_a_sweep_runs_reports_progress_goes_on_and_extends(local_ray, space_file
     schedule = sweep.best("50%")
     task = Task(space.task.measured_as(schedule.provenance))
     torch.set_num_threads(1)
-    result = train(task, plan(schedule, task, Budget(0.5), task.step_cost), seed=schedule.provenance.seed)
+    result = train(task, compile_plan(schedule, task, Budget(0.5), task.step_cost), seed=schedule.provenance.seed)
     assert result.validation_accuracy == schedule.provenance.validation_accuracy
     assert result.test_accuracy == schedule.provenance.test_accuracy
     assert len(best_by_budget(trials_frame(extended))) == 4
@@ -139,7 +141,7 @@ def test_a_script_joins_a_running_cluster(local_ray, space_file, tmp_path):
 
 def test_the_example_script_runs_as_it_is_copied(space_file, tmp_path):
     script = Path("examples/launch_sweep.py").resolve()
-    command = [sys.executable, str(script), "--space", str(space_file), "--budget", "50%"]
+    command = [sys.executable, str(script), "--task", str(space_file), "--budget", "50%"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "reports" / "tiny" / "index.html").exists()
@@ -163,6 +165,6 @@ def test_trials_of_a_sweep_share_their_prefixes_and_end_as_if_they_did_not(space
     assert sum(o.executed_flops for _, o in staged) < 0.9 * sum(o.planned_flops for _, o in staged)
     trial, outcome = min(staged, key=lambda pair: pair[1].executed_flops)
     task = Task(space.task.with_settings(trial.learning_rate, trial.batch_size))
-    alone = train(task, plan(trial.schedule, task, Budget(0.5), task.step_cost), seed=trial.seed)
+    alone = train(task, compile_plan(trial.schedule, task, Budget(0.5), task.step_cost), seed=trial.seed)
     assert (alone.validation_accuracy, alone.test_accuracy) == (outcome.validation_accuracy, outcome.test_accuracy)
     assert not Path(sweep.location, "stages").exists()  # removed as the sweep ended

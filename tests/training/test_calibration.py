@@ -3,10 +3,11 @@ import json
 import pytest
 import torch
 
-from explorer import Budget, InvalidInput, Rates, plan
+from explorer import Budget, InvalidInput, Rates, compile_plan
+from explorer.spec.task import TaskSpec
 from explorer.training.calibration import Calibration
 from explorer.training.loop import train
-from explorer.training.task import Task, TaskSpec
+from explorer.training.task import Task
 
 HALF = Rates(heads=0.5, mlp=0.5, tokens=0.5)
 
@@ -24,7 +25,7 @@ def test_what_is_measured_is_read_back_and_plans_in_seconds(measured, tiny_task,
     assert cost(Rates()).flops == tiny_task.step_cost(Rates()).flops
     assert 0 < cost(HALF).seconds < cost(Rates()).seconds
     assert cost(Rates(heads=0.75)).seconds is None
-    compiled = plan(three_stages, tiny_task, Budget.parse("1 CPU-second"), cost)
+    compiled = compile_plan(three_stages, tiny_task, Budget.parse("1 CPU-second"), cost)
     assert 0 <= 1 - compiled.seconds < cost(Rates()).seconds
     result = train(tiny_task, compiled, seed=0)
     assert result.steps == compiled.steps

@@ -11,17 +11,19 @@ import pytest
 import timm
 import torch
 
-from explorer import Budget, InvalidInput, Rates, Schedule, Stage, plan
+from explorer import Budget, InvalidInput, Rates, Schedule, Stage, compile_plan
 from explorer.elastic import ElasticModel
+from explorer.spec.staging import Staging
+from explorer.spec.task import TaskSpec
 from explorer.training import loop
 from explorer.training.checkpoint import load_checkpoint, own_checkpoint, save_checkpoint
+from explorer.training.distributed import Processes
 from explorer.training.loop import DivergedError, train
-from explorer.training.task import Staging, Task, TaskSpec
-from explorer.training.workers import Workers
+from explorer.training.task import Task
 
 
-def compile_plan(task, schedule, budget="50%"):
-    return plan(schedule, task, Budget.parse(budget), task.step_cost)
+def planned(task, schedule, budget="50%"):
+    return compile_plan(schedule, task, Budget.parse(budget), task.step_cost)
 
 
 def same_weights(one, other):
@@ -30,7 +32,7 @@ def same_weights(one, other):
 
 def test_a_run_executes_its_plan_and_learns(tiny_spec, three_stages):
     task = Task(tiny_spec.model_copy(update={"recipe": tiny_spec.recipe.model_copy(update={"epochs": 12})}))
-    compiled = compile_plan(task, three_stages)
+    compiled = planned(task, three_stages)
     result = train(task, compiled, seed=0)
     assert (result.steps, result.flops) == (compiled.steps, compiled.flops)
     assert [s.steps for s in result.segments] == [s.steps for s in compiled.segments]
@@ -41,7 +43,7 @@ def test_a_run_executes_its_plan_and_learns(tiny_spec, three_stages):
 
 
 def test_the_finished_model_is_plain_timm(tiny_task, three_stages):
-    result = train(tiny_task, compile_plan(tiny_task, three_stages), seed=0)
+    result = train(tiny_task, planned(tiny_task, three_stages), seed=0)
     plain = timm.create_model(**tiny_task.model_arguments())
     plain.load_state_dict(result.model.state_dict(), strict=True)
     images = torch.randn(4, 1, 8, 8)
@@ -49,7 +51,7 @@ def test_the_finished_model_is_plain_timm(tiny_task, three_stages):
 
 
 def test_same_seed_same_weights_and_another_seed_others(tiny_task, three_stages):
-    compiled = compile_plan(tiny_task, three_stages)
+    compiled = planned(tiny_task, three_stages)
     one, again, other = (train(tiny_task, compiled, seed=seed) for seed in (3, 3, 4))
     assert same_weights(one.model, again.model)
     assert one.validation_accuracy == again.validation_accuracy
@@ -84,7 +86,7 @@ def test_stop_and_resume_end_in_bit_identical_weights(tiny_spec, three_stages, t
     recipe = tiny_spec.recipe.model_copy(update={"optimizer": optimizer})
     model = tiny_spec.model.model_copy(update={"options": {**tiny_spec.model.options, "drop_path_rate": 0.2}})
     task = Task(tiny_spec.model_copy(update={"recipe": recipe, "model": model}))
-    compiled = compile_plan(task, three_stages)
+    compiled = planned(task, three_stages)
     assert len(compiled.segments) == 20
     straight = train(task, compiled, seed=1)
     for stop_after in (1, 7, 12, 19):
@@ -100,7 +102,7 @@ def test_smaller_images_resume_exactly_and_evaluate_at_full_size(tiny_spec, tmp_
     spec = tiny_spec.model_copy(update={"staging": Staging(token_policy="resize")})
     task = Task(spec)
     stages = tuple(Stage(rates=Rates(tokens=rate), duration_ratio=ratio) for rate, ratio in ((0.25, 0.4), (0.5, 0.4), (1, 0.2)))
-    compiled = compile_plan(task, Schedule(stages=stages, grid=10))
+    compiled = planned(task, Schedule(stages=stages, grid=10))
     assert [row.rates.tokens for row in compiled.stages()] == [4 / 16, 9 / 16, 1]
     assert compiled.stages()[0].step_flops < 0.3 * task.step_cost(Rates()).flops
     straight = train(task, compiled, seed=1)
@@ -130,8 +132,8 @@ def test_the_token_policy_is_the_tasks_and_checked_before_training(tiny_spec):
     "staging",
     [
         {"subset": "random", "blocks": "even"},
-        {"subset": "importance", "waking": "preserving"},
-        {"waking": "preserving", "token_policy": "resize"},
+        {"subset": "importance", "growth": "zero"},
+        {"growth": "zero", "token_policy": "resize"},
     ],
 )
 def test_every_way_of_staging_resumes_in_bit_identical_weights(tiny_spec, tmp_path, staging):
@@ -142,7 +144,7 @@ def test_every_way_of_staging_resumes_in_bit_identical_weights(tiny_spec, tmp_pa
         Stage(rates=Rates(heads=rate, mlp=rate, tokens=rate, depth=depth), duration_ratio=units / 20)
         for rate, depth, units in levels
     ]
-    compiled = compile_plan(task, Schedule(stages=tuple(stages)))
+    compiled = planned(task, Schedule(stages=tuple(stages)))
     assert len(compiled.segments) == 20
     straight = train(task, compiled, seed=1)
     for stop_after in (3, 8, 9, 13):
@@ -155,7 +157,7 @@ def test_checkpoints_hold_the_full_model_at_any_stage(tiny_task, three_stages, t
         raise Stop
 
     with pytest.raises(Stop):
-        train(tiny_task, compile_plan(tiny_task, three_stages), seed=0, checkpoint=tmp_path / "c.pt", on_segment=stop)
+        train(tiny_task, planned(tiny_task, three_stages), seed=0, checkpoint=tmp_path / "c.pt", on_segment=stop)
     content = load_checkpoint(tmp_path / "c.pt")
     timm.create_model(**tiny_task.model_arguments()).load_state_dict(content["model"], strict=True)
 
@@ -163,13 +165,13 @@ def test_checkpoints_hold_the_full_model_at_any_stage(tiny_task, three_stages, t
 def test_a_checkpoint_of_another_run_is_refused_by_what_differs_first(tiny_spec, three_stages, tmp_path):
     """Half of 71 steps' cost (2 epochs of 1,149 images in batches of 32) in three stages, against each change of it."""
     task = Task(tiny_spec)
-    path, compiled = tmp_path / "c.pt", compile_plan(task, three_stages)
+    path, compiled = tmp_path / "c.pt", planned(task, three_stages)
     train(task, compiled, seed=0, checkpoint=path)
 
     def refusal(spec=tiny_spec, schedule=three_stages, budget="50%", seed=0, workers=1):
         other = Task(spec)
         with pytest.raises(InvalidInput) as refused:
-            own_checkpoint(path, spec, compile_plan(other, schedule, budget), seed, workers, mmap=True)
+            own_checkpoint(path, spec, planned(other, schedule, budget), seed, workers, mmap=True)
         first, another = str(refused.value).split(" the checkpoint belongs to a run with another one: ")
         assert "\n" not in another
         return first.removeprefix(f"{path}: ") + another.removesuffix("; remove it to start anew")
@@ -196,7 +198,7 @@ def test_a_run_goes_on_with_other_workers_of_its_loader_and_where_its_images_wer
         "recipe": {"epochs": 2, "batch_size": 9, "learning_rate": 2e-3},
     }
     task = Task(TaskSpec.model_validate(spec))
-    compiled = compile_plan(task, Schedule.full_model())
+    compiled = planned(task, Schedule.full_model())
     done = train(task, compiled, seed=0, checkpoint=tmp_path / "c.pt")
     shutil.copytree(image_folder, tmp_path / "moved")
     moved = Task(TaskSpec.model_validate({**spec, "data": {**data, "root": str(tmp_path / "moved"), "workers": 1}}))
@@ -207,7 +209,7 @@ def test_a_run_goes_on_with_other_workers_of_its_loader_and_where_its_images_wer
 def test_a_checkpoint_of_an_earlier_release_is_refused(tiny_task, three_stages, tmp_path):
     torch.save({"version": 2, "plan": "0123", "seed": 0, "task": "{}", "workers": 1, "segments": []}, tmp_path / "c.pt")
     with pytest.raises(InvalidInput, match="is of version 2; this release reads version 3: remove it to start anew"):
-        train(tiny_task, compile_plan(tiny_task, three_stages), seed=0, checkpoint=tmp_path / "c.pt")
+        train(tiny_task, planned(tiny_task, three_stages), seed=0, checkpoint=tmp_path / "c.pt")
 
 
 def test_a_damaged_checkpoint_is_refused_in_one_line(tmp_path):
@@ -242,7 +244,7 @@ def test_a_checkpoint_with_code_is_not_executed_and_nobody_told_to(tiny_task, th
             warnings.catch_warnings(action="error"),
             pytest.raises(InvalidInput, match="cannot be read: it is damaged, or holds more than data") as refused,
         ):
-            train(tiny_task, compile_plan(tiny_task, three_stages), seed=0, checkpoint=tmp_path / "c.pt")
+            train(tiny_task, planned(tiny_task, three_stages), seed=0, checkpoint=tmp_path / "c.pt")
         assert "weights_only" not in str(refused.value)
         assert not (tmp_path / "sprung").exists()
 
@@ -257,16 +259,16 @@ def test_slow_steps_are_looked_at_by_the_clock(tiny_task, monkeypatch):
 
     monkeypatch.setattr(torch.optim.AdamW, "step", slow)
     monkeypatch.setattr(loop, "LOOK_SECONDS", 0.1)
-    compiled = compile_plan(tiny_task, Schedule(stages=Schedule.full_model().stages, grid=1), "100%")
+    compiled = planned(tiny_task, Schedule(stages=Schedule.full_model().stages, grid=1), "100%")
     assert [segment.steps for segment in compiled.segments] == [71]
     looks = [0]
-    train(tiny_task, compiled, seed=0, on_look=lambda progress: looks.append(progress.steps))
+    train(tiny_task, compiled, seed=0, on_loss_check=lambda progress: looks.append(progress.steps))
     pauses = [after - before for before, after in itertools.pairwise(looks)]
     assert max(pauses) <= 5
     assert sorted(pauses)[len(pauses) // 2] > 1
     monkeypatch.undo()
     looks = []
-    train(tiny_task, compiled, seed=0, on_look=lambda progress: looks.append(progress.steps))
+    train(tiny_task, compiled, seed=0, on_loss_check=lambda progress: looks.append(progress.steps))
     assert looks == [50]
 
 
@@ -276,7 +278,7 @@ def looks_of_a_worker(rank, spec, compiled, folder):
     looks = []
     if rank:
         loop.time = SimpleNamespace(perf_counter=lambda: 1000 * time.perf_counter())
-    train(Task(spec), compiled, seed=0, workers=Workers(rank, 2), on_look=lambda progress: looks.append(progress.steps))
+    train(Task(spec), compiled, seed=0, workers=Processes(rank, 2), on_loss_check=lambda progress: looks.append(progress.steps))
     (folder / f"{rank}.json").write_text(json.dumps(looks))
     torch.distributed.destroy_process_group()
 
@@ -285,7 +287,7 @@ def looks_of_a_worker(rank, spec, compiled, folder):
 def test_workers_look_together_though_the_clock_of_one_is_fast(tiny_spec, tmp_path):
     """By the second's clock, each step takes seconds: alone it would look at every one."""
     spec = tiny_spec.model_copy(update={"staging": Staging(token_policy="resize")})
-    compiled = compile_plan(Task(spec), Schedule(stages=Schedule.full_model().stages, grid=1), "100%")
+    compiled = planned(Task(spec), Schedule(stages=Schedule.full_model().stages, grid=1), "100%")
     torch.multiprocessing.spawn(looks_of_a_worker, (spec, compiled, tmp_path), nprocs=2)
     assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)] == [[50], [50]]
 
@@ -294,7 +296,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny_spec, three_stages):
     recipe = tiny_spec.recipe.model_copy(update={"learning_rate": 1e9, "optimizer": "sgd", "clip_grad": None})
     task = Task(tiny_spec.model_copy(update={"recipe": recipe}))
     with pytest.raises(DivergedError, match="not finite by step"):
-        train(task, compile_plan(task, three_stages), seed=0)
+        train(task, planned(task, three_stages), seed=0)
 
 
 def test_the_learning_rate_that_the_optimizer_sees_is_the_plans(tiny_task, three_stages, monkeypatch):
@@ -306,7 +308,7 @@ def test_the_learning_rate_that_the_optimizer_sees_is_the_plans(tiny_task, three
         return step(self, *arguments)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", spy)
-    compiled = compile_plan(tiny_task, three_stages)
+    compiled = planned(tiny_task, three_stages)
     train(tiny_task, compiled, seed=0)
     wanted = [2e-3 * s.learning_rate_factor(i) for s in compiled.segments for i in range(s.steps)]
     assert seen == pytest.approx(wanted)
@@ -319,7 +321,7 @@ def test_compiled_training_gives_the_same_accuracy_up_to_rounding(tiny_spec, thr
     for compiled in (False, True):
         recipe = tiny_spec.recipe.model_copy(update={"compile": compiled})
         task = Task(tiny_spec.model_copy(update={"recipe": recipe}))
-        results.append(train(task, compile_plan(task, three_stages), seed=0))
+        results.append(train(task, planned(task, three_stages), seed=0))
     plain, fast = results
     assert math.isclose(plain.segments[-1].mean_loss, fast.segments[-1].mean_loss, rel_tol=0.02)
     timm.create_model(**task.model_arguments()).load_state_dict(fast.model.state_dict(), strict=True)
@@ -327,7 +329,7 @@ def test_compiled_training_gives_the_same_accuracy_up_to_rounding(tiny_spec, thr
 
 def test_bf16_trains_on_the_cpu_too(tiny_spec, three_stages):
     task = Task(tiny_spec.model_copy(update={"recipe": tiny_spec.recipe.model_copy(update={"amp": "bf16"})}))
-    result = train(task, compile_plan(task, three_stages), seed=0)
+    result = train(task, planned(task, three_stages), seed=0)
     assert math.isfinite(result.segments[-1].mean_loss)
     assert next(result.model.parameters()).dtype == torch.float32
 
@@ -365,7 +367,7 @@ def test_other_families_train_too(tiny_spec, name, options):
     task.check()
     half = Stage(rates=Rates(heads=0.5, mlp=0.5), duration_ratio=0.5)
     schedule = Schedule(stages=(half, Stage(rates=Rates(), duration_ratio=0.5)), grid=4)
-    compiled = compile_plan(task, schedule, "20%")
+    compiled = planned(task, schedule, "20%")
     result = train(task, compiled, seed=0)
     assert result.flops == compiled.flops
     plain = timm.create_model(**task.model_arguments())
@@ -378,7 +380,7 @@ def test_a_pyramid_trains_at_the_size_that_was_costed(tiny_spec, tmp_path, monke
     change = {"model": model, "data": {"name": "digits", "image_size": 32}}
     task = Task(type(tiny_spec).model_validate({**tiny_spec.model_dump(), **change}))
     quarter = Stage(rates=Rates(heads=0.25), duration_ratio=0.5)
-    compiled = compile_plan(task, Schedule(stages=(quarter, Stage(rates=Rates(), duration_ratio=0.5)), grid=4), "20%")
+    compiled = planned(task, Schedule(stages=(quarter, Stage(rates=Rates(), duration_ratio=0.5)), grid=4), "20%")
     assert compiled.segments[0].rates.heads == 5 / 16
     sizes = []
     set_rates = ElasticModel.set_rates
@@ -403,7 +405,7 @@ def test_a_folder_of_images_trains_and_resumes_exactly(image_folder, three_stage
         "recipe": {"epochs": 8, "batch_size": 9, "learning_rate": 2e-3, "augmentation": {"transform": {"re_prob": 0.25}}},
     }
     task = Task(TaskSpec.model_validate(spec))
-    compiled = compile_plan(task, three_stages)
+    compiled = planned(task, three_stages)
     straight = train(task, compiled, seed=0)
     assert straight.test_accuracy > 0.9  # bright against dark
 
@@ -419,7 +421,7 @@ def test_a_folder_of_images_trains_and_resumes_exactly(image_folder, three_stage
 
 def test_rates_one_train_exactly_like_a_plain_loop(tiny_task):
     """The baseline is what anyone's loop over plain timm would give."""
-    compiled = compile_plan(tiny_task, Schedule.full_model(), "20%")
+    compiled = planned(tiny_task, Schedule.full_model(), "20%")
     ours = train(tiny_task, compiled, seed=0)
     torch.manual_seed(0)
     model = timm.create_model(**tiny_task.model_arguments())

@@ -7,12 +7,12 @@ from timm.utils import ModelEmaV3
 from torch.nn import functional
 
 from explorer import InvalidInput, Rates, Schedule
+from explorer.spec.data import DataSpec
+from explorer.spec.recipe import Augmentation
 from explorer.training import loop
-from explorer.training.augmentation import Augmentation
-from explorer.training.data import DataSpec
 from explorer.training.loop import train
 from explorer.training.task import Task
-from tests.training.test_loop import Stop, compile_plan, same_weights, stopped_and_resumed
+from tests.training.test_loop import Stop, planned, same_weights, stopped_and_resumed
 
 CPU = torch.device("cpu")
 
@@ -56,7 +56,7 @@ def test_mixing_depends_on_seed_and_step_alone(tiny_spec):
 def test_the_average_is_timms(tiny_spec):
     """Against anyone's loop with timm's ModelEmaV3."""
     task = task_with(tiny_spec, ema_decay=0.9)
-    compiled = compile_plan(task, Schedule.full_model(), "20%")
+    compiled = planned(task, Schedule.full_model(), "20%")
     ours = train(task, compiled, seed=0)
     torch.manual_seed(0)
     model = timm.create_model(**task.model_arguments())
@@ -89,7 +89,7 @@ def test_accumulated_parts_add_up_to_the_batch(tiny_spec):
                 ]
             }
         )
-        results.append(train(task, compile_plan(task, schedule), seed=0))
+        results.append(train(task, planned(task, schedule), seed=0))
     for one, other in zip(results[0].model.parameters(), results[1].model.parameters(), strict=True):
         assert torch.allclose(one, other, atol=1e-5)
     assert results[0].segments[-1].mean_loss == pytest.approx(results[1].segments[-1].mean_loss, rel=1e-4)
@@ -97,7 +97,7 @@ def test_accumulated_parts_add_up_to_the_batch(tiny_spec):
 
 def test_all_of_it_resumes_in_bit_identical_weights(tiny_spec, three_stages, tmp_path):
     task = task_with(tiny_spec, augmentation=Augmentation(mixup=0.8, cutmix=1.0), ema_decay=0.95, accumulation=2)
-    compiled = compile_plan(task, three_stages)
+    compiled = planned(task, three_stages)
     straight = train(task, compiled, seed=1)
     for stop_after in (5, 7, 19):
         resumed = stopped_and_resumed(task, compiled, stop_after, tmp_path / f"{stop_after}.pt")
@@ -107,7 +107,7 @@ def test_all_of_it_resumes_in_bit_identical_weights(tiny_spec, three_stages, tmp
 def test_a_checkpoint_in_the_middle_of_a_segment_resumes_exactly(tiny_spec, three_stages, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "CHECK_EVERY", 3)
     task = task_with(tiny_spec, epochs=8, ema_decay=0.95)
-    compiled = compile_plan(task, three_stages)
+    compiled = planned(task, three_stages)
     straight = train(task, compiled, seed=1)
     looks = []
 
@@ -117,10 +117,10 @@ def test_a_checkpoint_in_the_middle_of_a_segment_resumes_exactly(tiny_spec, thre
             raise Stop
 
     with pytest.raises(Stop):
-        train(task, compiled, seed=1, checkpoint=tmp_path / "c.pt", checkpoint_every=0, on_look=stop)
+        train(task, compiled, seed=1, checkpoint=tmp_path / "c.pt", checkpoint_every=0, on_loss_check=stop)
     assert looks[:2] == [3, 6]
     seen = []
-    resumed = train(task, compiled, seed=1, checkpoint=tmp_path / "c.pt", on_look=lambda p: seen.append(p.steps))
+    resumed = train(task, compiled, seed=1, checkpoint=tmp_path / "c.pt", on_loss_check=lambda p: seen.append(p.steps))
     assert same_weights(straight.model, resumed.model)
     assert (resumed.steps, resumed.flops) == (straight.steps, straight.flops)
     assert [s.steps for s in resumed.segments] == [s.steps for s in straight.segments]

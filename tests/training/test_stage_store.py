@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from explorer import Budget, Rates, Schedule, Stage, plan
-from explorer.learning_rate import LearningRateCurve
+from explorer import Budget, Rates, Schedule, Stage, compile_plan
+from explorer.spec.lr_schedule import LearningRateSchedule
 from explorer.training import stage_store
 from explorer.training.loop import train
 from explorer.training.stage_store import StageStore, prefix_keys
@@ -27,7 +27,7 @@ def schedule(*units: int) -> Schedule:
 
 
 def compiled(task, schedule, budget="50%"):
-    return plan(schedule, task, Budget.parse(budget), task.step_cost)
+    return compile_plan(schedule, task, Budget.parse(budget), task.step_cost)
 
 
 def same_weights(one, other):
@@ -61,7 +61,7 @@ def test_runs_that_share_end_in_the_same_bits_and_train_only_what_is_new(task, t
         assert [s.stage for s in together.segments] == [s.stage for s in todo.segments]
 
 
-@pytest.mark.parametrize("staging", [{"subset": "random"}, {"subset": "importance", "waking": "preserving"}])
+@pytest.mark.parametrize("staging", [{"subset": "random"}, {"subset": "importance", "growth": "zero"}])
 def test_other_ways_of_staging_share_too(task, tmp_path, staging):
     task = Task(task.spec.with_settings(2e-3, 32, staging))
     store = StageStore(str(tmp_path), 10**9)
@@ -86,8 +86,8 @@ def test_what_training_depends_on_is_in_the_key_and_nothing_else(task):
 
 def test_a_constant_rate_is_shared_between_budgets_and_a_falling_one_is_not(task):
     def keys(kind: str, budget: str) -> list[str]:
-        curve = LearningRateCurve(kind=kind, warmup=0, **({"cooldown": 0.2} if kind == "wsd" else {}))
-        recipe = task.spec.recipe.model_copy(update={"curve": curve})
+        curve = LearningRateSchedule(kind=kind, warmup=0, **({"cooldown": 0.2} if kind == "wsd" else {}))
+        recipe = task.spec.recipe.model_copy(update={"lr_schedule": curve})
         changed = Task(task.spec.model_copy(update={"recipe": recipe}))
         full = Schedule.full_model(grid=10)
         return prefix_keys(changed, compiled(changed, full, budget).segments, 1, CPU, False)
@@ -154,8 +154,8 @@ def test_little_time_is_spent_on_writing(monkeypatch, tmp_path):
 
 
 def test_a_state_of_a_smaller_budget_goes_on_in_a_larger_one_with_the_same_bits(task, tmp_path):
-    curve = LearningRateCurve(kind="wsd", warmup=0, cooldown=0.2)
-    changed = Task(task.spec.model_copy(update={"recipe": task.spec.recipe.model_copy(update={"curve": curve})}))
+    curve = LearningRateSchedule(kind="wsd", warmup=0, cooldown=0.2)
+    changed = Task(task.spec.model_copy(update={"recipe": task.spec.recipe.model_copy(update={"lr_schedule": curve})}))
     full = Schedule.full_model(grid=10)
     store = StageStore(str(tmp_path), 10**9)
     train(changed, compiled(changed, full, "50%"), seed=1, store=store)

@@ -15,21 +15,23 @@ from typing import Any
 
 import torch
 
-from explorer.budget import Budget
+from explorer.frontier import candidates
 from explorer.ledger import Ledger
-from explorer.plan import plan
-from explorer.report.opened import Opened
-from explorer.report.page import _figures
+from explorer.plan import compile_plan
 from explorer.report.chooser_panel import chooser_data, chooser_figure
-from explorer.report.frontier_panel import Look, frontier_figure
+from explorer.report.frontier_panel import TraceStyle, frontier_figure
+from explorer.report.loaded_sweep import LoadedSweep
+from explorer.report.page import _figures
 from explorer.report.payload import figure_json
 from explorer.report.units import units
-from explorer.frontier import candidates
-from explorer.schedule import Rates, Schedule, Stage
-from explorer.sweep.space import SearchSpace
+from explorer.spec.budget import Budget
+from explorer.spec.rates import Rates
+from explorer.spec.schedule import Schedule, Stage
+from explorer.spec.search_space import SearchSpace
+from explorer.spec.task import TaskSpec
 from explorer.training.loop import train
-from explorer.training.task import Task, TaskSpec
-from tests.report.invented import fill
+from explorer.training.task import Task
+from tests.report.synthetic import fill
 
 GROWING = Schedule(
     stages=(
@@ -47,7 +49,7 @@ DEEPENING = Schedule(
 TINY = {
     "model": {"name": "vit_tiny_patch16_224", "options": {"patch_size": 2, "embed_dim": 32, "depth": 2, "num_heads": 4}},
     "data": {"name": "digits", "image_size": 8},
-    "recipe": {"epochs": 2, "batch_size": 32, "learning_rate": 2e-3, "curve": {"kind": "linear", "warmup": 0.1}},
+    "recipe": {"epochs": 2, "batch_size": 32, "learning_rate": 2e-3, "lr_schedule": {"kind": "linear", "warmup": 0.1}},
 }
 TASKS: dict[str, dict[str, Any]] = {
     "plain": TINY,
@@ -61,12 +63,20 @@ TASKS: dict[str, dict[str, Any]] = {
             "accumulation": 2,
             "augmentation": {"shift": 1, "flip": True, "mixup": 0.2},
         },
-        "staging": {"subset": "importance", "waking": "preserving"},
+        "staging": {"subset": "importance", "growth": "zero"},
     },
     "resized": {
-        "model": {"name": "pvt_v2_b0", "options": {"embed_dims": [8, 16, 16, 16], "depths": [1, 1, 1, 1], "num_heads": [1, 2, 4, 4], "mlp_ratios": [2, 2, 2, 2]}},
+        "model": {
+            "name": "pvt_v2_b0",
+            "options": {
+                "embed_dims": [8, 16, 16, 16],
+                "depths": [1, 1, 1, 1],
+                "num_heads": [1, 2, 4, 4],
+                "mlp_ratios": [2, 2, 2, 2],
+            },
+        },
         "data": {"name": "fractals", "image_size": 64, "fractals": {"classes": 3, "instances": 20, "held_out": 5}},
-        "recipe": {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, "optimizer": "nadamw", "curve": {"kind": "wsd"}},
+        "recipe": {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, "optimizer": "nadamw", "lr_schedule": {"kind": "wsd"}},
         "staging": {"token_policy": "resize"},
     },
 }
@@ -78,23 +88,31 @@ def machine() -> str:
     import os
 
     settings = [os.environ.get(name, "") for name in ("OPENBLAS_CORETYPE", "MKL_CBWR")]
-    return " ".join([platform.machine(), cpu.partition(":")[2].strip(), torch.backends.cpu.get_cpu_capability(), torch.__version__, *settings])
+    return " ".join(
+        [
+            platform.machine(),
+            cpu.partition(":")[2].strip(),
+            torch.backends.cpu.get_cpu_capability(),
+            torch.__version__,
+            *settings,
+        ]
+    )
 
 
 def plans() -> dict[str, str]:
     """Digests of the demo's kept schedules and two others at several budgets."""
     space = SearchSpace.load("search_spaces/digits.yaml")
     found = {}
-    for path in sorted(Path("reports/digits/schedules").glob("*.json")):
+    for path in sorted(Path("tests/unchanged/schedules").glob("*.json")):
         schedule = Schedule.load(path)
         provenance = schedule.provenance
         assert provenance is not None
         task = Task(space.task.with_settings(provenance.learning_rate, provenance.batch_size, provenance.staging))
-        found[path.stem] = plan(schedule, task, Budget.parse(provenance.budget), task.step_cost).digest()
+        found[path.stem] = compile_plan(schedule, task, Budget.parse(provenance.budget), task.step_cost).digest()
     task = Task(space.task)
     for name, schedule in (("growing", GROWING), ("deepening", DEEPENING), ("full", Schedule.full_model())):
         for budget in ("5%", "33.3%", "100%"):
-            found[f"{name} {budget}"] = plan(schedule, task, Budget.parse(budget), task.step_cost).digest()
+            found[f"{name} {budget}"] = compile_plan(schedule, task, Budget.parse(budget), task.step_cost).digest()
     return found
 
 
@@ -114,7 +132,7 @@ def weights() -> dict[str, dict[str, Any]]:
                     )
                 )
             task = Task(TaskSpec.model_validate(content))
-            compiled = plan(schedule, task, Budget.parse("50%"), task.step_cost)
+            compiled = compile_plan(schedule, task, Budget.parse("50%"), task.step_cost)
             result = train(task, compiled, seed=3)
             digest = hashlib.sha256()
             for key, tensor in sorted(result.model.state_dict().items()):
@@ -134,10 +152,10 @@ def page() -> dict[str, str]:
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(f"{folder}/large")
         fill(ledger, 200)
-        sweep = Opened.read(ledger)
+        sweep = LoadedSweep.read(ledger)
     cost_units = units(sweep.data.curves, 2.5)
     figures, by_budget = _figures(sweep.trials, sweep.data)
-    figures |= {"frontier": frontier_figure([(sweep.data, Look())], cost_units), "schedule": chooser_figure(sweep.data)}
+    figures |= {"frontier": frontier_figure([(sweep.data, TraceStyle())], cost_units), "schedule": chooser_figure(sweep.data)}
     parts = {name: figure_json(figure) for name, figure in figures.items()}
     parts |= {name: {budget: figure_json(each) for budget, each in found.items()} for name, found in by_budget.items()}
     parts["chooser"] = chooser_data(sweep.data, candidates(sweep.trials), sweep.header, cost_units)

@@ -120,7 +120,7 @@
     const kind = chosen.kind === "staged" ? "staged schedule" : "the full model throughout";
     element("schedule-name").textContent = `${chosen.id}: ${kind}`;
     const budget = shown.label.includes(" ") ? `'${shown.label}'` : shown.label;
-    element("command").textContent = `explorer train --schedule ${fileName(chosen)} --space ${page.name}.yaml --budget ${budget}`;
+    element("command").textContent = `explorer train --schedule ${fileName(chosen)} --task ${page.name}.yaml --budget ${budget}`;
     document.querySelectorAll(".near").forEach((each) => { each.textContent = shown.near; });
     if (started) nearby();
     schedule();

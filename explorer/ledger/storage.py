@@ -1,0 +1,143 @@
+"""The ledger: the truth about a sweep. One immutable JSON record a trial, written as the trial ends.
+
+A sweep's folder (local, or any URI that fsspec opens) holds `sweep.json`, written once, `ledger/<trial id>.json`, and
+`started/<trial id>.json` from before a trial has a record. Needs neither torch nor ray.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from explorer.errors import InvalidInput, validated
+from explorer.files import write_file
+from explorer.ledger.records import Record, SweepHeader, Trial
+
+VERSION = 2
+
+
+class Ledger:
+    """A sweep's records on its storage.
+
+    Args:
+        location: the sweep's folder; a path or a URI.
+
+    Raises:
+        InvalidInput: when the URI's file system is unknown or its package is missing.
+    """
+
+    def __init__(self, location: str | Path) -> None:
+        self.location = str(location).rstrip("/")
+        try:
+            self._fs, self._path = fsspec.core.url_to_fs(self.location)
+        except (ImportError, ValueError) as error:
+            raise InvalidInput("storage", self.location, str(error)) from None
+
+    @property
+    def exists(self) -> bool:
+        """True when there is a sweep at the location."""
+        return bool(self._fs.exists(f"{self._path}/sweep.json"))
+
+    def create(self, header: SweepHeader) -> None:
+        """Start a sweep.
+
+        Raises:
+            InvalidInput: when the storage cannot be written.
+        """
+        self._write("sweep.json", {"version": VERSION, **header.model_dump(mode="json")})
+
+    def header(self) -> SweepHeader:
+        """Read what the sweep is.
+
+        Raises:
+            InvalidInput: when there is no sweep, or a sweep of another schema version.
+        """
+        if not self.exists:
+            raise InvalidInput("sweep", self.location, "there is no sweep.json; not the folder of a sweep")
+        return validated(SweepHeader, self._read(f"{self._path}/sweep.json"), f"{self.location}/sweep.json")
+
+    def append(self, record: Record) -> None:
+        """Write a record; one that is there already stays as it is."""
+        name = f"ledger/{record.trial.id}.json"
+        if not self._fs.exists(f"{self._path}/{name}"):
+            self._write(name, {"version": VERSION, **record.model_dump(mode="json")})
+
+    def start(self, trial: Trial) -> None:
+        """Note that a trial starts: when the driver dies, the same trial is run again and finds what it has trained.
+
+        Raises:
+            InvalidInput: when the storage cannot be written.
+        """
+        self._write(f"started/{trial.id}.json", {"version": VERSION, **trial.model_dump(mode="json")})
+
+    def unfinished(self, records: Sequence[Record]) -> list[Trial]:
+        """Trials that were started and have no record, in the order of their ids.
+
+        Raises:
+            InvalidInput: when a note is damaged or of another schema version.
+        """
+        finished = {record.trial.id for record in records}
+        paths = [path for path in self._files("started") if path.rsplit("/", 1)[-1].removesuffix(".json") not in finished]
+        return [validated(Trial, self._read(path), path) for path in sorted(paths)]
+
+    def count(self) -> int:
+        """How many records there are."""
+        return len(self._files("ledger"))
+
+    def records(self) -> list[Record]:
+        """All records, by time of finishing.
+
+        Raises:
+            InvalidInput: when a record is damaged or of another schema version.
+        """
+        found = [validated(Record, self._read(path), path) for path in self._files("ledger")]
+        return sorted(found, key=lambda record: (record.finished, record.trial.id))
+
+    def _files(self, name: str) -> list[str]:
+        self._fs.invalidate_cache()
+        folder = f"{self._path}/{name}"
+        return [p for p in self._fs.ls(folder, detail=False) if p.endswith(".json")] if self._fs.exists(folder) else []
+
+    def _read(self, path: str) -> dict[str, Any]:
+        try:
+            content = json.loads(self._fs.cat_file(path))
+        except (OSError, ValueError) as error:
+            raise InvalidInput(path, "unreadable", str(error)) from None
+        version = content.pop("version", None) if isinstance(content, dict) else None
+        if version != VERSION:
+            raise InvalidInput(
+                f"{path}: version", version, f"the ledger has another schema; this release reads version {VERSION}"
+            )
+        return content
+
+    def _write(self, name: str, content: dict[str, Any]) -> None:
+        """Publish a file so that a reader sees all of it or nothing."""
+        data = json.dumps(content, indent=1).encode()
+        path = f"{self._path}/{name}"
+        try:
+            if isinstance(self._fs, LocalFileSystem):
+                write_file(path, data)
+            else:
+                self._fs.pipe_file(path, data)  # object stores publish whole objects
+        except OSError as error:
+            raise InvalidInput("storage", self.location, f"cannot be written: {error}") from None
+
+
+def find_sweep(sweep: str, storage: str = "sweeps") -> Ledger:
+    """The ledger of a sweep given by folder, URI, or name under `storage`.
+
+    Raises:
+        InvalidInput: when neither is the folder of a sweep.
+    """
+    tried = Ledger(sweep)
+    if tried.exists:
+        return tried
+    named = Ledger(f"{storage.rstrip('/')}/{sweep}")
+    if "://" not in sweep and named.exists:
+        return named
+    raise InvalidInput("sweep", sweep, f"no sweep there, nor at {named.location}")

@@ -1,0 +1,1 @@
+"""Which trial comes next: proposals, Optuna studies, and work that trials share. No ray."""

@@ -1,0 +1,125 @@
+"""From a study's variables to a schedule. Pure functions: the same variables always mean the same trial.
+
+Duration ratios: stick-breaking with K - 1 variables in [0, 1], each put through the quantile function of
+Beta(1, K - i), so that uniform variables give uniform points of the simplex; then rounded to the grid. (The
+Optuna FAQ's -log(u) spends K variables on K - 1 degrees of freedom.)
+Rates: a variable in [0, 1] picks among the levels up to the next stage's level, backwards from the full
+model, so rates never fall by construction.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from explorer.ledger import Kind
+from explorer.spec.rates import AXES, Rates
+from explorer.spec.schedule import Schedule, Stage
+from explorer.spec.search_space import SearchSettings
+
+
+def _groups(search: SearchSettings) -> dict[str, tuple[str, ...]]:
+    """Names of the rate variables and the axes each one sets; axes with one level need none."""
+    if search.tied:
+        return {"rates": search.rates.searched}
+    return {axis: (axis,) for axis in AXES if len(getattr(search.rates, axis)) > 1}
+
+
+def distributions(search: SearchSettings, kind: Kind) -> dict[str, BaseDistribution]:
+    """The variables of a study."""
+    low, high = search.learning_rate
+    found: dict[str, BaseDistribution] = {"batch_size": CategoricalDistribution(search.batch_size)}
+    if search.learning_rate_grid:
+        found["learning_rate_step"] = IntDistribution(0, search.learning_rate_grid - 1)
+    else:
+        found["learning_rate"] = FloatDistribution(low, high, log=True)
+    if kind == "staged":
+        for setting, values in search.staging.listed.items():
+            found[f"staging_{setting}"] = CategoricalDistribution(values)
+        for stage in range(search.stages - 1):
+            found[f"duration_{stage}"] = FloatDistribution(0, 1)
+            for group in _groups(search):
+                found[f"{group}_{stage}"] = FloatDistribution(0, 1)
+    return found
+
+
+def schedule_for(search: SearchSettings, kind: Kind, parameters: Mapping[str, Any]) -> Schedule:
+    """The schedule that the variables stand for, on the grid; stages without duration are left out."""
+    if kind == "baseline":
+        return Schedule.full_model(search.grid)
+    count = search.stages
+    left, ratios = 1.0, []
+    for stage in range(count - 1):
+        piece = 1 - (1 - parameters[f"duration_{stage}"]) ** (1 / (count - 1 - stage))
+        ratios.append(left * piece)
+        left -= ratios[-1]
+    ratios.append(1 - sum(ratios))
+
+    positions = {axis: len(getattr(search.rates, axis)) - 1 for axis in AXES}
+    stages = [Stage(rates=Rates(), duration_ratio=max(0.0, ratios[-1]))]
+    for stage in reversed(range(count - 1)):
+        for group, axes in _groups(search).items():
+            choices = positions[axes[0]] + 1
+            chosen = min(int(parameters[f"{group}_{stage}"] * choices), choices - 1)
+            positions.update(dict.fromkeys(axes, chosen))
+        stages.insert(0, Stage(rates=search.rates_at(positions), duration_ratio=ratios[stage]))
+    return _merged(stages, search.grid)
+
+
+def learning_rate_for(search: SearchSettings, parameters: Mapping[str, Any]) -> float:
+    """The peak learning rate that the variables stand for."""
+    if search.learning_rate_grid:
+        return search.learning_rates()[parameters["learning_rate_step"]]
+    return float(parameters["learning_rate"])
+
+
+def staging_for(search: SearchSettings, kind: Kind, parameters: Mapping[str, Any]) -> dict[str, str]:
+    """The settings of `staging` that the variables stand for; none for a baseline."""
+    return {setting: parameters[f"staging_{setting}"] for setting in search.staging.listed if kind == "staged"}
+
+
+def _merged(stages: list[Stage], grid: int) -> Schedule:
+    """Round durations to the grid, drop empty stages and join neighbours with equal rates."""
+    # The last ratio may be zero before rounding; the grid gives the full model at least one unit.
+    raw = [stage.duration_ratio for stage in stages]
+    least = 1e-9
+    if raw[-1] < least:
+        longest = raw.index(max(raw))
+        raw[longest] -= least - raw[-1]
+        raw[-1] = least
+    drawn = Schedule(stages=tuple(Stage(rates=s.rates, duration_ratio=r) for s, r in zip(stages, raw, strict=True)), grid=grid)
+    joined: list[tuple[Rates, int]] = []
+    for stage, units in zip(drawn.stages, drawn.units(), strict=True):
+        if not units:
+            continue
+        if joined and joined[-1][0] == stage.rates:
+            joined[-1] = (stage.rates, joined[-1][1] + units)
+        else:
+            joined.append((stage.rates, units))
+    return Schedule(stages=tuple(Stage(rates=r, duration_ratio=u / grid) for r, u in joined), grid=grid)
+
+
+def first_guess(search: SearchSettings, kind: Kind, learning_rate: float, batch_size: int) -> dict[str, Any]:
+    """Variables of a plausible first trial: the recipe's own settings, rates in even steps, equal durations."""
+    low, high = search.learning_rate
+    guess: dict[str, Any] = {"batch_size": batch_size if batch_size in search.batch_size else search.batch_size[0]}
+    if search.learning_rate_grid:
+        rates = search.learning_rates()
+        guess["learning_rate_step"] = min(range(len(rates)), key=lambda step: abs(math.log(rates[step] / learning_rate)))
+    else:
+        guess["learning_rate"] = min(max(learning_rate, low), high)
+    if kind == "baseline":
+        return guess
+    guess |= {f"staging_{setting}": values[0] for setting, values in search.staging.listed.items()}
+    count = search.stages
+    for stage in range(count - 1):
+        pieces = count - stage
+        guess[f"duration_{stage}"] = 1 - (1 - 1 / pieces) ** (pieces - 1)
+        for group, axes in _groups(search).items():
+            top = len(getattr(search.rates, axes[0])) - 1
+            here, following = round(top * stage / (count - 1)), round(top * (stage + 1) / (count - 1))
+            guess[f"{group}_{stage}"] = (here + 0.5) / (following + 1)
+    return guess

@@ -1,0 +1,35 @@
+"""The base of everything that is read from files, and how files are read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+from explorer.errors import InvalidInput
+
+
+class Frozen(BaseModel):
+    """Immutable, and strict about unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def read_mapping(path: str | Path) -> object:
+    """Parse a JSON or YAML file into plain data (YAML by safe_load).
+
+    Raises:
+        InvalidInput: when there is no such file, or it is neither JSON nor YAML.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InvalidInput(str(path), "missing", "there is no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(str(path), "unreadable", str(error)) from None
+    try:
+        return json.loads(text) if str(path).endswith(".json") else yaml.safe_load(text)
+    except (json.JSONDecodeError, yaml.YAMLError) as error:
+        raise InvalidInput(str(path), "unreadable", f"must be JSON or YAML: {error}") from None

@@ -1,0 +1,212 @@
+"""Search spaces: one YAML file says all there is to know of a sweep."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from explorer.errors import validated
+from explorer.spec.base import Frozen, read_mapping
+from explorer.spec.budget import Budget, BudgetField
+from explorer.spec.loggers import LoggerName
+from explorer.spec.rates import AXES, Axis, Rates
+from explorer.spec.staging import BlockSubset, Growth, SubsetChoice, TokenPolicy
+from explorer.spec.task_file import TaskFile
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+"""Names of sweeps: they become folders."""
+
+LEAST_TRIALS = 3
+"""Trials that a budget gets however expensive it is."""
+
+
+def _levels(levels: tuple[float, ...]) -> tuple[float, ...]:
+    if list(levels) != sorted(set(levels)) or not levels or levels[0] <= 0 or levels[-1] != 1:
+        raise ValueError(f"rates {list(levels)} must be in (0, 1], rise, and end at 1")
+    return levels
+
+
+def _budgets(budgets: tuple[Budget, ...]) -> tuple[Budget, ...]:
+    for budget in budgets:
+        if not budget.counted:
+            raise ValueError(
+                f"{budget} is not counted: a sweep compares at shares of full training (25%) or FLOPs (3e17 FLOPs)"
+            )
+    if len({budget.unit for budget in budgets}) > 1:
+        raise ValueError("budgets must all have the same unit")
+    if list(budgets) != sorted(set(budgets)):
+        raise ValueError("budgets must rise from the cheapest, without repeats")
+    return budgets
+
+
+def _counts(counts: int | tuple[int, ...]) -> int | tuple[int, ...]:
+    if min(counts if isinstance(counts, tuple) else (counts,), default=0) < 1:
+        raise ValueError("must be a whole number of at least 1, or a list of such, one for each budget")
+    return counts
+
+
+TrialCounts = Annotated[int | tuple[int, ...], AfterValidator(_counts)]
+Levels = Annotated[tuple[float, ...], AfterValidator(_levels)]
+Kind = Literal["staged", "baseline"]
+KINDS: tuple[Kind, ...] = ("staged", "baseline")
+"""Kinds of trials: staged schedules, and the baseline: the full model throughout."""
+
+
+class RateLevels(Frozen):
+    """Activation rates that a stage may have, on each axis; ascending, the last is 1."""
+
+    heads: Levels = (1.0,)
+    """Of attention heads."""
+    mlp: Levels = (1.0,)
+    """Of MLP hidden channels."""
+    tokens: Levels = (1.0,)
+    """Of patch tokens."""
+    depth: Levels = (1.0,)
+    """Of blocks; for models that are plain stacks of blocks."""
+
+    @property
+    def searched(self) -> tuple[Axis, ...]:
+        """Axes that tied rates set: those that have a choice."""
+        return tuple(axis for axis in AXES if len(getattr(self, axis)) > 1)  # type: ignore[misc]
+
+
+class StagingChoices(Frozen):
+    """Settings of `staging` to compare: values to choose from, for staged trials. What is not listed is the task's own."""
+
+    subset: tuple[SubsetChoice, ...] = ()
+    """Values of `staging.subset`."""
+    growth: tuple[Growth, ...] = ()
+    """Values of `staging.growth`."""
+    token_policy: tuple[TokenPolicy, ...] = ()
+    """Values of `staging.token_policy`."""
+    blocks: tuple[BlockSubset, ...] = ()
+    """Values of `staging.blocks`."""
+
+    @property
+    def listed(self) -> dict[str, tuple[str, ...]]:
+        """The settings that are searched, and their values."""
+        return {name: values for name, values in self.model_dump().items() if values}
+
+    def combinations(self) -> list[dict[str, str]]:
+        """Every choice of one value for each listed setting."""
+        return [dict(zip(self.listed, values, strict=True)) for values in itertools.product(*self.listed.values())]
+
+
+class SearchSettings(Frozen):
+    """What is searched, and how many trials are spent on it at each budget."""
+
+    trials: TrialCounts
+    """Staged trials at the cheapest budget; each budget above gets as many as cost the same, but at least three (the ladder).
+
+    Or a list with a number for each budget.
+    """
+    baseline_trials: TrialCounts
+    """Trials of the full model, over the same learning rates and batch sizes; likewise."""
+    promote: int = Field(5, ge=0)
+    """So many of the best of a budget are tried first at the next."""
+    minimize: Literal["train_seconds", "peak_memory"] | None = None
+    """A second objective beside accuracy, as measured; peak_memory needs a GPU. None: accuracy alone."""
+    stages: int = Field(3, ge=2)
+    """Number of stages, the full model included; a stage may get no duration."""
+    grid: int = Field(20, ge=2, le=1000)
+    """Stage durations are multiples of 1/grid of the budget."""
+    rates: RateLevels
+    tied: bool = False
+    """True: one choice sets all axes that have several rates, each to the one at the same position; False: each by itself."""
+    staging: StagingChoices = StagingChoices()
+    """Ways of staging to compare."""
+    learning_rate: tuple[float, float]
+    """Lowest and highest peak learning rate, searched on a log scale."""
+    learning_rate_grid: int | None = Field(None, ge=1, le=100)
+    """Values to choose from, spaced evenly on that scale; none: any value. Only trials of equal rates share what they train."""
+    batch_size: tuple[int, ...] = Field(min_length=1)
+    """Batch sizes to choose from."""
+    repeat: int = Field(0, ge=0)
+    """So many of the best trials of each kind and budget are repeated with fresh seeds."""
+    repeat_seeds: int = Field(2, ge=1)
+    """Fresh seeds for each of them."""
+    seed: int = Field(0, ge=0)
+    """Seed of every search trial; fresh seeds count on from it."""
+
+    @model_validator(mode="after")
+    def _check(self) -> SearchSettings:
+        low, high = self.learning_rate
+        if not 0 < low <= high:
+            raise ValueError(f"learning_rate: {[low, high]} must be two numbers above 0, the lower one first")
+        if self.learning_rate_grid == 1 and low != high:
+            raise ValueError(f"learning_rate_grid: 1 value cannot be both {low} and {high}")
+        if min(self.batch_size) < 1:
+            raise ValueError(f"batch_size: {list(self.batch_size)} must be whole numbers above 0")
+        if self.stages > self.grid:
+            raise ValueError(f"grid: {self.grid} units cannot hold {self.stages} stages")
+        if self.tied and len({len(getattr(self.rates, axis)) for axis in self.rates.searched}) > 1:
+            raise ValueError("tied: needs the same number of rates on every axis that has more than one")
+        if self.tied and not self.rates.searched:
+            raise ValueError("tied: needs an axis with more than one rate")
+        return self
+
+    def learning_rates(self) -> tuple[float, ...]:
+        """The values of the grid; empty without one."""
+        low, high = self.learning_rate
+        last = (self.learning_rate_grid or 0) - 1
+        return tuple(low * (high / low) ** (step / max(1, last)) for step in range(last + 1))
+
+    def tied_rates(self) -> list[Rates]:
+        """The rates that tied levels set."""
+        count = max(len(getattr(self.rates, axis)) for axis in self.rates.searched)
+        return [
+            self.rates_at({axis: min(level, len(getattr(self.rates, axis)) - 1) for axis in AXES}) for level in range(count)
+        ]
+
+    def rates_at(self, positions: dict[str, int]) -> Rates:
+        """Rates from the position of each axis in its levels."""
+        return Rates(**{axis: getattr(self.rates, axis)[positions[axis]] for axis in AXES})
+
+
+class SearchSpace(TaskFile):
+    """A sweep: a task, the budgets, what to search and what each trial may use."""
+
+    name: str = Field(pattern=NAME_PATTERN)
+    """Of the sweep: its folder, the report's title. Letters, digits, dots, dashes and underscores."""
+    budgets: Annotated[tuple[BudgetField, ...], AfterValidator(_budgets)] = Field(min_length=1)
+    """Costs at which schedules are compared, rising: shares of full training (`25%`) or FLOPs (`3e17 FLOPs`)."""
+    search: SearchSettings
+    store_gb: float = Field(20.0, ge=0)
+    """Size of the store of trained segments that trials share, on the sweep's storage while it runs; 0: no sharing."""
+    loggers: tuple[LoggerName, ...] = ()
+    """Where trials are logged besides TensorBoard's files; needs their packages (`pip install vit-budget-explorer[mlflow]`)."""
+
+    @model_validator(mode="after")
+    def _check(self) -> SearchSpace:
+        for name in ("trials", "baseline_trials"):
+            counts = getattr(self.search, name)
+            if isinstance(counts, tuple) and len(counts) != len(self.budgets):
+                raise ValueError(
+                    f"search.{name}: {list(counts)} must have one number for each of the {len(self.budgets)} budgets"
+                )
+        if self.search.minimize == "peak_memory" and not self.resources.gpus:
+            raise ValueError("search.minimize: peak_memory is measured on GPUs alone; resources.gpus is 0")
+        return self
+
+    def trials_at(self, budget: Budget, kind: Kind) -> int:
+        """Search trials of a kind at one of the space's budgets.
+
+        One number is that of the cheapest budget. The others get trials for the same cost, as rungs of successive halving do
+        (Jamieson and Talwalkar 2016), but at least three, or as many as the cheapest has.
+        """
+        counts = self.search.trials if kind == "staged" else self.search.baseline_trials
+        if isinstance(counts, tuple):
+            return counts[self.budgets.index(budget)]
+        return max(round(counts * self.budgets[0].amount / budget.amount), min(counts, LEAST_TRIALS))
+
+    @classmethod
+    def load(cls, path: str | Path) -> SearchSpace:
+        """Read a YAML (or JSON) file. What needs timm or the data is checked by `explorer.search.checks.check_space`.
+
+        Raises:
+            InvalidInput: when a key or value is wrong.
+        """
+        return validated(cls, read_mapping(path), str(path))

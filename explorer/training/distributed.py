@@ -1,0 +1,95 @@
+"""Several processes that train one model, each on its share of every batch (torch's DistributedDataParallel)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from explorer.errors import InvalidInput
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process's place among those that train together."""
+
+    rank: int = 0
+    count: int = 1
+
+    @classmethod
+    def here(cls) -> Processes:
+        """As torch's process group says; alone where there is none."""
+        if not distributed.is_initialized():
+            return SINGLE_PROCESS
+        return cls(distributed.get_rank(), distributed.get_world_size())
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this worker writes files and speaks."""
+        return self.rank == 0
+
+    def local_slice(self, images: int) -> slice:
+        """This process's images of a batch.
+
+        Raises:
+            InvalidInput: when the batch cannot be divided equally: means of means would not be the mean.
+        """
+        if images % self.count:
+            raise InvalidInput("recipe.batch_size", images, f"must be a multiple of the {self.count} processes")
+        each = images // self.count
+        return slice(self.rank * each, (self.rank + 1) * each)
+
+    def wrapped(self, model: nn.Module) -> nn.Module:
+        """The model with gradients averaged over processes. To be made anew whenever the model was resized."""
+        if self.count == 1:
+            return model
+        device = next(model.parameters()).device
+        return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+
+    def all_reduce(self, value: Tensor) -> Tensor:
+        """The sum over processes; every worker has to call."""
+        if self.count > 1:
+            distributed.all_reduce(value)
+        return value
+
+    def all_gather(self, value: T) -> list[T]:
+        """The values of all processes, in order; every worker has to call."""
+        if self.count == 1:
+            return [value]
+        values: list[T | None] = [None] * self.count
+        distributed.all_gather_object(values, value)
+        return values  # type: ignore[return-value]
+
+    def broadcast(self, decision: bool) -> bool:
+        """The first process's decision; every worker has to call."""
+        return self.all_gather(decision)[0]
+
+
+SINGLE_PROCESS = Processes()
+
+
+@contextmanager
+def torchrun(cuda: bool) -> Iterator[Processes]:
+    """Join the processes that `torchrun` started, for as long as the context lasts; alone where it started none.
+
+    Args:
+        cuda: whether each worker trains on its own GPU (NCCL) or on the CPU (gloo).
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield SINGLE_PROCESS
+        return
+    if cuda:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    distributed.init_process_group("nccl" if cuda else "gloo")
+    try:
+        yield Processes.here()
+    finally:
+        distributed.destroy_process_group()

@@ -1,0 +1,138 @@
+import json
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from explorer import InvalidInput, Rates, Schedule, Stage
+from explorer.spec.provenance import Provenance
+from explorer.spec.rates import shown_axes
+
+
+def stage(rate: float, ratio: float) -> Stage:
+    return Stage(rates=Rates(heads=rate, mlp=rate, tokens=rate), duration_ratio=ratio)
+
+
+@pytest.mark.parametrize("rate", [0, -0.5, 1.01, float("nan")])
+def test_rates_outside_zero_to_one_are_refused(rate):
+    with pytest.raises(ValueError, match="heads"):
+        Rates(heads=rate)
+
+
+def test_rates_that_fall_are_refused_with_the_stage_named():
+    with pytest.raises(ValueError, match=r"stages\.3\.rates.*must not fall"):
+        Schedule(stages=(stage(0.25, 0.2), Stage(rates=Rates(heads=0.5), duration_ratio=0.3), stage(1, 0.2), stage(0.5, 0.3)))
+
+
+def test_a_rate_that_falls_on_one_axis_only_is_refused():
+    rising = Stage(rates=Rates(heads=0.5, mlp=0.5), duration_ratio=0.5)
+    falling = Stage(rates=Rates(heads=1, mlp=0.25), duration_ratio=0.3)
+    with pytest.raises(ValueError, match="must not fall"):
+        Schedule(stages=(rising, falling, stage(1, 0.2)))
+
+
+def test_ratios_must_sum_to_one():
+    with pytest.raises(ValueError, match=r"sum to 0\.9 and must sum to 1"):
+        Schedule(stages=(stage(0.5, 0.4), stage(1, 0.5)))
+
+
+def test_the_last_stage_must_be_the_full_model_with_a_duration():
+    with pytest.raises(ValueError, match="must be the full model"):
+        Schedule(stages=(stage(0.25, 0.5), stage(0.5, 0.5)))
+    with pytest.raises(ValueError, match="duration_ratio above 0"):
+        Schedule(stages=(stage(0.25, 1.0), stage(1, 0.0)))
+
+
+@pytest.mark.parametrize(
+    ("ratios", "units"),
+    [
+        ((0.3, 0.3, 0.4), (6, 6, 8)),
+        ((0.333333, 0.333333, 0.333334), (7, 6, 7)),  # 6.67 each; the two largest remainders, then the first
+        ((0.99, 0.01), (19, 1)),  # the full model gets at least one unit
+        ((0.024, 0.026, 0.95), (0, 1, 19)),
+    ],
+)
+def test_grid_units_are_rounded_by_largest_remainder(ratios, units):
+    rates = [0.25, 0.5, 1][-len(ratios) :]
+    schedule = Schedule(stages=tuple(stage(rate, ratio) for rate, ratio in zip(rates, ratios, strict=True)))
+    assert schedule.units() == units
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=6), st.integers(1, 50), st.integers(6, 60))
+def test_grid_units_always_sum_to_the_grid(weights, last, grid):
+    weights = [*weights[: grid - 1], last]
+    rates = [(i + 1) / len(weights) for i in range(len(weights))]
+    if len(weights) > grid:
+        return
+    schedule = Schedule(
+        stages=tuple(stage(rate, weight / sum(weights)) for rate, weight in zip(rates, weights, strict=True)), grid=grid
+    )
+    units = schedule.units()
+    assert sum(units) == grid
+    assert units[-1] >= 1
+    assert min(units) >= 0
+    assert all(abs(u - s.duration_ratio * grid) < 1 + 1e-4 for u, s in zip(units[:-1], schedule.stages, strict=False))
+
+
+@pytest.mark.parametrize("name", ["schedule.json", "schedule.yaml"])
+def test_files_round_trip_with_provenance(tmp_path, name, three_stages):
+    provenance = Provenance(
+        sweep="s",
+        trial="t",
+        budget="25%",
+        model="vit",
+        seed=3,
+        learning_rate=1e-3,
+        batch_size=16,
+        validation_accuracy=0.9,
+        versions={"torch": "2.15.0"},
+    )
+    schedule = three_stages.model_copy(update={"provenance": provenance})
+    assert Schedule.load(schedule.save(tmp_path / name)) == schedule
+
+
+def test_the_file_says_what_it_is(tmp_path, three_stages):
+    content = json.loads(three_stages.save(tmp_path / "s.json").read_text())
+    assert (content["schema"], content["version"]) == ("vit-budget-explorer/schedule", 2)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[1, 2]", "not a schedule file"),
+        ("name: digits", "not a schedule file"),
+        ("{", "must be JSON or YAML"),
+        ("schema: vit-budget-explorer/schedule\nversion: 1", "reads version 2"),
+        ("schema: vit-budget-explorer/schedule\nversion: 2", "this key is required"),
+    ],
+)
+def test_a_file_that_is_no_schedule_is_refused_in_one_line(tmp_path, content, message):
+    path = tmp_path / "s.yaml"
+    path.write_text(content)
+    with pytest.raises(InvalidInput, match=message) as caught:
+        Schedule.load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_key_names_the_nearest_valid_one(tmp_path, three_stages):
+    data = three_stages.to_dict()
+    data["stages"][1]["rates"]["head"] = data["stages"][1]["rates"].pop("heads")
+    path = tmp_path / "s.yaml"
+    path.write_text(yaml.safe_dump(data))
+    with pytest.raises(InvalidInput, match=r"stages\.1\.rates\.head.*did you mean 'heads'"):
+        Schedule.load(path)
+
+
+def test_yaml_cannot_construct_objects(tmp_path):
+    path = tmp_path / "s.yaml"
+    path.write_text("!!python/object/apply:os.system ['true']")
+    with pytest.raises(InvalidInput):
+        Schedule.load(path)
+
+
+def test_depth_is_said_only_where_it_is_reduced():
+    assert str(Rates(heads=0.5, mlp=0.5, tokens=0.5)) == "all 0.5"
+    assert str(Rates(depth=0.5)) == "all 1 depth 0.5"
+    assert shown_axes([Rates(heads=0.5)]) == ("heads", "mlp", "tokens")
+    assert shown_axes([Rates(), Rates(depth=0.5)]) == ("heads", "mlp", "tokens", "depth")
