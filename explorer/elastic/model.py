@@ -22,7 +22,7 @@ from explorer.elastic.subset import Subset
 from explorer.elastic.tokens import token_reduction
 from explorer.errors import InvalidInput
 from explorer.spec.rates import AXES, Axis, Rates
-from explorer.spec.staging import BlockSubset, Growth, SubsetChoice, TokenPolicy
+from explorer.spec.staging import Staging
 
 
 class ElasticModel:
@@ -30,12 +30,9 @@ class ElasticModel:
 
     Args:
         model: a model from `timm.create_model`, at full size. It stays an ordinary timm model; use it as such.
-        subset: which heads and channels are active, as in `Staging`.
-        growth: how entries start that were not active before, as in `Staging`.
-        seed: of the random subset.
-        blocks: which blocks are active where the depth is reduced, as in `Staging`.
-        token_policy: how tokens become fewer, as in `Staging`.
-        image_size: side of full images in pixels, or height and width; none: what the model was built for.
+        staging: which parts are active, and how new entries start.
+        image_size: height and width of full images in pixels, or the side of square ones; `None`: what the model was built for.
+        seed: seed of a random subset.
 
     Raises:
         InvalidInput: when nothing in the model can be resized.
@@ -45,21 +42,18 @@ class ElasticModel:
     def __init__(
         self,
         model: nn.Module,
+        staging: Staging = Staging(),  # noqa: B008 (frozen)
         *,
-        subset: SubsetChoice = "leading",
-        growth: Growth = "initial",
-        seed: int = 0,
-        token_policy: TokenPolicy = "auto",
         image_size: int | tuple[int, int] | None = None,
-        blocks: BlockSubset = "prefix",
+        seed: int = 0,
     ) -> None:
         self.model = model
         self._units = [ResizableModule(path, module, layout) for path, module, layout in _resizable(model)]
         self._kept: Kept = {}
-        self._waking = growth
-        self._subset = Subset(subset, model, self._units, seed)
-        self._tokens = token_reduction(model, token_policy, image_size)
-        self._depth = depth_of(model, blocks)
+        self.staging = staging
+        self._subset = Subset(staging.subset, model, self._units, seed)
+        self._tokens = token_reduction(model, staging.token_policy, image_size)
+        self._depth = depth_of(model, staging.blocks)
         self.requested = Rates()
         """Rates the model was last set to."""
         self.rates = Rates()
@@ -110,7 +104,7 @@ class ElasticModel:
                     getattr(rates, axis),
                     f"must be 1: {type(self.model).__name__} cannot be reduced on this axis, only on {', '.join(self.axes)}",
                 )
-        if rates.depth < 1 and self._waking == "zero" and isinstance(self.model, OTHER_BRANCHES):
+        if rates.depth < 1 and self.staging.growth == "zero" and isinstance(self.model, OTHER_BRANCHES):
             kind = type(self.model).__name__
             raise InvalidInput(
                 "rates.depth",
@@ -151,11 +145,11 @@ class ElasticModel:
                 active = {
                     letter: self._subset.active(unit, letter, self._active(unit, letter, rates)) for letter in unit.counts
                 }
-                unit.resize(active, self._kept, optimizer, self._waking if grow else None)
+                unit.resize(active, self._kept, optimizer, self.staging.growth if grow else None)
         self._tokens.set(rates.tokens)
         if self._depth:
             woken = {id(module) for block in self._depth.set(rates.depth) for module in block.modules()}
-            if grow and self._waking == "zero":
+            if grow and self.staging.growth == "zero":
                 for unit in self._units:
                     if id(unit.module) in woken:
                         unit.zero_output()

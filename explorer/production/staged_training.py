@@ -118,7 +118,7 @@ class StagedTraining:
         channels, height, width = shape
         chosen = {"subset": subset, "growth": growth, "token_policy": token_policy, "blocks": blocks}
         staging = validated(Staging, chosen, "StagedTraining")
-        settings: dict[str, Any] = {**staging.model_dump(), "seed": seed, "image_size": (height, width)}
+        settings: dict[str, Any] = {"staging": staging, "seed": seed, "image_size": (height, width)}
         self.optimizer = optimizer
         self._slices = any(stage.rates.heads < 1 or stage.rates.mlp < 1 for stage in schedule.stages)
         if self._slices:

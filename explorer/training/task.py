@@ -188,7 +188,7 @@ def _create(model: ModelSpec, arguments: dict[str, Any], pretrained: bool | None
 
 
 def _elastic(model: nn.Module, staging: Staging, image_size: int, seed: int = 0) -> ElasticModel:
-    return ElasticModel(model, **staging.model_dump(), image_size=image_size, seed=seed)
+    return ElasticModel(model, staging, image_size=image_size, seed=seed)
 
 
 @lru_cache(maxsize=8)

@@ -15,6 +15,7 @@ from explorer import Rates
 from explorer.elastic import ElasticModel
 from explorer.elastic.resizable import ResizableModule
 from explorer.elastic.subset import subsets
+from explorer.spec.staging import Staging
 from tests.elastic import families_hierarchical, families_isotropic
 
 FAMILIES = {**families_isotropic.FAMILIES, **families_hierarchical.FAMILIES}
@@ -110,7 +111,7 @@ def test_a_shrunk_model_equals_the_full_one_with_inactive_columns_zeroed(name, s
     if subset not in subsets(model):
         pytest.skip("leading heads only")
     zeroed = copy.deepcopy(model)
-    elastic = ElasticModel(model, subset=subset)
+    elastic = ElasticModel(model, Staging(subset=subset))
     elastic.set_rates(width(elastic.axes, 0.5))
     theirs = {unit.path: unit for unit in ElasticModel(zeroed)._units}
     with torch.no_grad():
@@ -129,7 +130,7 @@ def test_growth_that_preserves_the_function(name):
     if name in WIDTH_NORMED:
         pytest.skip("a norm sees the width")
     model, shape = build(name)
-    elastic = ElasticModel(model, subset=subsets(model)[-1], growth="zero")
+    elastic = ElasticModel(model, Staging(subset=subsets(model)[-1], growth="zero"))
     elastic.set_rates(width(elastic.axes, 0.5))
     small = logits(model.eval(), shape)
     elastic.set_rates(width(elastic.axes, 0.75))

@@ -12,6 +12,7 @@ from explorer.cost import count_step_flops
 from explorer.elastic import ElasticModel
 from explorer.elastic.depth import depth_of
 from explorer.errors import InvalidInput
+from explorer.spec.staging import Staging
 from tests.elastic.test_contract import FAMILIES, build, logits
 
 CHECKED = ["vit_small_patch16_224", "vit_relpos_small_patch16_224", "beit_base_patch16_224", "cait_xxs24_224"]
@@ -48,7 +49,7 @@ def test_a_shallower_model_equals_the_full_one_whose_other_blocks_add_nothing(na
         wanted.blocks[number] = Passing()
         wanted.blocks[number].pair = name.startswith("tnt")
     untouched = copy.deepcopy(model)
-    elastic = ElasticModel(model, blocks=subset)
+    elastic = ElasticModel(model, Staging(blocks=subset))
     assert elastic.set_rates(Rates(depth=0.5)) == Rates(depth=0.5)
     shape = (2, 3, 32, 32)
     assert torch.equal(logits(model, shape), logits(wanted, shape))
@@ -116,7 +117,7 @@ def test_sleeping_blocks_keep_weights_and_moments_and_wake_up_in_the_right_mode(
 
 def test_width_and_depth_together_and_gradient_checkpointing():
     model = deep("vit_small_patch16_224").train()
-    elastic = ElasticModel(model, blocks="even")
+    elastic = ElasticModel(model, Staging(blocks="even"))
     elastic.set_rates(Rates(heads=0.5, mlp=0.5, depth=0.5))
     gradients = []
     for enabled in (False, True):
@@ -147,4 +148,4 @@ def test_models_that_cannot_say_so_in_one_line():
     with pytest.raises(InvalidInput, match=r"rates.depth.*0.1.*leaves none of the 4 blocks; must be at least 0.125"):
         ElasticModel(deep("vit_small_patch16_224")).set_rates(Rates(depth=0.1))
     with torch.device("meta"), pytest.raises(InvalidInput, match=r"staging.blocks.*even.*must be prefix: Eva has rotary"):
-        ElasticModel(timm.create_model("vit_small_patch16_rope_mixed_224"), blocks="even")
+        ElasticModel(timm.create_model("vit_small_patch16_rope_mixed_224"), Staging(blocks="even"))

@@ -17,7 +17,7 @@ def trained(optimizer: str = "adamw", steps: int = 300, **settings):
     torch.manual_seed(0)
     model = timm.create_model("vit_tiny_patch16_224", **VIT)
     made = create_optimizer_v2(model, optimizer, lr=1e-3, weight_decay=0.0)
-    elastic = ElasticModel(model, **settings)
+    elastic = ElasticModel(model, Staging(**settings))
     elastic.set_rates(HALF, made)
     for _ in range(steps):
         step(model, made)
@@ -115,7 +115,7 @@ def test_subsets_that_do_not_only_grow_cannot_preserve_the_function():
 def test_depth_that_cannot_preserve_the_function_says_so():
     with torch.device("meta"):
         model = timm.create_model("xcit_nano_12_p16_224")
-    elastic = ElasticModel(model, growth="zero")
+    elastic = ElasticModel(model, Staging(growth="zero"))
     elastic.set_rates(HALF)
     with pytest.raises(InvalidInput, match=r"rates.depth.*must be 1 with growth: zero: blocks of Xcit"):
         elastic.set_rates(Rates(depth=0.5))

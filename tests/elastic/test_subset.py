@@ -5,6 +5,7 @@ import torch
 from explorer import InvalidInput, Rates
 from explorer.elastic import ElasticModel
 from explorer.elastic.subset import subsets
+from explorer.spec.staging import Staging
 
 VIT = {"img_size": 16, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 4, "num_classes": 5}
 
@@ -31,7 +32,7 @@ def test_importance_is_the_norm_of_all_weights_of_a_head_or_channel():
         mlp.fc1.weight[7] = 1.0
         mlp.fc2.weight[:, 100] = 2.0
         mlp.fc1.bias[55] = 3.0
-    elastic = ElasticModel(model, subset="importance")
+    elastic = ElasticModel(model, Staging(subset="importance"))
     elastic.set_rates(Rates(heads=0.5, mlp=3 / 128))
     found = active(elastic)
     assert found["blocks.0.attn h"] == [1, 3]
@@ -44,7 +45,7 @@ def test_importance_is_the_norm_of_all_weights_of_a_head_or_channel():
 
 def test_random_subsets_depend_on_the_seed_and_the_number_alone():
     def drawn(seed: int, *rates: float) -> dict[str, list[int]]:
-        elastic = ElasticModel(vit(), subset="random", seed=seed)
+        elastic = ElasticModel(vit(), Staging(subset="random"), seed=seed)
         for rate in rates:
             elastic.set_rates(Rates(mlp=rate))
         return active(elastic)
@@ -62,7 +63,7 @@ def test_a_shared_position_bias_follows_the_heads_of_all_layers():
     torch.manual_seed(0)
     options = {**VIT, "img_size": 32}
     model = timm.create_model("vit_relpos_small_patch16_224", **options, shared_rel_pos=True)
-    elastic = ElasticModel(model, subset="importance")
+    elastic = ElasticModel(model, Staging(subset="importance"))
     elastic.set_rates(Rates(heads=0.5))
     heads = {tuple(numbers) for path, numbers in active(elastic).items() if path.endswith(" h")}
     assert len(heads) == 1
@@ -74,4 +75,4 @@ def test_a_family_that_allows_the_leading_heads_only_says_so():
         model = timm.create_model("gcvit_xxtiny")
     assert subsets(model) == ("leading",)
     with pytest.raises(InvalidInput, match=r"staging.subset: 'random'.*must be leading for GlobalContextVit: its global quer"):
-        ElasticModel(model, subset="random")
+        ElasticModel(model, Staging(subset="random"))

@@ -11,6 +11,7 @@ from explorer import InvalidInput, Rates
 from explorer.cost import count_step_flops
 from explorer.elastic import ElasticModel
 from explorer.elastic.tokens import token_policies
+from explorer.spec.staging import Staging
 from tests.elastic import families_hierarchical, families_isotropic
 
 VIT = families_isotropic.VIT  # 32 pixels in patches of 8: 4 x 4 of them
@@ -139,7 +140,7 @@ def test_a_quarter_of_the_tokens_in_training_all_in_evaluation_and_nothing_left_
     model, side = build(label), image_size(label)
     untouched = copy.deepcopy(model)
     batch = images(side)
-    elastic = ElasticModel(model, token_policy=policy, image_size=side)
+    elastic = ElasticModel(model, Staging(token_policy=policy), image_size=side)
     wanted = elastic.set_rates(Rates(tokens=0.25)).tokens
     assert wanted == 0.25
     model.train()
@@ -181,7 +182,7 @@ def test_which_models_can_do_what():
 )
 def test_sides_and_rates_by_hand(rate, side, tokens):
     model = build("vit")
-    elastic = ElasticModel(model, token_policy="resize")
+    elastic = ElasticModel(model, Staging(token_policy="resize"))
     assert elastic.set_rates(Rates(tokens=rate)).tokens == tokens / 16
     assert elastic.realise(Rates(tokens=tokens / 16)).tokens == tokens / 16
     seen = []
@@ -194,7 +195,7 @@ def test_sides_and_rates_by_hand(rate, side, tokens):
 
 def test_sides_of_an_oblong_image_shrink_alike():
     model = timm.create_model("vit_tiny_patch16_224", **{**VIT, "img_size": (64, 32)})
-    elastic = ElasticModel(model, token_policy="resize")
+    elastic = ElasticModel(model, Staging(token_policy="resize"))
     seen = []
     model.patch_embed.register_forward_pre_hook(lambda _, arguments: seen.append(tuple(arguments[0].shape[2:])))
     assert elastic.set_rates(Rates(tokens=0.5)).tokens == 6 * 3 / (8 * 4)  # 8 * .71 = 5.7, 4 * .71 = 2.8 patches
@@ -209,7 +210,7 @@ def test_sides_of_an_oblong_image_shrink_alike():
 )
 def test_tokens_that_are_dropped_never_reach_a_block(label, block, seen_by_it):
     model = build(label)
-    elastic = ElasticModel(model, token_policy="drop", image_size=image_size(label))
+    elastic = ElasticModel(model, Staging(token_policy="drop"), image_size=image_size(label))
     assert elastic.set_rates(Rates(tokens=0.5)).tokens == 0.5
     seen = []
     model.get_submodule(block).register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].shape[1]))
@@ -244,13 +245,13 @@ def test_cost_falls_with_the_pixels(name, options, image, rate, realised, least,
     with torch.device("meta"):
         model = timm.create_model(name, **options)
     full = count_step_flops(model, (2, 3, image, image))
-    assert ElasticModel(model, token_policy="resize").set_rates(Rates(tokens=rate)).tokens == pytest.approx(realised)
+    assert ElasticModel(model, Staging(token_policy="resize")).set_rates(Rates(tokens=rate)).tokens == pytest.approx(realised)
     assert least <= count_step_flops(model, (2, 3, image, image)) / full <= most
 
 
 def test_compiled_stages_see_their_own_size():
     model = build("vit")
-    elastic = ElasticModel(model, token_policy="resize")
+    elastic = ElasticModel(model, Staging(token_policy="resize"))
     batch = images(32)
     for rate in (0.25, 0.5, 1.0):
         elastic.set_rates(Rates(tokens=rate))
@@ -276,7 +277,7 @@ def test_compiled_stages_see_their_own_size():
     ],
 )
 def test_a_policy_that_a_model_lacks_is_refused_in_one_line(label, policy, message):
-    elastic = ElasticModel(build(label), token_policy=policy)
+    elastic = ElasticModel(build(label), Staging(token_policy=policy))
     elastic.set_rates(Rates(heads=0.5))
     assert "tokens" not in elastic.axes
     with pytest.raises(InvalidInput, match=message):
@@ -285,7 +286,7 @@ def test_a_policy_that_a_model_lacks_is_refused_in_one_line(label, policy, messa
 
 def test_rates_that_leave_nothing_and_images_without_room_are_refused():
     with pytest.raises(InvalidInput, match=r"rates\.tokens: 0\.01: .*multiples of 8; must be at least 0\.0156"):
-        ElasticModel(build("vit"), token_policy="resize").realise(Rates(tokens=0.01))
+        ElasticModel(build("vit"), Staging(token_policy="resize")).realise(Rates(tokens=0.01))
     with pytest.raises(InvalidInput, match=r"PyramidVisionTransformerV2 takes no images smaller than 32 pixels"):
         ElasticModel(build("pvt_v2"), image_size=32).realise(Rates(tokens=0.5))
 
