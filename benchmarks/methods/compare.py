@@ -24,7 +24,7 @@ sys.path.insert(0, str(FOLDER.parent))
 from figures import keep  # noqa: E402 (a script's neighbour folder)
 
 NAMES = {
-    "full": "full model",
+    "full": "baseline",
     "width": "width (heads, MLP)",
     "tokens": "token dropping",
     "resize": "smaller input first",
@@ -114,7 +114,7 @@ def accuracies(table: pd.DataFrame) -> str:
 def headlines(table: pd.DataFrame, currency: str) -> str:
     """Cost to match, accuracy at 25 % and 10 %, hypervolume."""
     lines = [
-        f"| method, by {CURRENCIES[currency]} | to match the full model | accuracy at 25% | at 10% | hypervolume |",
+        f"| method, by {CURRENCIES[currency]} | to match the baseline | accuracy at 25% | at 10% | hypervolume |",
         "| --- | --- | --- | --- | --- |",
     ]
     for method in dict.fromkeys(table.method):
