@@ -1,4 +1,4 @@
-"""Figures that a benchmark measured, handed to `quick.py`, which compares them with the kept ones."""
+"""Pass measured figures from a benchmark to `quick.py`, which compares them with the stored ones."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import os
 from pathlib import Path
 
 VARIABLE = "BENCH_FIGURES"
-"""Environment variable: the file that figures are written to, one JSON line each; unset: nowhere."""
+"""Environment variable with the file to write figures to, one JSON line each. Nothing is written if it is not set."""
 
 
 def keep(name: str, value: float, noise: float) -> None:
-    """Hand over a figure.
+    """Report a figure.
 
     Args:
-        name: what it is, with its unit.
-        value: as measured.
-        noise: relative difference from another run that says nothing.
+        name: description, with the unit.
+        value: the measured value.
+        noise: relative difference between two runs that is not significant.
     """
     if file := os.environ.get(VARIABLE):
         with Path(file).open("a", encoding="utf-8") as lines:

@@ -1,11 +1,11 @@
-"""The quick benchmarks again, and where they differ from the kept figures by more than noise.
+"""Run the quick benchmarks and list the figures that differ from the stored ones by more than noise.
 
-    python benchmarks/quick.py            under ten minutes on two cores
-    python benchmarks/quick.py --gpu      the part for a GPU; needs torch and timm, not ray
-    python benchmarks/quick.py --keep     what was measured becomes the kept figures
-    python benchmarks/quick.py --strict   exit code 1 where something differs
+    python benchmarks/quick.py            less than ten minutes on two cores
+    python benchmarks/quick.py --gpu      the benchmarks for a GPU; needs torch and timm, but not ray
+    python benchmarks/quick.py --keep     store the measured figures
+    python benchmarks/quick.py --strict   exit with code 1 if a figure differs
 
-Each benchmark says how far its figures move from run to run; kept figures are in figures.json.
+Each benchmark states how much its figures vary from run to run. The stored figures are in figures.json.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ GPU = ("elastic_speed.py --device cuda", "small_stages.py --device cuda", "fract
 
 
 def measure(command: str) -> list[dict[str, float | str]]:
-    """Run a benchmark and return the figures it hands over."""
+    """Run a benchmark and return the figures that it reports."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "figures")
         script, *arguments = command.split()
@@ -47,24 +47,24 @@ def measure(command: str) -> list[dict[str, float | str]]:
 
 
 def differs(kept: float, now: float, noise: float) -> bool:
-    """True when two measurements are farther apart than noise; infinite ones (never reached) only match each other."""
+    """True if two measurements differ by more than the noise; an infinite value (never reached) equals only another one."""
     if math.isinf(kept) or math.isinf(now):
         return kept != now
     return abs(now - kept) > noise * abs(kept) + 1e-9
 
 
 def main() -> None:
-    """Run, compare, and keep if asked."""
+    """Run the benchmarks, compare the figures, and optionally store them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--gpu", action="store_true")
-    parser.add_argument("--keep", action="store_true")
-    parser.add_argument("--strict", action="store_true")
-    parser.add_argument("--only", nargs="*", help="beginnings of the benchmarks' names")
+    parser.add_argument("--gpu", action="store_true", help="run the benchmarks for a GPU")
+    parser.add_argument("--keep", action="store_true", help="store the measured figures")
+    parser.add_argument("--strict", action="store_true", help="exit with code 1 if a figure differs")
+    parser.add_argument("--only", nargs="*", help="prefixes of the names of the benchmarks to run")
     options = parser.parse_args()
     kept = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else {}
     commands = [c for c in (GPU if options.gpu else QUICK) if not options.only or c.startswith(tuple(options.only))]
-    rows = [("benchmark", "figure", "kept", "now", "noise", "")]
-    different, begun = 0, time.perf_counter()
+    rows = [("benchmark", "figure", "stored", "now", "noise", "")]
+    different, started = 0, time.perf_counter()
     for command in commands:
         for figure in measure(command):
             name, now, noise = str(figure["name"]), float(figure["value"]), float(figure["noise"])
@@ -77,7 +77,7 @@ def main() -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    print(f"{different} of {len(rows) - 1} figures differ by more than noise; {time.perf_counter() - begun:.0f} s")
+    print(f"{different} of {len(rows) - 1} figures differ by more than noise; {time.perf_counter() - started:.0f} s")
     if options.keep:
         KEPT.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     sys.exit(1 if options.strict and different else 0)

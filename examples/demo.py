@@ -1,6 +1,6 @@
-"""The whole product in one go: sweep, report, and a production training that lands where the report said.
+"""Run the whole workflow: a sweep, its report, and a production training that reproduces the reported accuracy.
 
-Run by `make demo`; about ten minutes on two CPU cores. Every step is a command you can run yourself.
+`make demo` runs this script. It takes about ten minutes on two CPU cores. Each step is a command that you can run yourself.
 """
 
 import json
@@ -18,15 +18,15 @@ SPACE = "search_spaces/digits.yaml"
 
 
 def run(*arguments: str) -> None:
-    """Show a command and run it; stop the demo where it fails."""
+    """Print a command and run it; exit if it fails."""
     print(f"\n$ explorer {shlex.join(arguments)}", flush=True)
-    done = subprocess.run([sys.executable, "-m", "explorer", *arguments], check=False)
-    if done.returncode:
-        sys.exit(done.returncode)
+    completed = subprocess.run([sys.executable, "-m", "explorer", *arguments], check=False)
+    if completed.returncode:
+        sys.exit(completed.returncode)
 
 
-def budget_to_show() -> str:
-    """The cheapest budget whose winner matches the full model's best on validation; else the dearest."""
+def demonstrated_budget() -> str:
+    """The lowest budget at which the best validation accuracy reaches the best of the baseline; otherwise the highest budget."""
     table = best_by_budget(trials_frame(Ledger("sweeps/demo").records()))
     target = table[table.kind == "baseline"].validation_mean.max()
     matching = table[(table.validation_mean >= target) | (table.budget_amount == table.budget_amount.max())]
@@ -34,23 +34,23 @@ def budget_to_show() -> str:
 
 
 def main() -> None:
-    """Run the demo and check its promise."""
+    """Run the demo and check that the production training reproduces the accuracy of the sweep."""
     started = time.monotonic()
     run("sweep", SPACE, "--name", "demo")
     run("report", "demo")
-    budget = budget_to_show()
+    budget = demonstrated_budget()
     run("best", "demo", "--budget", budget, "--out", "runs/demo-best.json")
     run("plan", "--schedule", "runs/demo-best.json", "--task", SPACE, "--budget", budget)
     run("train", "--schedule", "runs/demo-best.json", "--task", SPACE, "--budget", budget, "--out", "runs/demo")
 
-    promised = Schedule.load("runs/demo-best.json").provenance
+    expected = Schedule.load("runs/demo-best.json").provenance
     measured = json.loads(Path("runs/demo/result.json").read_text())
-    assert promised is not None
-    print(f"\nvalidation accuracy, sweep:      {promised.validation_accuracy:.6f}")
+    assert expected is not None
+    print(f"\nvalidation accuracy, sweep:      {expected.validation_accuracy:.6f}")
     print(f"validation accuracy, production: {measured['validation_accuracy']:.6f}")
-    print(f"open reports/demo/index.html    ({(time.monotonic() - started) / 60:.1f} minutes in all)")
-    if promised.validation_accuracy != measured["validation_accuracy"]:
-        sys.exit("the schedule did not reproduce its accuracy")
+    print(f"open reports/demo/index.html    ({(time.monotonic() - started) / 60:.1f} minutes in total)")
+    if expected.validation_accuracy != measured["validation_accuracy"]:
+        sys.exit("the production training did not reproduce the accuracy of the sweep")
 
 
 if __name__ == "__main__":
