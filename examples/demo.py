@@ -26,7 +26,7 @@ def run(*arguments: str) -> None:
 
 
 def demonstrated_budget() -> str:
-    """The lowest budget at which the best validation accuracy reaches the best of the baseline; otherwise the highest budget."""
+    """The lowest budget with a validation accuracy that reaches the baseline's best; otherwise the highest budget."""
     table = best_by_budget(trials_frame(Ledger("sweeps/demo").records()))
     target = table[table.kind == "baseline"].validation_mean.max()
     matching = table[(table.validation_mean >= target) | (table.budget_amount == table.budget_amount.max())]
