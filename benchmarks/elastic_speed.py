@@ -1,9 +1,9 @@
-"""Does a cheaper step take less time? Seconds and counted FLOPs of a training step at several rates, side by side.
+"""Measure the time and the counted FLOPs of a training step at several rates: does a cheaper step take less time?
 
-    python benchmarks/elastic_speed.py                  vit_small-like, 64 px, one CPU thread
-    python benchmarks/elastic_speed.py --device cuda    deit_small, 224 px, bf16, compiled; peak memory too
+    python benchmarks/elastic_speed.py                  a small vit_small, 64 px, one CPU thread
+    python benchmarks/elastic_speed.py --device cuda    deit_small, 224 px, bf16, compiled; also peak memory
 
-A stage is real training: forward, backward and a fused AdamW step of a resized timm model.
+Each step is a real training step of a resized timm model: forward, backward, and fused AdamW.
 """
 
 import argparse
@@ -41,7 +41,7 @@ RATES = {
 
 
 def stage_change_seconds() -> float:
-    """Time of one growth from .5 to full on all axes, optimizer state included, for deit_small at 224 px on the CPU."""
+    """Measure a growth from .5 to full on all axes, including optimizer state, for deit_small at 224 px on the CPU."""
     model = timm.create_model("deit_small_patch16_224")
     optimizer = create_optimizer_v2(model, "adamw", lr=1e-4, fused=True)
     elastic = ElasticModel(model)
@@ -58,8 +58,8 @@ def main() -> None:
     """Measure and print tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=2, help="steps timed in each round")
-    parser.add_argument("--batch", type=int, help="other than the device's own")
+    parser.add_argument("--steps", type=int, default=2, help="steps per round")
+    parser.add_argument("--batch", type=int, help="batch size; default: that of the device")
     parser.add_argument("--device", default="cpu", choices=sorted(SETTINGS))
     options = parser.parse_args()
 

@@ -1,10 +1,11 @@
-"""Staged against full training on a GPU: deit_small on fractals at 224 px, at 10, 25 and 100 %. Needs torch and timm, not ray.
+"""Compare staged training with the baseline on a GPU: deit_small on fractals at 224 px, at 10, 25, and 100 %.
 
     python benchmarks/fractals_gpu.py [--epochs 20] [--seeds 3]
-    python benchmarks/fractals_gpu.py --device cpu --tiny    the same program in a minute, to see that it runs
+    python benchmarks/fractals_gpu.py --device cpu --tiny    a one-minute version that checks that the script runs
 
-One fixed schedule (heads, MLP and tokens at .5, .75, 1) against the baseline, each with the better of three learning rates on
-validation data at seed 0; fresh seeds are reported. 40 classes x 400 images and 2 x 2,000 held out, 1 GB, rendered in minutes.
+One fixed schedule (heads, MLP and tokens at .5, .75, 1) against the baseline, each with the best of three learning rates on
+validation data at seed 0. Fresh seeds are reported. The data has 40 classes x 400 training images and 2 x 2,000 held-out
+images; it needs 1 GB and is rendered within minutes. This script needs torch and timm, but not ray.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ BUDGETS = ("10%", "25%", "100%")
 
 
 def task(epochs: float, learning_rate: float, tiny: bool) -> Task:
-    """The reference task; tiny: a model and images that a CPU trains in seconds."""
+    """The reference task, or a tiny one that a CPU trains in seconds."""
     spec: dict[str, Any] = {
         "model": {"name": "deit_small_patch16_224", "options": {}},
         "data": {"name": "fractals", "image_size": 224, "fractals": {"classes": 40, "instances": 400, "held_out": 50}},
@@ -49,7 +50,7 @@ def task(epochs: float, learning_rate: float, tiny: bool) -> Task:
 
 
 def schedules() -> dict[str, Schedule]:
-    """What is compared."""
+    """The schedules to compare."""
     rates = [Rates(heads=r, mlp=r, tokens=r) for r in (0.5, 0.75, 1.0)]
     shares = (0.4, 0.3, 0.3)
     staged = Schedule(stages=tuple(Stage(rates=r, duration_ratio=s) for r, s in zip(rates, shares, strict=True)))
@@ -57,7 +58,7 @@ def schedules() -> dict[str, Schedule]:
 
 
 def main() -> None:
-    """Train, print a table."""
+    """Train and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--epochs", type=float, default=20)

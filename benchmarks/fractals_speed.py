@@ -1,4 +1,4 @@
-"""Do fractals ever limit training? Seconds to render them once, and images a second that batches are formed at.
+"""Measure whether fractals limit the speed of training: the time to render them once, and the time to form batches.
 
 python benchmarks/fractals_speed.py [--picture FILE]    half a minute on one core
 """
@@ -23,7 +23,7 @@ BATCHES = 2000
 
 
 def draw(data: ResidentData, path: str, across: int = 16, shown: int = 2) -> None:
-    """Training images, one class a row, each pixel `shown` wide."""
+    """Training images, one class per row, with each pixel `shown` pixels wide."""
     images_NHW, labels_N = data._images["train"][:, 0], data._labels["train"]
     rows = [torch.cat(list(images_NHW[labels_N == label][:across]), dim=1) for label in range(data.classes)]
     pixels = torch.cat(rows).repeat_interleave(shown, 0).repeat_interleave(shown, 1)
@@ -31,9 +31,9 @@ def draw(data: ResidentData, path: str, across: int = 16, shown: int = 2) -> Non
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--picture", help="write some images to this png")
+    parser.add_argument("--picture", help="PNG file to write some images to")
     options = parser.parse_args()
     torch.set_num_threads(1)
     space = SearchSpace.load(SPACE)

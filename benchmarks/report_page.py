@@ -1,6 +1,6 @@
-"""A report of a thousand trials: seconds to write it, its size, and seconds until it is drawn in headless Chromium.
+"""Measure a report of 1,000 trials: the time to write it, its size, and the time to draw it in headless Chromium.
 
-The trials are invented (tests/report/synthetic.py); nothing is trained. Run from the repository's root.
+The trials are synthetic (tests/report/synthetic.py), and nothing is trained. Run it from the root of the repository.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LOADS = 5
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the results."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         ledger = Ledger(Path(folder, "large"))
