@@ -1,4 +1,4 @@
-"""Measure the overhead of a sweep: wall-clock time x workers divided by seconds of training, including Ray's start.
+"""What a sweep adds to its training: wall clock x workers over seconds of training, Ray's start included.
 
 python benchmarks/sweep_overhead.py    about four minutes on two CPU cores
 """
@@ -15,7 +15,7 @@ WORKERS, TRIALS = 2, 24
 
 
 def main() -> None:
-    """Run a sweep with trials of about 20 s each."""
+    """Run a sweep of trials of about 20 s each."""
     space = SearchSpace.load("search_spaces/digits.yaml")
     settings = {**space.search.model_dump(), "trials": [TRIALS - 2], "baseline_trials": [2], "repeat": 0}
     search = SearchSettings.model_validate({**settings, "batch_size": [16]})

@@ -1,9 +1,9 @@
-"""Compare the executed cost of a sweep with the ideal: every schedule of a grid as a trial, with a real Ray cluster.
+"""How much a sweep trains against what it must: every schedule of a grid as a trial, on real Ray.
 
     python benchmarks/sweep_sharing.py    about three minutes on two CPU cores
 
-The trials are all 55 divisions of one budget into tenths among three rate levels, on digits with one learning rate. The ideal
-trains every distinct prefix once. It is computed here from the plans, independently of the code that decides what is shared.
+Digits, one budget, one learning rate, three fixed rate levels, all 55 divisions of the budget into tenths. The ideal trains
+every distinct beginning once; it is computed here from the plans, not by what decides about sharing.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ SPACE = Path(__file__).parent / "search" / "space.yaml"
 
 
 class Listed:
-    """Proposes the trials of a list."""
+    """Proposes given trials."""
 
     def __init__(self, trials: list[Trial]) -> None:
         self.trials, self.planned = list(trials), len(trials)
 
     def next(self) -> Trial | str:
-        """The next trial of the list."""
+        """The next of the list."""
         return self.trials.pop(0) if self.trials else "done"
 
     def finished(self, record: Record) -> None:
-        """Does nothing: the list is fixed."""
+        """Nothing to learn."""
 
 
 class ListedSweep(Sweep):
-    """A sweep over the trials of a list."""
+    """A sweep over given trials."""
 
     trials: list[Trial]
 
@@ -47,7 +47,7 @@ class ListedSweep(Sweep):
 
 
 def main() -> None:
-    """Run the sweep; print the executed cost divided by the ideal and by the planned cost."""
+    """Run the sweep and print executed over ideal and over planned cost."""
     space = SearchSpace.load(SPACE).model_copy(update={"budgets": (Budget(0.4),)})
     trials = [
         Trial(

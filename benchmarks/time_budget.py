@@ -1,9 +1,9 @@
-"""Measure how closely a plan in device-seconds meets its budget: calibrate, plan, train, and compare the seconds.
+"""Does a plan in device-seconds meet its budget? Calibrate, plan, train; planned against realised seconds.
 
     python benchmarks/time_budget.py [--device cuda] [--seconds 20]
 
-The model is a vit_tiny with three stages at .25, .5, and 1 on all axes. The data is digits enlarged to 32 pixels, once in
-memory and once as PNG files that another process decodes.
+A vit_tiny, three stages at .25, .5 and 1 on all axes: on digits enlarged to 32 pixels, held in memory, and on as many PNG
+files that another process decodes.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ SCHEDULE = Schedule(stages=tuple(Stage(rates=r, duration_ratio=s) for r, s in zi
 
 
 def task(data: dict[str, Any]) -> Task:
-    """The task with one of the two data sets."""
+    """The same training on either data."""
     recipe = {"epochs": 100, "batch_size": 32, "learning_rate": 1e-3}
     model = {"name": "vit_tiny_patch16_224", "options": MODEL}
     return Task(TaskSpec.model_validate({"model": model, "data": {"image_size": 32, **data}, "recipe": recipe}))
 
 
 def write_images(folder: str) -> None:
-    """Write the digits as PNG files of 32 pixels."""
+    """The digits as PNG files of 32 pixels."""
     images, labels = load_digits(return_X_y=True)
     for number, (pixels, label) in enumerate(zip(images, labels, strict=True)):
         path = Path(folder, "validation" if number % 5 == 0 else "train", str(label), f"{number}.png")
@@ -48,7 +48,7 @@ def write_images(folder: str) -> None:
 
 
 def main() -> None:
-    """Measure and print the results."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seconds", type=float, default=20.0)
@@ -72,7 +72,7 @@ def main() -> None:
                     f"({compiled.steps} steps of {steps} ms)",
                     flush=True,
                 )
-            keep(f"{name}: realised over planned seconds", statistics.median(ratios), 0.12)  # drift of the machine's step times
+            keep(f"{name}: realised over planned seconds", statistics.median(ratios), 0.12)  # the machine's own drift
 
 
 if __name__ == "__main__":

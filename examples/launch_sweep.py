@@ -1,10 +1,10 @@
-"""Launch a sweep from Python, on this machine or on a Ray cluster. Copy this script and adapt it.
+"""Launch a sweep from Python: on this machine, or on a Ray cluster. Copy and adapt.
 
-    python examples/launch_sweep.py                                                on this machine
-    python examples/launch_sweep.py --address auto --storage s3://bucket/sweeps    on the cluster of this node
+    python examples/launch_sweep.py                                          this machine
+    python examples/launch_sweep.py --address auto --storage s3://bucket/sweeps    the cluster this node belongs to
 
-Run the script again to resume an interrupted sweep. On a cluster, all nodes must share the storage (NFS or a URI) and have
-vit-budget-explorer installed.
+Run it again to go on where it stopped. On a cluster the storage must be shared by all nodes (NFS or a URI), and
+vit-budget-explorer must be installed on them.
 """
 
 import argparse
@@ -15,15 +15,15 @@ from explorer.report.page import write_report
 
 
 def main() -> None:
-    """Run a sweep, write its report, and save the schedule for one budget."""
+    """Sweep, report, and save the schedule for one budget."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--space", default="search_spaces/digits.yaml", help="search space file")
-    parser.add_argument("--storage", default="sweeps", help="folder or URI for sweeps")
-    parser.add_argument("--address", default=None, help="Ray cluster (auto); default: this machine")
-    parser.add_argument("--budget", default="20%", help="budget of the schedule to save")
+    parser.add_argument("--task", default="search_spaces/digits.yaml")
+    parser.add_argument("--storage", default="sweeps")
+    parser.add_argument("--address", default=None)
+    parser.add_argument("--budget", default="20%")
     options = parser.parse_args()
 
-    space = SearchSpace.load(options.space)  # raises InvalidInput for an invalid key or value
+    space = SearchSpace.load(options.space)  # everything is validated here, before anything runs
     sweep = Sweep(space, storage=options.storage, address=options.address).run()
 
     report = write_report(Ledger(sweep.location), f"reports/{space.name}")

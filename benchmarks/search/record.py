@@ -2,7 +2,7 @@
 
     python benchmarks/search/record.py    about 20 minutes on two CPU cores
 
-Prefixes are trained once, through the stage store.
+Beginnings are trained once, through the stage store.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PROCESSES = 2
 
 
 def schedules(space: SearchSpace) -> list[tuple[tuple[int, ...], Schedule]]:
-    """Every schedule of the search space, by the grid slots of each level; adjacent ones share a prefix."""
+    """Every schedule of the space, by the grid units of each level; neighbours begin alike."""
     grid, levels = space.search.grid, space.search.rates.heads
     found = []
     for low in range(grid):
@@ -44,7 +44,7 @@ def schedules(space: SearchSpace) -> list[tuple[tuple[int, ...], Schedule]]:
 
 
 def results(setting: tuple[float, int]) -> list[dict[str, object]]:
-    """Run all trainings of one learning rate and batch size."""
+    """All trainings of one learning rate and batch size."""
     torch.set_num_threads(1)
     space = SearchSpace.load(FOLDER / "space.yaml")
     rows = []
@@ -78,7 +78,7 @@ def results(setting: tuple[float, int]) -> list[dict[str, object]]:
 
 
 def main() -> None:
-    """Run all trainings and write the table."""
+    """Record the table."""
     search = SearchSpace.load(FOLDER / "space.yaml").search
     settings = list(itertools.product(search.learning_rates(), search.batch_size))
     with ProcessPoolExecutor(PROCESSES) as pool:

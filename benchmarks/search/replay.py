@@ -1,16 +1,16 @@
-"""Compare the training that this project's search and Ray Tune with OptunaSearch need, replayed on recorded results.
+"""How much training a search needs: ours against Ray Tune with OptunaSearch used plainly, replayed on recorded results.
 
     python benchmarks/search/replay.py    a minute
 
-Both use the same search space and the same recorded accuracies (table.csv, written by record.py), with ten seeds of the search.
+The same space, the same recorded accuracies (table.csv, made by record.py), ten seeds of the search.
 
-- Direct: `OptunaSearch`, asked and told as Ray Tune does, without sharing. Once with accuracy and cost as objectives and the
-  budget as a parameter; once with one searcher per budget, in turn.
-- Ours: one study per budget with promotion, duplicates reused, and prefixes trained once (with every state at the end of a
-  segment stored, as in the stage store). Baseline trials are not counted, because the direct search has none.
+- Plain: `OptunaSearch`, asked and told as Tune does, each trial trained by itself. Once with accuracy and cost as objectives
+  and the budget as one more parameter; once with a searcher for each budget, budgets in turn.
+- Ours: the ladder, repeats answered, beginnings trained once (every state at a segment's end kept, as in the stage store).
+  Baseline trials are not counted: the plain search has none.
 
-Progress is the hypervolume of validation accuracy over log2 of the cost, so that each doubling of the budget has the same
-weight. The reference point is full training with zero accuracy.
+Progress is the hypervolume of validation accuracy over log2 of cost: each doubling of the budget weighs the same. The
+reference point is full training and no accuracy.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ from explorer.sweep.trial import compiled
 
 FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER.parent))
-from figures import keep  # noqa: E402 (a module in the parent folder of a script)
+from figures import keep  # noqa: E402 (a script's neighbour folder)
 
 SEEDS = 10
 
 
 class Table:
-    """The recorded trainings and their plans."""
+    """The recorded trainings, and their plans."""
 
     def __init__(self) -> None:
         self.space = SearchSpace.load(FOLDER / "space.yaml")
@@ -79,7 +79,7 @@ class Table:
 
 
 class Progress:
-    """Hypervolume as a function of the cost spent."""
+    """Hypervolume over what was spent."""
 
     def __init__(self, space: SearchSpace) -> None:
         self._reference = (math.log2(1.0 / space.budgets[0].amount), 0.0)
@@ -91,22 +91,22 @@ class Progress:
         """(full trainings spent, hypervolume)"""
 
     def add(self, budget: str, accuracy: float, executed: float) -> None:
-        """Add a result that cost `executed` full trainings."""
+        """A result came in, for `executed` full trainings."""
         self.spent += executed
         self._costs.append(math.log2(Budget.parse(budget).amount / self._cheapest))
         self._accuracies.append(accuracy)
         self.volumes.append((self.spent, hypervolume(self._costs, self._accuracies, self._reference)))
 
     def cost_to_reach(self, volume: float) -> float:
-        """Full trainings spent when the hypervolume was reached; infinite if it was not."""
+        """Full trainings spent when the hypervolume was reached; infinite if it never was."""
         return next((spent for spent, reached in self.volumes if reached >= volume), math.inf)
 
 
 def ours(table: Table, seed: int, sharing: bool = True, **search: Any) -> Progress:
-    """Replay the search of this project."""
+    """A sweep of this project."""
     space = table.space.model_copy(update={"search": table.space.search.model_copy(update={"seed": seed, **search})})
     progress, trained = Progress(space), set()
-    # Results were recorded with one training seed; here the seed is that of the search only.
+    # Results were recorded with one training seed; here the seed is the search's alone.
     work = SharedWork(Search(space), table.plan, hold=False)
     while isinstance(trial := work.next(), Trial):
         plan, executed = table.plan(trial), 0
@@ -123,7 +123,7 @@ def ours(table: Table, seed: int, sharing: bool = True, **search: Any) -> Progre
 
 
 def plain(table: Table, seed: int, limit: float, per_budget: bool) -> Progress:
-    """Replay OptunaSearch, asked and told as Ray Tune does, until `limit` full trainings are spent."""
+    """OptunaSearch, asked and told as Tune does, until `limit` full trainings are spent."""
     search, progress = table.space.search, Progress(table.space)
     variables = distributions(search, "staged")
     if per_budget:
@@ -157,7 +157,7 @@ def plain(table: Table, seed: int, limit: float, per_budget: bool) -> Progress:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=40, help="trials of this project's search at the lowest budget")
+    parser.add_argument("--trials", type=int, default=40, help="of ours, at the cheapest budget")
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     table = Table()
@@ -165,7 +165,7 @@ def main() -> None:
     variants: dict[str, Callable[[int], Progress]] = {
         "ours": lambda seed: ours(table, seed, **settings),
         "ours without sharing": lambda seed: ours(table, seed, sharing=False, **settings),
-        "ours without promotion": lambda seed: ours(table, seed, promote=0, **settings),
+        "ours without climbing": lambda seed: ours(table, seed, promote=0, **settings),
     }
     limit = statistics.mean(ours(table, seed, **settings).spent for seed in range(SEEDS))
     variants |= {
