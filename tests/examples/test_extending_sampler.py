@@ -1,17 +1,24 @@
-"""The example of a sampler outside of the package: a search with it completes and improves on the best trial."""
+"""The example of a sampler outside of the package: the contract of all samplers, and what its own docstrings state."""
 
 import optuna
 import pytest
 
 from explorer.search.samplers import StudySettings, make_sampler
 from tests.docs.blocks import ROOT
+from tests.search import test_samplers
 
 NAME = "sampler:local_search"
+CONTRACT = test_samplers.TestContract()
 
 
 @pytest.fixture(autouse=True)
 def examples_on_path(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "examples" / "extending"))
+
+
+@pytest.mark.parametrize("test", [name for name in dir(CONTRACT) if name.startswith("test_")])
+def test_the_contract_of_all_samplers_holds(test, space_file):
+    getattr(CONTRACT, test)(space_file, NAME)
 
 
 def proposals(seed, trials=30):
