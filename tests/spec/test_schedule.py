@@ -45,22 +45,22 @@ def test_the_last_stage_must_be_the_full_model_with_a_duration():
 
 
 @pytest.mark.parametrize(
-    ("ratios", "units"),
+    ("ratios", "slots"),
     [
         ((0.3, 0.3, 0.4), (6, 6, 8)),
         ((0.333333, 0.333333, 0.333334), (7, 6, 7)),  # 6.67 each; the two largest remainders, then the first
-        ((0.99, 0.01), (19, 1)),  # the full model gets at least one unit
+        ((0.99, 0.01), (19, 1)),  # the full model gets at least one slot
         ((0.024, 0.026, 0.95), (0, 1, 19)),
     ],
 )
-def test_grid_units_are_rounded_by_largest_remainder(ratios, units):
+def test_durations_are_rounded_to_slots_by_the_largest_remainder(ratios, slots):
     rates = [0.25, 0.5, 1][-len(ratios) :]
     schedule = Schedule(stages=tuple(stage(rate, ratio) for rate, ratio in zip(rates, ratios, strict=True)))
-    assert schedule.units() == units
+    assert schedule.slots() == slots
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=6), st.integers(1, 50), st.integers(6, 60))
-def test_grid_units_always_sum_to_the_grid(weights, last, grid):
+def test_slots_always_sum_to_the_grid(weights, last, grid):
     weights = [*weights[: grid - 1], last]
     rates = [(i + 1) / len(weights) for i in range(len(weights))]
     if len(weights) > grid:
@@ -68,11 +68,11 @@ def test_grid_units_always_sum_to_the_grid(weights, last, grid):
     schedule = Schedule(
         stages=tuple(stage(rate, weight / sum(weights)) for rate, weight in zip(rates, weights, strict=True)), grid=grid
     )
-    units = schedule.units()
-    assert sum(units) == grid
-    assert units[-1] >= 1
-    assert min(units) >= 0
-    assert all(abs(u - s.duration_ratio * grid) < 1 + 1e-4 for u, s in zip(units[:-1], schedule.stages, strict=False))
+    slots = schedule.slots()
+    assert sum(slots) == grid
+    assert slots[-1] >= 1
+    assert min(slots) >= 0
+    assert all(abs(count - s.duration_ratio * grid) < 1 + 1e-4 for count, s in zip(slots[:-1], schedule.stages, strict=False))
 
 
 @pytest.mark.parametrize("name", ["schedule.json", "schedule.yaml"])
