@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from explorer.data import Batch
+from explorer.data.source import Batch
 from explorer.errors import InvalidInput
 from explorer.plan import Plan, Segment
 from explorer.spec.rates import Rates
