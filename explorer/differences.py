@@ -1,4 +1,4 @@
-"""Nested settings compared: the leaves by dotted names, and the first that differs."""
+"""Comparison of nested settings: their values by dotted name, and those that differ."""
 
 from __future__ import annotations
 
@@ -12,35 +12,36 @@ class Difference(NamedTuple):
     field: str
     """Dotted name: `recipe.batch_size`."""
     before: Any
+    """Its value before; `None` where it was not set."""
     after: Any
-    """`None` where that side does not have the setting."""
+    """Its value after; `None` where it is not set."""
 
 
 def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The leaves of nested mappings by dotted name; an empty mapping is a leaf."""
-    leaves: dict[str, Any] = {}
+    """The values of nested mappings by dotted name; an empty mapping is a value."""
+    values: dict[str, Any] = {}
     for key, value in settings.items():
         if isinstance(value, Mapping) and value:
-            leaves |= flattened(value, f"{prefix}{key}.")
+            values |= flattened(value, f"{prefix}{key}.")
         else:
-            leaves[f"{prefix}{key}"] = value
-    return leaves
+            values[f"{prefix}{key}"] = value
+    return values
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any], ignored: tuple[str, ...] = ()) -> Iterator[Difference]:
-    """Settings that differ, in the order of `after`, then those that only `before` has.
+    """Yield the settings that differ: first in the order of `after`, then those that only `before` has.
 
     Args:
         before: nested settings.
         after: nested settings.
-        ignored: prefixes of dotted names that may differ.
+        ignored: dotted names, or prefixes of them, that may differ.
     """
-    one, other = flattened(before), flattened(after)
-    for field in dict.fromkeys([*other, *one]):
-        if not field.startswith(ignored) and (field not in one or field not in other or one[field] != other[field]):
-            yield Difference(field, one.get(field), other.get(field))
+    old, new = flattened(before), flattened(after)
+    for field in dict.fromkeys([*new, *old]):
+        if not field.startswith(ignored) and (field not in old or field not in new or old[field] != new[field]):
+            yield Difference(field, old.get(field), new.get(field))
 
 
 def first_difference(before: Mapping[str, Any], after: Mapping[str, Any], ignored: tuple[str, ...] = ()) -> Difference | None:
-    """The first of `differences`; `None` where there is none."""
+    """The first of `differences`, or `None` if there is none."""
     return next(differences(before, after, ignored), None)

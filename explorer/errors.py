@@ -1,4 +1,4 @@
-"""The one error for bad input: a single line that names the field, the value and what is allowed."""
+"""The error for bad input: a single line that names the field, the value and what is allowed."""
 
 from __future__ import annotations
 
@@ -8,22 +8,27 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 M = TypeVar("M", bound=BaseModel)
+Location = tuple[int | str, ...]
+"""Field names and list positions that lead to a value."""
+
+MAX_VALUE_LENGTH = 80
+"""Characters of a value that are quoted."""
 
 
 class InvalidInput(ValueError):  # noqa: N818 (it is the user's input that is wrong, not the program)
     """Bad input from the user. The command line prints it as one line and exits with code 2.
 
     Args:
-        field: where the value stands, dotted (`recipe.batch_size`) or a file name.
+        field: dotted name of the setting (`recipe.batch_size`) or a file name.
         value: the value as given.
-        allowed: what would have been accepted, as the end of the sentence.
+        allowed: what would have been accepted; it ends the sentence.
     """
 
     def __init__(self, field: str, value: object, allowed: str) -> None:
         self.field, self.value, self.allowed = field, value, allowed
-        super().__init__(f"{field}: {_short(value)}: {' '.join(allowed.split())}")
+        super().__init__(f"{field}: {_shortened(value)}: {' '.join(allowed.split())}")
 
-    def __reduce__(self) -> tuple[Any, ...]:  # the default would pass one argument to three
+    def __reduce__(self) -> tuple[Any, ...]:  # the default would pass one argument instead of three
         return type(self), (self.field, self.value, self.allowed)
 
 
@@ -32,39 +37,52 @@ def validated(model: type[M], data: object, source: str) -> M:
 
     Args:
         model: the pydantic class to build.
-        data: what was read from a file: plain lists, dicts, strings and numbers.
-        source: the file's name, put before the field.
+        data: plain data as read from a file: lists, dicts, strings and numbers.
+        source: name of the file, which precedes the field in the message.
 
     Raises:
-        InvalidInput: naming the first wrong field; for an unknown key also the nearest valid one.
+        InvalidInput: naming the first wrong field, and for an unknown key the nearest valid one.
     """
     if not isinstance(data, dict):
-        raise InvalidInput(source, data, f"must be a mapping with the keys {', '.join(model.model_fields)}")
+        raise InvalidInput(source, data, f"must be a mapping with the keys {', '.join(_keys(model))}")
     try:
         return model.model_validate(data)
     except ValidationError as error:
         # An unknown key is the likely cause of a missing one: report it first.
-        found = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")[0]
-        location = found["loc"]
-        flattened = getattr(model, "FLATTENED", None)  # its fields stand at the top level of files
-        shown = location[1:] if location[:1] == (flattened,) else location
-        where = ".".join(str(part) for part in shown)
-        if found["type"] == "extra_forbidden":
-            fields = list(_model_at(model, location[:-1]).model_fields)
-            if flattened in fields:
-                fields.remove(flattened)
-                fields += _model_at(model, (flattened,)).model_fields
-            near = difflib.get_close_matches(str(location[-1]), fields, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"allowed are {', '.join(fields)}"
-            raise InvalidInput(f"{source}: {where}", location[-1], f"unknown key; {hint}") from None
-        if found["type"] == "missing":
-            raise InvalidInput(f"{source}: {where}", "missing", "this key is required") from None
-        message = found["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-        raise InvalidInput(f"{source}: {where}" if where else source, found["input"], message) from None
+        details = sorted(error.errors(), key=lambda each: each["type"] != "extra_forbidden")[0]
+        location = details["loc"]
+        shown = ".".join(_location_in_file(model, location))
+        field = f"{source}: {shown}" if shown else source
+        if details["type"] == "extra_forbidden":
+            keys = _keys(_model_at(model, location[:-1]))
+            near = difflib.get_close_matches(str(location[-1]), keys, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"allowed are {', '.join(keys)}"
+            raise InvalidInput(field, location[-1], f"unknown key; {hint}") from None
+        if details["type"] == "missing":
+            raise InvalidInput(field, "missing", "this key is required") from None
+        message = details["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+        raise InvalidInput(field, details["input"], message) from None
 
 
-def _model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel]:
-    """The pydantic class that stands at `location` (field names and list positions) inside `model`."""
+def _flattened_field(model: type[BaseModel]) -> str | None:
+    """Name of the field whose own fields are written in place of it in files, as `TaskFile` does."""
+    return getattr(model, "FLATTENED", None)
+
+
+def _keys(model: type[BaseModel]) -> list[str]:
+    """The keys that a file may have at the level of a model."""
+    flattened = _flattened_field(model)
+    keys = [name for name in model.model_fields if name != flattened]
+    return keys if flattened is None else [*_keys(_model_at(model, (flattened,))), *keys]
+
+
+def _location_in_file(model: type[BaseModel], location: Location) -> list[str]:
+    """A location inside `model` as it is written in files: without the names of flattened fields."""
+    return [str(part) for number, part in enumerate(location) if part != _flattened_field(_model_at(model, location[:number]))]
+
+
+def _model_at(model: type[BaseModel], location: Location) -> type[BaseModel]:
+    """The pydantic class at a location inside `model`; the nearest one around it if the value there is not a class."""
     for part in location:
         if isinstance(part, int) or part not in model.model_fields:
             continue
@@ -78,6 +96,6 @@ def _model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[B
     return model
 
 
-def _short(value: object, limit: int = 80) -> str:
+def _shortened(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= limit else text[: limit - 3] + "..."
+    return text if len(text) <= MAX_VALUE_LENGTH else text[: MAX_VALUE_LENGTH - 3] + "..."

@@ -1,4 +1,4 @@
-"""Files that a reader sees whole or not at all, whatever kills the writer."""
+"""Atomic writing: a reader sees a complete file or none, even if the writer is killed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 @contextmanager
 def atomic_writer(path: str | Path) -> Iterator[BinaryIO]:
-    """Open a temporary file beside `path`; when the block ends without an exception, it is synced and renamed to `path`.
+    """Open a temporary file next to `path`; if the block ends without an exception, it is synced and renamed to `path`.
 
     Missing parent folders are created. After an exception the temporary file is removed and `path` is unchanged.
 
@@ -32,7 +32,7 @@ def atomic_writer(path: str | Path) -> Iterator[BinaryIO]:
 
 
 def write_file(path: str | Path, content: str | bytes) -> Path:
-    """Write a text (as UTF-8) or bytes atomically; see `atomic_writer`."""
+    """Write text (as UTF-8) or bytes atomically and return the path; see `atomic_writer`."""
     with atomic_writer(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
     return Path(path)

@@ -57,7 +57,7 @@ class PlannedTask(Protocol):
 class Segment:
     """A run of steps at constant rates with its piece of the learning-rate schedule.
 
-    One segment covers one grid unit of one stage, so schedules that begin alike have equal leading segments.
+    One segment covers one grid slot of one stage, so schedules that begin alike have equal leading segments.
     """
 
     stage: int
@@ -188,8 +188,8 @@ def _seconds(segments: Sequence[Segment]) -> float | None:
 def compile_plan(schedule: Schedule, task: PlannedTask, budget: Budget, step_cost: Callable[[Rates], StepCost]) -> Plan:
     """Compile a schedule for one task and budget.
 
-    The budget is cut into `schedule.grid` equal units of cost, in the budget's own currency: FLOPs, or nanoseconds for
-    device-seconds. Each unit is filled with whole steps at its stage's rates; what is left of a unit passes to the next.
+    The budget is divided into `schedule.grid` equal slots of cost, in the budget's own currency: FLOPs, or nanoseconds for
+    device-seconds. Each slot is filled with whole steps at its stage's rates; what is left of a slot passes to the next.
     Early stages leave room for one full-model step, so that the last segment is always the full model. All costs are integers.
 
     Args:
@@ -229,10 +229,10 @@ def compile_plan(schedule: Schedule, task: PlannedTask, budget: Budget, step_cos
     costs = [step_cost(stage.rates) for stage in schedule.stages]
     prices = [price(cost) for cost in costs]
     last = len(costs) - 1
-    filled: list[tuple[int, int]] = []  # (stage, steps) of every grid unit that holds a step
+    filled: list[tuple[int, int]] = []  # (stage, steps) of every grid slot that holds a step
     spent = spent_before_last = 0
-    for unit, stage in enumerate(_stage_of_each_unit(schedule), start=1):
-        limit = budget_cost * unit // schedule.grid
+    for slot, stage in enumerate(_stage_of_each_slot(schedule), start=1):
+        limit = budget_cost * slot // schedule.grid
         if stage < last:
             limit = min(limit, budget_cost - full_price)
         steps = max(0, limit - spent) // prices[stage]
@@ -265,6 +265,6 @@ def compile_plan(schedule: Schedule, task: PlannedTask, budget: Budget, step_cos
     return Plan(tuple(segments), budget, budget_cost, full_flops, task.batch_size, task.train_images)
 
 
-def _stage_of_each_unit(schedule: Schedule) -> Iterator[int]:
-    for stage, units in enumerate(schedule.units()):
-        yield from [stage] * units
+def _stage_of_each_slot(schedule: Schedule) -> Iterator[int]:
+    for stage, slots in enumerate(schedule.slots()):
+        yield from [stage] * slots

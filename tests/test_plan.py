@@ -73,11 +73,11 @@ def test_every_plan_keeps_the_promises(schedule, fraction, batch_size, lr_schedu
 @settings(max_examples=100)
 @given(schedules(), st.floats(0.1, 1))
 def test_stages_get_their_share(schedule, fraction):
-    """A stage's cost is its grid units of the budget, up to one step of its own and of its neighbours."""
+    """A stage's cost is its grid slots of the budget, up to one step of its own and of its neighbours."""
     compiled = compile_plan(schedule, Shape(), Budget(fraction), quadratic)
     spent = {row.stage: row.flops for row in compiled.stages()}
-    for number, units in enumerate(schedule.units()):
-        share = compiled.budget_cost * units / schedule.grid
+    for number, slots in enumerate(schedule.slots()):
+        share = compiled.budget_cost * slots / schedule.grid
         assert abs(spent.get(number, 0) - share) <= 2 * quadratic(Rates()).flops + 1
 
 
@@ -87,7 +87,7 @@ def test_worked_example():
     schedule = Schedule(stages=(Stage(rates=half, duration_ratio=0.4), Stage(rates=Rates(), duration_ratio=0.6)), grid=5)
     compiled = compile_plan(schedule, Shape(), Budget(0.25), quadratic)
     assert (compiled.full_flops, compiled.budget_cost, compiled.flops) == (1_000_000, 250_000, 250_000)
-    # Five units of 50,000: two of 200 small steps, three of 50 full steps.
+    # Five slots of 50,000: two of 200 small steps, three of 50 full steps.
     assert [(s.stage, s.steps) for s in compiled.segments] == [(0, 200), (0, 200), (1, 50), (1, 50), (1, 50)]
     assert [s.start_time for s in compiled.segments] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8])
     assert compiled.segments[0].learning_rate_factor(0) == pytest.approx(1)
@@ -99,7 +99,7 @@ def test_worked_example():
 
 
 def test_what_is_left_of_a_unit_passes_to_the_next():
-    # Three units of 10,000 / 3 = 3333; steps of 1000: 3 by 3333, 6 by 6666, 10 by 10,000.
+    # Three slots of 10,000 / 3 = 3333; steps of 1000: 3 by 3333, 6 by 6666, 10 by 10,000.
     compiled = compile_plan(Schedule.full_model(grid=3), Shape(), Budget(0.01), quadratic)
     assert [s.steps for s in compiled.segments] == [3, 3, 4]
 
@@ -118,7 +118,7 @@ def test_schedules_that_begin_alike_have_equal_leading_segments():
 
     one, other = (compile_plan(three(*shares), Shape(), Budget(0.3), quadratic) for shares in ((0.3, 0.2), (0.3, 0.4)))
     common = [a == b for a, b in zip(one.segments, other.segments, strict=False)]
-    assert common[:10] == [True] * 10  # six units at .25, four at .5
+    assert common[:10] == [True] * 10  # six slots at .25, four at .5
     assert not common[10]
     assert one.digest() != other.digest()
 

@@ -41,7 +41,9 @@ def staged(levels: tuple[float, ...], shares: tuple[float, ...], grid: int = 20)
     """Heads, MLP channels and tokens together at each level; the shares put on the grid."""
     stages = [Stage(rates=Rates(heads=r, mlp=r, tokens=r), duration_ratio=s) for r, s in zip(levels, shares, strict=True)]
     exact = Schedule(stages=tuple(stages), grid=grid)
-    on_grid = [s.model_copy(update={"duration_ratio": u / grid}) for s, u in zip(stages, exact.units(), strict=True) if u]
+    on_grid = [
+        s.model_copy(update={"duration_ratio": count / grid}) for s, count in zip(stages, exact.slots(), strict=True) if count
+    ]
     return Schedule(stages=tuple(on_grid), grid=grid)
 
 

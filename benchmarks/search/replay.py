@@ -62,7 +62,7 @@ class Table:
     def _key(self, trial: Trial) -> tuple[Any, ...]:
         levels = self.space.search.rates.heads
         units = dict.fromkeys(levels, 0)
-        for stage, count in zip(trial.schedule.stages, trial.schedule.units(), strict=True):
+        for stage, count in zip(trial.schedule.stages, trial.schedule.slots(), strict=True):
             units[stage.rates.heads] += count
         return (str(trial.budget), f"{trial.learning_rate:.6g}", trial.batch_size, "-".join(map(str, units.values())))
 

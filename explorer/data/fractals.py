@@ -1,9 +1,10 @@
-"""Formula-driven images: fractals of iterated function systems, rendered here, so that harder data needs no download.
+"""Formula-driven images: fractals of iterated function systems, so that harder data than digits needs no download.
 
-After FractalDB (Kataoka et al., "Pre-training without Natural Images", ACCV 2020): a class is a random iterated function system
-(IFS), an image its attractor drawn by the chaos game, and the instances of a class are its perturbed relatives. Deviations
-are this project's own: only contracting maps are drawn, so that no attractor diverges; all coefficients are perturbed at once
-instead of one by one; brightness is the logarithm of how often a pixel was visited, not a patch at each point.
+After FractalDB (Kataoka et al., "Pre-training without Natural Images", ACCV 2020): a class is a random iterated function
+system (IFS), an image is its attractor drawn by the chaos game, and the instances of a class are perturbed variants of its
+system. This project deviates in three ways: only contracting maps are drawn, so that no attractor diverges; all coefficients
+are perturbed at once instead of one at a time; brightness is the logarithm of the number of visits to a pixel, not a patch at
+each point.
 
 Shapes: N images, K maps, W points that walk at the same time, S side in pixels.
 """
@@ -11,49 +12,70 @@ Shapes: N images, K maps, W points that walk at the same time, S side in pixels.
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from explorer.data.resident import SPLITS, ResidentData
 from explorer.errors import InvalidInput
-from explorer.spec.data import FractalSpec
+from explorer.spec.data import DataSpec, FractalSpec
 
-SPLITS = ("train", "validation", "test")
-MOST_MAPS = 8
+MAX_MAPS = 8
 """A class has 2 to 8 maps, as in FractalDB."""
-LEAST_FILL, FILL_SIDE = 0.2, 64
-"""A class is kept when its attractor visits this share of the pixels (FractalDB's threshold), judged at this side."""
-LARGEST_NORM = 0.95
-"""Of any map's linear part, perturbed or not: all maps contract."""
-WALKERS, BURN_IN = 64, 12
-"""Points that walk through an attractor at the same time, and how many of their first places are not drawn."""
-LEAST_POINTS = 4096
-TABLE = 256
-"""Maps are drawn from a table of so many entries an image; its counts stand for their probabilities."""
-AT_ONCE = 1 << 22
+MIN_FILLED = 0.2
+"""A class is kept when its attractor visits at least this fraction of the pixels (FractalDB's threshold)."""
+FILL_SIDE = 64
+"""Side in pixels of the image on which that fraction is measured."""
+MAX_NORM = 0.95
+"""Largest spectral norm of the linear part of a map, perturbed or not: all maps contract."""
+WALKERS = 64
+"""Points that walk through an attractor at the same time."""
+BURN_IN = 12
+"""Number of first positions of each point that are not drawn."""
+MIN_POINTS = 4096
+"""Smallest number of points drawn in an image."""
+TABLE_SIZE = 256
+"""Maps are drawn from a table with this many entries per image; the number of entries of a map stands for its probability."""
+PIXELS_AT_ONCE = 1 << 22
 """Pixels that are rendered together."""
-MOST_GIBIBYTES = 16
-MOST_DRAWS = 10_000
-"""Systems tried for one class."""
+MAX_GIBIBYTES = 16
+"""Largest size of all images in memory."""
+MAX_DRAWS = 10_000
+"""Random systems tried for one class."""
 
 Floats = NDArray[np.float32]
 
 
+def open_fractals(spec: DataSpec) -> ResidentData:
+    """The fractals that `spec.fractals` describes, at `spec.image_size`. They do not depend on the training seed.
+
+    Raises:
+        InvalidInput: when the images would take more than 16 GiB of memory, or the seed gives no classes.
+    """
+    images, labels = fractal_images(spec.fractals, spec.image_size)
+    return ResidentData(
+        {split: torch.from_numpy(array) for split, array in images.items()},
+        {split: torch.from_numpy(array) for split, array in labels.items()},
+        classes=spec.fractals.classes,
+    )
+
+
 def fractal_images(spec: FractalSpec, side: int) -> tuple[dict[str, NDArray[np.uint8]], dict[str, NDArray[np.int64]]]:
-    """All images and labels, by split, grouped by class.
+    """Render all images of a data set, grouped by class.
 
     Args:
-        spec: which fractals.
-        side: of an image, in pixels.
+        spec: number and difficulty of the fractals.
+        side: height and width of an image, in pixels.
 
     Returns:
-        uint8 (N, 1, S, S) and int64 (N,) for each of `SPLITS`. The same arguments give the same images.
+        Images uint8 (N, 1, S, S) and labels int64 (N,) by split. The same arguments give the same images.
 
     Raises:
         InvalidInput: when the images would take more than 16 GiB of memory, or the seed gives no classes.
     """
     counts = dict(zip(SPLITS, (spec.instances, spec.held_out, spec.held_out), strict=True))
     gibibytes = spec.classes * sum(counts.values()) * side**2 / 2**30
-    if gibibytes > MOST_GIBIBYTES:
-        allowed = f"images are kept in memory; must be at most {MOST_GIBIBYTES} GiB"
+    if gibibytes > MAX_GIBIBYTES:
+        allowed = f"images are kept in memory; must be at most {MAX_GIBIBYTES} GiB"
         raise InvalidInput("data.fractals", f"{gibibytes:.0f} GiB", allowed)
     systems = [class_system(spec.seed, label) for label in range(spec.classes)]
     images: dict[str, NDArray[np.uint8]] = {}
@@ -68,36 +90,37 @@ def fractal_images(spec: FractalSpec, side: int) -> tuple[dict[str, NDArray[np.u
 
 
 def class_system(seed: int, label: int) -> Floats:
-    """The iterated function system of a class: the first of random ones whose attractor fills enough of its box.
+    """The iterated function system of a class: the first random one whose attractor fills enough of its bounding box.
 
     Returns:
         (K, 6): rows a, b, c, d, e, f of maps (x, y) -> (a x + b y + e, c x + d y + f).
     """
     rng = np.random.default_rng([seed, 0, label])
-    for _ in range(MOST_DRAWS):
-        maps_K6 = rng.uniform(-1, 1, (rng.integers(2, MOST_MAPS + 1), 6)).astype(np.float32)
-        contracting_K6 = maps_K6[_norms(maps_K6) < LARGEST_NORM]
+    for _ in range(MAX_DRAWS):
+        maps_K6 = rng.uniform(-1, 1, (rng.integers(2, MAX_MAPS + 1), 6)).astype(np.float32)
+        contracting_K6 = maps_K6[_norms(maps_K6) < MAX_NORM]
         if len(contracting_K6) < 2:
             continue
         image_SS = render(contracting_K6[None], FILL_SIDE, rng)[0]
-        if (image_SS > 0).mean() >= LEAST_FILL:
+        if (image_SS > 0).mean() >= MIN_FILLED:
             return contracting_K6
-    raise InvalidInput("data.fractals.seed", seed, f"no system of {MOST_DRAWS} for class {label} fills an image; take another")
+    allowed = f"none of {MAX_DRAWS} systems for class {label} fills an image; use another seed"
+    raise InvalidInput("data.fractals.seed", seed, allowed)
 
 
 def _norms(maps_K6: Floats) -> Floats:
-    """Spectral norms of linear parts: (..., K)."""
+    """Spectral norms of the linear parts of maps: (..., K)."""
     norms: Floats = np.linalg.norm(maps_K6[..., :4].reshape(*maps_K6.shape[:-1], 2, 2), ord=2, axis=(-2, -1))
     return norms
 
 
 def _instances(system_K6: Floats, count: int, spec: FractalSpec, side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Images of one class: (count, S, S)."""
+    """Images of one class: uint8 (count, S, S)."""
     factors = rng.uniform(1 - spec.variation, 1 + spec.variation, (count, *system_K6.shape))
     maps_NK6 = (system_K6 * factors).astype(np.float32)
-    maps_NK6[..., :4] *= np.minimum(1, LARGEST_NORM / _norms(maps_NK6))[..., None]
+    maps_NK6[..., :4] *= np.minimum(1, MAX_NORM / _norms(maps_NK6))[..., None]
     flipped_N2 = rng.random((count, 2)) < 0.5
-    step = max(1, AT_ONCE // side**2)
+    step = max(1, PIXELS_AT_ONCE // side**2)
     images_NSS = np.concatenate([render(maps_NK6[start : start + step], side, rng) for start in range(0, count, step)])
     if spec.flips:
         for axis in (0, 1):
@@ -107,29 +130,33 @@ def _instances(system_K6: Floats, count: int, spec: FractalSpec, side: int, rng:
 
 
 def render(maps_NK6: Floats, side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Attractors by the chaos game, each scaled to fill its image: (N, S, S), brightness 0 to 255.
+    """Draw attractors by the chaos game, each scaled to fill its image.
 
-    A map is chosen in proportion to its determinant, so that points are spread evenly. Half as many points are drawn as
-    there are pixels, but at least `LEAST_POINTS`.
+    Maps are chosen with probabilities proportional to their determinants, which spreads points evenly. The number of points is
+    half the number of pixels, but at least `MIN_POINTS`.
 
     Args:
-        maps_NK6: one system an image, all maps contracting.
-        side: of the images, in pixels.
-        rng: the walk.
+        maps_NK6: one system per image; all maps contract.
+        side: height and width of the images, in pixels.
+        rng: random numbers of the walk.
+
+    Returns:
+        Brightness uint8 (N, S, S).
     """
     images, maps, _ = maps_NK6.shape
-    steps = -(-max(side**2 // 2, LEAST_POINTS) // WALKERS)
+    steps = -(-max(side**2 // 2, MIN_POINTS) // WALKERS)
     weights_NK = np.abs(maps_NK6[..., 0] * maps_NK6[..., 3] - maps_NK6[..., 1] * maps_NK6[..., 2]) + 1e-3
     ends_NK = np.cumsum(weights_NK, axis=1) / weights_NK.sum(axis=1, keepdims=True)
-    table_NT = (((np.arange(TABLE) + 0.5) / TABLE)[None, :, None] > ends_NK[:, None, :]).sum(axis=2).clip(max=maps - 1)
+    quantiles_T = (np.arange(TABLE_SIZE) + 0.5) / TABLE_SIZE
+    table_NT = (quantiles_T[None, :, None] > ends_NK[:, None, :]).sum(axis=2).clip(max=maps - 1)
     table = (table_NT + maps * np.arange(images)[:, None]).astype(np.int32).ravel()
     a, b, c, d, e, f = np.ascontiguousarray(maps_NK6.reshape(-1, 6).T)
-    offsets_N1 = (TABLE * np.arange(images, dtype=np.int32))[:, None]
+    offsets_N1 = (TABLE_SIZE * np.arange(images, dtype=np.int32))[:, None]
     x_NW = np.zeros((images, WALKERS), np.float32)
     y_NW = np.zeros_like(x_NW)
     places = np.empty((2, steps, images, WALKERS), np.float32)
     for step in range(-BURN_IN, steps):
-        chosen = table[offsets_N1 + rng.integers(0, TABLE, x_NW.shape, np.uint8)]
+        chosen = table[offsets_N1 + rng.integers(0, TABLE_SIZE, x_NW.shape, np.uint8)]
         x_NW, y_NW = a[chosen] * x_NW + b[chosen] * y_NW + e[chosen], c[chosen] * x_NW + d[chosen] * y_NW + f[chosen]
         if step >= 0:
             places[:, step] = x_NW, y_NW

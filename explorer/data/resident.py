@@ -1,103 +1,88 @@
-"""Small data sets held as tensors: digits and fractals.
+"""Small data sets held in memory as tensors.
 
-Shapes: B batch, C channels, H height, W width, N images.
+Shapes: B batch, C channels, S side of an image in pixels, N images of a split.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from explorer.data.augmentation import shift_and_flip
-from explorer.data.fractals import fractal_images
 from explorer.data.seeding import seed_for
-from explorer.data.source import Batch, Split, stream_indices
-from explorer.spec.data import DataSpec
-from explorer.spec.recipe import Augmentation
-from explorer.training.distributed import SINGLE_PROCESS, Processes
+from explorer.data.source import Batch, Split, TrainStream
+from explorer.data.stream import stream_indices
+from explorer.errors import InvalidInput
+
+SPLITS = ("train", "validation", "test")
+EVALUATION_BATCH_SIZE = 512
 
 
 class ResidentData:
-    """A small data set held as tensors, on the GPU where there is one; uint8 images are normalised batch by batch."""
+    """A `DataSource` whose images are tensors, copied once to the device that trains on them.
 
-    augmented_by: tuple[str, ...] = ("shift", "flip")
+    Args:
+        images_NCSS: images of the splits `train`, `validation` and `test`: brightness uint8 (N, C, S, S), which is normalized
+            to [-1, 1] batch by batch, or normalized float32 (N, C, S, S).
+        labels_N: labels int64 (N,) of the same splits, from 0 to `classes - 1`.
+        classes: number of classes.
 
-    def __init__(self, images_NCHW: dict[str, Tensor], labels_N: dict[str, Tensor], classes: int) -> None:
-        self._images, self._labels, self.classes = images_NCHW, labels_N, classes
-        self.train_images, self.channels, self.image_size = images_NCHW["train"].shape[:3]
-        self._moved: dict[tuple[str, torch.device], Batch] = {}
+    Raises:
+        InvalidInput: when a split is missing or empty, or images and labels do not fit together.
+    """
 
-    @classmethod
-    def digits(cls, image_size: int = 8) -> ResidentData:
-        """scikit-learn's handwritten digits: 1,149 training, 288 validation and 360 test images of 8x8 pixels.
+    supported_augmentations: tuple[str, ...] = ("shift", "flip")
 
-        The split is stratified and fixed; it does not depend on the training seed.
-        """
-        from sklearn.datasets import load_digits
-        from sklearn.model_selection import train_test_split
+    def __init__(self, images_NCSS: Mapping[str, Tensor], labels_N: Mapping[str, Tensor], classes: int) -> None:
+        _check(images_NCSS, labels_N, classes)
+        self.images, self.labels, self.classes = dict(images_NCSS), dict(labels_N), classes
+        self.train_images, self.channels, self.image_size = self.images["train"].shape[:3]
+        self._copies: dict[tuple[str, torch.device], Batch] = {}
 
-        images, labels = load_digits(return_X_y=True)
-        fit, test = train_test_split(np.arange(len(labels)), test_size=360, stratify=labels, random_state=0)
-        train, validation = train_test_split(fit, test_size=288, stratify=labels[fit], random_state=0)
-        pixels = torch.tensor(images, dtype=torch.float32).reshape(-1, 1, 8, 8) / 8 - 1
-        if image_size != 8:
-            pixels = functional.interpolate(pixels, size=image_size, mode="bilinear", antialias=True)
-        splits = {"train": train, "validation": validation, "test": test}
-        return cls(
-            {name: pixels[index] for name, index in splits.items()},
-            {name: torch.tensor(labels[index]) for name, index in splits.items()},
-            classes=10,
-        )
-
-    @classmethod
-    def fractals(cls, spec: DataSpec) -> ResidentData:
-        """Images of iterated function systems; see `explorer.data.fractals`. They depend on the settings alone."""
-        images, labels = fractal_images(spec.fractals, spec.image_size)
-        return cls(
-            {split: torch.from_numpy(array) for split, array in images.items()},
-            {split: torch.from_numpy(array) for split, array in labels.items()},
-            classes=spec.fractals.classes,
-        )
-
-    def _on(self, split: str, device: torch.device) -> Batch:
-        key = (split, device)
-        if key not in self._moved:
-            self._moved[key] = self._images[split].to(device), self._labels[split].to(device)
-        return self._moved[key]
-
-    def train_batches(
-        self,
-        seed: int,
-        first_step: int,
-        steps: int,
-        batch_size: int,
-        augmentation: Augmentation,
-        device: torch.device,
-        processes: Processes = SINGLE_PROCESS,
-    ) -> Iterator[Batch]:
+    def train_batches(self, stream: TrainStream) -> Iterator[Batch]:
         """See `DataSource`."""
-        images_NCHW, labels_N = self._on("train", device)
-        for step in range(first_step, first_step + steps):
-            share = processes.local_slice(batch_size)
-            index_B = stream_indices(seed, step * batch_size, batch_size, self.train_images)[share].to(device)
-            images_BCHW = _normalised(images_NCHW[index_B])
+        images_NCSS, labels_N = self._split_on("train", stream.device)
+        augmentation = stream.augmentation
+        for step in range(stream.steps):
+            start = stream.position(step, 0)
+            index_B = stream_indices(stream.seed, start, stream.batch_size, self.train_images)
+            index_B = index_B[stream.local_slice].to(stream.device)
+            images_BCSS = _normalized(images_NCSS[index_B])
             if augmentation.shift or augmentation.flip:
-                generator = torch.Generator().manual_seed(seed_for("augment", seed, step * batch_size + share.start))
-                images_BCHW = shift_and_flip(images_BCHW, augmentation, generator)
-            yield images_BCHW, labels_N[index_B]
+                generator = torch.Generator().manual_seed(seed_for("augment", stream.seed, start))
+                images_BCSS = shift_and_flip(images_BCSS, augmentation, generator, stream.batch_size, stream.local_slice)
+            yield images_BCSS, labels_N[index_B]
 
-    def evaluation_batches(self, split: Split, device: torch.device, processes: Processes = SINGLE_PROCESS) -> Iterator[Batch]:
+    def evaluation_batches(self, split: Split, device: torch.device, rank: int = 0, process_count: int = 1) -> Iterator[Batch]:
         """See `DataSource`."""
-        images_NCHW, labels_N = self._on(split, device)
-        mine = slice(processes.rank, None, processes.count)
-        for images_BCHW, labels_B in zip(images_NCHW[mine].split(512), labels_N[mine].split(512), strict=True):
-            yield _normalised(images_BCHW), labels_B
+        images_NCSS, labels_N = self._split_on(split, device)
+        local = slice(rank, None, process_count)
+        parts = (tensor[local].split(EVALUATION_BATCH_SIZE) for tensor in (images_NCSS, labels_N))
+        for images_BCSS, labels_B in zip(*parts, strict=True):
+            yield _normalized(images_BCSS), labels_B
+
+    def _split_on(self, split: str, device: torch.device) -> Batch:
+        """All images and labels of a split on a device."""
+        key = (split, device)
+        if key not in self._copies:
+            self._copies[key] = self.images[split].to(device), self.labels[split].to(device)
+        return self._copies[key]
 
 
-def _normalised(images: Tensor) -> Tensor:
-    """Stored brightness, 0 to 255, as -1 to 1; images of floats are normalised already."""
+def _normalized(images: Tensor) -> Tensor:
+    """Brightness from 0 to 255 as numbers from -1 to 1; floats are normalized already."""
     return images.float() / 127.5 - 1 if images.dtype == torch.uint8 else images
+
+
+def _check(images_NCSS: Mapping[str, Tensor], labels_N: Mapping[str, Tensor], classes: int) -> None:
+    for split in SPLITS:
+        if split not in images_NCSS or split not in labels_N or not len(images_NCSS[split]):
+            raise InvalidInput(f"data: {split}", None, "this split has no images")
+        images, labels = images_NCSS[split], labels_N[split]
+        if images.ndim != 4 or images.shape[2] != images.shape[3] or images.shape[1:] != images_NCSS["train"].shape[1:]:
+            raise InvalidInput(f"data: {split}", tuple(images.shape), "images must be square and of one size: (N, C, S, S)")
+        if labels.shape != (len(images),) or labels.min() < 0 or labels.max() >= classes:
+            allowed = f"each of the {len(images)} images must have a label from 0 to {classes - 1}"
+            raise InvalidInput(f"data: {split}", f"labels {tuple(labels.shape)}", allowed)

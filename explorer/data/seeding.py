@@ -1,4 +1,4 @@
-"""Random numbers that depend on what they are for, and on nothing that happened before."""
+"""Random numbers that depend on their purpose and position alone, not on what was drawn before."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ def seed_for(*parts: object) -> int:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """For libraries that draw from the global generators (Python's, NumPy's, torch's on the CPU): seed them for a moment."""
+    """Seed the global generators of Python, NumPy and torch (CPU) within a `with` block, and restore their states after it.
+
+    For libraries that draw from the global generators.
+    """
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     random.seed(seed)
     np.random.seed(seed % 2**32)

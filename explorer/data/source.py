@@ -1,83 +1,107 @@
-"""Images and labels, in an order that depends on the seed and the number of samples seen and on nothing else.
+"""The protocol of data sources. What a source yields depends on the seed and the position in the stream alone.
 
-Shapes: B batch, C channels, H height, W width, N images.
+Shapes: B batch, C channels, H height, W width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
-from typing import Literal, Protocol
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from explorer.data.seeding import seed_for
-from explorer.spec.data import DataSpec
 from explorer.spec.recipe import Augmentation
-from explorer.training.distributed import SINGLE_PROCESS, Processes
 
 Batch = tuple[Tensor, Tensor]
-"""Normalised images float32 (B, C, H, W) and labels int64 (B,)."""
+"""Normalized images float32 (B, C, H, W) and labels int64 (B,)."""
 Split = Literal["validation", "test"]
 
+CPU = torch.device("cpu")
+NO_AUGMENTATION = Augmentation()
 
+
+@dataclass(frozen=True, kw_only=True)
+class TrainStream:
+    """A section of the endless shuffled stream of training images, as one process reads it.
+
+    The stream consists of the epochs of a run, one after another, each a permutation of all training images. Step `s` of a run
+    trains on the images at positions `s * batch_size` to `(s + 1) * batch_size - 1`, so that a batch may span two epochs.
+    """
+
+    seed: int
+    """Seed of the run: of the order of images and of their augmentation."""
+    first_step: int = 0
+    """Step of the first batch, counted from the start of the run."""
+    steps: int
+    """Number of batches."""
+    batch_size: int
+    """Images in one step, over all processes."""
+    augmentation: Augmentation = NO_AUGMENTATION
+    """How training images are augmented. Batches are mixed (mixup, cutmix) elsewhere."""
+    device: torch.device = CPU
+    """Where batches are placed."""
+    local_slice: slice = field(default_factory=lambda: slice(None))
+    """The part of every batch that this process reads; the whole batch by default."""
+
+    @property
+    def local_range(self) -> range:
+        """Positions within a batch of the images that this process reads."""
+        return range(self.batch_size)[self.local_slice]
+
+    def position(self, step: int, index: int) -> int:
+        """Position in the stream of an image.
+
+        Args:
+            step: number of the batch in this section, from 0 to `steps - 1`.
+            index: position within the batch, as in `local_range`.
+        """
+        return (self.first_step + step) * self.batch_size + index
+
+
+@runtime_checkable
 class DataSource(Protocol):
-    """What training needs of a data set."""
+    """A data set as training and evaluation see it.
 
-    channels: int
-    classes: int
-    image_size: int
-    train_images: int
-    augmented_by: tuple[str, ...]
-    """Fields of `Augmentation` that change its images, but for those that mix a batch."""
-
-    def train_batches(
-        self,
-        seed: int,
-        first_step: int,
-        steps: int,
-        batch_size: int,
-        augmentation: Augmentation,
-        device: torch.device,
-        processes: Processes = SINGLE_PROCESS,
-    ) -> Iterator[Batch]:
-        """This process's share of batches first_step, first_step + 1, ... of the endless shuffled stream, across epochs."""
-
-    def evaluation_batches(self, split: Split, device: torch.device, processes: Processes = SINGLE_PROCESS) -> Iterator[Batch]:
-        """All images of a split once, without augmentation, divided among processes."""
-
-
-@lru_cache(maxsize=4)
-def open_data(spec: DataSpec) -> DataSource:
-    """Open a data set, all splits of it; kept open for the process.
-
-    Raises:
-        InvalidInput: when a split cannot be opened or has no image, or splits do not have the same classes.
+    `explorer.data.contract` has the tests that every source must pass.
     """
-    from explorer.data.resident import ResidentData
-    from explorer.data.streamed import StreamedData
 
-    if spec.name == "digits":
-        return ResidentData.digits(spec.image_size)
-    return ResidentData.fractals(spec) if spec.name == "fractals" else StreamedData(spec)
+    @property
+    def channels(self) -> int:
+        """Number of channels of an image."""
 
+    @property
+    def classes(self) -> int:
+        """Number of classes; labels are 0 to `classes - 1`."""
 
-def stream_indices(seed: int, first: int, count: int, images: int) -> Tensor:
-    """Image numbers at positions first .. first + count of the endless stream: one permutation an epoch.
+    @property
+    def image_size(self) -> int:
+        """Height and width of an image, in pixels."""
 
-    Returns:
-        int64 (count,)
-    """
-    parts = []
-    while count > 0:
-        epoch, start = divmod(first, images)
-        taken = min(count, images - start)
-        parts.append(_permutation(seed, epoch, images)[start : start + taken])
-        first, count = first + taken, count - taken
-    return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
+    @property
+    def train_images(self) -> int:
+        """Number of training images: the length of an epoch."""
 
+    @property
+    def supported_augmentations(self) -> tuple[str, ...]:
+        """The fields of `Augmentation` that the source applies: `shift`, `flip`, `transform`.
 
-@lru_cache(maxsize=4)
-def _permutation(seed: int, epoch: int, images: int) -> Tensor:
-    return torch.randperm(images, generator=torch.Generator().manual_seed(seed_for("order", seed, epoch)))
+        Mixup and cutmix are applied to the batches of any source.
+        """
+
+    def train_batches(self, stream: TrainStream) -> Iterator[Batch]:
+        """Yield this process's part of each batch of a section of the stream.
+
+        The same seed and position give the same image, whatever was read before and however many processes decode images.
+        """
+
+    def evaluation_batches(self, split: Split, device: torch.device, rank: int = 0, process_count: int = 1) -> Iterator[Batch]:
+        """Yield the images of a split once and without augmentation, in batches of any size.
+
+        Args:
+            split: which images.
+            device: where batches are placed.
+            rank: number of this process.
+            process_count: number of processes that divide the images among them.
+        """

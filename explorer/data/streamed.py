@@ -1,4 +1,4 @@
-"""Images decoded as they are read: whatever `timm.data.create_dataset` opens, and tar files in the WebDataset format.
+"""Data sets whose images are read and decoded when they are needed.
 
 Shapes: B batch, C channels, H height, W width.
 """
@@ -6,120 +6,96 @@ Shapes: B batch, C channels, H height, W width.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from timm.data import create_dataset, create_transform
+from PIL import Image
+from sklearn.model_selection import train_test_split
+from timm.data import create_transform
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from explorer.data.seeding import seed_for, seeded
-from explorer.data.source import Batch, Split, stream_indices
-from explorer.data.tar_shards import TarShards
+from explorer.data.source import Batch, Split, TrainStream
+from explorer.data.stream import stream_indices
 from explorer.errors import InvalidInput
 from explorer.spec.data import DataSpec
-from explorer.spec.recipe import Augmentation
-from explorer.training.distributed import SINGLE_PROCESS, Processes
 
-IN_SEQUENCE = ("tfds", "hfids")
-"""Prefixes of timm's data sets that have no random access."""
-FOLDERS = ("folder", "torch/folder", "torch/image_folder")
-"""Names of data sets that have a subfolder for each split."""
+EVALUATION_BATCH_SIZE = 128
+VALIDATION_FRACTION = 0.1
+"""Fraction of the training images that is set aside where there is no validation split."""
+
+Transform = Callable[[Any], Tensor]
+
+
+class ImageDataset(Protocol):
+    """Random access to the images of a split and their labels, as torchvision's data sets have it.
+
+    A list of all labels as `targets` saves decoding every image when the data set is opened.
+    """
+
+    def __len__(self) -> int:
+        """Number of images."""
+
+    def __getitem__(self, number: int, /) -> tuple[Image.Image, int]:
+        """An image and its label."""
 
 
 class StreamedData:
-    """A data set on disk, decoded as it is read.
+    """A `DataSource` that decodes images as they are read, augmented by timm's transforms.
 
-    Augmentation is timm's; every sample's random numbers come from (seed, position in the stream), so
-    worker count, resume and order of reading change nothing.
+    The random numbers of each image come from the seed and its position in the stream, so that neither the number of loader
+    processes nor where training resumes changes what an image looks like.
+
+    Args:
+        spec: size and preprocessing of the images, and the number of processes that decode them.
+        train: training images.
+        test: test images; their labels are numbered as those of the training images.
+        validation: validation images; `None` sets a stratified tenth of the training images aside, the same for every seed.
+
+    Raises:
+        InvalidInput: when no tenth of the training images can be set aside.
     """
 
     channels = 3
-    augmented_by: tuple[str, ...] = ("transform",)
+    supported_augmentations: tuple[str, ...] = ("transform",)
 
-    def __init__(self, spec: DataSpec) -> None:
-        self.spec, self.image_size = spec, spec.image_size
-        self._pixels = spec.preprocessing.model_dump(exclude_none=True)
-        self._evaluation_transform = create_transform(spec.image_size, is_training=False, **self._pixels)
-        self._train = self._open(spec.train_split, "data.train_split")
-        labels = _labels(self._train)
+    def __init__(self, spec: DataSpec, train: ImageDataset, test: ImageDataset, validation: ImageDataset | None = None) -> None:
+        self.image_size, self._num_workers = spec.image_size, spec.num_workers
+        self._preprocessing = spec.preprocessing.model_dump(exclude_none=True)
+        self._evaluation_transform = create_transform(spec.image_size, is_training=False, **self._preprocessing)
+        labels = _labels(train)
         self.classes = max(labels) + 1
-        self._held_out: list[int] | None = None
-        self._kept = list(range(len(labels)))
-        if spec.validation_split is None:
-            self._kept, self._held_out = _hold_out(labels)
+        self._train, self._train_numbers = train, list(range(len(labels)))
+        if validation is None:
+            self._train_numbers, held_out = _hold_out(labels)
+            self._validation, self._validation_numbers = train, held_out
         else:
-            self._validation = self._open(spec.validation_split, "data.validation_split", _classes(self._train))
-        self._test = self._open(spec.test_split, "data.test_split", _classes(self._train))
-        self.train_images = len(self._kept)
+            self._validation, self._validation_numbers = validation, list(range(len(validation)))
+        self._test = test
+        self.train_images = len(self._train_numbers)
 
-    def _open(self, split: str, field: str, train_classes: dict[str, int] | None = None) -> Any:
-        """Open a split; its labels are numbered as those of the training images."""
-        root, kind = self.spec.root, self.spec.name.split("/")[0].lower()
-        if kind in IN_SEQUENCE:
-            reason = "is read in sequence, but runs go on and share by image number; use folder, torch/..., hfds/... or wds"
-            raise InvalidInput("data.name", self.spec.name, reason)
-        if root is not None and kind != "hfds" and not Path(root).is_dir():  # where those are cached
-            raise InvalidInput("data.root", root, "there is no such folder")
-        if root is None and kind in ("folder", "torch", "wds"):
-            raise InvalidInput("data.root", None, f"is needed: the folder of {self.spec.name!r}")
-        if kind == "wds":
-            return TarShards(str(root), split)
-
-        def opened(class_map: dict[str, int] | None = None) -> Any:
-            name = "" if kind == "folder" else self.spec.name
-            try:
-                return create_dataset(name, root=root, split=split, search_split=True, class_map=class_map)
-            except Exception as error:  # each of timm's readers fails in its own way
-                raise InvalidInput(field, split, f"cannot be opened as {self.spec.name!r}: {error}") from None
-
-        data = opened()
-        if self.spec.name in FOLDERS and getattr(data, "reader", data).root == root:  # timm falls back to all that is there
-            raise InvalidInput(field, split, f"there is no such folder in {root}")
-        if len(data) == 0:
-            raise InvalidInput(field, split, f"has no image under {root}")
-        classes = _classes(data)
-        if train_classes is None or classes is None or classes == train_classes:
-            return data
-        if unknown := sorted(set(classes) - set(train_classes)):
-            raise InvalidInput(field, split, f"has classes that no training image has: {', '.join(unknown[:3])}")
-        if kind != "folder":
-            raise InvalidInput(field, split, "must have all classes that the training images have")
-        return opened(train_classes)  # it lacks some: numbered by itself, the others would get other numbers
-
-    def train_batches(
-        self,
-        seed: int,
-        first_step: int,
-        steps: int,
-        batch_size: int,
-        augmentation: Augmentation,
-        device: torch.device,
-        processes: Processes = SINGLE_PROCESS,
-    ) -> Iterator[Batch]:
+    def train_batches(self, stream: TrainStream) -> Iterator[Batch]:
         """See `DataSource`."""
-        transform = create_transform(self.image_size, is_training=True, **{**self._pixels, **augmentation.transform})
-        share = processes.local_slice(batch_size)
-        stream = _Stream(self._train, transform, self._kept, seed, first_step, steps, batch_size, share)
-        yield from self._loaded(stream, share.stop - share.start, device)
+        arguments = {**self._preprocessing, **stream.augmentation.transform}
+        transform = create_transform(self.image_size, is_training=True, **arguments)
+        images = _StreamImages(self._train, transform, self._train_numbers, stream)
+        yield from self._load(images, len(stream.local_range), stream.device)
 
-    def evaluation_batches(self, split: Split, device: torch.device, processes: Processes = SINGLE_PROCESS) -> Iterator[Batch]:
+    def evaluation_batches(self, split: Split, device: torch.device, rank: int = 0, process_count: int = 1) -> Iterator[Batch]:
         """See `DataSource`."""
-        if split == "validation" and self._held_out is not None:
-            data, images = self._train, self._held_out
-        else:
-            data = self._test if split == "test" else self._validation
-            images = list(range(len(data)))
-        mine = images[processes.rank :: processes.count]
-        yield from self._loaded(_Images(data, self._evaluation_transform, mine), 128, device)
+        data, numbers = self._validation, self._validation_numbers
+        if split == "test":
+            data, numbers = self._test, list(range(len(self._test)))
+        images = _Images(data, self._evaluation_transform, numbers[rank::process_count])
+        yield from self._load(images, EVALUATION_BATCH_SIZE, device)
 
-    def _loaded(self, images: _Images, batch_size: int, device: torch.device) -> Iterator[Batch]:
-        # Without a generator of its own, a loader draws from the global random state, which training resumes.
+    def _load(self, images: _Images, batch_size: int, device: torch.device) -> Iterator[Batch]:
+        # Without a generator of its own, a loader draws from the global random state, which training saves and restores.
         loader = DataLoader(
             images,
             batch_size,
-            num_workers=self.spec.num_workers,
+            num_workers=self._num_workers,
             pin_memory=device.type == "cuda",
             generator=torch.Generator(),
         )
@@ -130,67 +106,51 @@ class StreamedData:
 class _Images(Dataset[tuple[Tensor, int]]):
     """Some images of a data set, transformed."""
 
-    def __init__(self, data: Any, transform: Callable[[Any], Tensor], numbers: Sequence[int]) -> None:
+    def __init__(self, data: ImageDataset, transform: Transform, numbers: Sequence[int]) -> None:
         self.data, self.transform, self.numbers = data, transform, numbers
 
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def __getitem__(self, number: int) -> tuple[Tensor, int]:
-        image, label = self.data[self.numbers[number]]
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image, label = self.data[self.numbers[index]]
         return self.transform(image.convert("RGB")), int(label)
 
 
-class _Stream(_Images):
-    """A process's share of some steps of the endless stream, each image transformed under its own random state."""
+class _StreamImages(_Images):
+    """One process's images of a section of the stream, each transformed under a random state of its own."""
 
-    def __init__(
-        self,
-        data: Any,
-        transform: Callable[[Any], Tensor],
-        numbers: Sequence[int],
-        seed: int,
-        first_step: int,
-        steps: int,
-        batch_size: int,
-        share: slice,
-    ) -> None:
+    def __init__(self, data: ImageDataset, transform: Transform, numbers: Sequence[int], stream: TrainStream) -> None:
         super().__init__(data, transform, numbers)
-        self.seed, self.first_step, self.steps, self.batch_size, self.share = seed, first_step, steps, batch_size, share
+        self.stream = stream
 
     def __len__(self) -> int:
-        return self.steps * (self.share.stop - self.share.start)
+        return self.stream.steps * len(self.stream.local_range)
 
-    def __getitem__(self, number: int) -> tuple[Tensor, int]:
-        step, image = divmod(number, self.share.stop - self.share.start)
-        position = (self.first_step + step) * self.batch_size + self.share.start + image
-        place = int(stream_indices(self.seed, position, 1, len(self.numbers)))
-        with seeded(seed_for("sample", self.seed, position)):
-            return super().__getitem__(place)
-
-
-def _classes(data: Any) -> dict[str, int] | None:
-    """Numbers of the classes by name, where timm's reader or torchvision's data set tells them."""
-    return getattr(getattr(data, "reader", data), "class_to_idx", None) or None
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        local = self.stream.local_range
+        step, index_in_slice = divmod(index, len(local))
+        position = self.stream.position(step, local[index_in_slice])
+        index_in_epoch = int(stream_indices(self.stream.seed, position, 1, len(self.numbers)))
+        with seeded(seed_for("sample", self.stream.seed, position)):
+            return super().__getitem__(index_in_epoch)
 
 
 def _labels(data: Any) -> list[int]:
-    """Label of every image, without decoding images where the reader or the data set has a list."""
-    reader = getattr(data, "reader", None)
+    """Label of every image; images are decoded only where the data set has no list of labels."""
+    reader = getattr(data, "reader", None)  # of timm's data sets
     if samples := getattr(reader, "samples", None):
         return [int(label) for _, label in samples]
     if iterate := getattr(reader, "iter_targets", None):
         return [int(label) for label in iterate()]
-    listed = getattr(data, "targets", None)
-    return [int(label) for label in listed] if listed is not None else [int(data[i][1]) for i in range(len(data))]
+    targets = getattr(data, "targets", None)
+    return [int(label) for label in targets] if targets is not None else [int(data[i][1]) for i in range(len(data))]
 
 
 def _hold_out(labels: list[int]) -> tuple[list[int], list[int]]:
-    """Positions to train on and a stratified tenth to validate on, the same every time."""
-    from sklearn.model_selection import train_test_split
-
+    """Numbers of the images to train on, and of a stratified tenth to validate on; the same every time."""
     try:
-        kept, held_out = train_test_split(range(len(labels)), test_size=0.1, stratify=labels, random_state=0)
+        kept, held_out = train_test_split(range(len(labels)), test_size=VALIDATION_FRACTION, stratify=labels, random_state=0)
     except ValueError as error:
         raise InvalidInput("data.validation_split", None, f"no tenth of the images can be set aside: {error}") from None
     return sorted(kept), sorted(held_out)

@@ -58,7 +58,7 @@ def verdict(schedule: Schedule, task: TaskSpec, plan: Plan, result: dict[str, An
     provenance, reason = schedule.provenance, other_task(schedule, task)
     if provenance is None or reason:
         return [*lines, f"no prediction: {reason}"]
-    if provenance.budget != str(plan.budget):
+    if str(provenance.budget) != str(plan.budget):
         return [*lines, f"no prediction: the sweep measured this schedule at {provenance.budget}, not at {plan.budget}"]
     if provenance.expected_test_accuracy and provenance.mean_test_accuracy is not None:
         low, high = provenance.expected_test_accuracy

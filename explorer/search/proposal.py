@@ -92,13 +92,13 @@ def _merged(stages: list[Stage], grid: int) -> Schedule:
         raw[-1] = least
     drawn = Schedule(stages=tuple(Stage(rates=s.rates, duration_ratio=r) for s, r in zip(stages, raw, strict=True)), grid=grid)
     joined: list[tuple[Rates, int]] = []
-    for stage, units in zip(drawn.stages, drawn.units(), strict=True):
-        if not units:
+    for stage, slots in zip(drawn.stages, drawn.slots(), strict=True):
+        if not slots:
             continue
         if joined and joined[-1][0] == stage.rates:
-            joined[-1] = (stage.rates, joined[-1][1] + units)
+            joined[-1] = (stage.rates, joined[-1][1] + slots)
         else:
-            joined.append((stage.rates, units))
+            joined.append((stage.rates, slots))
     return Schedule(stages=tuple(Stage(rates=r, duration_ratio=u / grid) for r, u in joined), grid=grid)
 
 

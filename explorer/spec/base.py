@@ -1,4 +1,4 @@
-"""The base of everything that is read from files, and how files are read."""
+"""The base class of everything that is read from files, and how files are parsed."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from explorer.errors import InvalidInput
 
 
 class Frozen(BaseModel):
-    """Immutable, and strict about unknown keys."""
+    """A pydantic model that is immutable and refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def read_mapping(path: str | Path) -> object:
-    """Parse a JSON or YAML file into plain data (YAML by safe_load).
+    """Parse a JSON or YAML file into plain data; YAML is read with `safe_load`.
 
     Raises:
-        InvalidInput: when there is no such file, or it is neither JSON nor YAML.
+        InvalidInput: when the file is missing, unreadable, or neither JSON nor YAML.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")

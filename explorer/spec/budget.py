@@ -1,4 +1,4 @@
-"""Budgets: the cost allowed to a training run, a number with a unit. Units never turn into one another silently."""
+"""Budgets: the cost allowed to a training run, a number with a unit. No unit is ever converted into another silently."""
 
 from __future__ import annotations
 
@@ -15,24 +15,28 @@ Unit = Literal["fraction", "FLOPs", "device-seconds", "money"]
 Device = Literal["GPU", "CPU"]
 DEVICES: tuple[Device, ...] = get_args(Device)
 MAX_FULL_TRAININGS = 10
-"""Full trainings that a budget may cost: more is a slip of the unit."""
+"""Largest budget in full trainings; more is most likely a mistake in the unit."""
 SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
-NUMBER = r"([-+]?[0-9.]+(?:e[-+]?[0-9]+)?)"
-ALLOWED = "write a share of full training (25% or 0.25), FLOPs (3e17 FLOPs), time of one device (12 GPU-hours) or money ($40)"
+NUMBER_PATTERN = r"([-+]?[0-9.]+(?:e[-+]?[0-9]+)?)"
+ALLOWED = (
+    "write a fraction of full training (25% or 0.25), FLOPs (3e17 FLOPs), time of one device (12 GPU-hours) or money ($40)"
+)
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Budget:
     """A cost: a fraction of full training, floating-point operations, seconds of one device, or money.
 
+    Budgets of the same unit can be ordered; ordering budgets of different units raises `TypeError`.
+
     Raises:
-        InvalidInput: when the amount is not a positive, finite number.
+        InvalidInput: when the amount is not a positive, finite number, or is more than ten full trainings.
     """
 
     amount: float
     unit: Unit = "fraction"
     device: Device | None = field(default=None, compare=False)
-    """What the time is of, where it was said: it is then refused for the other kind."""
+    """Kind of the device whose time it is, if it was given: such a budget is refused for the other kind."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.amount) and self.amount > 0):
@@ -42,16 +46,18 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str | float | Budget) -> Budget:
-        """Read `25%` or `0.25` (both: of full training), `3e17 FLOPs`, `12 GPU-hours` (or -seconds, -minutes, -days) or `$40`.
+        """Parse `25%` or `0.25` (a fraction of full training), `3e17 FLOPs`, `12 GPU-hours` or `$40`.
+
+        Times may be in seconds, minutes, hours or days of a GPU, a CPU or a device.
 
         Raises:
-            InvalidInput: for anything else. A bare number above 1 is refused: it may mean per cent.
+            InvalidInput: for anything else. A bare number above 1 is refused, since it may mean percent.
         """
         if isinstance(text, Budget):
             return text
         time_unit = "|".join(SECONDS)
         match = re.fullmatch(
-            rf"\s*(\$)?\s*{NUMBER}\s*(%|flops|(gpu|cpu|device)[- ]?({time_unit})s?)?\s*", str(text), re.IGNORECASE
+            rf"\s*(\$)?\s*{NUMBER_PATTERN}\s*(%|flops|(gpu|cpu|device)[- ]?({time_unit})s?)?\s*", str(text), re.IGNORECASE
         )
         try:
             amount = float(match[2]) if match else math.nan
@@ -70,15 +76,36 @@ class Budget:
             return cls(amount)
         return cls(amount / 100) if match[3] == "%" else cls(amount, "FLOPs")
 
+    def __lt__(self, other: Budget) -> bool:
+        return self.amount < self._amount_of(other)
+
+    def __le__(self, other: Budget) -> bool:
+        return self.amount <= self._amount_of(other)
+
+    def __gt__(self, other: Budget) -> bool:
+        return self.amount > self._amount_of(other)
+
+    def __ge__(self, other: Budget) -> bool:
+        return self.amount >= self._amount_of(other)
+
+    def _amount_of(self, other: Budget) -> float:
+        """The amount of another budget, in the same unit."""
+        if not isinstance(other, Budget):
+            raise TypeError(f"cannot compare the budget {self} with {other!r}, which is not a budget")
+        if other.unit != self.unit:
+            raise TypeError(f"cannot compare budgets of different units: {self} ({self.unit}) and {other} ({other.unit})")
+        return other.amount
+
     @property
     def counted(self) -> bool:
-        """True for units that need no measurement: shares of full training, and FLOPs."""
+        """True for units that need no measurement: fractions of full training, and FLOPs."""
         return self.unit in ("fraction", "FLOPs")
 
     def of(self, full_training: int) -> int:
-        """The budget as a whole number, rounded down, in the unit that `full_training`, the cost of full training, is in.
+        """The budget as a whole number, rounded down: FLOPs, or nanoseconds for a budget in device-seconds.
 
-        FLOPs for a share or FLOPs, nanoseconds for seconds of a device.
+        Args:
+            full_training: cost of full training, in FLOPs, or in nanoseconds where device-seconds are compared.
 
         Raises:
             InvalidInput: for money, which has no price here, and for more than ten full trainings.
@@ -93,13 +120,13 @@ class Budget:
         return cost
 
     def priced(self, price: float | None) -> Budget:
-        """Money as seconds of a device; other budgets as they are.
+        """Convert money into device-seconds; budgets in other units are returned unchanged.
 
         Args:
-            price: of a device-hour, in the money's currency.
+            price: price of a device-hour, in the currency of the money.
 
         Raises:
-            InvalidInput: when money has no price, or the price is not above 0.
+            InvalidInput: when there is no price for money, or the price is not above 0.
         """
         if price is not None and not price > 0:
             raise InvalidInput("price", price, "must be above 0, the price of a device-hour")
@@ -129,4 +156,4 @@ class Budget:
 
 
 BudgetField = Annotated[Budget, BeforeValidator(Budget.parse), PlainSerializer(str)]
-"""A budget in a pydantic model: written as text (`25%`)."""
+"""A budget in a pydantic model, written as text (`25%`)."""

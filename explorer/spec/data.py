@@ -1,8 +1,8 @@
-"""Where the images come from and what the model sees of them."""
+"""Where images come from, and how they become what the model sees."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -10,56 +10,59 @@ from explorer.spec.base import Frozen
 
 
 class FractalSpec(Frozen):
-    """Which fractals."""
+    """Number and difficulty of the fractals."""
 
     classes: int = Field(20, ge=2)
     """Number of classes."""
     instances: int = Field(200, ge=1)
-    """Training images of each class."""
+    """Number of training images per class."""
     held_out: int = Field(60, ge=1)
-    """Validation images of each class, and as many test images."""
+    """Number of validation images per class, and of test images per class."""
     variation: float = Field(0.15, ge=0, lt=1)
-    """Each coefficient of an instance is its class's times 1 +- up to this: the larger, the harder."""
+    """Largest relative change of a coefficient between an instance and its class: each coefficient is multiplied by a random
+    factor between 1 - `variation` and 1 + `variation`. Larger values make classification harder."""
     flips: bool = True
-    """Instances are flipped along both axes at random, as in FractalDB."""
+    """Whether instances are flipped at random along both axes, as in FractalDB."""
     seed: int = Field(0, ge=0)
-    """Of classes and instances alike; it does not depend on the training seed."""
+    """Seed of classes and instances; independent of the seed of training."""
 
 
 class Preprocessing(Frozen):
-    """How images read from disk become what the model sees, in training and evaluation alike. None: as timm has it for the
-    model (its `pretrained_cfg`)."""
+    """How images read from disk are resized, cropped and normalized. `None` takes timm's value for the model
+    (its `pretrained_cfg`)."""
 
     mean: tuple[float, float, float] | None = None
-    """Of red, green and blue, from 0 to 1: subtracted."""
+    """Mean of the red, green and blue channels, for pixel values from 0 to 1; it is subtracted from the image."""
     std: tuple[float, float, float] | None = None
-    """Of red, green and blue: divided by."""
+    """Standard deviation of the red, green and blue channels; the image is divided by it."""
     interpolation: Literal["bilinear", "bicubic", "nearest", "lanczos"] | None = None
-    """Of resizing; for training images `augmentation.transform` may choose another (`random`)."""
+    """Interpolation used to resize images; `augmentation.transform` may set another one for training (`random`)."""
     crop_pct: float | None = Field(None, gt=0, le=1)
-    """Evaluation: side of the central crop, of the shorter side of the image; 1: nothing of a square image is cut off."""
+    """Evaluation: side of the central crop as a fraction of the shorter side of the image; 1 crops nothing from a square
+    image."""
 
 
 class DataSpec(Frozen):
     """Where the images come from."""
 
     name: str
-    """`digits` (scikit-learn's 1,797 real images) and `fractals` (drawn by formulas) need no download; or a name for
-    `timm.data.create_dataset`: `folder` (one folder a class under root/split), `torch/cifar10`, `hfds/...`; or `wds`: tar files
-    in the WebDataset format."""
+    """`digits` (scikit-learn's 1,797 handwritten digits) and `fractals` (drawn by formulas) need no download. `folder` reads
+    one folder per class under root/split; `wds` reads tar files in the WebDataset format; `torch/cifar10` and others are
+    torchvision's data sets, `hfds/...` Hugging Face's. `package.module:name` is a data source of your own."""
     root: str | None = None
     """Folder of the data set."""
     image_size: int = Field(8, ge=1)
-    """Height and width that the model sees, in pixels."""
+    """Height and width of the images that the model sees, in pixels."""
     train_split: str = "train"
-    """Split to train on: for `folder` the subfolder, for `wds` the tar files: how they begin, or `train-{000..146}.tar`."""
+    """Split to train on: the subfolder for `folder`; for `wds` the tar files, by their common prefix or a range such as
+    `train-{000..146}.tar`."""
     validation_split: str | None = None
-    """None: a tenth of the training images is set aside, the same for every seed."""
+    """Split on which schedules are chosen. `None` sets a tenth of the training images aside, the same for every seed."""
     test_split: str = "validation"
-    """Split whose accuracy is shown and not chosen by."""
+    """Split on which results are reported; nothing is chosen on it."""
     num_workers: int = Field(0, ge=0)
-    """Processes that decode images."""
+    """Number of processes that decode images; 0 decodes in the training process."""
     preprocessing: Preprocessing = Preprocessing()
-    """Images read from disk: size and range of pixels."""
     fractals: FractalSpec = FractalSpec()
-    """fractals only: how many, and how hard."""
+    options: dict[str, Any] = {}
+    """Settings of a data source outside this package, which reads them as `spec.options`."""

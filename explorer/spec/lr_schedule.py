@@ -1,7 +1,7 @@
-"""Learning-rate curves over budget time: functions of cost spent / budget, ending at zero within the budget.
+"""Learning-rate schedules over budget time (cost spent / budget), which end at zero within the budget.
 
-Decaying to zero within the budget is what makes budgets comparable (Li, Yumer, Ramanan 2020; Kaddour et
-al. 2023, "No Train No Gain").
+Decaying to zero within the budget is what makes results at different budgets comparable (Li, Yumer and Ramanan, "Budgeted
+Training", ICLR 2020; Kaddour et al., "No Train No Gain", NeurIPS 2023).
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ class LearningRateSchedule(Frozen):
     """The factor on the peak learning rate, as a function of budget time in [0, 1]."""
 
     kind: Literal["linear", "cosine", "wsd"] = "wsd"
-    """linear or cosine decay after the warmup, or warmup-stable-decay (a constant with a linear cooldown), which did no worse
-    than linear on one task and better on another (benchmarks/README.md)."""
+    """Shape after the warmup: linear decay, cosine decay, or `wsd` (warmup-stable-decay: constant, then a linear cooldown).
+    In the benchmarks, `wsd` was as good as linear decay on one task and better on another (benchmarks/README.md)."""
     warmup: float = Field(0.0, ge=0, lt=1)
-    """Share of the budget over which the rate rises linearly."""
+    """Fraction of the budget over which the learning rate rises linearly from zero."""
     cooldown: float = Field(0.2, gt=0, le=1)
-    """wsd only: share of the budget over which the rate falls to zero."""
+    """For `wsd` only: fraction of the budget over which the learning rate falls linearly to zero."""
 
     @model_validator(mode="after")
     def _check(self) -> LearningRateSchedule:
@@ -32,7 +32,7 @@ class LearningRateSchedule(Frozen):
         return self
 
     def factor(self, time: float) -> float:
-        """Factor in [0, 1] at budget time `time`; 0 at time 1 and beyond."""
+        """Factor in [0, 1] at budget time `time`; 0 from time 1 on."""
         if time >= 1:
             return 0.0
         if time < self.warmup:
@@ -43,5 +43,5 @@ class LearningRateSchedule(Frozen):
         return remaining if self.kind == "linear" else 0.5 * (1 - math.cos(math.pi * remaining))
 
     def peak_within(self, start: float, end: float) -> tuple[float, ...]:
-        """The factor of the peak, 1, where the warmup ends between two budget times; else nothing."""
+        """The factor at the end of the warmup, 1, if that is between two budget times; otherwise an empty tuple."""
         return (1.0,) if start < self.warmup < end else ()

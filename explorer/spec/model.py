@@ -11,8 +11,8 @@ class ModelSpec(Frozen):
     """A timm model."""
 
     name: str
-    """As in `timm.list_models()`."""
+    """Name of the model, as in `timm.list_models()`."""
     pretrained: bool = False
-    """Start from timm's weights for this name, which are downloaded."""
+    """Whether training starts from timm's pretrained weights, which are downloaded."""
     options: dict[str, Any] = {}
     """Further keyword arguments of `timm.create_model`: depth, embed_dim, drop_path_rate, ..."""

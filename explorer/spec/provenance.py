@@ -1,34 +1,44 @@
-"""Where a schedule comes from and what was measured with it."""
+"""Where a schedule comes from, and what was measured with it."""
 
 from __future__ import annotations
 
 from explorer.spec.base import Frozen
+from explorer.spec.budget import BudgetField
 from explorer.spec.task import TaskSpec
 
 
 class Provenance(Frozen):
-    """Where a schedule comes from and what was measured with it."""
+    """Where a schedule comes from, and what was measured with it."""
 
     sweep: str
+    """Name of the sweep."""
     trial: str
-    budget: str
+    """Id of the trial that trained the schedule."""
+    budget: BudgetField
+    """Budget of that trial."""
     model: str
+    """Name of the model."""
     seed: int
-    """Seed of the run whose accuracies are given; training again with it repeats them on the CPU."""
+    """Seed of the run whose accuracies are given; on the CPU, training again with it gives the same accuracies."""
     learning_rate: float
+    """Peak learning rate of the trial."""
     batch_size: int
+    """Batch size of the trial."""
     staging: dict[str, str] = {}
     """Settings of `staging` that the sweep chose."""
     validation_accuracy: float
+    """Validation accuracy of that run, in [0, 1]."""
     test_accuracy: float | None = None
-    """Accuracies of that one run, in [0, 1]."""
+    """Test accuracy of that run, in [0, 1]."""
     mean_validation_accuracy: float | None = None
+    """Mean validation accuracy over all seeds."""
     mean_test_accuracy: float | None = None
+    """Mean test accuracy over all seeds."""
     seeds: int = 1
     """Number of seeds behind the means."""
     expected_test_accuracy: tuple[float, float] | None = None
-    """Where one more run's test accuracy will be found with a probability of 95 %; None: one seed says nothing about that."""
+    """Interval that contains the test accuracy of another run with a probability of 95 %; `None` for a single seed."""
     task: TaskSpec | None = None
-    """Model, data, recipe and staging of the measurement, as in the search space."""
+    """The task as in the search space; `None` if the task of the file could not be read."""
     versions: dict[str, str] = {}
-    """Package versions the measurement was made with."""
+    """Versions of the packages that the trial used."""

@@ -1,4 +1,4 @@
-"""How a model is trained."""
+"""The recipe: how a model is trained."""
 
 from __future__ import annotations
 
@@ -9,61 +9,67 @@ from pydantic import Field, field_validator
 from explorer.spec.base import Frozen
 from explorer.spec.lr_schedule import LearningRateSchedule
 
+NOT_AUGMENTATION = ("mean", "std", "input_size", "is_training")
+"""Arguments of `timm.data.create_transform` that other settings determine."""
+
 
 class Augmentation(Frozen):
-    """What is done to training images; evaluation sees them as they are."""
+    """Augmentation of training images. Images of evaluation are not augmented."""
 
     shift: int = Field(0, ge=0)
-    """Resident data: random translation by up to this many pixels, zero-padded."""
+    """For data held in memory: largest random translation, in pixels; shifted images are padded with the darkest value."""
     flip: bool = False
-    """Resident data: random horizontal flip."""
+    """For data held in memory: whether images are flipped horizontally with a probability of 1/2."""
     transform: dict[str, Any] = {}
-    """Data read from disk: keyword arguments of `timm.data.create_transform` (auto_augment, re_prob, ...), but for mean and
-    std, which `data.preprocessing` has for evaluation too."""
+    """For data read from disk: keyword arguments of `timm.data.create_transform` (auto_augment, re_prob, ...), except `mean`
+    and `std`, which are set in `data.preprocessing` for training and evaluation alike."""
     mixup: float = Field(0.0, ge=0)
-    """Alpha of mixup's beta distribution (arXiv 1710.09412); 0: none. With cutmix too, each batch gets one of the two."""
+    """Alpha of mixup's beta distribution (arXiv 1710.09412); 0 disables mixup. If cutmix is enabled too, one of the two is
+    chosen at random for each batch."""
     cutmix: float = Field(0.0, ge=0)
-    """Alpha of cutmix's beta distribution (arXiv 1905.04899); 0: none."""
+    """Alpha of cutmix's beta distribution (arXiv 1905.04899); 0 disables cutmix."""
 
     @field_validator("transform")
     @classmethod
-    def _known(cls, transform: dict[str, Any]) -> dict[str, Any]:
-        for name in ("mean", "std", "input_size", "is_training"):
+    def _check_transform(cls, transform: dict[str, Any]) -> dict[str, Any]:
+        for name in NOT_AUGMENTATION:
             if name in transform:
-                raise ValueError(f"{name} is not of the augmentation: mean and std belong into data.preprocessing")
+                raise ValueError(
+                    f"{name} does not belong in augmentation.transform: set it in data (data.preprocessing.mean ...)"
+                )
         return transform
 
     @property
     def mixes(self) -> bool:
-        """Whether images of a batch are mixed: batches must be even then."""
+        """Whether the images of a batch are mixed; the batch size must then be even."""
         return self.mixup > 0 or self.cutmix > 0
 
 
 class Recipe(Frozen):
-    """How to train."""
+    """How the model is trained."""
 
     epochs: float = Field(gt=0)
-    """Length of full training: passes over the training images at rates 1. Its cost is budget 100 %."""
+    """Length of full training: number of passes over the training images with the full model. Its cost is budget 100 %."""
     batch_size: int = Field(ge=1)
-    """Images in one optimizer step, those of all workers and accumulated parts together."""
+    """Number of images in one optimizer step, over all processes and accumulation steps."""
     learning_rate: float = Field(gt=0)
     """Peak learning rate."""
     lr_schedule: LearningRateSchedule = LearningRateSchedule()
     optimizer: str = "adamw"
-    """Any name of `timm.optim.list_optimizers()` that keeps per-parameter state in the parameter's shape."""
+    """Name of an optimizer in `timm.optim.list_optimizers()` whose state for each parameter has the parameter's shape."""
     weight_decay: float = Field(0.05, ge=0)
-    """Of the optimizer."""
+    """Weight decay of the optimizer."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
-    """Of the cross entropy."""
+    """Label smoothing of the cross-entropy loss."""
     clip_grad: float | None = Field(None, gt=0)
-    """Largest gradient norm; none: no clipping."""
+    """Maximum norm for gradient clipping; `None` disables clipping."""
     accumulation: int = Field(1, ge=1)
-    """Parts that a batch is computed in, one after another, where it does not fit into memory."""
+    """Number of parts in which a batch is processed, for batches that do not fit into memory (gradient accumulation)."""
     ema_decay: float | None = Field(None, gt=0, lt=1)
-    """Decay of an exponential moving average of the weights, which is then what is evaluated and kept; early in training the
-    decay is smaller (`ModelEmaV3(use_warmup=True)` of timm). None: no average."""
+    """Decay of an exponential moving average of the weights, which is then evaluated and saved in place of the weights. The
+    decay is smaller early in training (timm's `ModelEmaV3` with `use_warmup=True`). `None` disables averaging."""
     amp: Literal["auto", "bf16", "off"] = "auto"
-    """Mixed precision; auto: bf16 on a GPU, off on the CPU."""
+    """Automatic mixed precision: `bf16`, `off`, or `auto`: `bf16` on a GPU and `off` on the CPU."""
     compile: bool = False
-    """torch.compile, renewed at every stage change."""
+    """Whether the model is compiled with `torch.compile`, again after every stage change."""
     augmentation: Augmentation = Augmentation()

@@ -1,13 +1,14 @@
-"""Schedules: the artifact people keep. Pure data, knows no epochs, data set or model.
+"""Schedules: the artifact that users keep. Plain data, independent of epochs, data set and model.
 
-A schedule is a sequence of stages; each holds activation rates for a share of the budget, and the last
-one is the full model (Budgeted Training for Vision Transformer, ICLR 2023, abstract: the budget is met
-"by adjusting the duration on each level of model complexity").
+A schedule is a sequence of stages. Each stage has activation rates for a fraction of the budget, and the last stage is the full
+model ("Budgeted Training for Vision Transformer", ICLR 2023, abstract: the budget is met "by adjusting the duration on each
+level of model complexity").
 """
 
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,31 +20,36 @@ from explorer.files import write_file
 from explorer.spec.base import Frozen, read_mapping
 from explorer.spec.provenance import Provenance
 from explorer.spec.rates import Rates
+from explorer.spec.task import TaskSpec
 
 SCHEMA = "vit-budget-explorer/schedule"
 VERSION = 2
+RATIO_TOLERANCE = 1e-5
+"""In grid slots: duration ratios written with six digits are meant to lie on the grid."""
 
 
 class Stage(Frozen):
-    """Rates, held for a share of the budget."""
+    """Activation rates for a fraction of the budget."""
 
     rates: Rates
     duration_ratio: float = Field(ge=0, le=1)
-    """Share of the budget (of its cost, not of steps or epochs)."""
+    """Fraction of the budget's cost (not of steps or epochs) that the stage spends."""
 
 
 class Schedule(Frozen):
-    """Stages in order, from the smallest activation rates to the full model.
+    """Stages in order, from the lowest activation rates to the full model.
 
     Raises:
-        ValueError: (pydantic's ValidationError) when the duration ratios do not sum to 1, a rate falls
-            from one stage to the next, the last stage is not the full model or has no duration.
+        ValidationError: (pydantic's, a `ValueError`) when the duration ratios do not sum to 1, a rate falls from one stage to
+            the next, or the last stage is not the full model or has no duration.
     """
 
     stages: tuple[Stage, ...] = Field(min_length=1)
+    """The stages in order."""
     grid: int = Field(20, ge=1, le=1000)
-    """Stage durations are whole multiples of 1/grid of the budget; other ratios are rounded to it."""
+    """Number of equal slots of the budget; the duration of a stage is rounded to whole slots."""
     provenance: Provenance | None = None
+    """Where the schedule comes from; `None` for a schedule written by hand."""
 
     @model_validator(mode="after")
     def _check(self) -> Schedule:
@@ -59,7 +65,7 @@ class Schedule(Frozen):
         if last.duration_ratio <= 0:
             raise ValueError("stages: the last stage, the full model, must have a duration_ratio above 0")
         if len(self.stages) > self.grid:
-            raise ValueError(f"grid: {len(self.stages)} stages do not fit on {self.grid} grid units")
+            raise ValueError(f"grid: {self.grid} slots cannot hold {len(self.stages)} stages")
         return self
 
     @classmethod
@@ -67,44 +73,44 @@ class Schedule(Frozen):
         """The baseline: the full model for the whole budget."""
         return cls(stages=(Stage(rates=Rates(), duration_ratio=1.0),), grid=grid)
 
-    def units(self) -> tuple[int, ...]:
-        """Duration of each stage in whole grid units, summing to `grid`, at least one for the last stage.
+    def slots(self) -> tuple[int, ...]:
+        """Duration of each stage in grid slots, which sum to `grid`; the last stage has at least one.
 
-        Rounded by largest remainder, so that no stage is off by a whole unit.
+        Rounded by the largest-remainder method, so that no stage is off by a whole slot.
         """
         exact = [stage.duration_ratio * self.grid for stage in self.stages]
-        # Ratios written with six digits are meant to lie on the grid: 0.333333 * 3 is one unit, not zero.
-        units = [int(value + 1e-5) for value in exact]
-        if units[-1] == 0:
-            units[-1] = 1
-        left = self.grid - sum(units)
+        slots = [int(value + RATIO_TOLERANCE) for value in exact]
+        if slots[-1] == 0:
+            slots[-1] = 1
+        left = self.grid - sum(slots)
         if left < 0:  # every other ratio was on the grid already
-            units[units.index(max(units))] -= 1
-        by_remainder = sorted(range(len(exact)), key=lambda i: (units[i] - exact[i], i))
+            slots[slots.index(max(slots))] -= 1
+        by_remainder = sorted(range(len(exact)), key=lambda i: (slots[i] - exact[i], i))
         for i in by_remainder[: max(0, left)]:
-            units[i] += 1
-        return tuple(units)
+            slots[i] += 1
+        return tuple(slots)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON or YAML, with schema name and version."""
+        """Plain data for JSON or YAML, with the name and version of the schema."""
         return {"schema": SCHEMA, "version": VERSION, **self.model_dump(mode="json", exclude_none=True)}
 
     @classmethod
     def from_dict(cls, data: object, source: str = "schedule") -> Schedule:
-        """The inverse of `to_dict`.
+        """The inverse of `to_dict`. A task in the provenance that this release cannot read is dropped with a warning.
 
         Raises:
-            InvalidInput: when `data` is not a schedule, is of another version, or breaks a rule.
+            InvalidInput: when `data` is not a schedule, has another version, or breaks a rule.
         """
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-            found = data.get("schema") if isinstance(data, dict) else type(data).__name__
-            raise InvalidInput(f"{source}: schema", found, f"not a schedule file; it must say {SCHEMA!r}")
+            schema = data.get("schema") if isinstance(data, dict) else type(data).__name__
+            raise InvalidInput(f"{source}: schema", schema, f"not a schedule file; it must be {SCHEMA!r}")
         if data.get("version") != VERSION:
             raise InvalidInput(f"{source}: version", data.get("version"), f"this release reads version {VERSION}")
-        return validated(cls, {k: v for k, v in data.items() if k not in ("schema", "version")}, source)
+        content = {key: value for key, value in data.items() if key not in ("schema", "version")}
+        return validated(cls, _without_unreadable_task(content, source), source)
 
     def save(self, path: str | Path) -> Path:
-        """Write JSON, or YAML where the name ends in .yaml or .yml."""
+        """Write JSON, or YAML if the name ends in .yaml or .yml."""
         as_yaml = Path(path).suffix in (".yaml", ".yml")
         content = self.to_dict()
         text = yaml.safe_dump(content, sort_keys=False) if as_yaml else json.dumps(content, indent=2) + "\n"
@@ -118,3 +124,17 @@ class Schedule(Frozen):
             InvalidInput: when the file is missing, unreadable or not a schedule.
         """
         return cls.from_dict(read_mapping(path), str(path))
+
+
+def _without_unreadable_task(content: dict[str, Any], source: str) -> dict[str, Any]:
+    """Drop a task that another release wrote: the schedule does not depend on it."""
+    provenance = content.get("provenance")
+    if not isinstance(provenance, dict) or provenance.get("task") is None:
+        return content
+    try:
+        validated(TaskSpec, provenance["task"], f"{source}: provenance.task")
+    except InvalidInput as error:
+        warnings.warn(f"the task of this schedule cannot be read and is ignored: {error}", stacklevel=4)
+        kept = {key: value for key, value in provenance.items() if key != "task"}
+        return {**content, "provenance": kept}
+    return content

@@ -1,4 +1,4 @@
-"""The task: model, data and recipe; everything about a training run but its schedule."""
+"""The task: model, data, recipe and staging; everything about a training run except its schedule."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class TaskSpec(Frozen):
-    """A task as read from a file."""
+    """Everything about a training run except its schedule."""
 
     model: ModelSpec
     data: DataSpec
@@ -28,17 +28,23 @@ class TaskSpec(Frozen):
     def with_settings(
         self, learning_rate: float, batch_size: int, staging: Mapping[str, str] = MappingProxyType({})
     ) -> TaskSpec:
-        """The same task with the two settings that every sweep tunes, and those of `staging` that it searches.
+        """The same task with other values of the settings that sweeps tune.
+
+        Args:
+            learning_rate: peak learning rate.
+            batch_size: images in one step.
+            staging: the settings of `staging` that are searched; the others keep their values.
 
         Raises:
-            InvalidInput: when the settings of `staging` do not go together.
+            InvalidInput: when a value is not allowed, or the settings of `staging` exclude each other.
         """
-        recipe = self.recipe.model_copy(update={"learning_rate": learning_rate, "batch_size": batch_size})
+        tuned = {"learning_rate": learning_rate, "batch_size": batch_size}
+        recipe = validated(Recipe, {**self.recipe.model_dump(), **tuned}, "recipe")
         chosen = validated(Staging, {**self.staging.model_dump(), **staging}, "staging")
-        return self.model_copy(update={"recipe": recipe, "staging": chosen})
+        return TaskSpec(model=self.model, data=self.data, recipe=recipe, staging=chosen)
 
     def measured_as(self, provenance: Provenance | None) -> TaskSpec:
-        """The same task with the settings that a schedule's accuracy was measured with, where it has any."""
+        """The same task with the tuned settings of a schedule's measurement; unchanged if there is none."""
         if provenance is None:
             return self
         return self.with_settings(provenance.learning_rate, provenance.batch_size, provenance.staging)

@@ -1,4 +1,4 @@
-"""Task files: a task and what a training may use of a machine. A search space is a task file with more in it."""
+"""Task files: a task, and the resources of a training run. A search space is a task file with further sections."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from explorer.spec.task import TaskSpec
 
 
 class Resources(Frozen):
-    """What one training may use."""
+    """The resources of one training run."""
 
     cpus: int = Field(1, ge=1)
-    """CPUs, and torch threads."""
+    """Number of CPUs reserved for a training run, and of torch's threads."""
     gpus: float = Field(0.0, ge=0, le=1)
-    """GPUs; a fraction lets trials share one. A trial trains on one GPU at most."""
+    """Number of GPUs, at most one; a fraction lets several trials share a GPU."""
 
 
 class TaskFile(Frozen):
-    """A task with the resources of one training. In files the task's sections stand at the top level."""
+    """A task with the resources of one training run. In files, the sections of the task are at the top level."""
 
     FLATTENED: ClassVar[str] = "task"
-    """The field whose own fields stand at the top level of a file."""
+    """Name of the field whose own fields are at the top level of a file."""
 
     task: TaskSpec
     resources: Resources = Resources()
@@ -33,10 +33,13 @@ class TaskFile(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _nest(cls, data: Any) -> Any:
-        if not isinstance(data, dict) or "task" in data:
+        if not isinstance(data, dict) or isinstance(data.get("task"), TaskSpec):
             return data
-        sections = {name: value for name, value in data.items() if name in TaskSpec.model_fields}
-        return {"task": sections, **{name: value for name, value in data.items() if name not in sections}}
+        sections = TaskSpec.model_fields
+        if "task" in data:
+            raise ValueError(f"task: remove this key: its sections ({', '.join(sections)}) are at the top level of the file")
+        task = {name: value for name, value in data.items() if name in sections}
+        return {"task": task, **{name: value for name, value in data.items() if name not in sections}}
 
     @model_serializer(mode="wrap")
     def _flatten(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -45,13 +48,14 @@ class TaskFile(Frozen):
 
     @classmethod
     def load_task(cls, path: str | Path) -> TaskFile:
-        """Read the task of a YAML (or JSON) file: a task file, or a search space.
+        """Read a YAML (or JSON) file that is a task file or a search space.
 
         Raises:
             InvalidInput: when a key or value is wrong.
         """
-        from explorer.spec.search_space import SearchSpace
+        from explorer.spec.search_space import SearchSpace  # a subclass
 
         content = read_mapping(path)
-        is_space = isinstance(content, dict) and "search" in content
-        return validated(SearchSpace if is_space else TaskFile, content, str(path))
+        search_space_keys = SearchSpace.model_fields.keys() - TaskFile.model_fields.keys()
+        is_search_space = isinstance(content, dict) and not search_space_keys.isdisjoint(content)
+        return validated(SearchSpace if is_search_space else TaskFile, content, str(path))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from explorer.data.source import Split
+from explorer.data import Split
 from explorer.training.distributed import SINGLE_PROCESS, Processes
 from explorer.training.task import Task
 
@@ -17,7 +17,7 @@ def accuracy(model: nn.Module, task: Task, split: Split, device: torch.device, p
     """Share of a split's images that the model classifies right, in [0, 1]; processes divide the images."""
     model.eval()
     right_and_seen = torch.zeros(2, dtype=torch.int64, device=device)
-    for images_BCHW, labels_B in task.data.evaluation_batches(split, device, processes):
+    for images_BCHW, labels_B in task.data.evaluation_batches(split, device, processes.rank, processes.count):
         with torch.autocast(device.type, torch.bfloat16, enabled=task.amp(device)):
             logits_BK = model(images_BCHW)
         right_and_seen[0] += (logits_BK.argmax(dim=1) == labels_B).sum()

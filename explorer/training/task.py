@@ -14,9 +14,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from explorer.cost import count_step_flops
-from explorer.data.augmentation import check_transform, mixed
+from explorer.data import Batch, DataSource, TrainStream, open_data
+from explorer.data.augmentation import check_transform, mix_batches
 from explorer.data.preprocessing import preprocessing_for
-from explorer.data.source import Batch, DataSource, open_data
 from explorer.elastic import ElasticModel
 from explorer.elastic.optimizer_state import resizing_obstacle
 from explorer.errors import InvalidInput
@@ -62,10 +62,9 @@ class Task:
             )
         for name in ("shift", "flip", "transform"):
             given = getattr(recipe.augmentation, name)
-            if given and name not in self.data.augmented_by:
-                reason = (
-                    f"does not apply to {spec.data.name!r}, whose images are changed by {', '.join(self.data.augmented_by)}"
-                )
+            if given and name not in self.data.supported_augmentations:
+                supported = ", ".join(self.data.supported_augmentations) or "nothing"
+                reason = f"does not apply to {spec.data.name!r}, whose images are changed by {supported}"
                 raise InvalidInput(f"recipe.augmentation.{name}", given, reason)
         if recipe.augmentation.mixes and recipe.batch_size % 2:
             raise InvalidInput("recipe.batch_size", recipe.batch_size, "must be even where images are mixed (mixup, cutmix)")
@@ -98,10 +97,17 @@ class Task:
     def train_batches(
         self, seed: int, first_step: int, steps: int, device: torch.device, processes: Processes = SINGLE_PROCESS
     ) -> Iterator[Batch]:
-        """This process's share of some steps' batches, augmented by the recipe; see `DataSource.train_batches` and `mixed`."""
-        augmentation = self.spec.recipe.augmentation
-        batches = self.data.train_batches(seed, first_step, steps, self.batch_size, augmentation, device, processes)
-        return mixed(batches, augmentation, self.data.classes, seed, first_step)
+        """This process's part of some steps' batches, augmented by the recipe; see `DataSource.train_batches`."""
+        stream = TrainStream(
+            seed=seed,
+            first_step=first_step,
+            steps=steps,
+            batch_size=self.batch_size,
+            augmentation=self.spec.recipe.augmentation,
+            device=device,
+            local_slice=processes.local_slice(self.batch_size),
+        )
+        return mix_batches(self.data.train_batches(stream), stream, self.data.classes)
 
     def build_model(self) -> nn.Module:
         """The timm model at full size, initialised from torch's current random state.

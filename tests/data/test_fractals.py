@@ -4,17 +4,17 @@ import torch
 import yaml
 
 from explorer import InvalidInput, SearchSpace
-from explorer.data.fractals import LARGEST_NORM, class_system, fractal_images, render
-from explorer.data.source import open_data
-from explorer.spec.data import DataSpec, FractalSpec
-from explorer.spec.recipe import Augmentation
+from explorer.data import TrainStream, open_data
+from explorer.data.fractals import MAX_NORM, class_system, fractal_images, render
+from explorer.search.checks import check_space
+from explorer.spec import Augmentation, DataSpec, FractalSpec
 
 SMALL = FractalSpec(classes=3, instances=6, held_out=4)
 CPU = torch.device("cpu")
 
 
 def quarters(image: np.ndarray) -> list[float]:
-    """Share of visited pixels of each quarter: upper left, upper right, lower left, lower right."""
+    """Fraction of visited pixels of each quarter: upper left, upper right, lower left, lower right."""
     half = len(image) // 2
     parts = (image[:half, :half], image[:half, half:], image[half:, :half], image[half:, half:])
     return [float((part > 0).mean()) for part in parts]
@@ -66,7 +66,7 @@ def test_no_two_images_of_a_class_are_equal():
 def test_classes_contract_and_fill_an_image(label):
     maps = class_system(0, label)
     linear = maps[:, :4].reshape(-1, 2, 2)
-    assert all(np.linalg.svd(each, compute_uv=False)[0] < LARGEST_NORM for each in linear)
+    assert all(np.linalg.svd(each, compute_uv=False)[0] < MAX_NORM for each in linear)
     image = render(maps[None], 64, np.random.default_rng(1))[0]
     assert (image > 0).mean() > 0.18  # the threshold is .2; another walk visits slightly other pixels
 
@@ -79,11 +79,12 @@ def test_without_variation_and_flips_instances_differ_by_the_walk_alone():
     assert np.abs(first - first.mean(0)).mean() < np.abs(varied - varied.mean(0)).mean() / 2
 
 
-def test_batches_are_normalised_and_stored_small():
+def test_batches_are_normalized_and_stored_small():
     data = open_data(DataSpec(name="fractals", image_size=16, fractals=SMALL))
     assert (data.channels, data.classes, data.image_size, data.train_images) == (1, 3, 16, 18)
-    assert data._images["train"].dtype == torch.uint8
-    images, labels = next(data.train_batches(0, 0, 1, 8, Augmentation(shift=1, flip=True), CPU))
+    assert data.images["train"].dtype == torch.uint8
+    stream = TrainStream(seed=0, steps=1, batch_size=8, augmentation=Augmentation(shift=1, flip=True))
+    images, labels = next(data.train_batches(stream))
     assert images.shape == (8, 1, 16, 16)
     assert images.dtype == torch.float32
     assert images.min() == -1  # background, also where a shifted image was padded
@@ -110,5 +111,5 @@ def test_bad_input_is_one_line(tmp_path, space_file, key, value, message):
     file = tmp_path / "space.yaml"
     file.write_text(yaml.safe_dump(content))
     with pytest.raises(InvalidInput, match=message) as caught:
-        SearchSpace.load(file)
+        check_space(SearchSpace.load(file))
     assert "\n" not in str(caught.value)

@@ -75,7 +75,7 @@ def test_the_same_weights_as_in_our_own_loop(tiny_spec, three_stages):
     )
     assert [s.steps for s in training.plan.segments] == [s.steps for s in compiled.segments]
     assert training.plan.flops == compiled.flops
-    batches = task.data.train_batches(3, 0, compiled.steps, recipe.batch_size, recipe.augmentation, torch.device("cpu"))
+    batches = task.train_batches(3, 0, compiled.steps, torch.device("cpu"))
     while training.step():
         images, labels = next(batches)
         loss = functional.cross_entropy(model(images), labels, label_smoothing=recipe.label_smoothing)

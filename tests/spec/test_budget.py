@@ -1,3 +1,5 @@
+import operator
+
 import pytest
 
 from explorer import Budget, InvalidInput
@@ -65,7 +67,7 @@ def test_file_names():
     assert Budget.parse("$40").slug == "40money"
 
 
-def test_time_is_of_the_device_that_was_named():
+def test_a_named_device_is_kept():
     assert [Budget.parse(f"2 {name}-hours").device for name in ("GPU", "cpu", "device")] == ["GPU", "CPU", None]
 
 
@@ -76,7 +78,26 @@ def test_values_are_quoted_in_their_unit():
         Budget.parse("1e400 FLOPs")
 
 
-def test_more_than_ten_full_trainings_are_a_slip_of_the_unit():
+def test_more_than_ten_full_trainings_are_refused():
     assert Budget(1e4, "FLOPs").of(1000) == 10_000
     with pytest.raises(InvalidInput, match=r"must be at most 1000% of full training; it is 11 full trainings"):
         Budget(1.1e4, "FLOPs").of(1000)
+
+
+def test_budgets_of_one_unit_are_ordered_by_amount():
+    cheap, expensive = Budget.parse("25%"), Budget.parse("100%")
+    assert cheap < expensive
+    assert cheap <= Budget(0.25)
+    assert expensive > cheap
+    assert expensive >= Budget(1.0)
+    assert sorted([Budget.parse("2 GPU-hours"), Budget.parse("90 GPU-seconds")])[0].amount == 90
+
+
+@pytest.mark.parametrize("compare", [operator.lt, operator.le, operator.gt, operator.ge])
+def test_budgets_of_different_units_cannot_be_ordered(compare):
+    message = r"cannot compare budgets of different units: 25% \(fraction\) and 1e\+17 FLOPs \(FLOPs\)"
+    with pytest.raises(TypeError, match=message):
+        compare(Budget(0.25), Budget(1e17, "FLOPs"))
+    with pytest.raises(TypeError, match="which is not a budget"):
+        compare(Budget(0.25), 0.5)
+    assert Budget(0.25) != Budget(0.25, "FLOPs")

@@ -5,8 +5,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explorer import InvalidInput, Rates, Schedule, Stage
-from explorer.spec.provenance import Provenance
+from explorer import Budget, InvalidInput, Rates, Schedule, Stage
+from explorer.spec import Provenance, TaskSpec
 from explorer.spec.rates import shown_axes
 
 
@@ -45,22 +45,22 @@ def test_the_last_stage_must_be_the_full_model_with_a_duration():
 
 
 @pytest.mark.parametrize(
-    ("ratios", "units"),
+    ("ratios", "slots"),
     [
         ((0.3, 0.3, 0.4), (6, 6, 8)),
         ((0.333333, 0.333333, 0.333334), (7, 6, 7)),  # 6.67 each; the two largest remainders, then the first
-        ((0.99, 0.01), (19, 1)),  # the full model gets at least one unit
+        ((0.99, 0.01), (19, 1)),  # the full model gets at least one slot
         ((0.024, 0.026, 0.95), (0, 1, 19)),
     ],
 )
-def test_grid_units_are_rounded_by_largest_remainder(ratios, units):
+def test_durations_are_rounded_to_slots_by_the_largest_remainder(ratios, slots):
     rates = [0.25, 0.5, 1][-len(ratios) :]
     schedule = Schedule(stages=tuple(stage(rate, ratio) for rate, ratio in zip(rates, ratios, strict=True)))
-    assert schedule.units() == units
+    assert schedule.slots() == slots
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=6), st.integers(1, 50), st.integers(6, 60))
-def test_grid_units_always_sum_to_the_grid(weights, last, grid):
+def test_slots_always_sum_to_the_grid(weights, last, grid):
     weights = [*weights[: grid - 1], last]
     rates = [(i + 1) / len(weights) for i in range(len(weights))]
     if len(weights) > grid:
@@ -68,28 +68,60 @@ def test_grid_units_always_sum_to_the_grid(weights, last, grid):
     schedule = Schedule(
         stages=tuple(stage(rate, weight / sum(weights)) for rate, weight in zip(rates, weights, strict=True)), grid=grid
     )
-    units = schedule.units()
-    assert sum(units) == grid
-    assert units[-1] >= 1
-    assert min(units) >= 0
-    assert all(abs(u - s.duration_ratio * grid) < 1 + 1e-4 for u, s in zip(units[:-1], schedule.stages, strict=False))
+    slots = schedule.slots()
+    assert sum(slots) == grid
+    assert slots[-1] >= 1
+    assert min(slots) >= 0
+    assert all(abs(count - s.duration_ratio * grid) < 1 + 1e-4 for count, s in zip(slots[:-1], schedule.stages, strict=False))
 
 
-@pytest.mark.parametrize("name", ["schedule.json", "schedule.yaml"])
-def test_files_round_trip_with_provenance(tmp_path, name, three_stages):
+def measured(schedule: Schedule, task: TaskSpec | None) -> Schedule:
     provenance = Provenance(
         sweep="s",
         trial="t",
-        budget="25%",
+        budget=Budget.parse("25%"),
         model="vit",
         seed=3,
         learning_rate=1e-3,
         batch_size=16,
         validation_accuracy=0.9,
+        task=task,
         versions={"torch": "2.15.0"},
     )
-    schedule = three_stages.model_copy(update={"provenance": provenance})
-    assert Schedule.load(schedule.save(tmp_path / name)) == schedule
+    return schedule.model_copy(update={"provenance": provenance})
+
+
+@pytest.mark.parametrize("name", ["schedule.json", "schedule.yaml"])
+def test_files_round_trip_with_provenance(tmp_path, name, three_stages, tiny_spec):
+    schedule = measured(three_stages, tiny_spec)
+    loaded = Schedule.load(schedule.save(tmp_path / name))
+    assert loaded == schedule
+    assert loaded.provenance.budget == Budget(0.25)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "message"),
+    [
+        ("data", "workers", r"provenance\.task: data\.workers: 'workers': unknown key; did you mean 'num_workers'"),
+        ("recipe", "curve", r"provenance\.task: recipe\.curve: 'curve': unknown key"),
+    ],
+)
+def test_a_task_of_another_release_is_dropped_with_a_warning(tmp_path, three_stages, tiny_spec, section, key, message):
+    data = measured(three_stages, tiny_spec).to_dict()
+    data["provenance"]["task"][section][key] = 1
+    path = tmp_path / "s.json"
+    path.write_text(json.dumps(data))
+    with pytest.warns(UserWarning, match=f"task of this schedule cannot be read and is ignored: .*{message}") as caught:
+        loaded = Schedule.load(path)
+    assert loaded == measured(three_stages, None)
+    assert [("\n" in str(each.message), each.filename) for each in caught] == [(False, __file__)]
+
+
+def test_an_error_in_the_provenance_itself_is_an_error(three_stages, tiny_spec):
+    data = measured(three_stages, tiny_spec).to_dict()
+    data["provenance"]["seed"] = "three"
+    with pytest.raises(InvalidInput, match=r"provenance\.seed: 'three'"):
+        Schedule.from_dict(data)
 
 
 def test_the_file_says_what_it_is(tmp_path, three_stages):
@@ -107,7 +139,7 @@ def test_the_file_says_what_it_is(tmp_path, three_stages):
         ("schema: vit-budget-explorer/schedule\nversion: 2", "this key is required"),
     ],
 )
-def test_a_file_that_is_no_schedule_is_refused_in_one_line(tmp_path, content, message):
+def test_a_file_that_is_not_a_schedule_is_refused_in_one_line(tmp_path, content, message):
     path = tmp_path / "s.yaml"
     path.write_text(content)
     with pytest.raises(InvalidInput, match=message) as caught:
@@ -131,7 +163,7 @@ def test_yaml_cannot_construct_objects(tmp_path):
         Schedule.load(path)
 
 
-def test_depth_is_said_only_where_it_is_reduced():
+def test_depth_is_shown_only_where_it_is_reduced():
     assert str(Rates(heads=0.5, mlp=0.5, tokens=0.5)) == "all 0.5"
     assert str(Rates(depth=0.5)) == "all 1 depth 0.5"
     assert shown_axes([Rates(heads=0.5)]) == ("heads", "mlp", "tokens")

@@ -426,7 +426,7 @@ def test_rates_one_train_exactly_like_a_plain_loop(tiny_task):
     torch.manual_seed(0)
     model = timm.create_model(**tiny_task.model_arguments())
     optimizer = timm.optim.create_optimizer_v2(model, "adamw", lr=2e-3, weight_decay=0.05, fused=True)
-    data = tiny_task.data.train_batches(0, 0, compiled.steps, 32, tiny_task.spec.recipe.augmentation, torch.device("cpu"))
+    data = tiny_task.train_batches(0, 0, compiled.steps, torch.device("cpu"))
     factors = [s.learning_rate_factor(i) for s in compiled.segments for i in range(s.steps)]
     for (images, labels), factor in zip(data, factors, strict=True):
         for group in optimizer.param_groups:

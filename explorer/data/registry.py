@@ -1,0 +1,98 @@
+"""Data sources by name. The built-in sources are registered like any other."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from functools import lru_cache
+
+from explorer.data.source import DataSource
+from explorer.errors import InvalidInput
+from explorer.references import FORM, is_reference, load_reference
+from explorer.spec.data import DataSpec
+
+SourceFactory = Callable[[DataSpec], DataSource]
+"""Opens a data set; a class whose constructor takes the settings is one."""
+
+_BUILT_IN: dict[str, str] = {
+    "digits": "explorer.data.digits:open_digits",
+    "fractals": "explorer.data.fractals:open_fractals",
+    "folder": "explorer.data.timm_datasets:open_folder",
+    "wds": "explorer.data.tar_shards:open_tar_shards",
+    "torch/": "explorer.data.timm_datasets:open_torchvision",
+    "hfds/": "explorer.data.timm_datasets:open_hugging_face",
+}
+_registered: dict[str, SourceFactory | str] = dict(_BUILT_IN)
+_SEQUENTIAL = ("tfds/", "hfids/", "wds/")
+"""Prefixes of timm's data sets that have no random access."""
+
+
+def register(name: str, factory: SourceFactory | str) -> None:
+    """Make a data source available as `data.name` in this process; a name that is registered already is replaced.
+
+    The processes of a sweep do not see what a script registers: search spaces name a source outside this package by its
+    reference, `package.module:name`, which needs no registration.
+
+    Args:
+        name: value of `data.name`. A name that ends in a slash is a prefix: `torch/` opens `torch/cifar10`.
+        factory: opens the data set, or a reference to such a function: `package.module:name`.
+
+    Raises:
+        InvalidInput: when the name is that of a built-in source, or is empty or holds a colon.
+    """
+    if name in _BUILT_IN:
+        raise InvalidInput("name", name, "is a built-in data source and cannot be replaced")
+    if not name.strip("/") or ":" in name:
+        raise InvalidInput("name", name, "must be a name without a colon")
+    _registered[name] = factory
+    _open.cache_clear()
+
+
+def registered_names() -> tuple[str, ...]:
+    """Names of all registered sources in order; those that end in a slash are prefixes."""
+    return tuple(sorted(_registered))
+
+
+def open_data(spec: DataSpec) -> DataSource:
+    """Open all splits of a data set. The last few that were opened stay open for as long as the process lives.
+
+    Raises:
+        InvalidInput: when there is no such source, it does not implement `DataSource`, or its data cannot be opened.
+    """
+    return _open(spec.model_dump_json())
+
+
+@lru_cache(maxsize=4)
+def _open(spec_json: str) -> DataSource:
+    spec = DataSpec.model_validate_json(spec_json)
+    factory, is_built_in = _factory(spec.name)
+    if spec.options and is_built_in:
+        raise InvalidInput("data.options", spec.options, f"{spec.name!r} has no options")
+    source = factory(spec)
+    members = [name for name in vars(DataSource) if not name.startswith("_")]
+    if missing := [name for name in members if not hasattr(source, name)]:
+        reason = f"does not implement explorer.data.DataSource: it lacks {', '.join(missing)}"
+        raise InvalidInput("data.name", spec.name, reason)
+    return source
+
+
+def _factory(name: str) -> tuple[SourceFactory, bool]:
+    """The factory of a source, and whether it is built in."""
+    prefix, slash, _ = name.partition("/")
+    key = name if name in _registered else prefix.lower() + slash
+    if key in _registered:
+        registered = _registered[key]
+        factory = load_reference(registered, "data.name") if isinstance(registered, str) else registered
+        return factory, key in _BUILT_IN
+    if is_reference(name):
+        factory = load_reference(name, "data.name")
+        if not callable(factory):
+            raise InvalidInput("data.name", name, "must be a function or a class that takes the data settings")
+        return factory, False
+    if key in _SEQUENTIAL:
+        reason = "is read in sequence, but training needs random access to images; use folder, torch/..., hfds/... or wds"
+        raise InvalidInput("data.name", name, reason)
+    near = difflib.get_close_matches(name, registered_names(), n=1)
+    names = ", ".join(f"{each}..." if each.endswith("/") else each for each in registered_names())
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise InvalidInput("data.name", name, f"unknown data source; {hint}Allowed are {names} and {FORM}")

@@ -1,0 +1,166 @@
+import shutil
+import tarfile
+
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import functional as pixels
+
+from explorer import InvalidInput
+from explorer.data import open_data
+from explorer.data.augmentation import check_transform
+from explorer.data.preprocessing import preprocessing_for
+from explorer.spec import Augmentation, Preprocessing, TaskSpec
+from explorer.training.task import Task
+from tests.data.conftest import folder_spec
+
+CPU = torch.device("cpu")
+
+
+def dark_images_have_label_1(data, split="test") -> bool:
+    return all(((images.mean((1, 2, 3)) < 0) == (labels == 1)).all() for images, labels in data.evaluation_batches(split, CPU))
+
+
+def test_a_folder_sets_a_stratified_tenth_aside(image_folder):
+    data = open_data(folder_spec(image_folder))
+    assert (data.classes, data.channels, data.train_images) == (2, 3, 54)  # 6 of 60 are set aside
+    validation = torch.cat([labels for _, labels in data.evaluation_batches("validation", CPU)])
+    assert sorted(validation.tolist()) == [0, 0, 0, 1, 1, 1]
+    assert sum(len(labels) for _, labels in data.evaluation_batches("test", CPU)) == 12
+    assert dark_images_have_label_1(data)
+
+
+def test_a_folder_with_its_own_validation_split(image_folder):
+    data = open_data(folder_spec(image_folder, validation_split="validation"))
+    assert data.train_images == 60
+    assert sum(len(labels) for _, labels in data.evaluation_batches("validation", CPU)) == 12
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"root": "/no/such/folder"}, r"data\.root: '/no/such/folder': there is no such folder"),
+        ({"name": "torch/no_such_set"}, "cannot be opened"),
+        ({"name": "wds"}, r"data\.train_split: 'train': there is no train\*\.tar in "),
+        ({"name": "wds", "train_split": "a-{00..01}.tar"}, r"there is no a-00\.tar in "),
+        ({"root": None}, r"data\.root: None: this key is required for 'folder'"),
+        ({"train_split": "trian"}, r"data\.train_split: 'trian': there is no such folder in "),
+        ({"test_split": "test"}, r"data\.test_split: 'test': there is no such folder in "),
+        ({"validation_split": "nosuch"}, r"data\.validation_split: 'nosuch': there is no such folder in "),
+        ({"name": "torch/image_folder", "test_split": "test"}, r"data\.test_split: 'test': there is no such folder in "),
+    ],
+)
+def test_data_that_cannot_be_opened_is_refused(image_folder, changes, message):
+    with pytest.raises(InvalidInput, match=message):
+        open_data(folder_spec(image_folder, **changes))
+
+
+def test_a_folder_without_images_is_refused(tmp_path):
+    (tmp_path / "train" / "cat").mkdir(parents=True)
+    with pytest.raises(InvalidInput, match=r"data\.train_split"):
+        open_data(folder_spec(tmp_path))
+
+
+def without_class(folder, target, split, name):
+    """A copy of a folder of images that lacks a class in a split."""
+    shutil.copytree(folder, target)
+    shutil.rmtree(target / split / name)
+    return target
+
+
+def test_classes_are_numbered_as_in_training_where_a_split_lacks_one(image_folder, tmp_path):
+    """`dark` alone would be class 0 of its split; it is 1."""
+    root = without_class(image_folder, tmp_path / "images", "validation", "bright")
+    data = open_data(folder_spec(root))
+    assert data.classes == 2
+    assert {int(label) for _, labels in data.evaluation_batches("test", CPU) for label in labels} == {1}
+    with pytest.raises(InvalidInput, match=r"data\.test_split: 'validation': must have all classes"):
+        open_data(folder_spec(root, name="torch/image_folder"))
+
+
+def test_a_class_that_training_lacks_is_refused(image_folder, tmp_path):
+    root = without_class(image_folder, tmp_path / "images", "train", "dark")
+    with pytest.raises(InvalidInput, match=r"data\.test_split: 'validation': has classes that no training image has: dark"):
+        open_data(folder_spec(root, validation_split="train"))
+
+
+@pytest.mark.parametrize("split", ["train", "train-{000..002}.tar"])
+def test_tar_shards_are_named_by_prefix_or_range(tar_shards, split):
+    data = open_data(folder_spec(tar_shards, name="wds", train_split=split))
+    assert (data.classes, data.train_images) == (2, 54)
+    assert dark_images_have_label_1(data)
+
+
+def test_tar_shards_without_labels_are_refused(tar_shards, tmp_path):
+    root = shutil.copytree(tar_shards, tmp_path / "shards")
+    with tarfile.open(root / "train-003.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo("0000.png"))
+    with pytest.raises(InvalidInput, match=r"data\.root: 'train-003\.tar': is not a tar file of images .*0000 has no label"):
+        open_data(folder_spec(root, name="wds"))
+    (root / "train-003.tar").write_bytes(b"not a tar file" * 100)
+    with pytest.raises(InvalidInput, match=r"data\.root: 'train-003\.tar': is not a tar file of images"):
+        open_data(folder_spec(root, name="wds", train_split="train-{000..003}.tar"))
+
+
+def test_tar_shards_without_images_are_refused(tmp_path):
+    tarfile.open(tmp_path / "train-000.tar", "w").close()
+    with pytest.raises(InvalidInput, match=r"data\.train_split: 'train': has no images under "):
+        open_data(folder_spec(tmp_path, name="wds"))
+
+
+def test_torchvision_data_sets(image_folder, mnist):
+    folder = open_data(folder_spec(image_folder, name="torch/image_folder"))
+    assert (folder.classes, folder.train_images) == (2, 54)
+    assert dark_images_have_label_1(folder)
+    digits = open_data(folder_spec(mnist, name="torch/mnist", image_size=28))
+    assert (digits.classes, digits.train_images) == (2, 36)  # 4 of 40 are set aside
+
+
+def test_hugging_face_data_sets(hugging_face):
+    data = open_data(hugging_face)
+    assert (data.classes, data.train_images) == (2, 54)
+    assert dark_images_have_label_1(data)
+    with pytest.raises(InvalidInput, match=r"data\.test_split: 'nosuch': cannot be opened as 'hfds/"):
+        open_data(hugging_face.model_copy(update={"test_split": "nosuch"}))
+
+
+def test_pixels_are_what_the_model_wants_in_training_and_evaluation(image_folder):
+    """timm's weights of the first name want a mean and deviation of .5; those of the other, ImageNet's."""
+    first = sorted((image_folder / "validation" / "bright").glob("*.png"))[0]
+    image = Image.open(first)
+    for name, mean, std in (
+        ("vit_base_patch16_224.augreg_in21k", (0.5,) * 3, (0.5,) * 3),
+        ("deit_small_patch16_224", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    ):
+        spec = {"name": "folder", "root": str(image_folder), "image_size": 20, "preprocessing": {"crop_pct": 1}}
+        recipe = {"epochs": 1, "batch_size": 60, "learning_rate": 1e-3}
+        plain = {"augmentation": {"transform": {"no_aug": True}}}
+        for changes, wanted_mean in (({}, mean), ({"mean": (0.25,) * 3}, (0.25,) * 3)):
+            data = {**spec, "preprocessing": {**spec["preprocessing"], **changes}, "validation_split": "validation"}
+            task = Task(TaskSpec.model_validate({"model": {"name": name}, "data": data, "recipe": {**recipe, **plain}}))
+            first = next(task.data.evaluation_batches("test", CPU))[0][0]
+            assert torch.allclose(first, pixels.normalize(pixels.to_tensor(image), wanted_mean, std), atol=1e-6)
+            trained = next(task.train_batches(0, 0, 1, CPU))[0]
+            evaluated = torch.cat([images for images, _ in task.data.evaluation_batches("test", CPU)])
+            assert (trained.mean() - evaluated.mean()).abs() < 0.1  # the same range: 90 +- 30 of 255, bright and dark
+
+
+def test_timm_fills_in_the_preprocessing_that_is_not_given():
+    assert preprocessing_for(Preprocessing(), "vit_base_patch16_224.augreg_in21k") == Preprocessing(
+        mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), interpolation="bicubic", crop_pct=0.9
+    )
+    assert preprocessing_for(Preprocessing(crop_pct=1), "deit_small_patch16_224").crop_pct == 1
+
+
+@pytest.mark.parametrize(
+    ("transform", "message"),
+    [({"foo": 1}, "create_transform refuses it: .*foo"), ({"auto_augment": "nonsense"}, "create_transform refuses it")],
+)
+def test_a_transform_that_timm_cannot_make_is_refused(transform, message):
+    with pytest.raises(InvalidInput, match=message):
+        check_transform(transform)
+
+
+def test_mean_and_std_do_not_belong_in_the_transform():
+    with pytest.raises(ValueError, match=r"mean does not belong in augmentation\.transform: .*data\.preprocessing"):
+        Augmentation(transform={"mean": [0.5, 0.5, 0.5]})
