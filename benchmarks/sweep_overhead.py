@@ -8,18 +8,16 @@ from __future__ import annotations
 import tempfile
 import time
 
-from explorer import Budget, SearchSpace, Sweep
-from explorer.spec.search_space import SearchSettings
+from explorer import SearchSpace, Sweep
 
 WORKERS, TRIALS = 2, 24
 
 
 def main() -> None:
     """Run a sweep of trials of about 20 s each."""
-    space = SearchSpace.load("search_spaces/digits.yaml")
-    settings = {**space.search.model_dump(), "trials": [TRIALS - 2], "baseline_trials": [2], "repeat": 0}
-    search = SearchSettings.model_validate({**settings, "batch_size": [16]})
-    space = space.model_copy(update={"budgets": (Budget(0.65),), "search": search})
+    content = SearchSpace.load("search_spaces/digits.yaml").model_dump()
+    content["search"] |= {"trials": [TRIALS - 2], "baseline_trials": [2], "repeat": 0, "batch_size": [16]}
+    space = SearchSpace.model_validate({**content, "budgets": ["65%"]})
     with tempfile.TemporaryDirectory() as folder:
         begun = time.time()
         sweep = Sweep(space, folder).run()
@@ -32,7 +30,7 @@ def main() -> None:
     print(
         f"{len(outcomes)} trials of {training / len(outcomes):.1f} s on {WORKERS} workers in {wall:.0f} s: "
         f"{wall * WORKERS / training:.3f} x training\n"
-        f"{first:.1f} s until the first trial began, {evaluation:.2f} s a trial for evaluation"
+        f"{first:.1f} s until the first trial began, {evaluation:.2f} s per trial for evaluation"
     )
 
 

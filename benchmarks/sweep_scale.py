@@ -16,14 +16,15 @@ from collections import deque
 from pathlib import Path
 
 from explorer import SearchSpace, Sweep
-from explorer.ledger import Trial
+from explorer.ledger import Record, Trial
 from explorer.plan import Plan
 from explorer.report.page import write_report
+from explorer.search.dispatcher import Dispatcher
 from explorer.search.forecast import synthetic_record
-from explorer.search.prefix_sharing import SharedWork
+from explorer.search.optuna_logs import quiet_optuna
 from explorer.search.search import Search
-from explorer.sweep.searcher import SweepSearcher
-from explorer.sweep.trial import compiled
+from explorer.search.trial_plan import compile_trial
+from explorer.sweep.searcher import RECORD, TRIAL, SweepSearcher
 
 
 def main() -> None:
@@ -35,18 +36,24 @@ def main() -> None:
     space = SearchSpace.load(Path("search_spaces/digits.yaml"))
     each = options.trials // len(space.budgets)
     settings = {"trials": (each,) * len(space.budgets), "baseline_trials": 1, "learning_rate_grid": None, "repeat": 0}
-    space = space.model_copy(update={"search": space.search.model_copy(update=settings)})
+    space = space.with_search(**settings)
     plans: dict[str, Plan] = {}
 
     def plan_of(trial: Trial) -> Plan:
-        plans[trial.id] = compiled(trial, space)[1]
+        plans[trial.id] = compile_trial(trial, space)[1]
         return plans[trial.id]
 
     accuracies = random.Random(0)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, quiet_optuna():
         sweep = Sweep(space, folder)
         sweep._open()
-        searcher = SweepSearcher(SharedWork(Search(space, storage=sweep._studies()), plan_of), sweep.ledger, lambda _: None)
+        dashboard = sweep._dashboard([])
+        assert dashboard is not None
+
+        def on_record(record: Record) -> None:
+            dashboard.add(record)
+
+        searcher = SweepSearcher(Dispatcher(Search(space), plan_of), sweep.ledger, on_record)
         running: deque[tuple[str, Trial]] = deque()
         started, suggesting, telling, number = time.perf_counter(), 0.0, 0.0, 0
         done = False
@@ -60,14 +67,14 @@ def main() -> None:
                 if config == "FINISHED":
                     done = True
                     break
-                running.append((str(number), Trial.model_validate_json(config["trial"])))
+                running.append((str(number), config[TRIAL]))
                 number += 1
             if not running:
                 break
             name, trial = running.popleft()
             made = synthetic_record(trial, plans.pop(trial.id), accuracies.random())
             before = time.perf_counter()
-            searcher.on_trial_complete(name, {"record": made.model_dump_json()})
+            searcher.on_trial_complete(name, {RECORD: made})
             telling += time.perf_counter() - before
             if number % 500 == 0:
                 print(f"{number} trials, {time.perf_counter() - started:.0f} s", flush=True)

@@ -3,7 +3,7 @@
     python benchmarks/sweep_sharing.py    about three minutes on two CPU cores
 
 Digits, one budget, one learning rate, three fixed rate levels, all 55 divisions of the budget into tenths. The ideal trains
-every distinct beginning once; it is computed here from the plans, not by what decides about sharing.
+every distinct prefix once. It is computed here from the plans, independently of the keys that the product uses.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from search.record import schedules
 
 from explorer import Budget, SearchSpace, Sweep
 from explorer.ledger import Record, Trial
-from explorer.sweep.trial import compiled
+from explorer.search.proposer import Status
+from explorer.search.trial_plan import compile_trial
 
 SPACE = Path(__file__).parent / "search" / "space.yaml"
 
@@ -29,11 +30,14 @@ class Listed:
     def __init__(self, trials: list[Trial]) -> None:
         self.trials, self.planned = list(trials), len(trials)
 
-    def next(self) -> Trial | str:
-        """The next of the list."""
-        return self.trials.pop(0) if self.trials else "done"
+    def next(self) -> Trial | Status:
+        """The next trial of the list."""
+        return self.trials.pop(0) if self.trials else Status.FINISHED
 
     def finished(self, record: Record) -> None:
+        """Nothing to learn."""
+
+    def deduplicated(self, trial: Trial, record: Record) -> None:
         """Nothing to learn."""
 
 
@@ -66,11 +70,11 @@ def main() -> None:
     distinct: dict[tuple[Any, ...], int] = {}
     planned = 0
     for trial in trials:
-        plan = compiled(trial, space)[1]
+        plan = compile_trial(trial, space)[1]
         planned += plan.flops
         for count, segment in enumerate(plan.segments, start=1):
-            beginning = tuple((s.requested, s.steps, s.start_time, s.end_time) for s in plan.segments[:count])
-            distinct[beginning] = segment.flops
+            prefix = tuple((s.requested, s.steps, s.start_time, s.end_time) for s in plan.segments[:count])
+            distinct[prefix] = segment.flops
     with tempfile.TemporaryDirectory() as folder:
         sweep = ListedSweep(space, folder)
         sweep.trials = trials

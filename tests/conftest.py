@@ -2,6 +2,8 @@
 
 import io
 import os
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -125,7 +127,15 @@ def quiet() -> Console:
 
 def with_search(space: SearchSpace, **search) -> SearchSpace:
     """The space with other search settings."""
-    return space.model_copy(update={"search": space.search.model_copy(update=search)})
+    return space.with_search(**search)
+
+
+def wait_until(condition: Callable[[], object], limit_seconds: float = 1200.0) -> None:
+    """Wait for an event. The limit only stops a test that hangs; give the test a longer timeout."""
+    deadline = time.monotonic() + limit_seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the event did not happen: the test hangs"
+        time.sleep(0.05)
 
 
 def processes(word: str) -> list[int]:

@@ -13,7 +13,6 @@ import argparse
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -22,10 +21,12 @@ from explorer import SearchSpace
 from explorer.frontier import best_by_budget, trials_frame
 from explorer.frontier.trials import describe
 from explorer.ledger import Kind, Ledger, SweepHeader, Trial
-from explorer.search.prefix_sharing import SharedWork
+from explorer.search.dispatcher import Dispatcher, PlannedTrial
+from explorer.search.rung import Rung
 from explorer.search.search import Search
+from explorer.search.trial_plan import compile_trial
 from explorer.spec.rates import AXES
-from explorer.sweep.trial import compiled, run_trial
+from explorer.sweep.trial import run_trial
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results.csv"
@@ -53,8 +54,8 @@ class OneKind(Search):
             if rung.kind != kind:
                 rung.wanted = 0
 
-    def _confirmations(self, rung: Any) -> list[Trial]:
-        return super()._confirmations(rung) if rung.kind == self.kind else []
+    def _repeats(self, rung: Rung) -> list[Trial]:
+        return super()._repeats(rung) if rung.kind == self.kind else []
 
 
 def run(space: SearchSpace, ledger: Ledger, kind: Kind, console: Console) -> Iterator[None]:
@@ -62,8 +63,10 @@ def run(space: SearchSpace, ledger: Ledger, kind: Kind, console: Console) -> Ite
     if not ledger.exists:
         content = space.model_dump(mode="json")
         ledger.create(SweepHeader(name=space.name, space=content, created=time.time(), versions={}, hardware="one core"))
-    work = SharedWork(OneKind(space, ledger, kind), lambda trial: compiled(trial, space)[1], ledger.records(), hold=False)
-    while isinstance(trial := work.next(), Trial):
+    search = OneKind(space, ledger, kind)
+    work = Dispatcher(search, lambda trial: compile_trial(trial, space)[1], ledger.records(), hold_back=False)
+    while isinstance(planned := work.next(), PlannedTrial):
+        trial = planned.trial
         ledger.start(trial)
         record = run_trial(trial, space, ledger)
         accuracy = f"{record.outcome.validation_accuracy:.3f}" if record.outcome else record.reason

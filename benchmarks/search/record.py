@@ -2,7 +2,7 @@
 
     python benchmarks/search/record.py    about 20 minutes on two CPU cores
 
-Beginnings are trained once, through the stage store.
+Common prefixes are trained once, through the stage store.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from rich.progress import track
 
 from explorer import Rates, Schedule, SearchSpace
 from explorer.ledger import Trial
+from explorer.search.trial_plan import compile_trial
 from explorer.spec.schedule import Stage
-from explorer.sweep.trial import compiled
 from explorer.training.loop import train
 from explorer.training.stage_store import StageStore
 
@@ -28,9 +28,9 @@ PROCESSES = 2
 
 
 def schedules(space: SearchSpace) -> list[tuple[tuple[int, ...], Schedule]]:
-    """Every schedule of the space, by the grid units of each level; neighbours begin alike."""
+    """Every schedule of the space, by the grid slots of each level; neighbours have a common prefix."""
     grid, levels = space.search.grid, space.search.rates.heads
-    found = []
+    every_schedule = []
     for low in range(grid):
         for middle in range(grid - low):
             units = (low, middle, grid - low - middle)
@@ -39,8 +39,8 @@ def schedules(space: SearchSpace) -> list[tuple[tuple[int, ...], Schedule]]:
                 for rate, count in zip(levels, units, strict=True)
                 if count
             )
-            found.append((units, Schedule(stages=stages, grid=grid)))
-    return found
+            every_schedule.append((units, Schedule(stages=stages, grid=grid)))
+    return every_schedule
 
 
 def results(setting: tuple[float, int]) -> list[dict[str, object]]:
@@ -61,7 +61,7 @@ def results(setting: tuple[float, int]) -> list[dict[str, object]]:
                 batch_size=setting[1],
                 seed=space.search.seed,
             )
-            task, plan = compiled(trial, space)
+            task, plan = compile_trial(trial, space)
             done = train(task, plan, seed=trial.seed, store=store)
             rows.append(
                 {

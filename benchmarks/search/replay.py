@@ -4,10 +4,10 @@
 
 The same space, the same recorded accuracies (table.csv, made by record.py), ten seeds of the search.
 
-- Plain: `OptunaSearch`, asked and told as Tune does, each trial trained by itself. Once with accuracy and cost as objectives
-  and the budget as one more parameter; once with a searcher for each budget, budgets in turn.
-- Ours: the ladder, repeats answered, beginnings trained once (every state at a segment's end kept, as in the stage store).
-  Baseline trials are not counted: the plain search has none.
+- Plain: `OptunaSearch`, asked and told as Tune does, each trial trained without sharing. Once with accuracy and cost as
+  objectives and the budget as one more parameter; once with a searcher for each budget, budgets in turn.
+- Ours: the ladder, duplicates deduplicated, common prefixes trained once (the state at the end of every segment is kept, as in
+  the stage store). Baseline trials are not counted: the plain search has none.
 
 Progress is the hypervolume of validation accuracy over log2 of cost: each doubling of the budget weighs the same. The
 reference point is full training and no accuracy.
@@ -33,12 +33,12 @@ from explorer import SearchSpace
 from explorer.frontier.pareto import hypervolume
 from explorer.ledger import Trial
 from explorer.plan import Plan
+from explorer.search.dispatcher import Dispatcher, PlannedTrial
 from explorer.search.forecast import synthetic_record
-from explorer.search.prefix_sharing import SharedWork, prefix_keys
 from explorer.search.proposal import distributions, schedule_for
 from explorer.search.search import Search
+from explorer.search.trial_plan import compile_trial
 from explorer.spec.budget import Budget
-from explorer.sweep.trial import compiled
 
 FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER.parent))
@@ -74,7 +74,7 @@ class Table:
         """The trial's plan."""
         key = self._key(trial)
         if key not in self._plans:
-            self._plans[key] = compiled(trial, self.space)[1]
+            self._plans[key] = compile_trial(trial, self.space)[1]
         return self._plans[key]
 
 
@@ -107,18 +107,21 @@ def ours(table: Table, seed: int, sharing: bool = True, **search: Any) -> Progre
     space = table.space.model_copy(update={"search": table.space.search.model_copy(update={"seed": seed, **search})})
     progress, trained = Progress(space), set()
     # Results were recorded with one training seed; here the seed is the search's alone.
-    work = SharedWork(Search(space), table.plan, hold=False)
-    while isinstance(trial := work.next(), Trial):
-        plan, executed = table.plan(trial), 0
-        for key, segment in zip([*prefix_keys(trial, plan), ""], plan.segments, strict=True):
-            if not (sharing and key in trained):
-                executed += segment.flops
-            trained.add(key)
-        trained.discard("")
+    work = Dispatcher(Search(space), table.plan, hold_back=False)
+    while isinstance(planned := work.next(), PlannedTrial):
+        trial, plan = planned.trial, planned.plan
+        known = planned.segments_in(trained) if sharing else 0
+        trained.update(planned.prefixes)
+        executed = sum(segment.flops for segment in plan.segments[known:])
         accuracy = table.accuracy(trial)
         if trial.kind == "staged":
             progress.add(str(trial.budget), accuracy, executed / plan.full_flops)
         work.finished(synthetic_record(trial, plan, accuracy))
+        for record in work.take_shared_records():
+            # A staged trial that shares the training of a baseline is charged in full: baselines are not counted here.
+            if record.trial.kind == "staged" and record.outcome:
+                cost = record.outcome.planned_flops / record.outcome.full_flops
+                progress.add(str(record.trial.budget), record.outcome.validation_accuracy, cost)
     return progress
 
 

@@ -17,7 +17,9 @@ def sweep(
     space: Annotated[Path, typer.Argument(help="Search space (YAML).")],
     name: Annotated[str | None, typer.Option(help="Name of the sweep; default: the space's.")] = None,
     storage: StorageOption = "sweeps",
-    trials: Annotated[int | None, typer.Option(help="Staged trials at each budget, instead of the space's number.")] = None,
+    trials: Annotated[
+        int | None, typer.Option(help="Staged trials at the cheapest budget; those above follow from it.")
+    ] = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster to use (auto); default: this machine alone.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what it will cost; train nothing.")] = False,
     workers: Annotated[

@@ -37,6 +37,7 @@ COLUMNS = [
     "finished",
     "worker",
     "device",
+    "shared_with",
     "schedule",
     "stages",
     "losses",
@@ -62,7 +63,7 @@ def trials_frame(records: Sequence[Record]) -> pd.DataFrame:
                 "candidate": trial.repeat_of or trial.id,
                 "budget_amount": trial.budget.amount,
                 "cost": outcome.planned_flops / outcome.full_flops if outcome else math.nan,
-                **record.model_dump(include={"status", "reason", "started", "finished", "worker", "device"}),
+                **record.model_dump(include={"status", "reason", "started", "finished", "worker", "device", "shared_with"}),
                 **{
                     name: getattr(outcome, name) if outcome else math.nan
                     for name in COLUMNS

@@ -14,59 +14,64 @@ Phase = Literal["search", "repeat"]
 
 
 class Trial(Frozen):
-    """What a trial is asked to do."""
+    """What is to be trained."""
 
     id: str
     phase: Phase
     kind: Kind
-    """staged, or baseline: the full model throughout."""
+    """`staged`, or `baseline` for the full model throughout."""
     budget: BudgetField
     schedule: Schedule
     learning_rate: float
     batch_size: int
     seed: int
     staging: dict[str, str] = {}
-    """Settings of the task's `staging` that were searched; the others are the space's."""
+    """Searched settings of `staging`; all others are those of the search space."""
     parameters: dict[str, int | float | str] = {}
-    """The search's own variables, from which a study is rebuilt."""
+    """Variables of the search, from which its study is rebuilt; empty for repeats."""
     repeat_of: str | None = None
-    """For phase repeat: id of the search trial that is repeated with another seed."""
+    """In phase `repeat`, id of the search trial that is repeated with another seed."""
 
 
 class StageOutcome(Frozen):
-    """What one stage of a trial was."""
+    """Result of one stage of a trial."""
 
     rates: Rates
     """Realised rates."""
     steps: int
     step_flops: int
+    """Cost per step."""
     flops: int
+    """Cost of all steps."""
     seconds: float
+    """Training time."""
     mean_loss: float
+    """Mean training loss."""
 
 
 class Outcome(Frozen):
-    """What a completed trial measured."""
+    """Results of a completed trial."""
 
     validation_accuracy: float
     test_accuracy: float
+    """Accuracies in [0, 1]."""
     planned_flops: int
     """Cost of the trial's plan."""
     executed_flops: int
-    """Cost newly executed for it: without what a stage store had."""
+    """Cost that was executed for this trial: without segments from the stage store, and 0 for a shared training."""
     full_flops: int
     """Cost of full training of the same task."""
     steps: int
     train_seconds: float
-    """Time that training takes; of what a stage store had, as measured where it was trained."""
+    """Training time of the whole plan. Segments from the stage store count as measured when they were trained."""
     executed_seconds: float | None = None
-    """Time that was spent on it here, reading and writing states included; none in ledgers of older releases."""
+    """Time spent on this trial, reading and writing states included; 0 for a shared training. `None` if not recorded."""
     evaluation_seconds: float
     peak_memory: int | None = None
-    """Bytes of GPU memory that training held at its peak; none on the CPU."""
+    """Peak GPU memory of training in bytes; `None` on the CPU."""
     stages: tuple[StageOutcome, ...]
     losses: tuple[float, ...] = ()
-    """Mean training loss of each segment, in order: the learning curve; none in ledgers of older releases."""
+    """Mean training loss of each segment, in order. Empty if not recorded."""
 
 
 class Record(Frozen):
@@ -75,24 +80,32 @@ class Record(Frozen):
     trial: Trial
     status: Literal["completed", "failed"]
     reason: str | None = None
-    """For failed: why, in one line."""
+    """Why a trial failed, in one line."""
     outcome: Outcome | None = None
     started: float
+    """Seconds since the epoch."""
     finished: float
     """Seconds since the epoch."""
     worker: str
-    """Host and process that ran it."""
+    """Host and process that trained it."""
     device: str
+    """Name of the device that trained it."""
     plan: str = ""
-    """Digest of the compiled plan."""
+    """Digest of the compiled plan. Empty if the worker was lost."""
+    shared_with: str | None = None
+    """Id of the trial whose training this record shares: the trial of another kind that was the same training and was trained
+    in this one's place. `None` for a trial that was trained itself."""
 
 
 class SweepHeader(Frozen):
-    """What a sweep is: written when it starts, never changed."""
+    """Description of a sweep: written when it starts, never changed."""
 
     name: str
     space: SearchSpace
     created: float
+    """Seconds since the epoch."""
     versions: dict[str, str]
+    """Versions of the packages that a result depends on."""
     hardware: str
+    """Hardware of the driver's machine."""
     git_commit: str | None = None

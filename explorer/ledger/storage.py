@@ -1,7 +1,7 @@
-"""The ledger: the truth about a sweep. One immutable JSON record a trial, written as the trial ends.
+"""The ledger: the source of truth about a sweep. One immutable JSON record per trial, written when the trial ends.
 
 A sweep's folder (local, or any URI that fsspec opens) holds `sweep.json`, written once, `ledger/<trial id>.json`, and
-`started/<trial id>.json` from before a trial has a record. Needs neither torch nor ray.
+`started/<trial id>.json`, written before the trial runs. Needs neither torch nor ray.
 """
 
 from __future__ import annotations
@@ -9,16 +9,19 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
+from pydantic import BaseModel
 
 from explorer.errors import InvalidInput, validated
 from explorer.files import write_file
 from explorer.ledger.records import Record, SweepHeader, Trial
 
 VERSION = 2
+"""Version of the schema. A ledger of another version is refused, never converted."""
+M = TypeVar("M", bound=BaseModel)
 
 
 class Ledger:
@@ -52,23 +55,27 @@ class Ledger:
         self._write("sweep.json", {"version": VERSION, **header.model_dump(mode="json")})
 
     def header(self) -> SweepHeader:
-        """Read what the sweep is.
+        """Read the description of the sweep.
 
         Raises:
-            InvalidInput: when there is no sweep, or a sweep of another schema version.
+            InvalidInput: when there is no sweep, or its ledger is of another release.
         """
         if not self.exists:
             raise InvalidInput("sweep", self.location, "there is no sweep.json; not the folder of a sweep")
-        return validated(SweepHeader, self._read(f"{self._path}/sweep.json"), f"{self.location}/sweep.json")
+        return self._read(SweepHeader, f"{self._path}/sweep.json")
 
     def append(self, record: Record) -> None:
-        """Write a record; one that is there already stays as it is."""
+        """Write a record. A record that exists already stays as it is.
+
+        Raises:
+            InvalidInput: when the storage cannot be written.
+        """
         name = f"ledger/{record.trial.id}.json"
         if not self._fs.exists(f"{self._path}/{name}"):
             self._write(name, {"version": VERSION, **record.model_dump(mode="json")})
 
     def start(self, trial: Trial) -> None:
-        """Note that a trial starts: when the driver dies, the same trial is run again and finds what it has trained.
+        """Note that a trial starts. If the driver dies, the same trial is run again and finds its trained segments.
 
         Raises:
             InvalidInput: when the storage cannot be written.
@@ -79,44 +86,46 @@ class Ledger:
         """Trials that were started and have no record, in the order of their ids.
 
         Raises:
-            InvalidInput: when a note is damaged or of another schema version.
+            InvalidInput: when a note is damaged or of another release.
         """
         finished = {record.trial.id for record in records}
         paths = [path for path in self._files("started") if path.rsplit("/", 1)[-1].removesuffix(".json") not in finished]
-        return [validated(Trial, self._read(path), path) for path in sorted(paths)]
+        return [self._read(Trial, path) for path in sorted(paths)]
 
     def count(self) -> int:
-        """How many records there are."""
+        """Number of records."""
         return len(self._files("ledger"))
 
     def records(self) -> list[Record]:
-        """All records, by time of finishing.
+        """All records, in the order of finishing.
 
         Raises:
-            InvalidInput: when a record is damaged or of another schema version.
+            InvalidInput: when a record is damaged or of another release.
         """
-        found = [validated(Record, self._read(path), path) for path in self._files("ledger")]
-        return sorted(found, key=lambda record: (record.finished, record.trial.id))
+        records = [self._read(Record, path) for path in self._files("ledger")]
+        return sorted(records, key=lambda record: (record.finished, record.trial.id))
 
     def _files(self, name: str) -> list[str]:
         self._fs.invalidate_cache()
         folder = f"{self._path}/{name}"
         return [p for p in self._fs.ls(folder, detail=False) if p.endswith(".json")] if self._fs.exists(folder) else []
 
-    def _read(self, path: str) -> dict[str, Any]:
+    def _read(self, model: type[M], path: str) -> M:
         try:
             content = json.loads(self._fs.cat_file(path))
         except (OSError, ValueError) as error:
             raise InvalidInput(path, "unreadable", str(error)) from None
         version = content.pop("version", None) if isinstance(content, dict) else None
         if version != VERSION:
-            raise InvalidInput(
-                f"{path}: version", version, f"the ledger has another schema; this release reads version {VERSION}"
-            )
-        return content
+            raise InvalidInput(f"{path}: version", version, _other_version(version))
+        try:
+            return validated(model, content, path)
+        except InvalidInput as error:
+            allowed = f"{error.allowed} (damaged, or written by another release; start a new sweep with another --name)"
+            raise InvalidInput(error.field, error.value, allowed) from None
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
-        """Publish a file so that a reader sees all of it or nothing."""
+        """Write a file so that a reader sees all of it or nothing."""
         data = json.dumps(content, indent=1).encode()
         path = f"{self._path}/{name}"
         try:
@@ -128,15 +137,22 @@ class Ledger:
             raise InvalidInput("storage", self.location, f"cannot be written: {error}") from None
 
 
+def _other_version(version: object) -> str:
+    reads = f"this release reads version {VERSION}"
+    if isinstance(version, int) and version > VERSION:
+        return f"the ledger was written by a newer release, and {reads}; install that release"
+    return f"the ledger was written by an older release, and {reads}; start a new sweep with another --name"
+
+
 def find_sweep(sweep: str, storage: str = "sweeps") -> Ledger:
-    """The ledger of a sweep given by folder, URI, or name under `storage`.
+    """The ledger of a sweep, given its folder, its URI, or its name under `storage`.
 
     Raises:
-        InvalidInput: when neither is the folder of a sweep.
+        InvalidInput: when there is no sweep at any of these places.
     """
-    tried = Ledger(sweep)
-    if tried.exists:
-        return tried
+    ledger = Ledger(sweep)
+    if ledger.exists:
+        return ledger
     named = Ledger(f"{storage.rstrip('/')}/{sweep}")
     if "://" not in sweep and named.exists:
         return named

@@ -1,1 +1,1 @@
-"""Which trial comes next: proposals, Optuna studies, and work that trials share. No ray."""
+"""Which trial comes next: proposals, Optuna studies, and the dispatcher that lets trials share training. No ray."""

@@ -1,4 +1,4 @@
-"""What of a search space can only be checked with timm, the data and the plans; before a sweep starts."""
+"""Checks of a search space that need timm, the data or Optuna. They run before a sweep starts."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import itertools
 
 from explorer.errors import InvalidInput
 from explorer.plan import compile_plan
+from explorer.search.samplers import StudySettings, make_sampler
 from explorer.spec.loggers import checked_loggers
 from explorer.spec.rates import AXES, Rates
 from explorer.spec.schedule import Schedule, Stage
@@ -14,13 +15,17 @@ from explorer.training.task import Task
 
 
 def check_space(space: SearchSpace) -> None:
-    """Build the model (without memory), open the data, and plan the extremes of the space.
+    """Build the model without memory, open the data, make a sampler, and plan the extremes of the space.
 
     Raises:
-        InvalidInput: naming what is wrong.
+        InvalidInput: naming the setting that is wrong.
     """
     search, budgets = space.search, space.budgets
     checked_loggers(space.loggers, "loggers")
+    objectives = 1 + (search.minimize is not None)
+    make_sampler(
+        search.sampler, StudySettings(seed=search.seed, trials=space.trials_at(budgets[0], "staged"), objectives=objectives)
+    )
     for batch_size, staging in itertools.product(search.batch_size, search.staging.combinations()):
         task = Task(space.task.with_settings(space.task.recipe.learning_rate, batch_size, staging))
         task.check()

@@ -12,17 +12,18 @@ from rich.table import Table
 
 from explorer.ledger import Outcome, Record, StageOutcome, Trial
 from explorer.plan import Plan
-from explorer.search.prefix_sharing import SharedWork, prefix_keys
+from explorer.search.dispatcher import Dispatcher, PlannedTrial
+from explorer.search.optuna_logs import quiet_optuna
 from explorer.search.search import Search
+from explorer.search.trial_plan import compile_trial
 from explorer.spec.rates import AXES, Rates
 from explorer.spec.search_space import SearchSpace
-from explorer.sweep.trial import compiled
 from explorer.training.device import device_for
 from explorer.training.step_time import step_seconds
 from explorer.training.task import Task
 
 TRIAL_OVERHEAD_SECONDS = 0.5
-"""Seconds of Ray, data and evaluation around a training, where workers are kept; see benchmarks/README.md."""
+"""Seconds of Ray, data and evaluation around a training on a worker that is kept; see benchmarks/README.md."""
 
 
 @dataclass
@@ -31,10 +32,23 @@ class BudgetForecast:
 
     budget: str
     staged: int = 0
+    """Number of staged search trials."""
     baseline: int = 0
-    confirmations: int = 0
+    """Number of baseline search trials."""
+    repeats: int = 0
+    """Number of repeats with fresh seeds, of both kinds."""
     planned: float = 0.0
-    """Cost of all of them in full trainings, were each trained by itself."""
+    """Cost of all of them in full trainings, without sharing."""
+
+    def add(self, trial: Trial, cost: float) -> None:
+        """Count a trial that costs this number of full trainings."""
+        self.planned += cost
+        if trial.phase == "repeat":
+            self.repeats += 1
+        elif trial.kind == "staged":
+            self.staged += 1
+        else:
+            self.baseline += 1
 
 
 @dataclass
@@ -43,83 +57,83 @@ class Forecast:
 
     budgets: list[BudgetForecast]
     executed: float = 0.0
-    """Cost in full trainings of what is trained once and shared."""
+    """Cost in full trainings of what will be trained: shared training counts once."""
     seconds: float = 0.0
     """Training time on one worker."""
 
     @property
     def planned(self) -> float:
-        """Cost in full trainings, were each trial trained by itself."""
+        """Cost in full trainings, without sharing."""
         return sum(row.planned for row in self.budgets)
 
     @property
     def trials(self) -> int:
-        """Trials in all."""
-        return sum(row.staged + row.baseline + row.confirmations for row in self.budgets)
+        """Total number of trials."""
+        return sum(row.staged + row.baseline + row.repeats for row in self.budgets)
 
     def table(self) -> Table:
-        """One row a budget."""
+        """One row per budget."""
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for title in ("budget", "staged trials", "baseline trials", "confirmations", "full trainings"):
+        for title in ("budget", "staged trials", "baseline trials", "repeats", "full trainings"):
             table.add_column(title, justify="right")
         for row in self.budgets:
-            table.add_row(row.budget, str(row.staged), str(row.baseline), str(row.confirmations), f"{row.planned:.2f}")
+            table.add_row(row.budget, str(row.staged), str(row.baseline), str(row.repeats), f"{row.planned:.2f}")
         return table
 
     def summary(self, space: SearchSpace, workers: int | None = None) -> str:
-        """Cost, what is shared, and time, in sentences; `workers`: trials side by side, by default what this machine holds."""
+        """Cost, sharing and time in sentences.
+
+        Args:
+            space: the search space.
+            workers: number of trials that run side by side; `None` for the number that fits on this machine.
+        """
         resources, shared = space.resources, 1 - self.executed / self.planned
         count = workers or max(1, (os.cpu_count() or 1) // resources.cpus)
         each = f"{resources.cpus} CPU" + (f" and {resources.gpus:g} GPU" if resources.gpus else "")
         hint = "" if space.search.learning_rate_grid else "; only equal learning rates share: search.learning_rate_grid"
         return (
-            f"{self.trials} trials that would cost {self.planned:.2f} full trainings each by itself; about {self.executed:.2f} "
-            f"will be trained and {shared:.0%} shared (estimated with random accuracies{hint})\n"
+            f"{self.trials} trials that would cost {self.planned:.2f} full trainings without sharing; about "
+            f"{self.executed:.2f} will be trained and {shared:.0%} shared (estimated with random accuracies{hint})\n"
             f"about {self.seconds / count / 60:.1f} min with {count} side by side ({each} each), from step times measured here"
         )
 
 
 def forecast(space: SearchSpace) -> Forecast:
-    """Search as a sweep would, with accuracies drawn at random, and add up what its plans cost.
+    """Search as a sweep would, with accuracies drawn at random, and add up the cost of the plans.
 
-    Real searches concentrate on what is good, and share more. Time is from two measured step times on the device at hand
-    (full model and lowest rates), linear in FLOPs between them, and what goes on around each trial.
+    Real searches concentrate on good settings and share more. Time is estimated from two step times measured on this device,
+    those of the full model and of the lowest rates, linear in FLOPs between them, and from the overhead of a trial.
     """
-    found = Forecast([BudgetForecast(str(budget)) for budget in space.budgets])
+    expected = Forecast([BudgetForecast(str(budget)) for budget in space.budgets])
+    rows = {row.budget: row for row in expected.budgets}
     overhead, per_flop = _calibrated(space)
-    rows = {row.budget: row for row in found.budgets}
     trained: set[str] = set()
-    plans: dict[str, Plan] = {}
-
-    def plan_of(trial: Trial) -> Plan:
-        plans[trial.id] = compiled(trial, space)[1]
-        return plans[trial.id]
-
     accuracies = random.Random(space.search.seed)
-    work = SharedWork(Search(space), plan_of, hold=False)
-    while isinstance(trial := work.next(), Trial):
-        plan, row = plans.pop(trial.id), rows[str(trial.budget)]
-        row.planned += plan.cost
-        if trial.phase == "repeat":
-            row.confirmations += 1
-        elif trial.kind == "staged":
-            row.staged += 1
-        else:
-            row.baseline += 1
-        keys = [*prefix_keys(trial, plan), None]
-        for key, segment in zip(keys, plan.segments, strict=True):
-            if key is None or key not in trained or not space.store_gb:
-                found.executed += segment.flops / plan.full_flops
-                found.seconds += segment.steps * overhead + segment.flops * per_flop
-            if key is not None:
-                trained.add(key)
-        found.seconds += TRIAL_OVERHEAD_SECONDS
-        work.finished(synthetic_record(trial, plan, accuracies.random()))
-    return found
+    with quiet_optuna():
+        dispatcher = Dispatcher(Search(space), lambda trial: compile_trial(trial, space)[1], hold_back=False)
+        while isinstance(planned := dispatcher.next(), PlannedTrial):
+            plan = planned.plan
+            rows[str(planned.trial.budget)].add(planned.trial, plan.cost)
+            known = planned.segments_in(trained) if space.store_gb else 0
+            trained.update(planned.prefixes)
+            for segment in plan.segments[known:]:
+                expected.executed += segment.flops / plan.full_flops
+                expected.seconds += segment.steps * overhead + segment.flops * per_flop
+            expected.seconds += TRIAL_OVERHEAD_SECONDS
+            dispatcher.finished(synthetic_record(planned.trial, plan, accuracies.random()))
+            _add_shared(dispatcher, rows)
+        _add_shared(dispatcher, rows)
+    return expected
+
+
+def _add_shared(dispatcher: Dispatcher, rows: dict[str, BudgetForecast]) -> None:
+    for record in dispatcher.take_shared_records():
+        assert record.outcome is not None
+        rows[str(record.trial.budget)].add(record.trial, record.outcome.planned_flops / record.outcome.full_flops)
 
 
 def _calibrated(space: SearchSpace) -> tuple[float, float]:
-    """Seconds of a step whatever its size, and seconds a FLOP."""
+    """Seconds per step that do not depend on its size, and seconds per FLOP."""
     torch.set_num_threads(space.resources.cpus)
     task, device = Task(space.task), device_for(space.resources.gpus)
     lowest = space.search.rates_at(dict.fromkeys(AXES, 0))
@@ -133,7 +147,7 @@ def _calibrated(space: SearchSpace) -> tuple[float, float]:
 
 
 def synthetic_record(trial: Trial, plan: Plan, accuracy: float) -> Record:
-    """What a worker would have written, had the training ended with this accuracy."""
+    """The record that a worker would have written if the training had ended with this accuracy."""
     stages = tuple(
         StageOutcome(rates=s.rates, steps=s.steps, step_flops=s.step_flops, flops=s.flops, seconds=0.0, mean_loss=0.0)
         for s in plan.stages()

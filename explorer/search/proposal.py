@@ -1,14 +1,16 @@
 """From a study's variables to a schedule. Pure functions: the same variables always mean the same trial.
 
-Duration ratios: stick-breaking with K - 1 variables in [0, 1], each put through the quantile function of
-Beta(1, K - i), so that uniform variables give uniform points of the simplex; then rounded to the grid. (The
-Optuna FAQ's -log(u) spends K variables on K - 1 degrees of freedom.)
-Rates: a variable in [0, 1] picks among the levels up to the next stage's level, backwards from the full
-model, so rates never fall by construction.
+Duration ratios come from stick-breaking with K - 1 variables in [0, 1] for K stages. Each variable goes through the quantile
+function of Beta(1, K - i), so that uniform variables give uniform points of the simplex, which are then rounded to the grid.
+(The -log(u) of Optuna's FAQ spends K variables on K - 1 degrees of freedom.)
+
+Rates come from one variable in [0, 1] per stage and axis. It picks among the levels up to the level of the next stage, from the
+full model backwards, so that rates never fall by construction.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +24,7 @@ from explorer.spec.search_space import SearchSettings
 
 
 def _groups(search: SearchSettings) -> dict[str, tuple[str, ...]]:
-    """Names of the rate variables and the axes each one sets; axes with one level need none."""
+    """Names of the rate variables, and the axes that each one sets. Axes with one level need no variable."""
     if search.tied:
         return {"rates": search.rates.searched}
     return {axis: (axis,) for axis in AXES if len(getattr(search.rates, axis)) > 1}
@@ -31,23 +33,39 @@ def _groups(search: SearchSettings) -> dict[str, tuple[str, ...]]:
 def distributions(search: SearchSettings, kind: Kind) -> dict[str, BaseDistribution]:
     """The variables of a study."""
     low, high = search.learning_rate
-    found: dict[str, BaseDistribution] = {"batch_size": CategoricalDistribution(search.batch_size)}
+    variables: dict[str, BaseDistribution] = {"batch_size": CategoricalDistribution(search.batch_size)}
     if search.learning_rate_grid:
-        found["learning_rate_step"] = IntDistribution(0, search.learning_rate_grid - 1)
+        variables["learning_rate_step"] = IntDistribution(0, search.learning_rate_grid - 1)
     else:
-        found["learning_rate"] = FloatDistribution(low, high, log=True)
+        variables["learning_rate"] = FloatDistribution(low, high, log=True)
     if kind == "staged":
         for setting, values in search.staging.listed.items():
-            found[f"staging_{setting}"] = CategoricalDistribution(values)
+            variables[f"staging_{setting}"] = CategoricalDistribution(values)
         for stage in range(search.stages - 1):
-            found[f"duration_{stage}"] = FloatDistribution(0, 1)
+            variables[f"duration_{stage}"] = FloatDistribution(0, 1)
             for group in _groups(search):
-                found[f"{group}_{stage}"] = FloatDistribution(0, 1)
-    return found
+                variables[f"{group}_{stage}"] = FloatDistribution(0, 1)
+    return variables
+
+
+def every_setting(search: SearchSettings, kind: Kind) -> list[dict[str, Any]] | None:
+    """The variables of every distinct trial; `None` where a variable is continuous, as durations are."""
+    low, high = search.learning_rate
+    if kind == "staged" or (search.learning_rate_grid is None and low < high):
+        return None
+    learning_rates: dict[float, dict[str, Any]] = {}
+    if search.learning_rate_grid is None:
+        learning_rates[low] = {"learning_rate": low}
+    for step, learning_rate in enumerate(search.learning_rates()):
+        learning_rates.setdefault(learning_rate, {"learning_rate_step": step})
+    return [
+        {"batch_size": batch_size, **variable}
+        for batch_size, variable in itertools.product(dict.fromkeys(search.batch_size), learning_rates.values())
+    ]
 
 
 def schedule_for(search: SearchSettings, kind: Kind, parameters: Mapping[str, Any]) -> Schedule:
-    """The schedule that the variables stand for, on the grid; stages without duration are left out."""
+    """The schedule that the variables stand for, on the grid. Stages without duration are left out."""
     if kind == "baseline":
         return Schedule.full_model(search.grid)
     count = search.stages
@@ -77,19 +95,19 @@ def learning_rate_for(search: SearchSettings, parameters: Mapping[str, Any]) -> 
 
 
 def staging_for(search: SearchSettings, kind: Kind, parameters: Mapping[str, Any]) -> dict[str, str]:
-    """The settings of `staging` that the variables stand for; none for a baseline."""
+    """The settings of `staging` that the variables stand for; empty for a baseline."""
     return {setting: parameters[f"staging_{setting}"] for setting in search.staging.listed if kind == "staged"}
 
 
 def _merged(stages: list[Stage], grid: int) -> Schedule:
     """Round durations to the grid, drop empty stages and join neighbours with equal rates."""
-    # The last ratio may be zero before rounding; the grid gives the full model at least one unit.
+    # The last ratio may be zero before rounding; the grid gives the full model at least one slot.
     raw = [stage.duration_ratio for stage in stages]
-    least = 1e-9
-    if raw[-1] < least:
+    minimum = 1e-9
+    if raw[-1] < minimum:
         longest = raw.index(max(raw))
-        raw[longest] -= least - raw[-1]
-        raw[-1] = least
+        raw[longest] -= minimum - raw[-1]
+        raw[-1] = minimum
     drawn = Schedule(stages=tuple(Stage(rates=s.rates, duration_ratio=r) for s, r in zip(stages, raw, strict=True)), grid=grid)
     joined: list[tuple[Rates, int]] = []
     for stage, slots in zip(drawn.stages, drawn.slots(), strict=True):
@@ -103,7 +121,7 @@ def _merged(stages: list[Stage], grid: int) -> Schedule:
 
 
 def first_guess(search: SearchSettings, kind: Kind, learning_rate: float, batch_size: int) -> dict[str, Any]:
-    """Variables of a plausible first trial: the recipe's own settings, rates in even steps, equal durations."""
+    """Variables of a plausible first trial: the recipe's learning rate and batch size, rates in even steps, equal durations."""
     low, high = search.learning_rate
     guess: dict[str, Any] = {"batch_size": batch_size if batch_size in search.batch_size else search.batch_size[0]}
     if search.learning_rate_grid:

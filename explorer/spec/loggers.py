@@ -1,4 +1,4 @@
-"""Experiment loggers beside files: which there are, and whether their packages are here."""
+"""Experiment loggers besides event files: their names, and whether their packages are installed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def checked_loggers(names: Sequence[str], field: str) -> tuple[LoggerName, ...]:
     """The loggers of these names.
 
     Raises:
-        InvalidInput: when there is no such tracker, or its package is missing.
+        InvalidInput: when there is no such logger, or its package is missing.
     """
     for name in names:
         if name not in get_args(LoggerName):

@@ -1,10 +1,10 @@
-"""Search spaces: one YAML file says all there is to know of a sweep."""
+"""Search spaces: the description of a sweep, in one YAML file."""
 
 from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -17,10 +17,10 @@ from explorer.spec.staging import BlockSubset, Growth, SubsetChoice, TokenPolicy
 from explorer.spec.task_file import TaskFile
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-"""Names of sweeps: they become folders."""
+"""Pattern of sweep names, which become folder names."""
 
-LEAST_TRIALS = 3
-"""Trials that a budget gets however expensive it is."""
+MIN_TRIALS = 3
+"""Number of trials that a budget gets however expensive it is."""
 
 
 def _levels(levels: tuple[float, ...]) -> tuple[float, ...]:
@@ -33,18 +33,18 @@ def _budgets(budgets: tuple[Budget, ...]) -> tuple[Budget, ...]:
     for budget in budgets:
         if not budget.counted:
             raise ValueError(
-                f"{budget} is not counted: a sweep compares at shares of full training (25%) or FLOPs (3e17 FLOPs)"
+                f"{budget} cannot be counted: a sweep compares at shares of full training (25%) or FLOPs (3e17 FLOPs)"
             )
     if len({budget.unit for budget in budgets}) > 1:
         raise ValueError("budgets must all have the same unit")
     if list(budgets) != sorted(set(budgets)):
-        raise ValueError("budgets must rise from the cheapest, without repeats")
+        raise ValueError("budgets must rise from the cheapest, without duplicates")
     return budgets
 
 
 def _counts(counts: int | tuple[int, ...]) -> int | tuple[int, ...]:
     if min(counts if isinstance(counts, tuple) else (counts,), default=0) < 1:
-        raise ValueError("must be a whole number of at least 1, or a list of such, one for each budget")
+        raise ValueError("must be a whole number of at least 1, or a list with one such number for each budget")
     return counts
 
 
@@ -56,16 +56,16 @@ KINDS: tuple[Kind, ...] = ("staged", "baseline")
 
 
 class RateLevels(Frozen):
-    """Activation rates that a stage may have, on each axis; ascending, the last is 1."""
+    """Activation rates that a stage may have, by axis. The rates of an axis ascend and end at 1."""
 
     heads: Levels = (1.0,)
-    """Of attention heads."""
+    """Rates of attention heads."""
     mlp: Levels = (1.0,)
-    """Of MLP hidden channels."""
+    """Rates of MLP hidden channels."""
     tokens: Levels = (1.0,)
-    """Of patch tokens."""
+    """Rates of patch tokens."""
     depth: Levels = (1.0,)
-    """Of blocks; for models that are plain stacks of blocks."""
+    """Rates of blocks, for models that are plain stacks of blocks."""
 
     @property
     def searched(self) -> tuple[Axis, ...]:
@@ -74,16 +74,16 @@ class RateLevels(Frozen):
 
 
 class StagingChoices(Frozen):
-    """Settings of `staging` to compare: values to choose from, for staged trials. What is not listed is the task's own."""
+    """Settings of `staging` that staged trials compare. A setting without values here is that of the task."""
 
     subset: tuple[SubsetChoice, ...] = ()
-    """Values of `staging.subset`."""
+    """Values of `staging.subset` to choose from."""
     growth: tuple[Growth, ...] = ()
-    """Values of `staging.growth`."""
+    """Values of `staging.growth` to choose from."""
     token_policy: tuple[TokenPolicy, ...] = ()
-    """Values of `staging.token_policy`."""
+    """Values of `staging.token_policy` to choose from."""
     blocks: tuple[BlockSubset, ...] = ()
-    """Values of `staging.blocks`."""
+    """Values of `staging.blocks` to choose from."""
 
     @property
     def listed(self) -> dict[str, tuple[str, ...]]:
@@ -99,37 +99,41 @@ class SearchSettings(Frozen):
     """What is searched, and how many trials are spent on it at each budget."""
 
     trials: TrialCounts
-    """Staged trials at the cheapest budget; each budget above gets as many as cost the same, but at least three (the ladder).
-
-    Or a list with a number for each budget.
-    """
+    """Number of staged trials at the cheapest budget. Each budget above it gets as many trials as cost the same, but at least
+    three (or as many as the cheapest budget, if that has fewer). A list gives the number for each budget."""
     baseline_trials: TrialCounts
-    """Trials of the full model, over the same learning rates and batch sizes; likewise."""
+    """Number of baseline trials, which train the full model throughout, over the same learning rates and batch sizes. One
+    number or a list, as for `trials`."""
+    sampler: str = "tpe"
+    """Optuna sampler that proposes trials: `tpe`, `random`, `gp` (Gaussian process), or `package.module:name` of a function
+    that takes `explorer.search.samplers.StudySettings` and returns a sampler."""
     promote: int = Field(5, ge=0)
-    """So many of the best of a budget are tried first at the next."""
+    """Number of the best trials of a budget that are tried first at the next budget."""
     minimize: Literal["train_seconds", "peak_memory"] | None = None
-    """A second objective beside accuracy, as measured; peak_memory needs a GPU. None: accuracy alone."""
+    """Second objective beside accuracy, as measured; `peak_memory` needs a GPU. `None`: accuracy is the only objective."""
     stages: int = Field(3, ge=2)
-    """Number of stages, the full model included; a stage may get no duration."""
+    """Number of stages, the full model included. A stage may get no duration."""
     grid: int = Field(20, ge=2, le=1000)
-    """Stage durations are multiples of 1/grid of the budget."""
+    """Durations of stages are multiples of 1/grid of the budget."""
     rates: RateLevels
     tied: bool = False
-    """True: one choice sets all axes that have several rates, each to the one at the same position; False: each by itself."""
+    """With `true`, one choice sets all axes that have several rates, each to the rate at the same position. With `false`, each
+    axis is chosen independently."""
     staging: StagingChoices = StagingChoices()
-    """Ways of staging to compare."""
+    """Settings of `staging` to compare."""
     learning_rate: tuple[float, float]
     """Lowest and highest peak learning rate, searched on a log scale."""
     learning_rate_grid: int | None = Field(None, ge=1, le=100)
-    """Values to choose from, spaced evenly on that scale; none: any value. Only trials of equal rates share what they train."""
+    """Number of learning rates to choose from, spaced evenly on the log scale. `None`: any value. Only trials with equal
+    learning rates share training."""
     batch_size: tuple[int, ...] = Field(min_length=1)
     """Batch sizes to choose from."""
     repeat: int = Field(0, ge=0)
-    """So many of the best trials of each kind and budget are repeated with fresh seeds."""
+    """Number of the best trials of each kind and budget that are repeated with fresh seeds."""
     repeat_seeds: int = Field(2, ge=1)
-    """Fresh seeds for each of them."""
+    """Number of fresh seeds for each of them."""
     seed: int = Field(0, ge=0)
-    """Seed of every search trial; fresh seeds count on from it."""
+    """Seed of every search trial. The fresh seeds are the numbers that follow it."""
 
     @model_validator(mode="after")
     def _check(self) -> SearchSettings:
@@ -141,7 +145,7 @@ class SearchSettings(Frozen):
         if min(self.batch_size) < 1:
             raise ValueError(f"batch_size: {list(self.batch_size)} must be whole numbers above 0")
         if self.stages > self.grid:
-            raise ValueError(f"grid: {self.grid} units cannot hold {self.stages} stages")
+            raise ValueError(f"grid: {self.grid} slots cannot hold {self.stages} stages")
         if self.tied and len({len(getattr(self.rates, axis)) for axis in self.rates.searched}) > 1:
             raise ValueError("tied: needs the same number of rates on every axis that has more than one")
         if self.tied and not self.rates.searched:
@@ -149,13 +153,13 @@ class SearchSettings(Frozen):
         return self
 
     def learning_rates(self) -> tuple[float, ...]:
-        """The values of the grid; empty without one."""
+        """The learning rates of the grid; empty without a grid."""
         low, high = self.learning_rate
         last = (self.learning_rate_grid or 0) - 1
         return tuple(low * (high / low) ** (step / max(1, last)) for step in range(last + 1))
 
     def tied_rates(self) -> list[Rates]:
-        """The rates that tied levels set."""
+        """The rates of all axes at each position of tied levels."""
         count = max(len(getattr(self.rates, axis)) for axis in self.rates.searched)
         return [
             self.rates_at({axis: min(level, len(getattr(self.rates, axis)) - 1) for axis in AXES}) for level in range(count)
@@ -167,17 +171,19 @@ class SearchSettings(Frozen):
 
 
 class SearchSpace(TaskFile):
-    """A sweep: a task, the budgets, what to search and what each trial may use."""
+    """A sweep: a task, the budgets, what to search, and the resources of each trial."""
 
     name: str = Field(pattern=NAME_PATTERN)
-    """Of the sweep: its folder, the report's title. Letters, digits, dots, dashes and underscores."""
+    """Name of the sweep, its folder and its report. Letters, digits, dots, dashes and underscores."""
     budgets: Annotated[tuple[BudgetField, ...], AfterValidator(_budgets)] = Field(min_length=1)
-    """Costs at which schedules are compared, rising: shares of full training (`25%`) or FLOPs (`3e17 FLOPs`)."""
+    """Budgets at which schedules are compared, in rising order: shares of full training (`25%`) or FLOPs (`3e17 FLOPs`)."""
     search: SearchSettings
     store_gb: float = Field(20.0, ge=0)
-    """Size of the store of trained segments that trials share, on the sweep's storage while it runs; 0: no sharing."""
+    """Size of the stage store in GB, on the sweep's storage while the sweep runs: trained segments that trials share. 0
+    disables sharing."""
     loggers: tuple[LoggerName, ...] = ()
-    """Where trials are logged besides TensorBoard's files; needs their packages (`pip install vit-budget-explorer[mlflow]`)."""
+    """Experiment loggers besides TensorBoard's event files, which are always written. They need their packages
+    (`pip install vit-budget-explorer[mlflow]`)."""
 
     @model_validator(mode="after")
     def _check(self) -> SearchSpace:
@@ -188,23 +194,33 @@ class SearchSpace(TaskFile):
                     f"search.{name}: {list(counts)} must have one number for each of the {len(self.budgets)} budgets"
                 )
         if self.search.minimize == "peak_memory" and not self.resources.gpus:
-            raise ValueError("search.minimize: peak_memory is measured on GPUs alone; resources.gpus is 0")
+            raise ValueError("search.minimize: peak_memory is measured on GPUs only, and resources.gpus is 0")
         return self
 
     def trials_at(self, budget: Budget, kind: Kind) -> int:
-        """Search trials of a kind at one of the space's budgets.
+        """Number of search trials of a kind at one of the space's budgets.
 
-        One number is that of the cheapest budget. The others get trials for the same cost, as rungs of successive halving do
-        (Jamieson and Talwalkar 2016), but at least three, or as many as the cheapest has.
+        A single number in the search space is that of the cheapest budget. The other budgets get trials for the same cost, as
+        rungs of successive halving do (Jamieson and Talwalkar 2016), but at least three, or as many as the cheapest budget has.
         """
         counts = self.search.trials if kind == "staged" else self.search.baseline_trials
         if isinstance(counts, tuple):
             return counts[self.budgets.index(budget)]
-        return max(round(counts * self.budgets[0].amount / budget.amount), min(counts, LEAST_TRIALS))
+        return max(round(counts * self.budgets[0].amount / budget.amount), min(counts, MIN_TRIALS))
+
+    def with_search(self, **changes: Any) -> SearchSpace:
+        """The same space with other search settings, checked like those of a file.
+
+        Raises:
+            InvalidInput: when a setting is unknown or its value is not allowed.
+        """
+        search = validated(SearchSettings, {**self.search.model_dump(), **changes}, "search")
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return validated(SearchSpace, {**fields, "search": search}, self.name)
 
     @classmethod
     def load(cls, path: str | Path) -> SearchSpace:
-        """Read a YAML (or JSON) file. What needs timm or the data is checked by `explorer.search.checks.check_space`.
+        """Read a YAML or JSON file. What needs timm or the data is checked by `explorer.search.checks.check_space`.
 
         Raises:
             InvalidInput: when a key or value is wrong.

@@ -1,1 +1,1 @@
-"""Many budgeted trainings: search space, Optuna, Ray Tune. Only this folder imports ray and optuna."""
+"""Sweeps on Ray: the driver, trials in workers, the lock, loggers. Only this folder and `production` import ray."""

@@ -1,4 +1,4 @@
-"""Launch a sweep on Ray: start it, or go on where it stopped."""
+"""The driver of a sweep on Ray: starts the sweep or resumes it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import platform
 import re
 import subprocess
 import time
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import optuna
 import ray
 import torch
 from ray import tune
@@ -20,45 +20,53 @@ from rich.console import Console
 from explorer.differences import first_difference
 from explorer.errors import InvalidInput
 from explorer.frontier import best_schedule, trials_frame
-from explorer.ledger import Ledger, Record, SweepHeader, Trial
+from explorer.ledger import Ledger, Record, SweepHeader
 from explorer.search.checks import check_space
-from explorer.search.prefix_sharing import SharedWork
+from explorer.search.dashboard import Dashboard
+from explorer.search.dispatcher import Dispatcher
+from explorer.search.optuna_logs import quiet_optuna
+from explorer.search.proposer import Proposer
 from explorer.search.search import Search
+from explorer.search.trial_plan import compile_trial
 from explorer.spec.budget import Budget
 from explorer.spec.schedule import Schedule
 from explorer.spec.search_space import NAME_PATTERN, SearchSpace
 from explorer.sweep.cluster import start_ray, trials_at_once
-from explorer.sweep.lock import only_driver
-from explorer.sweep.loggers import callbacks
+from explorer.sweep.lock import DriverLock, only_driver
+from explorer.sweep.loggers import logger_callbacks
 from explorer.sweep.progress import SweepProgress
-from explorer.sweep.searcher import SweepSearcher
-from explorer.sweep.trial import STORE, compiled, run_trial
+from explorer.sweep.searcher import RECORD, TRIAL, SweepSearcher
+from explorer.sweep.trial import STORE, run_trial
 from explorer.training.progress import Progress
 from explorer.training.stage_store import StageStore
 
 CHANGEABLE = (
-    *(f"search.{name}" for name in ("trials", "baseline_trials", "promote", "repeat")),
+    *(f"search.{name}" for name in ("trials", "baseline_trials", "sampler", "promote", "repeat")),
     "resources.",
     "store_gb",
     "loggers",
 )
-"""Settings that may change between runs of one sweep: they add trials or order them, or say where they run."""
-LOST_WORKERS = 2
-"""So often a trial is tried again after its worker died; each time it finds what it has trained in the stage store."""
-STUDIES = "optuna.log"
+"""Prefixes of settings that may change between runs of one sweep. They add trials, order them, or say where they run."""
+MAX_LOST_WORKERS = 2
+"""Number of times a trial is tried again after its worker died. Each time it finds its trained segments in the stage store."""
+DASHBOARD = "optuna.log"
 """File for `optuna-dashboard`, in a sweep's folder."""
+REPORT_SECONDS = 1.0
+"""Shortest time between two progress reports of a trial."""
 PACKAGES = ("vit-budget-explorer", "torch", "timm", "ray", "optuna")
+"""Packages that a result depends on."""
 
 
 class Sweep:
-    """A search space on a storage.
+    """A sweep over a search space.
 
     Args:
-        space: what to search.
-        storage: folder or URI under which the sweep's folder stands; shared by all nodes of a cluster.
-        name: of the sweep's folder; default: the space's name.
-        trials: staged trials at each budget, instead of the space's number.
-        address: of a running Ray cluster (`auto` for the one this machine belongs to); None: start Ray here.
+        space: the search space.
+        storage: folder or URI that contains the sweep's folder; shared by all nodes of a cluster.
+        name: name of the sweep's folder; default: the name of the space.
+        trials: replaces `search.trials` of the space: number of staged trials at the cheapest budget, from which those of the
+            budgets above follow, or a number for each budget.
+        address: address of a running Ray cluster (`auto` for the one that this machine belongs to); `None` starts Ray here.
         console: where progress is written.
 
     Raises:
@@ -71,17 +79,17 @@ class Sweep:
         storage: str | Path = "sweeps",
         *,
         name: str | None = None,
-        trials: int | None = None,
+        trials: int | tuple[int, ...] | None = None,
         address: str | None = None,
         console: Console | None = None,
     ) -> None:
         if trials is not None:
-            if trials < 1:
-                raise InvalidInput("trials", trials, "must be at least 1")
-            space = space.model_copy(update={"search": space.search.model_copy(update={"trials": trials})})
+            space = space.with_search(trials=trials)
         check_space(space)
         if name is not None and not re.fullmatch(NAME_PATTERN, name):
-            raise InvalidInput("name", name, "must be letters, digits, dots, dashes and underscores, a letter or digit first")
+            raise InvalidInput(
+                "name", name, "must be letters, digits, dots, dashes and underscores, and start with a letter or digit"
+            )
         self.space, self.address = space, address
         self.console = console or Console()
         root = str(storage) if "://" in str(storage) else str(Path(storage).resolve())
@@ -92,9 +100,10 @@ class Sweep:
         """Run every trial that the ledger does not hold yet, and return this sweep.
 
         Raises:
-            InvalidInput: when the cluster lacks the resources of one trial.
+            InvalidInput: when the cluster lacks the resources of one trial, the storage takes no more records, or another
+                driver has taken over the sweep.
         """
-        with only_driver(self.location):
+        with only_driver(self.location) as lock, quiet_optuna():
             self._open()
             records = self.ledger.records()
             search = self._search(records)
@@ -102,13 +111,13 @@ class Sweep:
                 self.console.print(f"all {len(records)} trials are in the ledger: {self.location}", highlight=False)
                 return self
             if records:
-                self.console.print(f"going on: {len(records)} of {search.planned} trials are in the ledger", highlight=False)
+                self.console.print(f"resuming: {len(records)} of {search.planned} trials are in the ledger", highlight=False)
             started_here = not ray.is_initialized()
             start_ray(self.address)
             try:
                 at_once = trials_at_once(self.space.resources)
                 with SweepProgress(self.space, search.planned, at_once, records, self.console) as progress:
-                    self._tune(search, records, progress)
+                    self._tune(search, records, progress, lock)
             finally:
                 if started_here:
                     ray.shutdown()
@@ -121,19 +130,15 @@ class Sweep:
         """The best schedule for a budget of the sweep; see `explorer.frontier.best_schedule`."""
         return best_schedule(trials_frame(self.ledger.records()), self.ledger.header(), Budget.parse(budget))
 
-    def _search(self, records: list[Record]) -> Search:
-        return Search(self.space, records, self.ledger.unfinished(records), self._studies())
+    def _search(self, records: list[Record]) -> Proposer:
+        return Search(self.space, records, self.ledger.unfinished(records))
 
-    def _studies(self) -> optuna.storages.BaseStorage | None:
-        """An empty file for Optuna's studies in the sweep's folder; in memory where the storage is not a folder."""
-        if "://" in self.location:
-            return None
-        file = Path(self.location, STUDIES)
-        file.unlink(missing_ok=True)  # the ledger is the truth
-        return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(file)))
+    def _dashboard(self, records: list[Record]) -> Dashboard | None:
+        """The file for `optuna-dashboard`; `None` where the storage is not a folder."""
+        return None if "://" in self.location else Dashboard(self.space, Path(self.location, DASHBOARD), records)
 
     def _open(self) -> None:
-        """Write the sweep's header, or see that the one on storage is of this sweep."""
+        """Write the sweep's header, or check that the one on the storage is of this sweep."""
         if not self.ledger.exists:
             self.ledger.create(
                 SweepHeader(
@@ -151,27 +156,29 @@ class Sweep:
             allowed = f"the sweep at {self.location} has {different.before!r}; give this one another --name"
             raise InvalidInput(different.field, different.after, allowed)
 
-    def _tune(self, search: Search, records: list[Record], progress: SweepProgress) -> None:
-        space, space_json, location = self.space, self.space.model_dump_json(), self.location
+    def _tune(self, search: Proposer, records: list[Record], progress: SweepProgress, lock: DriverLock) -> None:
+        space, location = self.space, self.location
 
         def trainable(config: dict[str, Any]) -> None:
-            record = run_trial(
-                Trial.model_validate_json(config["trial"]),
-                SearchSpace.model_validate_json(space_json),
-                Ledger(location),
-                on_segment=_Reports(),
-            )
+            record = run_trial(config[TRIAL], space, Ledger(location), on_segment=_Reports())
             measured = record.outcome.model_dump(exclude={"stages", "losses"}, exclude_none=True) if record.outcome else {}
-            tune.report({"record": record.model_dump_json(), **measured})
+            tune.report({RECORD: record, **measured})  # the numbers are for loggers
 
-        shared = SharedWork(search, lambda trial: compiled(trial, space)[1], records, hold=space.store_gb > 0)
-        searcher = SweepSearcher(shared, self.ledger, progress.finished)
+        dashboard = self._dashboard(records)
+
+        def on_record(record: Record) -> None:
+            progress.finished(record)
+            if dashboard:
+                dashboard.add(record)
+
+        dispatcher = Dispatcher(search, lambda trial: compile_trial(trial, space)[1], records, hold_back=space.store_gb > 0)
+        searcher = SweepSearcher(dispatcher, self.ledger, on_record, stop_reason=lambda: lock.lost)
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": space.resources.cpus, "gpu": space.resources.gpus}),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 num_samples=-1,
-                reuse_actors=True,  # imports cost more than a short trial; train() resets all state
+                reuse_actors=True,  # imports take longer than a short trial; train() resets all state
                 trial_name_creator=_trial_id,
                 trial_dirname_creator=_trial_id,
             ),
@@ -179,13 +186,14 @@ class Sweep:
                 name="tune",
                 storage_path=location,
                 verbose=0,
-                failure_config=tune.FailureConfig(max_failures=LOST_WORKERS),  # trials catch their own errors
-                callbacks=callbacks(space.loggers, self.ledger.header().name),
+                failure_config=tune.FailureConfig(max_failures=MAX_LOST_WORKERS),  # trials catch their own errors
+                callbacks=logger_callbacks(space.loggers, self.ledger.header().name),
             ),
         )
         tuner.fit()
-        if shared.answered:
-            self.console.print(f"{shared.answered} proposals were answered from trials of the same plan", highlight=False)
+        if dispatcher.duplicates:
+            served = f"{dispatcher.duplicates} duplicate proposals were served from earlier trials"
+            self.console.print(served, highlight=False)
         searcher.write()
         if searcher.refused:
             raise InvalidInput(
@@ -194,17 +202,19 @@ class Sweep:
                 f"took no more records, so the sweep stopped; {len(searcher.unwritten)} finished trials could not be written "
                 f"({searcher.refused.allowed})",
             )
+        if lock.lost:
+            raise lock.lost
 
 
 class _Reports:
-    """Tells the driver how far a trial is; at most once a second, and not after the last segment."""
+    """Reports a trial's progress to the driver, at most every `REPORT_SECONDS` and not after the last segment."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()
 
     def __call__(self, progress: Progress) -> None:
         now = time.monotonic()
-        if now - self._last < 1 or len(progress.segments) == len(progress.plan.segments):
+        if now - self._last < REPORT_SECONDS or len(progress.segments) == len(progress.plan.segments):
             return
         self._last = now
         cost, loss = progress.flops / progress.plan.full_flops, progress.segments[-1].mean_loss
@@ -217,13 +227,11 @@ def _trial_id(trial: Any) -> str:
 
 def installed_versions() -> dict[str, str]:
     """Versions of the packages that a result depends on."""
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return versions
 
 
 def _hardware() -> str:

@@ -11,25 +11,27 @@ from ray.tune import Callback
 from explorer.errors import InvalidInput
 from explorer.spec.loggers import LoggerName
 
+CALLBACKS: dict[LoggerName, type[Callback]] = {"mlflow": MLflowLoggerCallback, "wandb": WandbLoggerCallback}
+EXPERIMENT_ARGUMENT: dict[LoggerName, str] = {"mlflow": "experiment_name", "wandb": "project"}
+"""Argument of each callback that names the sweep."""
 
-def callbacks(loggers: Sequence[LoggerName], sweep: str) -> list[Callback]:
-    """Tune's callbacks for a space's `loggers`; each reads its own settings (MLFLOW_TRACKING_URI, WANDB_API_KEY, ...).
+
+def logger_callbacks(loggers: Sequence[LoggerName], sweep: str) -> list[Callback]:
+    """Tune's callbacks for a space's `loggers`. Each reads its own settings (MLFLOW_TRACKING_URI, WANDB_API_KEY, ...).
 
     Args:
-        loggers: names.
+        loggers: names of loggers.
         sweep: name of the experiment or project.
 
     Raises:
-        InvalidInput: when a tracker cannot be reached or is not set up.
+        InvalidInput: when a logger cannot be reached or is not set up.
     """
-    made: dict[LoggerName, type[Callback]] = {"mlflow": MLflowLoggerCallback, "wandb": WandbLoggerCallback}
-    names = {"mlflow": "experiment_name", "wandb": "project"}
-    found = []
-    for tracker in loggers:
-        callback = made[tracker](**{names[tracker]: sweep})
+    callbacks = []
+    for name in loggers:
+        callback = CALLBACKS[name](**{EXPERIMENT_ARGUMENT[name]: sweep})
         try:
-            callback.setup()  # Tune does it again; here, its failure can be told in a line
+            callback.setup()  # Tune calls it again; here, a failure can be reported in one line
         except Exception as error:
-            raise InvalidInput("loggers", tracker, f"cannot be used: {error}") from None
-        found.append(callback)
-    return found
+            raise InvalidInput("loggers", name, f"cannot be used: {error}") from None
+        callbacks.append(callback)
+    return callbacks

@@ -1,4 +1,4 @@
-"""What a person sees while a sweep runs: trials done of planned, the best so far at each budget, time left."""
+"""Progress of a sweep: trials done of planned, the best so far at each budget, time left."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from explorer.spec.search_space import SearchSpace
 
 
 class SweepProgress:
-    """A live table on a terminal, a line a trial elsewhere.
+    """A live table on a terminal; elsewhere, one line per trial.
 
     Args:
         space: the search space.
-        planned: trials of the whole sweep.
-        at_once: trials that run side by side.
+        planned: number of trials of the whole sweep.
+        at_once: number of trials that run side by side.
         records: what the ledger already holds.
         console: where to write.
     """
@@ -46,6 +46,8 @@ class SweepProgress:
             return
         outcome = record.outcome
         result = f"{outcome.validation_accuracy:7.2%}" if outcome else f"failed: {record.reason}"
+        if record.shared_with:
+            result += f"  (training shared with {record.shared_with})"
         left = f"{self.seconds_left() / 60:.1f} min left"
         self.console.print(
             f"{len(self.records):4d}/{self.planned}  {record.trial.id:28s} {result}  {left}",
@@ -55,7 +57,7 @@ class SweepProgress:
         )
 
     def seconds_left(self) -> float:
-        """Time left, if what a unit of cost takes for each kind of trial, and a trial around its training, stay as they are."""
+        """Time left, if training time per cost (of each kind of trial) and the overhead of a trial stay as they are."""
         done = [(record, record.outcome) for record in self.records if record.outcome]
         if not done:
             return 0.0
@@ -64,12 +66,13 @@ class SweepProgress:
             of_kind = [(record, outcome) for record, outcome in done if record.trial.kind == kind] or done
             seconds = sum(outcome.train_seconds for _, outcome in of_kind) / sum(_amount(record) for record, _ in of_kind)
             work += seconds * self._cost_left(kind)
-        around = sum(record.finished - record.started - outcome.train_seconds for record, outcome in done) / len(done)
-        work += around * (self.planned - len(self.records))
+        trained = [(record, outcome) for record, outcome in done if record.shared_with is None]
+        overhead = sum(record.finished - record.started - outcome.train_seconds for record, outcome in trained)
+        work += overhead / max(1, len(trained)) * (self.planned - len(self.records))
         return work / self.at_once
 
     def _cost_left(self, kind: Kind) -> float:
-        """Cost of the trials of a kind that have not ended, in the budgets' unit."""
+        """Cost of the trials of a kind that have not ended, in the unit of the budgets."""
         search = self.space.search
         left = -sum(_amount(record) for record in self.records if record.trial.kind == kind)
         for budget in self.space.budgets:
@@ -92,8 +95,8 @@ class SweepProgress:
 
     @staticmethod
     def _best(records: Sequence[Record], kind: Kind) -> str:
-        found = [r.outcome.validation_accuracy for r in records if r.outcome and r.trial.kind == kind]
-        return f"{max(found):.2%}" if found else "-"
+        accuracies = [r.outcome.validation_accuracy for r in records if r.outcome and r.trial.kind == kind]
+        return f"{max(accuracies):.2%}" if accuracies else "-"
 
     def _view(self) -> Group:
         minutes = self.seconds_left() / 60

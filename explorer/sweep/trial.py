@@ -1,4 +1,4 @@
-"""One trial, in a Ray worker or as a plain function: compile, train, record. A trial fails alone."""
+"""One trial, in a Ray worker or as a plain function: compile, train, record. A failure concerns this trial only."""
 
 from __future__ import annotations
 
@@ -13,37 +13,27 @@ import torch
 
 from explorer.errors import InvalidInput
 from explorer.ledger import Ledger, Outcome, Record, StageOutcome, Trial
-from explorer.plan import Plan, compile_plan
+from explorer.plan import Plan
+from explorer.search.trial_plan import compile_trial
 from explorer.spec.search_space import SearchSpace
 from explorer.training.device import device_for, device_name
 from explorer.training.loop import DivergedError, TrainingResult, train
 from explorer.training.progress import Progress
 from explorer.training.stage_store import StageStore
-from explorer.training.task import Task
 
 STORE = "stages"
 """Folder of the stage store in a sweep's folder."""
 CPU_OUT_OF_MEMORY = "DefaultCPUAllocator: can't allocate memory"
-"""What torch says in a plain RuntimeError."""
-
-
-def compiled(trial: Trial, space: SearchSpace) -> tuple[Task, Plan]:
-    """A trial's task with its settings, and its plan.
-
-    Raises:
-        InvalidInput: when the settings do not go together or the budget cannot be planned.
-    """
-    task = Task(space.task.with_settings(trial.learning_rate, trial.batch_size, trial.staging))
-    return task, compile_plan(trial.schedule, task, trial.budget, task.step_cost)
+"""Message of torch's plain RuntimeError when memory runs out on the CPU."""
 
 
 def run_trial(trial: Trial, space: SearchSpace, ledger: Ledger, on_segment: Callable[[Progress], None] | None = None) -> Record:
-    """Train a trial and write its record; whatever goes wrong in it becomes a failed record with its reason.
+    """Train a trial and write its record. Any error becomes a failed record with its reason.
 
     Args:
-        trial: what to train.
+        trial: the trial.
         space: the task and the resources of a trial.
-        ledger: where the record goes. A storage that refuses it now is tried again by the driver.
+        ledger: where the record is written. Where the storage refuses it, the driver tries again.
         on_segment: called after each segment.
 
     Returns:
@@ -54,7 +44,7 @@ def run_trial(trial: Trial, space: SearchSpace, ledger: Ledger, on_segment: Call
     started = time.time()
     outcome, reason, digest = None, None, ""
     try:
-        task, planned = compiled(trial, space)
+        task, planned = compile_trial(trial, space)
         digest = planned.digest()
         store = StageStore(f"{ledger.location}/{STORE}", int(space.store_gb * 1e9)) if space.store_gb else None
         result = train(task, planned, seed=trial.seed, device=device, store=store, on_segment=on_segment)
@@ -81,7 +71,7 @@ def run_trial(trial: Trial, space: SearchSpace, ledger: Ledger, on_segment: Call
 
 
 def worker_name() -> str:
-    """Host and process, to tell workers apart in the ledger."""
+    """Host name and process id, which tell workers apart in the ledger."""
     return f"{socket.gethostname()}:{os.getpid()}"
 
 

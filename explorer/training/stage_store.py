@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import pickle
 import time
@@ -23,6 +22,7 @@ import fsspec
 import timm
 import torch
 
+from explorer import training_key
 from explorer.errors import InvalidInput
 from explorer.plan import Segment
 from explorer.training.task import Task
@@ -128,20 +128,13 @@ class StageStore:
 
 
 def prefix_keys(task: Task, segments: Sequence[Segment], seed: int, device: torch.device, amp: bool) -> list[str]:
-    """Keys of the states after one segment, two, ... and all but the last: nobody goes on from the end.
+    """Keys of the states after one segment, two, ... and all but the last; see `explorer.training_key.prefix_keys`.
 
-    A key depends on model, data, recipe and staging, seed, device and versions, and on each segment's rates, steps and learning
-    rates; not on the length of full training or the shape of the learning-rate curve beyond these segments.
+    A key depends on model, data, recipe, staging, seed, device and versions, and on the segments. It does not depend on the
+    length of full training, nor on the learning-rate schedule beyond these segments.
     """
     spec = task.spec.model_dump(mode="json")
-    for elsewhere in ("epochs", "lr_schedule"):  # in the segments
-        del spec["recipe"][elsewhere]
+    for described_by_segments in ("epochs", "lr_schedule"):
+        del spec["recipe"][described_by_segments]
     where = [device.type, torch.get_num_threads() if device.type == "cpu" else torch.cuda.get_device_name(device), amp]
-    chain = hashlib.sha256(json.dumps([spec, seed, where, torch.__version__, timm.__version__], sort_keys=True).encode())
-    keys = []
-    for segment in segments[:-1]:
-        rates = segment.requested.model_dump_json()
-        for step in range(segment.steps):  # step by step: another budget's segments may be longer
-            chain.update(f"{rates} {segment.learning_rate_factor(step)!r};".encode())
-        keys.append(chain.hexdigest())
-    return keys
+    return training_key.prefix_keys([spec, seed, where, torch.__version__, timm.__version__], segments)

@@ -109,12 +109,56 @@ def test_object_stores_hold_ledgers_too():
     assert Ledger("memory://bucket/sweep").records() == [make_record()]
 
 
-def test_a_ledger_of_another_schema_version_is_refused(ledger):
-    ledger.append(make_record())
-    path = Path(ledger.location, "ledger", "25pct-staged-000.json")
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 7}))
-    with pytest.raises(InvalidInput, match="version: 7: the ledger has another schema; this release reads version 2"):
-        ledger.records()
+OLDER = r"the ledger was written by an older release, and this release reads version 2; start a new sweep"
+
+
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [
+        (1, f"version: 1: {OLDER}"),
+        (None, f"version: None: {OLDER}"),
+        (7, r"version: 7: the ledger was written by a newer release, and this release reads version 2; install"),
+    ],
+)
+@pytest.mark.parametrize("name", ["sweep.json", "ledger/25pct-staged-000.json", "started/25pct-staged-000.json"])
+def test_a_ledger_of_another_release_is_refused_in_one_line(ledger, name, version, message):
+    ledger.start(make_record().trial)
+    if name != "started/25pct-staged-000.json":
+        ledger.append(make_record())
+    path = Path(ledger.location, name)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": version, "unknown": {"deep": [1]}}))
+    with pytest.raises(InvalidInput, match=message) as caught:
+        ledger.header(), ledger.unfinished(ledger.records())
+    assert "\n" not in str(caught.value)
+
+
+def test_the_header_of_the_first_release_is_refused_in_one_line(ledger):
+    """As it was written: a space without `task`, budgets as text, settings that have other names now."""
+    header = {"version": 1, "name": "s", "space": {"name": "s", "search": {"climb": 5}}, "created": 0.0, "versions": {}}
+    Path(ledger.location, "sweep.json").write_text(json.dumps(header))
+    with pytest.raises(InvalidInput, match=OLDER):
+        ledger.header()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"colour": "red"}, r"sweep\.json: colour: 'colour': unknown key; .*written by another release"),
+        ({"hardware": 3}, r"sweep\.json: hardware: 3: .*written by another release"),
+    ],
+)
+def test_a_header_with_what_this_release_does_not_know_is_refused_in_one_line(ledger, content, message):
+    path = Path(ledger.location, "sweep.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | content))
+    with pytest.raises(InvalidInput, match=message) as caught:
+        ledger.header()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_header_that_is_no_mapping_is_refused(ledger):
+    Path(ledger.location, "sweep.json").write_text("[1, 2]")
+    with pytest.raises(InvalidInput, match="version: None"):
+        ledger.header()
 
 
 def test_a_damaged_record_is_named(ledger):

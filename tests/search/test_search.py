@@ -1,21 +1,19 @@
 import time
 
-import optuna
 import pytest
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 
 from explorer import Budget, SearchSpace
 from explorer.ledger import Record, Trial
-from explorer.search.search import EXHAUSTED_AFTER, Search
+from explorer.search.proposer import Status
+from explorer.search.rung import EXHAUSTED_AFTER
+from explorer.search.search import Search
 from tests.ledger.test_ledger import make_record
 
 BUDGETS = (Budget(0.25), Budget(0.5))
 
 
 def space(space_file, **search) -> SearchSpace:
-    loaded = SearchSpace.load(space_file)
-    return loaded.model_copy(update={"search": loaded.search.model_copy(update=search)})
+    return SearchSpace.load(space_file).with_search(**search)
 
 
 def finish(trial: Trial, accuracy: float | None) -> Record:
@@ -28,7 +26,7 @@ def finish(trial: Trial, accuracy: float | None) -> Record:
 
 def run(search: Search, accuracy=lambda trial: 0.5, limit=1000) -> list[Record]:
     records = []
-    while len(records) < limit and (trial := search.next()) not in ("done", "wait"):
+    while len(records) < limit and not isinstance(trial := search.next(), Status):
         records.append(finish(trial, accuracy(trial)))
         search.finished(records[-1])
     return records
@@ -37,7 +35,7 @@ def run(search: Search, accuracy=lambda trial: 0.5, limit=1000) -> list[Record]:
 def test_every_budget_gets_its_trials_from_the_cheapest_up(space_file):
     search = Search(space(space_file, trials=3, baseline_trials=2))
     records = run(search)
-    assert search.next() == "done"
+    assert search.next() == Status.FINISHED
     assert len(records) == search.planned == 10
     kinds = [(str(r.trial.budget), r.trial.kind) for r in records]
     assert kinds == ([("25%", "staged")] * 3 + [("25%", "baseline")] * 2 + [("50%", "staged")] * 3 + [("50%", "baseline")] * 2)
@@ -53,36 +51,36 @@ def test_the_best_of_a_budget_is_tried_first_at_the_next(space_file):
     assert by_id["50pct-staged-000"].schedule == by_id["25pct-staged-002"].schedule
 
 
-def test_the_best_are_confirmed_with_fresh_seeds(space_file):
+def test_the_best_are_repeated_with_fresh_seeds(space_file):
     search = Search(space(space_file, trials=3, repeat=1, repeat_seeds=2))
     records = run(search, accuracy=lambda trial: 0.9 if trial.id == "25pct-staged-001" else 0.5)
     assert len(records) == search.planned == 8 + 8
-    confirmed = [
+    repeats = [
         r.trial for r in records if r.trial.phase == "repeat" and str(r.trial.budget) == "25%" and r.trial.kind == "staged"
     ]
-    assert [(t.id, t.repeat_of, t.seed) for t in confirmed] == [
+    assert [(t.id, t.repeat_of, t.seed) for t in repeats] == [
         ("25pct-staged-001-seed1", "25pct-staged-001", 1),
         ("25pct-staged-001-seed2", "25pct-staged-001", 2),
     ]
     parent = next(r.trial for r in records if r.trial.id == "25pct-staged-001")
-    assert confirmed[0].schedule == parent.schedule
-    assert confirmed[0].learning_rate == parent.learning_rate
+    assert repeats[0].schedule == parent.schedule
+    assert repeats[0].learning_rate == parent.learning_rate
 
 
-def test_confirmation_waits_for_running_trials_but_never_when_nothing_runs(space_file):
+def test_repeats_wait_for_running_trials_but_never_when_nothing_runs(space_file):
     search = Search(space(space_file, trials=1, repeat=1, repeat_seeds=1, promote=0))
     running = [search.next() for _ in range(4)]
     assert [t.kind for t in running] == ["staged", "baseline"] * 2
-    assert search.next() == "wait"
+    assert search.next() == Status.WAIT
     search.finished(finish(running[0], 0.5))
     assert search.next().id == "25pct-staged-000-seed1"
-    assert search.next() == "wait"
+    assert search.next() == Status.WAIT
     for trial in running[1:]:
-        search.finished(finish(trial, None))  # all failed: nothing to confirm
-    assert search.next() == "done"
+        search.finished(finish(trial, None))  # all failed: nothing to repeat
+    assert search.next() == Status.FINISHED
 
 
-def test_a_stopped_search_goes_on_from_the_records(space_file):
+def test_a_stopped_search_resumes_from_the_records(space_file):
     whole = space(space_file, trials=3, repeat=1, repeat_seeds=2)
     first = run(Search(whole), limit=7)
     search = Search(whole, first)
@@ -91,7 +89,7 @@ def test_a_stopped_search_goes_on_from_the_records(space_file):
     ids = [r.trial.id for r in first + rest]
     assert len(set(ids)) == len(ids)
     assert len(Search(whole, first + rest).rungs[0].study.trials) == 3
-    assert Search(whole, first + rest).next() == "done"
+    assert Search(whole, first + rest).next() == Status.FINISHED
 
 
 def test_more_trials_extend_and_old_results_count(space_file):
@@ -124,7 +122,7 @@ def test_one_number_of_trials_means_equal_cost_on_every_rung_of_the_ladder(space
     assert [space(space_file, trials=(4, 7)).trials_at(b, "staged") for b in BUDGETS] == [4, 7]
 
 
-def test_budgets_are_climbed_twice_so_that_a_curve_is_there_early(space_file):
+def test_budgets_are_visited_twice_so_that_a_first_curve_comes_early(space_file):
     records = run(Search(space(space_file, trials=(9, 6), baseline_trials=1)))
     staged = [str(r.trial.budget) for r in records if r.trial.kind == "staged"]
     assert staged == ["25%"] * 3 + ["50%"] * 3 + ["25%"] * 6 + ["50%"] * 3
@@ -135,12 +133,12 @@ def test_the_last_places_of_a_budget_are_kept_for_the_winners_below(space_file):
     below = [search.next() for _ in range(3)]
     baseline = search.next()
     assert str(search.next().budget) == "50%"
-    assert search.next() == "wait"  # two places left: for the two best of 25 %
+    assert search.next() == Status.WAIT  # two places left: for the two best of 25 %
     for trial, accuracy in zip(below, (0.1, 0.8, 0.7), strict=True):
         search.finished(finish(trial, accuracy))
-    climbed = [search.next() for _ in range(2)]
-    assert [t.parameters for t in climbed] == [below[1].parameters, below[2].parameters]
-    assert search.next() == "wait"
+    promoted = [search.next() for _ in range(2)]
+    assert [t.parameters for t in promoted] == [below[1].parameters, below[2].parameters]
+    assert search.next() == Status.WAIT
     search.finished(finish(baseline, 0.5))
     assert search.next().kind == "baseline"
 
@@ -162,18 +160,18 @@ def test_trials_that_a_dead_driver_had_started_come_first_and_are_known_to_optun
     assert {t.state.name for rung in search.rungs for t in rung.study.trials} == {"COMPLETE"}
 
 
-def test_repeats_do_not_count_and_a_space_that_is_used_up_ends(space_file):
+def test_duplicates_do_not_count_and_an_exhausted_space_ends(space_file):
     search = Search(space(space_file, trials=(3, 1), baseline_trials=1))
     first = search.next()
     record = finish(first, 0.5)
     search.finished(record)
     again = search.next()
-    search.repeated(record.model_copy(update={"trial": again}))
+    search.deduplicated(again, record)
     assert search.rungs[0].asked == 1
     assert [t.state.name for t in search.rungs[0].study.trials] == ["COMPLETE", "COMPLETE"]
     asked = 0
     while str((trial := search.next()).budget) == "25%" and trial.kind == "staged":
-        search.repeated(record.model_copy(update={"trial": trial}))
+        search.deduplicated(trial, record)
         asked += 1
     assert asked == EXHAUSTED_AFTER - 1
     assert search.planned == 1 + 1 + 1 + 1
@@ -185,7 +183,7 @@ def test_learning_rates_on_a_grid_are_the_same_for_many_trials(space_file):
     assert sorted(rates) == pytest.approx([1e-3, 2e-3, 4e-3])
 
 
-def test_a_second_objective_is_searched_and_what_nothing_beats_is_best(space_file):
+def test_a_second_objective_is_searched_and_trials_that_none_dominates_are_best(space_file):
     search = Search(space(space_file, trials=(3, 1), minimize="train_seconds"))
     accuracies, seconds = (0.5, 0.9, 0.8), (4.0, 9.0, 12.0)
     for accuracy, time_taken in zip(accuracies, seconds, strict=True):
@@ -196,14 +194,3 @@ def test_a_second_objective_is_searched_and_what_nothing_beats_is_best(space_fil
     assert [d.name for d in study.directions] == ["MAXIMIZE", "MINIMIZE"]
     assert sorted(t.number for t in study.best_trials) == [0, 1]
     assert [r.outcome.validation_accuracy for r in search.rungs[0].best(3)] == [0.9, 0.5, 0.8]
-
-
-def test_optuna_keeps_its_studies_in_a_file_that_its_dashboard_opens(space_file, tmp_path):
-    file = JournalStorage(JournalFileBackend(str(tmp_path / "optuna.log")))
-    records = run(Search(space(space_file, trials=3, baseline_trials=2), storage=file))
-    opened = JournalStorage(JournalFileBackend(str(tmp_path / "optuna.log")))
-    studies = {s.study_name: s for s in optuna.get_all_study_summaries(opened)}
-    assert set(studies) == {f"tiny {budget}-{kind}" for budget in ("25pct", "50pct") for kind in ("staged", "baseline")}
-    study = optuna.load_study(study_name="tiny 25pct-staged", storage=opened)
-    mine = [r for r in records if r.trial.id.startswith("25pct-staged")]
-    assert [t.params for t in study.trials] == [r.trial.parameters for r in mine]

@@ -31,16 +31,17 @@ BAD = [
     ("budgets", ["25"], r"budgets\.0.*a number above 1 needs its unit"),
     ("search.trials", 0, r"search\.trials: .*0: must be a whole number of at least 1"),
     ("search.trials", [2, 2, 2], r"search\.trials: \[2, 2, 2\] must have one number for each of the 2 budgets"),
-    ("search.grid", 2, r"search: .*2 units cannot hold 3 stages"),
+    ("search.grid", 2, r"search: .*2 slots cannot hold 3 stages"),
     ("search.rates.heads", [0, 0.5, 1], r"search\.rates\.heads: .*must be in \(0, 1\], rise, and end at 1"),
     ("search.rates.heads", [0.5, 0.25, 1], r"search\.rates\.heads: .*rise"),
     ("search.rates.heads", [0.25, 0.5], r"search\.rates\.heads: .*end at 1"),
     ("search.rates.heads", [0.1, 0.5, 1], r"rates\.heads: 0\.1: leaves none of the 4 of blocks\.0\.attn"),
     ("search.learning_rate_grid", 1, r"search: .*learning_rate_grid: 1 value cannot be both"),
     ("search.learning_rate_grid", 0, r"search\.learning_rate_grid: 0"),
+    ("search.sampler", "tpee", r"search\.sampler: 'tpee': unknown sampler; did you mean 'tpe'"),
     ("search.promote", -1, r"search\.promote: -1"),
     ("search.minimize", "seconds", r"search\.minimize: 'seconds'.*'train_seconds' or 'peak_memory'"),
-    ("search.minimize", "peak_memory", r"search\.minimize: peak_memory is measured on GPUs alone"),
+    ("search.minimize", "peak_memory", r"search\.minimize: peak_memory is measured on GPUs only"),
     ("loggers", ["comet"], r"loggers\.0: 'comet'"),
     ("search.learning_rate", [1e-2, 1e-3], r"search: .*the lower one first"),
     (
@@ -78,6 +79,24 @@ def test_bad_input_is_one_line_that_names_the_field(space_file, key, value, mess
     assert "\n" not in str(caught.value)
 
 
+def test_other_search_settings_are_checked_like_those_of_a_file(space_file):
+    space = SearchSpace.load(space_file)
+    changed = space.with_search(trials=[4, 2], repeat=1)
+    assert (changed.search.trials, changed.search.repeat) == ((4, 2), 1)
+    assert changed.model_copy(update={"search": space.search}) == space
+    with pytest.raises(InvalidInput, match=r"search: trials: 0: must be a whole number of at least 1"):
+        space.with_search(trials=0)
+    with pytest.raises(InvalidInput, match=r"search\.trials: \[1, 2, 3\] must have one number for each of the 2 budgets"):
+        space.with_search(trials=(1, 2, 3))
+    with pytest.raises(InvalidInput, match=r"search: trails: 'trails': unknown key; did you mean 'trials'"):
+        space.with_search(trails=1)
+
+
+def test_a_space_keeps_budgets_that_have_no_short_decimal(space_file):
+    space = SearchSpace.load(space_file).model_copy(update={"budgets": (Budget(1 / 3),)})
+    assert space.with_search(trials=1).budgets == (Budget(1 / 3),)
+
+
 def test_a_missing_file_is_refused():
     with pytest.raises(InvalidInput, match="there is no such file"):
         SearchSpace.load("no/such.yaml")
@@ -103,7 +122,7 @@ def test_an_axis_with_one_rate_is_not_tied_to_the_others(space_file):
         SearchSpace.load(space_file)
 
 
-def test_a_tracker_without_its_package_is_refused(space_file):
+def test_a_logger_without_its_package_is_refused(space_file):
     missing = [name for name in ("mlflow", "wandb") if importlib.util.find_spec(name) is None]
     if not missing:
         pytest.skip("all loggers are installed")

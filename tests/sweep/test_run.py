@@ -19,11 +19,18 @@ from explorer.training.loop import train
 from explorer.training.task import Task
 from tests.conftest import quiet, with_search
 
-# Ray's own warnings are not ours to mend.
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.filterwarnings("default")]
+TIMEOUT = 1500
+"""Seconds after which a process counts as hung: ten times what it usually takes."""
+# Ray's own warnings are not ours to fix.
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.slow,
+    pytest.mark.timeout(2 * TIMEOUT),
+    pytest.mark.filterwarnings("default"),
+]
 
 
-def test_a_sweep_runs_reports_progress_goes_on_and_extends(local_ray, space_file, tmp_path):
+def test_a_sweep_runs_reports_progress_resumes_and_extends(local_ray, space_file, tmp_path):
     space = with_search(SearchSpace.load(space_file), repeat=1, repeat_seeds=1)
     console = quiet()
     sweep = Sweep(space, tmp_path / "sweeps", console=console).run()
@@ -31,7 +38,7 @@ def test_a_sweep_runs_reports_progress_goes_on_and_extends(local_ray, space_file
     assert len(records) == 10
     assert all(record.status == "completed" for record in records)
     for record in records:
-        assert record.outcome.executed_flops == record.outcome.planned_flops
+        assert record.outcome.executed_flops == (0 if record.shared_with else record.outcome.planned_flops)
         share = Budget.parse(record.trial.budget).amount
         full_step = record.outcome.stages[-1].step_flops
         assert 0 <= share * record.outcome.full_flops - record.outcome.planned_flops <= full_step
@@ -70,10 +77,11 @@ def test_a_sweep_runs_reports_progress_goes_on_and_extends(local_ray, space_file
 
 
 def test_a_trial_that_diverges_fails_alone(local_ray, space_file, tmp_path):
-    space = SearchSpace.load(space_file)
-    recipe = space.recipe.model_copy(update={"optimizer": "sgd", "learning_rate": 1e-3})
-    space = with_search(space, learning_rate=(1e-3, 1e12)).model_copy(update={"recipe": recipe, "budgets": space.budgets[:1]})
-    sweep = Sweep(with_search(space, trials=6), tmp_path / "sweeps", console=quiet()).run()
+    content = SearchSpace.load(space_file).model_dump()
+    content["recipe"] |= {"optimizer": "sgd", "learning_rate": 1e-3}
+    content["search"] |= {"learning_rate": (1e-3, 1e12), "trials": 6}
+    space = SearchSpace.model_validate({**content, "budgets": content["budgets"][:1]})
+    sweep = Sweep(space, tmp_path / "sweeps", console=quiet()).run()
     records = sweep.ledger.records()
     assert len(records) == 7
     failed = [r for r in records if r.status == "failed"]
@@ -82,28 +90,10 @@ def test_a_trial_that_diverges_fails_alone(local_ray, space_file, tmp_path):
     assert len(failed) < len(records)
 
 
-def test_ray_listens_on_loopback_alone(space_file):
-    code = (
-        "import re, subprocess, ray\n"
-        "from explorer.sweep.cluster import start_ray\n"
-        "before = subprocess.run(['ss', '-ltnH'], capture_output=True, text=True).stdout\n"
-        "start_ray(None)\n"
-        "ray.get(ray.remote(lambda: 1).remote())\n"
-        "after = subprocess.run(['ss', '-ltnH'], capture_output=True, text=True).stdout\n"
-        "new = {line.split()[3] for line in after.splitlines()} - {line.split()[3] for line in before.splitlines()}\n"
-        "print('new', len(new), [a for a in new if not re.match(r'127\\.|\\[::1\\]|\\[::ffff:127\\.', a)])\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=False)
-    assert done.returncode == 0, done.stderr
-    count, beyond = done.stdout.strip().splitlines()[-1].removeprefix("new ").split(" ", 1)
-    assert int(count) >= 3
-    assert beyond == "[]"
-
-
 def test_more_than_any_node_has_is_refused(local_ray, space_file, tmp_path):
     space = SearchSpace.load(space_file)
     for name, amount in (("gpus", 1), ("cpus", 999)):
-        greedy = space.model_copy(update={"resources": space.resources.model_copy(update={name: amount})})
+        greedy = SearchSpace.model_validate({**space.model_dump(), "resources": {name: amount}})
         with pytest.raises(
             InvalidInput, match=rf"resources\.{name}: {amount}: a trial needs more than any node has: at most \d+"
         ):
@@ -127,13 +117,13 @@ def test_an_unknown_cluster_is_refused(space_file, tmp_path, address):
         "try: sweep.run()\n"
         "except InvalidInput as error: print(error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert f"address: {address!r}: no Ray cluster answers" in done.stdout, done.stderr
 
 
 def test_a_script_joins_a_running_cluster(local_ray, space_file, tmp_path):
     command = [sys.executable, "-m", "explorer", "sweep", str(space_file), "--storage", str(tmp_path), "--address", "auto"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert done.returncode == 0, done.stderr
     assert len(Ledger(tmp_path / "tiny").records()) == 6
     assert ray.is_initialized()
@@ -142,29 +132,25 @@ def test_a_script_joins_a_running_cluster(local_ray, space_file, tmp_path):
 def test_the_example_script_runs_as_it_is_copied(space_file, tmp_path):
     script = Path("examples/launch_sweep.py").resolve()
     command = [sys.executable, str(script), "--task", str(space_file), "--budget", "50%"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False, cwd=tmp_path)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "reports" / "tiny" / "index.html").exists()
     assert Schedule.load(tmp_path / "best.json").provenance.budget == "50%"
-
-
-def test_a_name_that_is_no_folder_name_is_refused(space_file, tmp_path):
-    with pytest.raises(InvalidInput, match=r"name: '\.\./evil'"):
-        Sweep(SearchSpace.load(space_file), tmp_path, name="../evil")
 
 
 def test_trials_of_a_sweep_share_their_prefixes_and_end_as_if_they_did_not(space_file, tmp_path, local_ray):
     rates = RateLevels(heads=(0.5, 1.0), mlp=(0.5, 1.0), tokens=(0.5, 1.0))
     settings = {"stages": 2, "grid": 10, "rates": rates, "tied": True, "learning_rate": (2e-3, 2e-3), "batch_size": (32,)}
     space = with_search(SearchSpace.load(space_file), trials=8, baseline_trials=1, **settings)
-    space = space.model_copy(update={"budgets": (Budget(0.5),)})
+    space = SearchSpace.model_validate({**space.model_dump(), "budgets": ["50%"]})
     sweep = Sweep(space, tmp_path, console=quiet()).run()
     outcomes = [(record.trial, record.outcome) for record in sweep.ledger.records()]
     staged = [(trial, outcome) for trial, outcome in outcomes if trial.kind == "staged"]
     assert len(staged) == 8
     assert sum(o.executed_flops for _, o in staged) < 0.9 * sum(o.planned_flops for _, o in staged)
-    trial, outcome = min(staged, key=lambda pair: pair[1].executed_flops)
+    trained = [pair for pair in staged if pair[1].executed_flops]
+    trial, outcome = min(trained, key=lambda pair: pair[1].executed_flops)
     task = Task(space.task.with_settings(trial.learning_rate, trial.batch_size))
-    alone = train(task, compile_plan(trial.schedule, task, Budget(0.5), task.step_cost), seed=trial.seed)
-    assert (alone.validation_accuracy, alone.test_accuracy) == (outcome.validation_accuracy, outcome.test_accuracy)
+    unshared = train(task, compile_plan(trial.schedule, task, Budget(0.5), task.step_cost), seed=trial.seed)
+    assert (unshared.validation_accuracy, unshared.test_accuracy) == (outcome.validation_accuracy, outcome.test_accuracy)
     assert not Path(sweep.location, "stages").exists()  # removed as the sweep ended

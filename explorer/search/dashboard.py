@@ -1,0 +1,134 @@
+"""Studies for optuna-dashboard: what was tried, in the terms of a search space. Nothing is searched with them.
+
+The search's own studies have variables in [0, 1], from which schedules are made (see `proposal`). These studies are written
+from records instead. Their parameters are the share and the rates of each stage, named as in the report.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from explorer.ledger import KINDS, Kind, Record, Trial
+from explorer.search.rung import objective_values
+from explorer.spec.budget import Budget
+from explorer.spec.rates import AXES
+from explorer.spec.schedule import Stage
+from explorer.spec.search_space import SearchSettings, SearchSpace
+
+Value = float | int | str
+
+
+class Dashboard:
+    """A journal file with one study per budget and kind. A file that is there already is replaced.
+
+    Args:
+        space: the search space.
+        path: the file, to be opened with `optuna-dashboard`.
+        records: what the ledger already holds.
+    """
+
+    def __init__(self, space: SearchSpace, path: Path, records: Iterable[Record] = ()) -> None:
+        self._space = space
+        path.unlink(missing_ok=True)
+        storage = JournalStorage(JournalFileBackend(str(path)))
+        names = ["validation_accuracy"] + ([space.search.minimize] if space.search.minimize else [])
+        self._studies: dict[tuple[Kind, Budget], optuna.Study] = {}
+        for budget in space.budgets:
+            for kind in KINDS:
+                study = optuna.create_study(
+                    storage=storage,
+                    study_name=f"{space.name} {budget.slug}-{kind}",
+                    directions=["maximize", "minimize"][: len(names)],
+                )
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", ExperimentalWarning)
+                    study.set_metric_names(names)
+                self._studies[kind, budget] = study
+        for record in records:
+            self.add(record)
+
+    def add(self, record: Record) -> None:
+        """Add a search trial that ended. Repeats with fresh seeds are left out: their parameters are those of the trial."""
+        trial, outcome = record.trial, record.outcome
+        if trial.phase != "search":
+            return
+        attributes = {
+            "trial_id": trial.id,
+            "seed": trial.seed,
+            "reason": record.reason,
+            "shared_with": record.shared_with,
+            "cost": outcome.planned_flops / outcome.full_flops if outcome else None,
+            "test_accuracy": outcome.test_accuracy if outcome else None,
+        }
+        shown = optuna.trial.create_trial(
+            state=TrialState.COMPLETE if outcome else TrialState.FAIL,
+            values=objective_values(self._space, outcome) if outcome else None,
+            params=shown_parameters(self._space.search, trial),
+            distributions=shown_distributions(self._space.search, trial.kind),
+            user_attrs={name: value for name, value in attributes.items() if value is not None},
+        )
+        shown.datetime_start = datetime.fromtimestamp(record.started)
+        shown.datetime_complete = datetime.fromtimestamp(record.finished)
+        self._studies[trial.kind, trial.budget].add_trial(shown)
+
+
+def shown_distributions(search: SearchSettings, kind: Kind) -> dict[str, BaseDistribution]:
+    """The parameters of a kind of trial as people know them, and the values that they can have."""
+    low, high = search.learning_rate
+    shown: dict[str, BaseDistribution] = {
+        "learning_rate": FloatDistribution(low, high, log=True),
+        "batch_size": CategoricalDistribution(search.batch_size),
+    }
+    if kind == "baseline":
+        return shown
+    for setting, values in search.staging.listed.items():
+        shown[f"staging.{setting}"] = CategoricalDistribution(values)
+    for number in range(1, search.stages):
+        shown[f"share {number}"] = FloatDistribution(0, 1)
+        for name, axis in _rate_names(search).items():
+            shown[f"{name} {number}"] = CategoricalDistribution(getattr(search.rates, axis))
+    shown["full share"] = FloatDistribution(0, 1)
+    return shown
+
+
+def shown_parameters(search: SearchSettings, trial: Trial) -> dict[str, Value]:
+    """The parameters of a trial as people know them.
+
+    Schedules are aligned at their last stage, the full model. A schedule with fewer stages than `search.stages` starts with
+    stages of no duration, which have the rates of the stage after them.
+    """
+    low, high = search.learning_rate
+    shown: dict[str, Value] = {
+        "learning_rate": min(max(trial.learning_rate, low), high),  # a grid's last value may be off by rounding
+        "batch_size": trial.batch_size,
+    }
+    if trial.kind == "baseline":
+        return shown
+    shown |= {f"staging.{setting}": trial.staging[setting] for setting in search.staging.listed}
+    stages = list(trial.schedule.stages)
+    missing = Stage(rates=stages[0].rates, duration_ratio=0)
+    stages = [missing] * (search.stages - len(stages)) + stages
+    for number, stage in enumerate(stages[:-1], start=1):
+        shown[f"share {number}"] = stage.duration_ratio
+        for name, axis in _rate_names(search).items():
+            shown[f"{name} {number}"] = getattr(stage.rates, axis)
+    shown["full share"] = stages[-1].duration_ratio
+    return shown
+
+
+def _rate_names(search: SearchSettings) -> dict[str, str]:
+    """Names of the rate parameters and an axis that each one shows: one for all where all axes have the same rates."""
+    searched = [axis for axis in AXES if len(getattr(search.rates, axis)) > 1]
+    if search.tied and len({getattr(search.rates, axis) for axis in searched}) == 1:
+        return {"rate": searched[0]}
+    return {axis: axis for axis in searched}

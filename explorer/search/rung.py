@@ -1,0 +1,216 @@
+"""One Optuna study: the trials of one kind at one budget. Rebuilt from the ledger's records."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import optuna
+
+from explorer.ledger import Kind, Outcome, Record, Trial
+from explorer.search.proposal import (
+    distributions,
+    every_setting,
+    first_guess,
+    learning_rate_for,
+    schedule_for,
+    staging_for,
+)
+from explorer.search.samplers import StudySettings, make_sampler
+from explorer.spec.budget import Budget
+from explorer.spec.search_space import MIN_TRIALS, SearchSpace
+
+MAX_DUPLICATES = 10
+"""After more consecutive duplicates, proposals no longer come from the sampler: they are drawn from what is left."""
+EXHAUSTED_AFTER = 200
+"""After this number of consecutive duplicates, the space counts as exhausted."""
+
+
+class Rung:
+    """The study of one kind of trial at one budget.
+
+    Args:
+        space: the search space.
+        budget: one of its budgets.
+        kind: kind of trial.
+        records: search records of this kind and budget.
+        unfinished: search trials of this kind and budget that were started before and have no record.
+
+    Attributes:
+        wanted: number of trials; at most the number of distinct settings, where that is finite.
+        asked: number of trials that were proposed, running ones included.
+        running: study numbers of the running trials, by trial id.
+        completed: records with an outcome.
+    """
+
+    def __init__(
+        self, space: SearchSpace, budget: Budget, kind: Kind, records: Sequence[Record], unfinished: Sequence[Trial]
+    ) -> None:
+        self.space, self.budget, self.kind = space, budget, kind
+        self._every_setting = every_setting(space.search, kind)
+        trials = space.trials_at(budget, kind)
+        self.wanted = trials if self._every_setting is None else min(trials, len(self._every_setting))
+        self.prefix = f"{budget.slug}-{kind}"
+        self.completed: list[Record] = []
+        self.running: dict[str, int] = {}
+        self.asked = 0
+        self._promoted_share = 0.0
+        self._consecutive_duplicates = 0
+        known = [int(trial.id.rsplit("-", 1)[1]) for trial in [*(r.trial for r in records), *unfinished]]
+        self._numbers = itertools.count(1 + max(known, default=-1))
+        self._distributions = distributions(space.search, kind)
+        # Rungs, and restarts with more records, draw differently: equal seeds would propose the same trials again.
+        seed = zlib.crc32(f"{space.search.seed} {self.prefix} {len(known)}".encode())
+        objectives = 1 + (space.search.minimize is not None)
+        settings = StudySettings(seed=seed, trials=trials, objectives=objectives)
+        self._sampler = make_sampler(space.search.sampler, settings)
+        self._random_sampler = optuna.samplers.RandomSampler(seed=seed)
+        self._random = random.Random(seed)
+        self.study = optuna.create_study(
+            directions=["maximize", "minimize"][:objectives], sampler=self._sampler, study_name=f"{space.name} {self.prefix}"
+        )
+        for record in records:
+            self._add(record)
+        for trial in unfinished:
+            self.study.enqueue_trial(trial.parameters)
+            self.running[trial.id] = self.study.ask(self._distributions).number
+            self.asked += 1
+        recipe = space.task.recipe
+        self._guesses = [] if known else [first_guess(space.search, kind, recipe.learning_rate, recipe.batch_size)]
+
+    def holds(self, trial: Trial) -> bool:
+        """True for trials of this kind and budget."""
+        return trial.kind == self.kind and trial.budget == self.budget
+
+    def goal(self, share: float) -> int:
+        """Number of trials in the passes up to the one that ends with this share of all trials."""
+        return min(self.wanted, max(MIN_TRIALS, math.ceil(share * self.wanted)))
+
+    def settled(self, share: float = 1.0) -> bool:
+        """True when the trials of these passes have ended."""
+        return self.asked - len(self.running) >= self.goal(share)
+
+    def has_place(self, share: float, below: Rung | None) -> bool:
+        """True when a pass has a place for a trial now.
+
+        The last places of a pass are kept for the best trials of the budget below until these are known.
+        """
+        places = self.goal(share) - self.asked
+        if places <= 0 or below is None:
+            return places > 0
+        return self._promoted_share >= share or below.settled(share) or places > self.space.search.promote
+
+    def ask(self, share: float, below: Rung | None) -> Trial:
+        """The next search trial. In each pass, the best trials of the budget below are tried before anything else that is new.
+
+        Args:
+            share: the share of all trials with which the pass ends.
+            below: the rung of the same kind at the next lower budget.
+        """
+        if below is not None and self._promoted_share < share and below.settled(share):
+            self._promoted_share = share
+            self._guesses[:0] = [record.trial.parameters for record in below.best(self.space.search.promote)]
+        if values := self._next_guess() or self._next_untried():
+            self.study.enqueue_trial(values)
+        self.study.sampler = self._random_sampler if self._consecutive_duplicates > MAX_DUPLICATES else self._sampler
+        asked = self.study.ask(self._distributions)
+        self.asked += 1
+        search = self.space.search
+        trial = Trial(
+            id=f"{self.prefix}-{next(self._numbers):03d}",
+            phase="search",
+            kind=self.kind,
+            budget=self.budget,
+            schedule=schedule_for(search, self.kind, asked.params),
+            learning_rate=learning_rate_for(search, asked.params),
+            batch_size=asked.params["batch_size"],
+            seed=search.seed,
+            staging=staging_for(search, self.kind, asked.params),
+            parameters=asked.params,
+        )
+        self.running[trial.id] = asked.number
+        return trial
+
+    def tell(self, record: Record) -> None:
+        """Learn from a trial that ended."""
+        self._consecutive_duplicates = 0
+        self._tell(record.trial, record.outcome)
+        if record.outcome:
+            self.completed.append(record)
+
+    def deduplicated(self, trial: Trial, record: Record) -> None:
+        """Learn that a proposal is the same training as the trial of an earlier record; it does not count as a trial."""
+        self._tell(trial, record.outcome)
+        self.asked -= 1
+        self._consecutive_duplicates += 1
+        if self._consecutive_duplicates >= EXHAUSTED_AFTER:
+            self.wanted = self.asked
+
+    def best(self, count: int) -> list[Record]:
+        """The best completed search trials by validation accuracy; among equals, the first.
+
+        With a second objective, trials that no other trial beats in both objectives come first.
+        """
+        ranked = sorted(self.completed, key=lambda record: self._values(record)[0], reverse=True)
+        if self.space.search.minimize:
+            lowest, dominated = float("inf"), []
+            for record in ranked:
+                value = self._values(record)[1]
+                dominated.append(value >= lowest)
+                lowest = min(lowest, value)
+            ranked = [record for _, record in sorted(zip(dominated, ranked, strict=True), key=lambda pair: pair[0])]
+        return ranked[:count]
+
+    def _next_guess(self) -> dict[str, Any] | None:
+        tried = self._tried() if self._guesses else []
+        while self._guesses:
+            guess = self._guesses.pop(0)
+            if guess not in tried:
+                return guess
+        return None
+
+    def _next_untried(self) -> dict[str, Any] | None:
+        """One of the untried settings, where they can be counted and the sampler proposes only what was tried already."""
+        if self._every_setting is None or self._consecutive_duplicates <= MAX_DUPLICATES:
+            return None
+        tried = self._tried()
+        untried = [setting for setting in self._every_setting if setting not in tried]
+        return self._random.choice(untried) if untried else None
+
+    def _tried(self) -> list[dict[str, Any]]:
+        return [trial.params for trial in self.study.get_trials(deepcopy=False)]
+
+    def _add(self, record: Record) -> None:
+        self.asked += 1
+        if record.outcome:
+            self.completed.append(record)
+        state = optuna.trial.TrialState.COMPLETE if record.outcome else optuna.trial.TrialState.FAIL
+        self.study.add_trial(
+            optuna.trial.create_trial(
+                params=record.trial.parameters,
+                distributions=self._distributions,
+                state=state,
+                values=self._values(record) if record.outcome else None,
+            )
+        )
+
+    def _tell(self, trial: Trial, outcome: Outcome | None) -> None:
+        number = self.running.pop(trial.id)
+        if outcome is None:
+            self.study.tell(number, state=optuna.trial.TrialState.FAIL)
+        else:
+            self.study.tell(number, objective_values(self.space, outcome))
+
+    def _values(self, record: Record) -> list[float]:
+        assert record.outcome is not None
+        return objective_values(self.space, record.outcome)
+
+
+def objective_values(space: SearchSpace, outcome: Outcome) -> list[float]:
+    """What a study is told: the validation accuracy, and the second objective where the space has one."""
+    minimize = space.search.minimize
+    return [outcome.validation_accuracy] + ([float(getattr(outcome, minimize) or 0)] if minimize else [])

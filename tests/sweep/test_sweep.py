@@ -1,0 +1,116 @@
+"""What a sweep checks and prepares before Ray starts."""
+
+import subprocess
+import sys
+
+import pytest
+
+from explorer import InvalidInput, SearchSpace, Sweep
+from explorer.search.proposer import Status
+from explorer.search.search import Search
+from explorer.sweep.lock import DriverLock
+from explorer.sweep.searcher import SweepSearcher
+from tests.conftest import quiet
+
+OPTIONS = {"patch_size": 2, "embed_dim": 32, "depth": 2, "num_heads": 4}
+
+
+def test_a_name_that_is_no_folder_name_is_refused(space_file, tmp_path):
+    with pytest.raises(InvalidInput, match=r"name: '\.\./evil'"):
+        Sweep(SearchSpace.load(space_file), tmp_path, name="../evil")
+
+
+@pytest.mark.parametrize("trials", [0, -1, (1, 2, 3), (1, 0)])
+def test_a_number_of_trials_is_checked_like_that_of_a_file(space_file, tmp_path, trials):
+    with pytest.raises(InvalidInput, match=r"trials"):
+        Sweep(SearchSpace.load(space_file), tmp_path, trials=trials)
+
+
+def test_a_number_of_trials_is_that_of_the_cheapest_budget(space_file, tmp_path):
+    space = SearchSpace.load(space_file)
+    assert Sweep(space, tmp_path, trials=8).space.trials_at(space.budgets[1], "staged") == 4
+    assert Sweep(space, tmp_path, trials=(8, 7)).space.trials_at(space.budgets[1], "staged") == 7
+
+
+@pytest.mark.parametrize(
+    ("field", "before", "after"),
+    [
+        ("model.options.embed_dim", {"model": {"options": OPTIONS}}, {"model": {"options": {**OPTIONS, "embed_dim": 64}}}),
+        ("model.options.qkv_bias", {"model": {"options": {**OPTIONS, "qkv_bias": False}}}, {"model": {"options": OPTIONS}}),
+        ("model.options.qkv_bias", {"model": {"options": OPTIONS}}, {"model": {"options": {**OPTIONS, "qkv_bias": False}}}),
+        ("search.grid", {}, {"search": {"grid": 20}}),
+        ("budgets", {}, {"budgets": ["25%"]}),
+    ],
+)
+def test_a_sweep_of_another_task_is_refused_whichever_side_has_the_setting(space_file, tmp_path, field, before, after):
+    def changed(**sections):
+        content = SearchSpace.load(space_file).model_dump()
+        for name, new in sections.items():
+            content[name] = {**content[name], **new} if isinstance(new, dict) else new
+        return SearchSpace.model_validate(content)
+
+    Sweep(changed(**before), tmp_path)._open()
+    with pytest.raises(InvalidInput, match=rf"{field}: .*: the sweep at .* has .*; give this one another --name"):
+        Sweep(changed(**after), tmp_path)._open()
+
+
+def test_a_lost_augmentation_is_not_resumed(image_folder, space_file, tmp_path):
+    def space(**transform):
+        content = SearchSpace.load(space_file).model_dump()
+        content["data"] = {"name": "folder", "root": str(image_folder), "image_size": 8}
+        content["recipe"] |= {"batch_size": 16, "augmentation": {"transform": transform}}
+        content["search"]["batch_size"] = [16]
+        return SearchSpace.model_validate(content)
+
+    Sweep(space(hflip=0.5, re_prob=0.25), tmp_path)._open()
+    Sweep(space(re_prob=0.25, hflip=0.5), tmp_path)._open()
+    for lost in ({"hflip": 0.5}, {}):
+        with pytest.raises(InvalidInput, match=r"recipe\.augmentation\.transform"):
+            Sweep(space(**lost), tmp_path)._open()
+
+
+def test_trials_sampler_and_resources_may_change(space_file, tmp_path):
+    space = SearchSpace.load(space_file)
+    Sweep(space, tmp_path)._open()
+    changed = space.with_search(trials=5, baseline_trials=2, sampler="random", promote=1, repeat=1)
+    changed = SearchSpace.model_validate({**changed.model_dump(), "resources": {"cpus": 2}, "store_gb": 1})
+    Sweep(changed, tmp_path)._open()
+
+
+def test_importing_the_package_leaves_optunas_logs_as_they_are():
+    code = (
+        "import optuna\n"
+        "optuna.logging.set_verbosity(optuna.logging.DEBUG)\n"
+        "import explorer, explorer.sweep.driver, explorer.search.forecast\n"
+        "from explorer import Sweep\n"
+        "print(optuna.logging.get_verbosity() == optuna.logging.DEBUG)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=1500, check=False)
+    assert done.stdout.strip() == "True", done.stderr
+
+
+def test_a_driver_that_lost_its_lock_starts_no_more_trials(space_file):
+    lock = DriverLock("s3://bucket/sweep")
+
+    class Never:
+        def next(self):
+            raise AssertionError("asked for a trial")
+
+    searcher = SweepSearcher(Never(), None, print, stop_reason=lambda: lock.lost)
+    lock.lose("another driver has taken over")
+    assert searcher.suggest("1") == SweepSearcher.FINISHED
+
+
+def test_a_sweep_in_the_ledger_needs_no_ray(space_file, tmp_path):
+    from tests.ledger.test_ledger import make_record
+
+    space = SearchSpace.load(space_file).with_search(trials=1)
+    console = quiet()
+    sweep = Sweep(space, tmp_path, console=console)
+    search = Search(space)
+    while not isinstance(trial := search.next(), Status):
+        record = make_record(trial.id).model_copy(update={"trial": trial})
+        search.finished(record)
+        sweep.ledger.append(record)
+    sweep.run()
+    assert "all 4 trials are in the ledger" in console.file.getvalue()
