@@ -66,7 +66,9 @@ class Outcome(Frozen):
     """Bytes of GPU memory that training held at its peak; none on the CPU."""
     stages: tuple[StageOutcome, ...]
     losses: tuple[float, ...] = ()
-    """Mean training loss of each segment, in order: the learning curve; none in ledgers of older releases."""
+    """Mean training loss of each segment, in order: the learning curve."""
+    segment_ends: tuple[float, ...] = ()
+    """Budget time at the end of each segment, in (0, 1]."""
 
 
 class Record(Frozen):
@@ -85,6 +87,8 @@ class Record(Frozen):
     device: str
     plan: str = ""
     """Digest of the compiled plan."""
+    shared_with: str | None = None
+    """Id of the trial of the other kind that is the same training; it alone is charged for the training."""
 
 
 class SweepHeader(Frozen):

@@ -51,6 +51,7 @@ def fill(ledger: Ledger, count: int) -> None:
                 "full_flops": 1_000_000,
                 "train_seconds": share * 40,
                 "losses": tuple(2 * 0.9**step for step in range(20)),
+                "segment_ends": tuple((step + 1) / 20 for step in range(20)),
             }
         )
         trial = record.trial.model_copy(

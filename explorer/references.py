@@ -1,0 +1,39 @@
+"""Objects that settings name as `package.module:name`, so that extensions can live outside this package."""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from typing import Any
+
+from explorer.errors import InvalidInput
+
+FORM = "package.module:name"
+
+
+def is_reference(text: str) -> bool:
+    """True for `package.module:name`, whether there is such an object or not."""
+    return re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", text) is not None
+
+
+def load_reference(reference: str, field: str) -> Any:
+    """Import the object that `package.module:name` refers to.
+
+    Args:
+        reference: the module's dotted name, a colon, and the name of an object in the module.
+        field: name of the setting, for the error message.
+
+    Raises:
+        InvalidInput: when the module cannot be imported or has no such object.
+    """
+    if not is_reference(reference):
+        raise InvalidInput(field, reference, f"must have the form {FORM}")
+    module_name, _, name = reference.partition(":")
+    try:
+        module = import_module(module_name)
+    except Exception as error:  # a module of the user's may fail in any way when it is imported
+        hint = "; install its package or add its folder to PYTHONPATH" if isinstance(error, ModuleNotFoundError) else ""
+        raise InvalidInput(field, reference, f"{module_name} cannot be imported: {error}{hint}") from error
+    if not hasattr(module, name):
+        raise InvalidInput(field, reference, f"the module {module_name} has no {name!r}")
+    return getattr(module, name)
