@@ -6,6 +6,8 @@ import json
 
 import pandas as pd
 
+from explorer.frontier.trials import rows as rows_of
+
 LEAST_COMMON = 5
 """With fewer trials in common a rank correlation says nothing."""
 
@@ -37,6 +39,6 @@ def _by_settings(trials: pd.DataFrame) -> pd.Series:
     """Validation accuracy by what was trained."""
     keys = [
         json.dumps([row.schedule.model_dump(exclude={"provenance"}), row.learning_rate, row.batch_size, row.staging, row.seed])
-        for row in trials.itertuples()
+        for row in rows_of(trials)
     ]
     return pd.Series(trials.validation_accuracy.to_numpy(), index=pd.Index(keys)).groupby(level=0).first()

@@ -22,8 +22,8 @@ def headline(comparisons: Sequence[BudgetComparison], match: FullTrainingMatch |
     if not any(comparison.has_intervals for comparison in comparisons):
         higher = sum(comparison.gain > 0 for comparison in comparisons)
         return (
-            f"Undecided: with one seed per schedule there are no intervals. Staged accuracy is higher at {higher} of {budgets}; "
-            "repeat with fresh seeds to compare."
+            f"Undecided: with one seed per schedule there are no intervals. Staged accuracy is higher at {higher} of "
+            f"{budgets}, which only repeats with fresh seeds can confirm."
         )
     seeds = min(min(c.staged.seeds, c.baseline.seeds) for c in comparisons if c.has_intervals)
     basis = f"means of {seeds} fresh seeds"

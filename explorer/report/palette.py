@@ -1,6 +1,6 @@
 """Colors and layout shared by all figures: Okabe and Ito's palette, readable with any color vision, on light and dark.
 
-Figures are drawn in the light colors; on a dark page each is replaced by its dark counterpart. So no two light colors are equal.
+Figures are drawn in the light colors; on a dark page each is replaced by its dark counterpart, so no two may be equal.
 """
 
 from __future__ import annotations

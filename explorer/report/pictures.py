@@ -42,9 +42,9 @@ def write_pictures(sweep: LoadedSweep, out: str | Path, formats: Sequence[Format
 
 
 def _drawn(figure: go.Figure, picture_format: Format) -> bytes:
-    scale = PNG_SCALE if picture_format == "png" else 1
+    scale, height = PNG_SCALE if picture_format == "png" else 1, int(figure.layout.height or 0)
     try:
-        picture: bytes = figure.to_image(format=picture_format, width=WIDTH, height=figure.layout.height, scale=scale)
+        picture: bytes = figure.to_image(format=picture_format, width=WIDTH, height=height, scale=scale)
     except (ImportError, ValueError, RuntimeError) as error:
         needed = "needs the extra pictures (pip install 'vit-budget-explorer[pictures]') and Chrome or Chromium"
         reason = str(error).strip().splitlines()[0]

@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 from explorer.frontier import candidates, knee
 from explorer.frontier.choice import schedule_with_provenance
 from explorer.frontier.curve import AccuracyCurve
-from explorer.frontier.trials import rows
 from explorer.ledger import KINDS, Kind, SweepHeader
 from explorer.report.frontier_data import FrontierData
 from explorer.report.loaded_sweep import LoadedSweep
 from explorer.report.panels.panel import Panel
 from explorer.report.panels.timeline import bar_arrays, schedule_figure, stage_bars
 from explorer.report.payload import Accuracy, ChooserPayload, PositionPayload, SchedulePayload, StagePayload
-from explorer.report.units import CostUnit, seconds_at
+from explorer.report.units import seconds_at
 from explorer.spec.budget import Budget
 from explorer.spec.lr_schedule import LearningRateSchedule
 from explorer.spec.rates import Axis, shown_axes
@@ -109,8 +108,8 @@ def _schedule(
         staging=", ".join(f"{setting} {value}" for setting, value in runs.staging.iloc[0].items()),
         accuracy=_accuracy(test),
         when_clicked=(
-            f"The run you clicked: {{run}}. The accuracy of its schedule is the mean over {seeds} seed{'s' if seeds > 1 else ''}; "
-            f"beside it stands the best of the other kind at {row['budget']}."
+            f"You clicked {{run}}. The accuracy of its schedule is the mean of {seeds} seed{'s' if seeds > 1 else ''}, "
+            f"next to the best of the other kind at {row['budget']}."
         ),
         file_name=f"{header.name}-{name}.json",
         learning_rate=row["learning_rate"],

@@ -101,8 +101,8 @@ PANEL = Panel(
     section="settings",
     title="All staged trials",
     note=(
-        "A line is a trial; drag along an axis to see only the trials that pass there. Shares are of the budget; the last stage "
-        "is the full model."
+        "A line is a trial; drag along an axis to see only the trials that pass there. Shares are of the budget; the last "
+        "stage is the full model."
     ),
     data=_panel_data,
     figure=lambda data: parallel_figure(data.settings, data.budgets),

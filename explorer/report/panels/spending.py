@@ -105,8 +105,8 @@ HYPERVOLUME_PANEL = Panel(
     section="sweep",
     title="Progress of the frontier",
     note=(
-        "Hypervolume of all single runs so far: the mean, over all costs up to full training, of the best accuracy at that cost "
-        "or below."
+        "Hypervolume of all single runs so far: the mean, over all costs up to full training, of the best accuracy at that "
+        "cost or below."
     ),
     data=lambda sweep: spending_data(sweep.trials),
     figure=hypervolume_figure,
