@@ -1,6 +1,7 @@
 """From a ledger to the curve of accuracy against training cost. Needs neither torch nor ray."""
 
 from explorer.frontier.choice import best_by_budget, best_schedule, candidates
+from explorer.frontier.comparison import compare_budgets, match_full_training
 from explorer.frontier.curve import AccuracyCurve
 from explorer.frontier.pareto import hypervolume, knee, non_dominated
 from explorer.frontier.trials import trials_frame
@@ -10,8 +11,10 @@ __all__ = [
     "best_by_budget",
     "best_schedule",
     "candidates",
+    "compare_budgets",
     "hypervolume",
     "knee",
+    "match_full_training",
     "non_dominated",
     "trials_frame",
 ]

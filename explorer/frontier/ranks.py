@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from explorer.frontier.trials import rows as rows_of
 from explorer.training_key import schedule_key, settings_key
 
 MIN_COMMON_TRIALS = 5
@@ -37,6 +38,6 @@ def _by_candidate(trials: pd.DataFrame) -> pd.Series:
     """Validation accuracy by schedule and settings."""
     keys = [
         schedule_key(settings_key(row.learning_rate, row.batch_size, row.seed, row.staging), row.schedule)
-        for row in trials.itertuples()
+        for row in rows_of(trials)
     ]
     return pd.Series(trials.validation_accuracy.to_numpy(), index=pd.Index(keys)).groupby(level=0).first()

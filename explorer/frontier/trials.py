@@ -1,9 +1,10 @@
-"""The ledger as a table: one row a trial."""
+"""The ledger as a table: one row per trial."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -17,6 +18,7 @@ COLUMNS = [
     "kind",
     "budget",
     "budget_amount",
+    "budget_unit",
     "cost",
     "learning_rate",
     "batch_size",
@@ -24,6 +26,7 @@ COLUMNS = [
     "staging",
     "status",
     "reason",
+    "shared_with",
     "validation_accuracy",
     "test_accuracy",
     "planned_flops",
@@ -41,45 +44,75 @@ COLUMNS = [
     "schedule",
     "stages",
     "losses",
+    "segment_ends",
     "parameters",
 ]
+MEASURED = [name for name in COLUMNS if name.endswith(("_accuracy", "_flops", "_seconds")) or name == "steps"]
+"""Columns that a failed trial leaves NaN."""
 
 
 def trials_frame(records: Sequence[Record]) -> pd.DataFrame:
-    """One row a record.
+    """One row per record.
 
-    Columns: `candidate` is the id of the search trial that a row belongs to (its own, or the one it
-    repeat_of); `cost` the planned cost as a fraction of full training; accuracies in [0, 1], NaN for failed
-    trials; `schedule` the Schedule; `stages` the StageOutcomes; `losses` the mean training loss of each segment;
-    `parameters` the search's own variables.
+    Returns:
+        A table with the columns of `COLUMNS`. `candidate` is the id of the search trial that a row belongs to: its own, or the
+        one that it repeats. `budget` is the budget as text (`25%`), `budget_amount` and `budget_unit` are its parts. `cost` is
+        the planned cost as a fraction of full training. `shared_with` is the id of the trial whose training this record
+        shares, if any; such a training is charged to that trial alone. Accuracies are in [0, 1]; what was measured is NaN for
+        failed trials. `schedule` is the Schedule, `stages` the StageOutcomes, `losses` the mean training loss of each segment
+        and `segment_ends` the budget time at the end of each, `parameters` the search's own variables.
     """
-    rows = []
-    for record in records:
-        trial, outcome = record.trial, record.outcome
-        rows.append(
-            {
-                **trial.model_dump(include={"id", "phase", "kind", "budget", "learning_rate", "batch_size", "seed", "staging"}),
-                "budget": str(trial.budget),
-                "candidate": trial.repeat_of or trial.id,
-                "budget_amount": trial.budget.amount,
-                "cost": outcome.planned_flops / outcome.full_flops if outcome else math.nan,
-                **record.model_dump(include={"status", "reason", "started", "finished", "worker", "device", "shared_with"}),
-                **{
-                    name: getattr(outcome, name) if outcome else math.nan
-                    for name in COLUMNS
-                    if name.endswith(("_accuracy", "_flops", "_seconds")) or name == "steps"
-                },
-                "schedule": trial.schedule,
-                "stages": outcome.stages if outcome else (),
-                "losses": outcome.losses if outcome else (),
-                "parameters": trial.parameters,
-            }
-        )
-    return pd.DataFrame(rows, columns=pd.Index(COLUMNS))
+    return pd.DataFrame([_row(record) for record in records], columns=pd.Index(COLUMNS))
+
+
+def _row(record: Record) -> dict[str, Any]:
+    trial, outcome = record.trial, record.outcome
+    return {
+        "id": trial.id,
+        "candidate": trial.repeat_of or trial.id,
+        "phase": trial.phase,
+        "kind": trial.kind,
+        "budget": str(trial.budget),
+        "budget_amount": trial.budget.amount,
+        "budget_unit": trial.budget.unit,
+        "cost": outcome.planned_flops / outcome.full_flops if outcome else math.nan,
+        "learning_rate": trial.learning_rate,
+        "batch_size": trial.batch_size,
+        "seed": trial.seed,
+        "staging": trial.staging,
+        "status": record.status,
+        "reason": record.reason,
+        "shared_with": record.shared_with,
+        **{name: getattr(outcome, name) if outcome else math.nan for name in MEASURED},
+        "started": record.started,
+        "finished": record.finished,
+        "worker": record.worker,
+        "device": record.device,
+        "schedule": trial.schedule,
+        "stages": outcome.stages if outcome else (),
+        "losses": outcome.losses if outcome else (),
+        "segment_ends": outcome.segment_ends if outcome else (),
+        "parameters": trial.parameters,
+    }
+
+
+def charged(trials: pd.DataFrame) -> pd.DataFrame:
+    """The trials that were trained for themselves: without those that share the whole training of another trial."""
+    return trials[trials.shared_with.isna()]
+
+
+def rows(table: pd.DataFrame) -> Iterator[Any]:
+    """The rows of a table as named tuples; what their fields hold is documented with the table."""
+    return table.itertuples()
+
+
+def row_with_largest(table: pd.DataFrame, column: str) -> pd.Series[Any]:
+    """The row with the largest value of a column, the first of equal ones."""
+    return table.iloc[int(table[column].to_numpy(float).argmax())]
 
 
 def describe(schedule: Schedule) -> str:
-    """A schedule in a line: `35% all 0.25 > 35% all 0.5 > 30% full`."""
+    """A schedule on one line: `35% all 0.25 > 35% all 0.5 > 30% full`."""
     parts = []
     for stage in schedule.stages:
         rates = "full" if stage.rates.full else str(stage.rates)

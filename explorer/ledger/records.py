@@ -71,7 +71,9 @@ class Outcome(Frozen):
     """Peak GPU memory of training in bytes; `None` on the CPU."""
     stages: tuple[StageOutcome, ...]
     losses: tuple[float, ...] = ()
-    """Mean training loss of each segment, in order. Empty if not recorded."""
+    """Mean training loss of each segment, in order: the learning curve. Empty if not recorded."""
+    segment_ends: tuple[float, ...] = ()
+    """Budget time at the end of each segment, in (0, 1]."""
 
 
 class Record(Frozen):

@@ -1,4 +1,4 @@
-"""From frontier data to a page that opens offline. The only importer of plotly; needs neither torch nor ray.
+"""From frontier data to a page that opens offline. The only package that imports plotly; needs neither torch nor ray.
 
-Optuna computes the importances of settings.
+Optuna computes the importances of settings. Panels are listed in `explorer.report.panels`.
 """

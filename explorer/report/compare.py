@@ -3,94 +3,144 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
-from explorer.differences import flattened
+from explorer.differences import differences, flattened
 from explorer.errors import InvalidInput
+from explorer.frontier import hypervolume
+from explorer.frontier.trials import row_with_largest
 from explorer.ledger import Ledger
-from explorer.report import sweep_facts
-from explorer.report.frontier_panel import TraceStyle, frontier_figure
+from explorer.report.headline import match_verdict
+from explorer.report.html import publish, render
 from explorer.report.loaded_sweep import LoadedSweep
 from explorer.report.palette import SWEEPS
-from explorer.report.payload import Watch, figure_json, publish, render
-from explorer.report.units import units
+from explorer.report.panels import Column, Table
+from explorer.report.panels.budgets import budgets_table
+from explorer.report.panels.facts import facts
+from explorer.report.panels.frontier import TraceStyle, frontier_figure
+from explorer.report.payload import PagePayload, WatchPayload, figure_payload, units_payload
+from explorer.report.units import cost_units
 
-MOST_DIFFERENCES = 12
+MAX_DIFFERENCES = 12
+"""Differing settings that are listed for a sweep."""
+SWEEP_COLUMNS = (
+    Column("sweep"),
+    Column("model"),
+    Column("data"),
+    Column("full training, FLOPs", is_number=True),
+    Column("staging matches it at", is_number=True),
+    Column("best test accuracy", is_number=True),
+    Column("hypervolume, staged", is_number=True),
+    Column("hypervolume, baseline", is_number=True),
+)
+
+
+@dataclass(frozen=True)
+class NamedSweep:
+    """A sweep with the name that it has in the page, and its facts."""
+
+    name: str
+    sweep: LoadedSweep
+    facts: dict[str, str]
+
+    @property
+    def headline(self) -> str:
+        """What the sweep shows."""
+        return self.sweep.data.headline
 
 
 def write_comparison(
     ledgers: Sequence[Ledger], out: str | Path, *, price: float | None = None, watch: int | None = None
 ) -> Path:
-    """Write `index.html` with the frontiers of several sweeps over one another.
+    """Write `index.html` with the frontiers of several sweeps in one figure.
 
     Args:
-        ledgers: of the sweeps, two to six.
-        out: a folder; made when it is missing.
-        price: of a device-hour; the page then offers money as a unit.
-        watch: seconds between two looks of the page whether it was written anew; None: it stays as it is.
+        ledgers: the ledgers of two to six sweeps.
+        out: a folder; created if it is missing.
+        price: price of a device-hour; the page then offers money as a unit of cost.
+        watch: seconds between two checks of an open page for a newer one; `None` disables them.
 
     Raises:
-        InvalidInput: for more sweeps than there are colours, a sweep without a finished trial, or when `out` cannot be written.
+        InvalidInput: for more sweeps than there are colors, a sweep without a finished trial, or when `out` cannot be written.
     """
     if len(ledgers) > len(SWEEPS):
         raise InvalidInput("sweeps", len(ledgers), f"at most {len(SWEEPS)} can be told apart in one page")
-    watching = Watch(watch) if watch else None
+    watching = WatchPayload(watch) if watch else None
     content = comparison_page([LoadedSweep.read(ledger) for ledger in ledgers], price=price, watch=watching)
-    path = Path(out) / "index.html"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return publish(path, content, watching.stamp if watching else "")
+        return publish(Path(out) / "index.html", content, watching.stamp if watching else "")
     except OSError as error:
         raise InvalidInput("out", str(out), f"cannot be written: {error}") from None
 
 
-def comparison_page(sweeps: Sequence[LoadedSweep], *, price: float | None = None, watch: Watch | None = None) -> str:
+def comparison_page(sweeps: Sequence[LoadedSweep], *, price: float | None = None, watch: WatchPayload | None = None) -> str:
     """The page, as HTML."""
     names = _names(sweeps)
-    cost_units = units(pd.concat([sweep.data.curves for sweep in sweeps]), price, several=True)
-    full_flops = {int(sweep.data.runs.full_flops.iloc[0]) for sweep in sweeps}
-    if len(full_flops) > 1:  # a share of each one's own full training is no common measure
-        cost_units = [*cost_units[1:2], *cost_units[:1], *cost_units[2:]]
-    looks = [TraceStyle(colour, colour, f"{name}: ") for colour, name in zip(SWEEPS, names, strict=False)]
-    figure = frontier_figure([(sweep.data, look) for sweep, look in zip(sweeps, looks, strict=True)], cost_units)
-    differences = _differences(sweeps)
-    named = list(zip(names, sweeps, strict=True))
-    rows = [{"sweep": name, **row} for name, sweep in named for row in sweep_facts.budget_rows(sweep.data)]
-    payload = {
-        "name": " and ".join(names),
-        "units": [{"key": unit.key, "axis": unit.axis} for unit in cost_units],
-        "figures": {"frontier": figure_json(figure)},
-        "byBudget": {},
-        "chooser": None,
-    }
+    units = cost_units(pd.concat([sweep.data.curves for sweep in sweeps]), price, several=True)
+    full_flops = {sweep.data.full_flops for sweep in sweeps}
+    if len(full_flops) > 1:  # fractions of different full trainings are not a common measure
+        units = [*units[1:2], *units[:1], *units[2:]]
+    styles = [TraceStyle(color, color, f"{name}: ") for color, name in zip(SWEEPS, names, strict=False)]
+    figure = frontier_figure([(sweep.data, style) for sweep, style in zip(sweeps, styles, strict=True)], units)
+    differing = _differing_settings(sweeps)
+    named = [
+        NamedSweep(name, sweep, {"differs in": settings, **facts(sweep.header, sweep.trials)})
+        for name, sweep, settings in zip(names, sweeps, differing, strict=True)
+    ]
+    title = " and ".join(names)
+    payload = PagePayload(name=title, units=units_payload(units), figures=(figure_payload("frontier", figure),), watch=watch)
     return render(
         "compare.html",
         payload,
-        watch,
-        name=" and ".join(names),
-        units=cost_units,
+        name=title,
+        units=units,
         models_differ=len(full_flops) > 1,
-        rows=rows,
-        sweeps=[
-            sweep_facts.comparison(name, sweep.header, sweep.data, sweep.trials, said)
-            for (name, sweep), said in zip(named, differences, strict=True)
-        ],
+        sweeps=named,
+        sweeps_table=Table(SWEEP_COLUMNS, tuple(_summary(each) for each in named)),
+        budgets=_all_budgets(named),
     )
 
 
 def _names(sweeps: Sequence[LoadedSweep]) -> list[str]:
-    """The sweeps' names; equal ones are numbered."""
+    """The names of the sweeps; equal ones are numbered."""
     names = [sweep.header.name for sweep in sweeps]
     return [name if names.count(name) == 1 else f"{name} ({number})" for number, name in enumerate(names, start=1)]
 
 
-def _differences(sweeps: Sequence[LoadedSweep]) -> list[str]:
-    """What each sweep's space has where the spaces differ."""
-    spaces = [flattened(sweep.header.space.model_dump(mode="json")) for sweep in sweeps]
-    fields = list(dict.fromkeys(field for space in spaces for field in space if field != "name"))
-    differing = [field for field in fields if len({str(space.get(field)) for space in spaces}) > 1]
-    shown = [[f"{field} {space.get(field, 'default')}" for field in differing[:MOST_DIFFERENCES]] for space in spaces]
-    more = f", and {len(differing) - MOST_DIFFERENCES} more" if len(differing) > MOST_DIFFERENCES else ""
-    return [", ".join(said) + more if said else "nothing" for said in shown]
+def _summary(named: NamedSweep) -> tuple[str, ...]:
+    data, task = named.sweep.data, named.sweep.header.space.task
+    best = row_with_largest(data.curves, "test_mean")
+    volumes = {kind: f"{hypervolume(curve.cost, curve.test_mean):.3f}" for kind, curve in data.curves.groupby("kind")}
+    return (
+        named.name,
+        task.model.name,
+        task.data.name,
+        f"{data.full_flops:.3g}",
+        match_verdict(data.match)[0],
+        f"{best.test_mean:.1%} at {best.budget}",
+        volumes.get("staged", "none"),
+        volumes.get("baseline", "none"),
+    )
+
+
+def _all_budgets(named: Sequence[NamedSweep]) -> Table:
+    """The tables of all sweeps in one, with a first column that names the sweep."""
+    tables = [(each.name, budgets_table(each.sweep.data)) for each in named]
+    cells = tuple((name, *row) for name, table in tables for row in table.rows)
+    chosen = [number in table.highlighted for _, table in tables for number in range(len(table.rows))]
+    highlighted = frozenset(number for number, is_chosen in enumerate(chosen) if is_chosen)
+    return replace(tables[0][1], columns=(Column("sweep"), *tables[0][1].columns), rows=cells, highlighted=highlighted)
+
+
+def _differing_settings(sweeps: Sequence[LoadedSweep]) -> list[str]:
+    """What each search space has where the search spaces differ from one another."""
+    spaces = [sweep.header.space.model_dump(mode="json") for sweep in sweeps]
+    found = (difference.field for space in spaces[1:] for difference in differences(spaces[0], space, ignored=("name",)))
+    fields = list(dict.fromkeys(found))
+    values = [flattened(space) for space in spaces]
+    listed = [[f"{field} {each.get(field, 'default')}" for field in fields[:MAX_DIFFERENCES]] for each in values]
+    more = f", and {len(fields) - MAX_DIFFERENCES} more" if len(fields) > MAX_DIFFERENCES else ""
+    return [", ".join(settings) + more if settings else "nothing" for settings in listed]

@@ -1,4 +1,4 @@
-"""A sweep's ledger, read: what every file of a report is made from."""
+"""A sweep's ledger, read: what every part of a report is made from."""
 
 from __future__ import annotations
 
@@ -9,26 +9,35 @@ import pandas as pd
 from explorer.errors import InvalidInput
 from explorer.frontier import trials_frame
 from explorer.ledger import Ledger, SweepHeader
-from explorer.report.frontier_panel import FrontierData, frontier_data
+from explorer.report.frontier_data import FrontierData, frontier_data
+from explorer.report.units import CostUnit, cost_units
 
 
 @dataclass(frozen=True)
 class LoadedSweep:
-    """A sweep with a finished trial at least."""
+    """A sweep with at least one finished trial; what panels take their data from."""
 
     header: SweepHeader
     trials: pd.DataFrame
+    """One row per record, as `trials_frame` returns."""
     data: FrontierData
+    units: tuple[CostUnit, ...]
+    """Units of cost that the page can switch between."""
 
     @classmethod
-    def read(cls, ledger: Ledger) -> LoadedSweep:
+    def read(cls, ledger: Ledger, *, price: float | None = None) -> LoadedSweep:
         """Read a ledger.
 
+        Args:
+            ledger: the ledger of the sweep.
+            price: price of a device-hour, in any currency; `None` leaves out money as a unit of cost.
+
         Raises:
-            InvalidInput: when the sweep has no finished trial.
+            InvalidInput: when the sweep has no finished trial, or the price is not above 0.
         """
         header, trials = ledger.header(), trials_frame(ledger.records())
         if not (trials.status == "completed").any():
             failed = int((trials.status == "failed").sum())
             raise InvalidInput("sweep", ledger.location, f"has no finished trial yet ({failed} failed); nothing to report")
-        return cls(header, trials, frontier_data(trials))
+        data = frontier_data(trials)
+        return cls(header, trials, data, tuple(cost_units(data.curves, price)))

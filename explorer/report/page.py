@@ -2,71 +2,97 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
-import yaml
 
 from explorer.errors import InvalidInput
-from explorer.frontier import candidates
+from explorer.files import write_file
 from explorer.frontier.choice import schedule_with_provenance
 from explorer.frontier.trials import describe
 from explorer.ledger import Ledger
-from explorer.report import sweep_facts
-from explorer.report.chooser_panel import chooser_data, chooser_figure
-from explorer.report.frontier_panel import FrontierData, TraceStyle, frontier_figure
-from explorer.report.importance_panel import importance_data, importance_figure
-from explorer.report.learning_panel import learning_data, learning_figure
+from explorer.report.html import publish, render
 from explorer.report.loaded_sweep import LoadedSweep
-from explorer.report.parallel_panel import parallel_data, parallel_figure
-from explorer.report.payload import Watch, figure_json, publish, render
-from explorer.report.spending_panel import hypervolume_figure, sharing_figure, spending_data
-from explorer.report.ternary_panel import ternary_data, ternary_figure
-from explorer.report.timeline_panel import timeline_data, timeline_figure
-from explorer.report.units import units
-from explorer.report.workers_panel import workers_data, workers_figure
+from explorer.report.panels import SECTIONS, Panel, Section, Table, with_panels
+from explorer.report.panels.chooser import ChooserData
+from explorer.report.panels.facts import FactsData
+from explorer.report.payload import FigurePayload, PagePayload, WatchPayload, figure_payload, units_payload
+from explorer.report.tiles import tiles
 from explorer.spec.budget import Budget
 
 
 @dataclass(frozen=True)
 class Report:
-    """Files that were written."""
+    """The files of a report, and its headline."""
 
     page: Path
     table: Path
     schedules: dict[str, Path]
-    """By budget."""
+    """Schedule file of each budget, by the budget as text."""
     headline: str
 
 
-def write_report(ledger: Ledger, out: str | Path, *, price: float | None = None, watch: int | None = None) -> Report:
+@dataclass(frozen=True)
+class PanelContent:
+    """A panel with the data of one sweep."""
+
+    panel: Panel[Any]
+    data: Any
+    """`None` if there is nothing to show."""
+    figure: go.Figure | Mapping[str, go.Figure] | None = None
+    table: Table | None = None
+    note: str = ""
+
+    @property
+    def follows_budget(self) -> bool:
+        """True if there is a figure for each budget."""
+        return self.figure is not None and not isinstance(self.figure, go.Figure)
+
+
+@dataclass(frozen=True)
+class SectionContent:
+    """A section with its panels; panels of half width that follow one another share a row."""
+
+    section: Section
+    rows: list[list[PanelContent]] = field(default_factory=list)
+
+
+def write_report(
+    ledger: Ledger,
+    out: str | Path,
+    *,
+    price: float | None = None,
+    watch: int | None = None,
+    panels: Sequence[Panel[Any] | str] = (),
+) -> Report:
     """Write `index.html`, `frontier.csv` and `schedules/<budget>.json` under `out`.
 
     Args:
-        ledger: of the sweep.
-        out: a folder; made when it is missing.
-        price: of a device-hour, in any currency; the page then offers money as a unit.
-        watch: seconds between two looks of the page whether it was written anew; None: it stays as it is.
+        ledger: the ledger of the sweep.
+        out: a folder; created if it is missing.
+        price: price of a device-hour, in any currency; the page then offers money as a unit of cost.
+        watch: seconds between two checks of an open page for a newer one; `None` disables them.
+        panels: panels to show in addition, each a `Panel` or a reference to one, `package.module:name`.
 
     Raises:
-        InvalidInput: when the sweep has no finished trial, the price is not above 0, or `out` cannot be written.
+        InvalidInput: when the sweep has no finished trial, the price is not above 0, a panel cannot be loaded, or `out` cannot
+            be written.
     """
-    sweep = LoadedSweep.read(ledger)
-    watching = Watch(watch) if watch else None
-    content = page(sweep, price=price, watch=watching)
+    sweep = LoadedSweep.read(ledger, price=price)
+    watching = WatchPayload(watch) if watch else None
+    content = page(sweep, watch=watching, panels=panels)
     out = Path(out)
+    schedules = {}
     try:
-        (out / "schedules").mkdir(parents=True, exist_ok=True)
-        schedules = {}
         for _, winner in sweep.data.winners.iterrows():
-            slug = Budget.parse(winner.budget).slug
+            budget = Budget(winner.budget_amount, winner.budget_unit)
             schedule = schedule_with_provenance(winner, sweep.trials, sweep.header)
-            schedules[str(winner.budget)] = schedule.save(out / "schedules" / f"{slug}.json")
-        table = out / "frontier.csv"
-        frontier_table(sweep.data.curves).to_csv(table, index=False, float_format="%.6g")
+            schedules[str(budget)] = schedule.save(out / "schedules" / f"{budget.slug}.json")
+        table = write_file(out / "frontier.csv", frontier_table(sweep.data.curves).to_csv(index=False, float_format="%.6g"))
         written = publish(out / "index.html", content, watching.stamp if watching else "")
     except OSError as error:
         raise InvalidInput("out", str(out), f"cannot be written: {error}") from None
@@ -74,67 +100,76 @@ def write_report(ledger: Ledger, out: str | Path, *, price: float | None = None,
 
 
 def frontier_table(curves: pd.DataFrame) -> pd.DataFrame:
-    """The curves as a flat table: the best of each kind at each budget."""
-    table = curves.drop(columns=["schedule", "stages", "budget_amount", "confirmed"])
+    """The best of each kind at each budget as a flat table."""
+    table = curves.drop(columns=["schedule", "stages", "budget_amount", "budget_unit", "repeated"])
     table.insert(len(table.columns), "schedule", [describe(schedule) for schedule in curves.schedule])
     return table
 
 
-def page(sweep: LoadedSweep, *, price: float | None = None, watch: Watch | None = None) -> str:
+def page(sweep: LoadedSweep, *, watch: WatchPayload | None = None, panels: Sequence[Panel[Any] | str] = ()) -> str:
     """The page of one sweep, as HTML."""
-    header, trials, data = sweep.header, sweep.trials, sweep.data
-    cost_units = units(data.curves, price)
-    chooser = chooser_data(data, candidates(trials), header, cost_units)
-    figures, by_budget = _figures(trials, data)
-    figures |= {"frontier": frontier_figure([(data, TraceStyle())], cost_units), "schedule": chooser_figure(data)}
-    space = yaml.safe_dump(header.space.model_dump(mode="json"), sort_keys=False)
-    payload = {
-        "name": header.name,
-        "units": [{"key": unit.key, "axis": unit.axis} for unit in cost_units],
-        "figures": {name: figure_json(figure) for name, figure in figures.items()},
-        "byBudget": {name: {budget: figure_json(each) for budget, each in found.items()} for name, found in by_budget.items()},
-        "chooser": chooser,
-        "space": space,
-    }
+    contents = panel_contents(sweep, with_panels(panels))
     return render(
         "page.html",
-        payload,
-        watch,
-        name=header.name,
-        headline=data.headline,
-        tiles=sweep_facts.tiles(data, trials),
-        units=cost_units,
-        positions=len(chooser["positions"]),
-        rows=sweep_facts.budget_rows(data),
-        has={name: name in {**figures, **by_budget} for name in ("importance", "parallel", "ternary", "learning")},
-        sharing=sweep_facts.sharing(trials),
-        ranks=sweep_facts.ranks(trials),
-        failures=trials[trials.status == "failed"][["id", "reason"]].to_dict("records"),
-        facts=sweep_facts.facts(header, trials),
-        task=sweep_facts.task(header),
-        commands=sweep_facts.commands(header, data),
-        space=space,
+        page_payload(sweep, contents, watch),
+        name=sweep.header.name,
+        headline=sweep.data.headline,
+        tiles=tiles(sweep),
+        units=sweep.units,
+        sections=_sections(contents),
     )
 
 
-def _figures(trials: pd.DataFrame, data: FrontierData) -> tuple[dict[str, go.Figure], dict[str, dict[str, go.Figure]]]:
-    """The figures that always show the whole sweep, and those that follow the chosen budget; only what there is data for."""
-    spending = spending_data(trials)
-    figures: dict[str, Any] = {
-        "timeline": timeline_figure(timeline_data(data.winners)),
-        "hypervolume": hypervolume_figure(spending),
-        "sharing": sharing_figure(spending),
-        "workers": workers_figure(workers_data(trials)),
-    }
-    importance, parallel = importance_data(trials), parallel_data(trials)
-    if len(importance):
-        figures["importance"] = importance_figure(importance)
-    if len(parallel):
-        figures["parallel"] = parallel_figure(parallel, dict(zip(data.curves.budget_amount, data.curves.budget, strict=True)))
-    ternary, learning = ternary_data(trials), learning_data(trials, data.curves)
-    by_budget = {}
-    if ternary is not None:
-        by_budget["ternary"] = {str(budget): ternary_figure(rows) for budget, rows in ternary.groupby("budget")}
-    if len(learning):
-        by_budget["learning"] = {str(budget): learning_figure(rows) for budget, rows in learning.groupby("budget")}
-    return figures, by_budget
+def panel_contents(sweep: LoadedSweep, panels: Sequence[Panel[Any]]) -> list[PanelContent]:
+    """The panels with their data, figures and tables; those that have nothing to show are left out, or say so."""
+    contents = []
+    for panel in panels:
+        data = panel.data(sweep)
+        if data is not None:
+            figure = panel.figure(data) if panel.figure else None
+            table = panel.table(data) if panel.table else None
+            note = panel.note if isinstance(panel.note, str) else panel.note(data)
+            contents.append(PanelContent(panel, data, figure, table, note))
+        elif panel.missing:
+            contents.append(PanelContent(panel, None))
+    return contents
+
+
+def page_payload(sweep: LoadedSweep, contents: Sequence[PanelContent], watch: WatchPayload | None = None) -> PagePayload:
+    """What the page's script needs."""
+    chooser = next((content.data for content in contents if isinstance(content.data, ChooserData)), None)
+    facts = next((content.data for content in contents if isinstance(content.data, FactsData)), None)
+    return PagePayload(
+        name=sweep.header.name,
+        units=units_payload(sweep.units),
+        figures=figure_payloads(contents),
+        chooser=chooser.payload if chooser else None,
+        space=facts.space if facts else None,
+        watch=watch,
+    )
+
+
+def figure_payloads(contents: Sequence[PanelContent]) -> tuple[FigurePayload, ...]:
+    """The figures of panels that have one."""
+    return tuple(
+        figure_payload(content.panel.name, content.figure, lazy=content.panel.lazy)
+        for content in contents
+        if content.figure is not None
+    )
+
+
+def _sections(contents: Sequence[PanelContent]) -> list[SectionContent]:
+    sections = []
+    for section in SECTIONS:
+        content = SectionContent(section)
+        for each in contents:
+            if each.panel.section != section.name:
+                continue
+            shares_row = bool(content.rows) and each.panel.half_width and content.rows[-1][0].panel.half_width
+            if shares_row and len(content.rows[-1]) < 2:
+                content.rows[-1].append(each)
+            else:
+                content.rows.append([each])
+        if content.rows:
+            sections.append(content)
+    return sections

@@ -1,12 +1,20 @@
-"""Colours and layout shared by all figures: Okabe and Ito's palette, readable with any colour vision, on light and dark.
+"""Colors and layout shared by all figures: Okabe and Ito's palette, readable with any color vision, on light and dark.
 
-Figures are drawn in the light colours; on a dark page each is replaced by its dark one. So no two light colours are equal.
+Figures are drawn in the light colors; on a dark page each is replaced by its dark counterpart, so no two may be equal.
 """
+
+from __future__ import annotations
+
+from typing import Any
+
+from explorer.ledger import Kind
 
 STAGED = "#0072b2"
 BASELINE = "#d55e00"
+KIND_COLORS: dict[Kind, str] = {"staged": STAGED, "baseline": BASELINE}
+KIND_DASHES: dict[Kind, str] = {"staged": "solid", "baseline": "dot"}
 SWEEPS = (STAGED, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", BASELINE)
-"""One hue a sweep where several are compared."""
+"""One hue per sweep where several are compared."""
 FAILED = "#a50f15"
 INK = "#1f2933"
 MUTED = "#5f6b7a"
@@ -14,10 +22,10 @@ GRID = "#e4e7eb"
 SURFACE = "#ffffff"
 PANEL = "#f6f8fa"
 SHARE_SCALE = ((0.0, "#e3f0f9"), (0.5, "#6db3dd"), (1.0, "#00537f"))
-"""From a share of 0 to 1; one hue, so that more stands out more."""
-RATE_COLOURS = ((0.3, "#cfe5f4"), (0.55, "#6eb4de"), (0.99, "#2f86bd"), (1.0, "#00547e"))
-"""Of activation rates up to each bound: of each step, more of the model stands out more."""
-DARK = {
+"""Color scale of fractions from 0 to 1: one hue, darker for more."""
+RATE_COLORS = ((0.3, "#cfe5f4"), (0.55, "#6eb4de"), (0.99, "#2f86bd"), (1.0, "#00547e"))
+"""Color of activation rates up to each bound: darker for more of the model."""
+DARK: dict[str, str] = {
     STAGED: "#4aa8e0",
     BASELINE: "#ff8a3d",
     "#009e73": "#2fc79a",
@@ -41,7 +49,7 @@ DARK = {
 ACCURACY_SCALE = "Cividis"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"
 
-LAYOUT = {
+LAYOUT: dict[str, Any] = {
     "template": "none",
     "font": {"family": FONT, "size": 13, "color": INK},
     "paper_bgcolor": SURFACE,
@@ -51,7 +59,7 @@ LAYOUT = {
     "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "xanchor": "left", "x": 0},
     "hovermode": "closest",
 }
-AXIS = {
+AXIS: dict[str, Any] = {
     "gridcolor": GRID,
     "linecolor": MUTED,
     "zeroline": False,
@@ -60,17 +68,15 @@ AXIS = {
     "automargin": True,
     "title": {"standoff": 10, "font": {"size": 13}},
 }
-
-
-SHARE_TICKS = {"tickvals": [0, 0.2, 0.4, 0.6, 0.8, 1], "tickformat": ".0%"}
-"""Of an axis from 0 to 1; plotly's own ticks leave out the last."""
+SHARE_TICKS: dict[str, Any] = {"tickvals": [0, 0.2, 0.4, 0.6, 0.8, 1], "tickformat": ".0%"}
+"""Ticks of an axis from 0 to 1; plotly's own ticks leave out the last."""
 
 
 def accuracy_bar(title: str) -> dict[str, object]:
-    """The legend of a colour scale of accuracies."""
+    """The legend of a color scale of accuracies."""
     return {"thickness": 12, "outlinewidth": 0, "tickformat": ".0%", "title": {"text": title, "font": {"size": 13}}}
 
 
-def faded(colour: str, opacity: float) -> str:
-    """A colour of the palette with some of what lies behind it: hex with alpha, so that the dark one can replace it."""
-    return f"{colour}{round(255 * opacity):02x}"
+def faded(color: str, opacity: float) -> str:
+    """A color of the palette made transparent: hex with alpha, so that the dark color can still replace it."""
+    return f"{color}{round(255 * opacity):02x}"

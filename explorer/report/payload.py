@@ -1,83 +1,204 @@
-"""What a page carries: plotly and the figures' data, compressed, so that the page opens offline and stays small."""
+"""What the page's script reads: one typed, versioned record. All wording is in it; the script only formats what it computes.
+
+`report.js` names the fields as they are named here and refuses a payload of another version.
+"""
 
 from __future__ import annotations
 
-import base64
-import gzip
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
-from jinja2 import Environment, PackageLoader
-from plotly.offline import get_plotlyjs
 
+from explorer.ledger import Kind
 from explorer.report import palette
+from explorer.report.units import CostUnit
 
+PAYLOAD_VERSION = 1
+"""Raised with every change of the fields below, here and in `report.js`."""
 
-def figure_json(figure: go.Figure) -> dict[str, Any]:
-    """A figure as plain data."""
-    data: dict[str, Any] = json.loads(figure.to_json())
-    return data
-
-
-def packed(text: str) -> str:
-    """Text as base64 of gzip; browsers unpack it by their DecompressionStream. Nothing in it can end a script element."""
-    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
-
-
-OF_THE_PAGE = ("INK", "MUTED", "GRID", "SURFACE", "PANEL", "STAGED", "BASELINE")
-"""Colours that the style sheet uses."""
-
-
-@cache
-def _packed_plotly() -> str:
-    return packed(get_plotlyjs())
-
-
-def render(template: str, payload: dict[str, Any], watch: Watch | None, **text: Any) -> str:
-    """A page.
-
-    Args:
-        template: its file in `templates`.
-        payload: what `report.js` reads.
-        watch: how the page follows its sweep; None: it stays as it is.
-        text: what the template writes; escaped there.
-    """
-    environment = Environment(loader=PackageLoader("explorer.report"), autoescape=True, trim_blocks=True)
-    colours = {name.lower(): getattr(palette, name) for name in OF_THE_PAGE}
-    content = {**payload, "dark": palette.DARK, "ink": palette.INK, "watch": asdict(watch) if watch else None}
-    return environment.get_template(template).render(
-        **text,
-        **colours,
-        dark=palette.DARK,
-        font=palette.FONT,
-        plotly=_packed_plotly(),
-        payload=packed(json.dumps(content, allow_nan=False)),
-    )
+PlotlyJson = dict[str, Any]
+"""A plotly figure as plain data: `data` and `layout`."""
 
 
 @dataclass(frozen=True)
-class Watch:
-    """Of a page that is written again while it is open: it loads itself anew when a file beside it has another stamp."""
+class UnitPayload:
+    """A unit of cost."""
+
+    key: str
+    axis: dict[str, Any]
+    """Settings of plotly's x axis."""
+
+
+@dataclass(frozen=True)
+class FigurePayload:
+    """A figure of the page: the same for all budgets, or one per budget."""
+
+    name: str
+    """Id of its element."""
+    lazy: bool
+    figure: PlotlyJson | None = None
+    by_budget: dict[str, PlotlyJson] | None = None
+    """By the measured budget as text."""
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """A test accuracy as text."""
+
+    value: str
+    interval: str
+    """95 % interval, or why there is none."""
+
+
+@dataclass(frozen=True)
+class StagePayload:
+    """A row of a schedule's table."""
+
+    cells: tuple[str, ...]
+    """Text of each column; `EPOCHS_CELL` stands for the number of epochs, which depends on the chosen budget."""
+    rates: tuple[str, ...]
+    share: float
+    """Share of the budget."""
+    epochs: float
+    """Passes over the data at a cost of one full training; a budget's cost times as many at that budget."""
+    step: float
+    """Cost of a step over that of the full model."""
+    factors: tuple[float, ...]
+    """Learning rate over its peak at the stage's start and end, and at the peak if that lies between."""
+
+
+@dataclass(frozen=True)
+class SchedulePayload:
+    """A schedule that can be shown: its settings, bars, table and file."""
+
+    id: str
+    kind: Kind
+    budget: str
+    title: str
+    settings: str
+    staging: str
+    accuracy: Accuracy
+    when_clicked: str
+    """Sentence for a reader who clicked one of its runs; `{run}` stands for the run."""
+    file_name: str
+    learning_rate: float
+    batch_size: int
+    bars: dict[str, list[Any]]
+    """Arrays of plotly's bar trace."""
+    y: tuple[str, ...]
+    """Axis of each bar."""
+    columns: tuple[str, ...]
+    """Titles of the table's columns."""
+    stages: tuple[StagePayload, ...]
+    seeds: int
+    test: tuple[float | None, float | None, float | None]
+    """Mean test accuracy and its interval."""
+    validation: float
+    file: dict[str, Any]
+    """Content of the schedule file."""
+
+
+@dataclass(frozen=True)
+class PositionPayload:
+    """A position of the budget slider."""
+
+    label: str
+    """The budget as text."""
+    argument: str
+    """The budget as an argument on the command line, quoted if needed."""
+    cost: float
+    """Fraction of full training."""
+    measured: bool
+    schedule: str
+    """Id of the schedule to use."""
+    near: str
+    """The measured budget at which that schedule was found."""
+    x: dict[str, float]
+    """Cost in every unit, by the unit's key."""
+    expected: dict[Kind, tuple[float | None, float | None, float | None]]
+    """Expected mean test accuracy and its interval."""
+    accuracy: dict[Kind, Accuracy]
+    """The same as text."""
+    basis: str
+    """What the numbers are based on."""
+    cost_text: str
+    other_costs: str
+    """Cost in the other units, as text."""
+
+
+@dataclass(frozen=True)
+class ChooserPayload:
+    """Everything that the budget slider shows."""
+
+    schedules: dict[str, SchedulePayload]
+    """By candidate id."""
+    positions: tuple[PositionPayload, ...]
+    """From the cheapest."""
+    start: int
+    """The position shown first."""
+    times: tuple[float, ...]
+    """Budget times at which the learning rate is drawn."""
+    factors: tuple[float, ...]
+    """Learning rate over its peak at `times`."""
+    rerun: str
+    """Text for a run that repeats a candidate, with `{run}` and `{candidate}`."""
+    command: str
+    """Command line that trains with a schedule, with `{file}` and `{budget}`."""
+
+
+@dataclass(frozen=True)
+class WatchPayload:
+    """How an open page follows its sweep: it reloads when a file beside it has another stamp."""
 
     seconds: int
-    """Between two looks."""
+    """Time between two checks."""
     stamp: str = field(default_factory=lambda: str(time.time_ns()))
 
 
-def publish(path: Path, content: str, stamp: str = "") -> Path:
-    """Write a page so that a browser that loads it meanwhile sees the old one or the new one, whole.
+@dataclass(frozen=True)
+class PagePayload:
+    """The payload of a page."""
 
-    Pages that are watched load it when the stamp changes; without one, those that are still open do so for the last time.
-    """
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(content, encoding="utf-8")
-    unfinished.replace(path)
-    watched = path.with_name("updated.js")
-    if stamp or watched.exists():
-        watched.write_text(f"window.explorerUpdated = {json.dumps(stamp)};\n")
-    return path
+    name: str
+    units: tuple[UnitPayload, ...]
+    figures: tuple[FigurePayload, ...]
+    """In the order of drawing."""
+    chooser: ChooserPayload | None = None
+    space: str | None = None
+    """The search space file, as text to download."""
+    watch: WatchPayload | None = None
+    dark: dict[str, str] = field(default_factory=lambda: palette.DARK)
+    """The dark color for every light one."""
+    marker_color: str = palette.INK
+    """Color of the line at the chosen budget."""
+    version: int = PAYLOAD_VERSION
+
+    def to_json(self) -> str:
+        """The payload as JSON.
+
+        Raises:
+            ValueError: for a number that is not finite.
+        """
+        return json.dumps(asdict(self), allow_nan=False)
+
+
+def units_payload(units: list[CostUnit] | tuple[CostUnit, ...]) -> tuple[UnitPayload, ...]:
+    """What the script needs of the units of cost."""
+    return tuple(UnitPayload(unit.key, unit.axis) for unit in units)
+
+
+def figure_payload(name: str, figure: go.Figure | Mapping[str, go.Figure], *, lazy: bool = False) -> FigurePayload:
+    """A figure, or one for each budget."""
+    if isinstance(figure, go.Figure):
+        return FigurePayload(name, lazy, figure=figure_json(figure))
+    return FigurePayload(name, lazy, by_budget={budget: figure_json(each) for budget, each in figure.items()})
+
+
+def figure_json(figure: go.Figure) -> PlotlyJson:
+    """A figure as plain data."""
+    data: PlotlyJson = json.loads(figure.to_json())
+    return data

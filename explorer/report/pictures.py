@@ -1,4 +1,4 @@
-"""Static pictures for papers and slides: the frontier and the winning schedules, by plotly's kaleido."""
+"""Static pictures for papers and slides: the frontier and the schedules to use, drawn by plotly's kaleido."""
 
 from __future__ import annotations
 
@@ -9,41 +9,44 @@ from typing import Literal
 import plotly.graph_objects as go
 
 from explorer.errors import InvalidInput
-from explorer.report.frontier_panel import TraceStyle, frontier_figure
+from explorer.files import write_file
 from explorer.report.loaded_sweep import LoadedSweep
-from explorer.report.timeline_panel import timeline_data, timeline_figure
-from explorer.report.units import units
+from explorer.report.panels.frontier import TraceStyle, frontier_figure
+from explorer.report.panels.timeline import timeline_data, timeline_figure
 
 Format = Literal["png", "svg", "pdf"]
 WIDTH = 900
-SCALE = 3
-"""Pixels of a png for each unit of WIDTH: 300 dots per inch at 9 inches."""
+PNG_SCALE = 3
+"""Pixels of a PNG per unit of WIDTH: 300 dots per inch at a width of 9 inches."""
 
 
 def write_pictures(sweep: LoadedSweep, out: str | Path, formats: Sequence[Format]) -> list[Path]:
-    """Write `frontier` and `timeline` in each format; svg and pdf are vector graphics.
+    """Write `frontier` and `timeline` in each format; SVG and PDF are vector graphics.
 
     Raises:
-        InvalidInput: when the extra `pictures` or a Chrome or Chromium is missing, or `out` cannot be written.
+        InvalidInput: when the extra `pictures` or Chrome or Chromium is missing, or `out` cannot be written.
     """
     figures = {
-        "frontier": frontier_figure([(sweep.data, TraceStyle())], units(sweep.data.curves)),
+        "frontier": frontier_figure([(sweep.data, TraceStyle())], sweep.units),
         "timeline": timeline_figure(timeline_data(sweep.data.winners)),
     }
-    written = []
+    paths = []
     for name, figure in figures.items():
-        for kind in formats:
-            path = Path(out) / f"{name}.{kind}"
-            _write(figure, path, kind)
-            written.append(path)
-    return written
+        for picture_format in formats:
+            picture = _drawn(figure, picture_format)
+            try:
+                paths.append(write_file(Path(out) / f"{name}.{picture_format}", picture))
+            except OSError as error:
+                raise InvalidInput("out", str(out), f"cannot be written: {error}") from None
+    return paths
 
 
-def _write(figure: go.Figure, path: Path, kind: Format) -> None:
+def _drawn(figure: go.Figure, picture_format: Format) -> bytes:
+    scale, height = PNG_SCALE if picture_format == "png" else 1, int(figure.layout.height or 0)
     try:
-        figure.write_image(path, format=kind, width=WIDTH, height=figure.layout.height, scale=SCALE if kind == "png" else 1)
-    except OSError as error:
-        raise InvalidInput("out", str(path.parent), f"cannot be written: {error}") from None
+        picture: bytes = figure.to_image(format=picture_format, width=WIDTH, height=height, scale=scale)
     except (ImportError, ValueError, RuntimeError) as error:
         needed = "needs the extra pictures (pip install 'vit-budget-explorer[pictures]') and Chrome or Chromium"
-        raise InvalidInput(f"--{kind}", "cannot draw", f"{needed}: {str(error).strip().splitlines()[0]}") from None
+        reason = str(error).strip().splitlines()[0]
+        raise InvalidInput(f"--{picture_format}", "cannot draw", f"{needed}: {reason}") from None
+    return picture

@@ -11,59 +11,80 @@ from numpy.typing import ArrayLike, NDArray
 
 from explorer.errors import InvalidInput
 
+FREE_TICKS: dict[str, Any] = {"tickvals": None, "ticktext": None}
+
 
 @dataclass(frozen=True)
 class CostUnit:
-    """One unit: the column of a trials table that holds it, and how its axis looks."""
+    """A unit of cost: the column of a trials table that holds it, and the appearance of its axis."""
 
     key: str
     name: str
     column: str
     axis: dict[str, Any] = field(default_factory=dict)
-    """Of plotly's x axis: title and ticks."""
+    """Settings of plotly's x axis: title and ticks."""
     factor: float = 1.0
+    """Amount in this unit per amount in the column."""
 
     def amounts(self, table: pd.DataFrame) -> NDArray[np.float64]:
-        """A table's costs in this unit."""
+        """The costs of a table in this unit, one per row."""
         return table[self.column].to_numpy(float) * self.factor
 
+    def text(self, amount: float) -> str:
+        """An amount as text."""
+        if self.key == "fraction":
+            return f"{_significant(100 * amount)}% of full training"
+        if self.key == "flops":
+            return f"{amount:.2e} FLOPs"
+        return f"{_significant(amount)} {'device-seconds' if self.key == 'seconds' else 'in money'}"
 
-def units(budgets: pd.DataFrame, price: float | None = None, *, several: bool = False) -> list[CostUnit]:
+
+def cost_units(budgets: pd.DataFrame, price: float | None = None, *, several: bool = False) -> list[CostUnit]:
     """The units of a report.
 
     Args:
-        budgets: rows with `budget` and `budget_amount`: where the axis of fractions has its ticks.
-        price: of a device-hour, in any currency; none: money is not shown.
-        several: sweeps are compared; a fraction is then of each one's own full training.
+        budgets: rows with `budget`, `budget_amount` and `budget_unit`, which set the ticks of the axis of fractions.
+        price: price of a device-hour, in any currency; `None` leaves out money.
+        several: True if several sweeps are compared; a fraction is then of each sweep's own full training.
 
     Raises:
         InvalidInput: when the price is not above 0.
     """
     if price is not None and not price > 0:
         raise InvalidInput("price", price, "must be above 0, the price of a device-hour")
-    shares = budgets[budgets.budget.str.endswith("%")].drop_duplicates("budget").sort_values("budget_amount")
-    ticks = {"tickvals": list(shares.budget_amount), "ticktext": list(shares.budget), "tickformat": None}
-    free = {"tickvals": None, "ticktext": None}
-    share = "cost, share of " + ("each sweep's own full training" if several else "full training")
-    found = [
-        CostUnit("fraction", "share of full training", "cost", {"title_text": share, **(ticks if len(shares) else free)}),
-        CostUnit("flops", "FLOPs", "planned_flops", {"title_text": "cost, counted FLOPs", **free, "tickformat": "~s"}),
-        CostUnit(
-            "seconds",
-            "device-seconds, measured",
-            "train_seconds",
-            {"title_text": "cost, device-seconds as measured", **free, "tickformat": "~s"},
-        ),
+    fractions = budgets[budgets.budget_unit == "fraction"].drop_duplicates("budget").sort_values("budget_amount")
+    ticks = {"tickvals": list(fractions.budget_amount), "ticktext": list(fractions.budget), "tickformat": None}
+    of_what = "each sweep's own full training" if several else "full training"
+    fraction_axis = {"title_text": f"cost, fraction of {of_what}", **(ticks if len(fractions) else FREE_TICKS)}
+    flops_axis = {"title_text": "cost, counted FLOPs", **FREE_TICKS, "tickformat": "~s"}
+    seconds_axis = {"title_text": "cost, measured device-seconds", **FREE_TICKS, "tickformat": "~s"}
+    units = [
+        CostUnit("fraction", "fraction of full training", "cost", fraction_axis),
+        CostUnit("flops", "FLOPs", "planned_flops", flops_axis),
+        CostUnit("seconds", "measured device-seconds", "train_seconds", seconds_axis),
     ]
     if price is not None:
-        title = f"cost, measured device-hours at {price:g}"
-        axis = {"title_text": title, **free, "tickformat": "~g"}
-        found.append(CostUnit("money", f"money, {price:g} a device-hour", "train_seconds", axis, price / 3600))
-    return found
+        money_axis = {"title_text": f"cost, measured device-hours at {price:g} each", **FREE_TICKS, "tickformat": "~g"}
+        units.append(CostUnit("money", f"money, {price:g} per device-hour", "train_seconds", money_axis, price / 3600))
+    return units
 
 
 def seconds_at(curve: pd.DataFrame, cost: ArrayLike) -> NDArray[np.float64]:
-    """Device-seconds at costs between a curve's measured budgets: straight lines between the logarithms of both."""
+    """Device-seconds at costs between the measured budgets of a curve: linear between the logarithms of both.
+
+    Args:
+        curve: rows with `cost` and `train_seconds`.
+        cost: (N,) fractions of full training.
+
+    Returns:
+        (N,)
+    """
     ordered = curve.sort_values("cost")
     logs = np.interp(np.log(np.asarray(cost, float)), np.log(ordered.cost), np.log(ordered.train_seconds.clip(lower=1e-9)))
     return np.exp(logs)
+
+
+def _significant(amount: float, digits: int = 3) -> str:
+    """Rounded to significant digits, in plain notation with thousands separators: 1,230 or 0.0123."""
+    rounded = float(f"{amount:.{digits}g}")
+    return f"{rounded:,.0f}" if abs(rounded) >= 10 ** (digits - 1) else f"{rounded:.10g}"

@@ -10,21 +10,21 @@ from explorer.ledger import Ledger
 
 
 def follow(ledgers: Sequence[Ledger], write: Callable[[int | None], str], seconds: int, say: Callable[[str], None]) -> None:
-    """Write again whenever a ledger has new records, until interrupted; the last page no longer looks for a newer one.
+    """Write the report whenever a ledger has new records, until interrupted; the last page no longer checks for a newer one.
 
     Args:
-        ledgers: to look at.
-        write: writes the report and returns a line about it; takes how often the page looks for a newer one, in seconds.
-        seconds: between two looks.
-        say: where lines go.
+        ledgers: the ledgers to follow.
+        write: writes the report and returns a line about it; takes the seconds between two checks of an open page, or `None`.
+        seconds: time between two checks of the ledgers.
+        say: prints a line.
     """
-    seen: tuple[int, ...] | None = None
+    written_counts: tuple[int, ...] | None = None
     written = False
     try:
         while True:
             counts = tuple(ledger.count() for ledger in ledgers)
-            if counts != seen:
-                seen = counts
+            if counts != written_counts:
+                written_counts = counts
                 try:
                     say(f"{time.strftime('%H:%M:%S')}  {sum(counts)} trials: {write(seconds)}")
                     written = True

@@ -25,7 +25,6 @@ from explorer.search.checks import check_space
 from explorer.search.dashboard import Dashboard
 from explorer.search.dispatcher import Dispatcher
 from explorer.search.optuna_logs import quiet_optuna
-from explorer.search.proposer import Proposer
 from explorer.search.search import Search
 from explorer.search.trial_plan import compile_trial
 from explorer.spec.budget import Budget
@@ -130,7 +129,7 @@ class Sweep:
         """The best schedule for a budget of the sweep; see `explorer.frontier.best_schedule`."""
         return best_schedule(trials_frame(self.ledger.records()), self.ledger.header(), Budget.parse(budget))
 
-    def _search(self, records: list[Record]) -> Proposer:
+    def _search(self, records: list[Record]) -> Search:
         return Search(self.space, records, self.ledger.unfinished(records))
 
     def _dashboard(self, records: list[Record]) -> Dashboard | None:
@@ -156,7 +155,7 @@ class Sweep:
             allowed = f"the sweep at {self.location} has {different.before!r}; give this one another --name"
             raise InvalidInput(different.field, different.after, allowed)
 
-    def _tune(self, search: Proposer, records: list[Record], progress: SweepProgress, lock: DriverLock) -> None:
+    def _tune(self, search: Search, records: list[Record], progress: SweepProgress, lock: DriverLock) -> None:
         space, location = self.space, self.location
 
         def trainable(config: dict[str, Any]) -> None:

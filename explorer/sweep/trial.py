@@ -105,4 +105,5 @@ def _outcome(planned: Plan, result: TrainingResult) -> Outcome:
         peak_memory=result.peak_memory,
         stages=tuple(stages),
         losses=tuple(segment.mean_loss for segment in result.segments),
+        segment_ends=tuple(segment.end_time for segment in planned.segments),
     )

@@ -5,19 +5,19 @@ from explorer.frontier import best_by_budget, best_schedule, candidates, trials_
 from tests.ledger.test_ledger import make_header, make_record
 
 
-def test_means_are_of_fresh_seeds_alone():
+def test_means_are_over_fresh_seeds_only():
     records = [
         make_record("a", validation=0.95, test=0.94),
         make_record("a-seed1", repeat_of="a", seed=1, validation=0.80, test=0.78),
         make_record("a-seed2", repeat_of="a", seed=2, validation=0.90, test=0.88),
     ]
     (row,) = candidates(trials_frame(records)).to_dict("records")
-    assert (row["id"], row["seeds"], row["confirmed"]) == ("a", 2, True)
+    assert (row["id"], row["seeds"], row["repeated"]) == ("a", 2, True)
     assert row["validation_mean"] == pytest.approx(0.85)
     assert row["test_mean"] == pytest.approx(0.83)
 
 
-def test_a_lucky_seed_does_not_win_against_a_confirmed_one():
+def test_a_lucky_seed_does_not_win_against_a_repeated_trial():
     records = [
         make_record("lucky", validation=0.99),
         make_record("steady", validation=0.95),
@@ -43,7 +43,7 @@ def test_the_choice_is_made_on_validation_and_by_budget_and_kind():
     assert table.cost.tolist() == [0.05, 0.25, 0.25]
 
 
-def test_the_best_schedule_carries_where_it_comes_from():
+def test_the_best_schedule_carries_its_provenance():
     records = [
         make_record("a", validation=0.8),
         make_record("base", kind="baseline", validation=0.85, test=0.84),

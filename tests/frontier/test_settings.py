@@ -31,14 +31,14 @@ def test_schedules_are_aligned_at_the_full_model():
     assert table.columns.tolist()[4:] == ["share 1", "share 2", "full share", "rate 1", "rate 2", "learning_rate"]
     assert table.iloc[:, 4:].to_numpy().tolist() == [
         pytest.approx([0.2, 0.3, 0.5, 0.25, 0.5, 1e-3]),
-        pytest.approx([0, 0.6, 0.4, 0.5, 0.5, 2e-3]),  # a first stage of no length, with the rates of the next
+        pytest.approx([0, 0.6, 0.4, 0.5, 0.5, 2e-3]),  # a first stage of zero length, with the rates of the next
         pytest.approx([0, 0, 1, 1, 1, 1e-3]),
     ]
     assert table.id.tolist() == ["a", "b", "c"]
     assert table.validation_accuracy[0] == 0.9
 
 
-def test_axes_that_move_apart_have_a_column_each_and_what_does_not_vary_has_none():
+def test_axes_that_move_separately_have_their_own_columns_and_constant_ones_have_none():
     wide = Rates(heads=0.25, mlp=0.5)
     table = settings_table(
         trials_frame(

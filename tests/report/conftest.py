@@ -1,4 +1,4 @@
-"""Ledgers for the report's tests: a small real one, and a large one of invented numbers."""
+"""Ledgers for the report's tests: a small real one, and a large synthetic one."""
 
 import shutil
 
@@ -15,15 +15,13 @@ from tests.report.synthetic import fill
 
 @pytest.fixture(scope="session")
 def real_ledger(tmp_path_factory):
-    """A real sweep, its trials run one after the other without Ray."""
+    """A real sweep whose trials ran one after another, without Ray."""
     folder = tmp_path_factory.mktemp("real")
     (folder / "tiny.yaml").write_text(TINY_SPACE.replace("epochs: 2", "epochs: 1"))
     space = SearchSpace.load(folder / "tiny.yaml")
     space = with_search(space, trials=8, baseline_trials=2, repeat=1, repeat_seeds=2)
     ledger = Ledger(folder / "tiny")
-    ledger.create(
-        SweepHeader(name="tiny", space=space.model_dump(mode="json"), created=1.0, versions={"torch": "2"}, hardware="here")
-    )
+    ledger.create(SweepHeader(name="tiny", space=space, created=1.0, versions={"torch": "2"}, hardware="2 CPU cores"))
     search = Search(space)
     while len(ledger.records()) < search.planned:
         trial = search.next()
@@ -33,7 +31,7 @@ def real_ledger(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def large_ledger(tmp_path_factory):
-    """A thousand trials at five budgets: invented numbers in real files."""
+    """A thousand synthetic trials at five budgets, in real files."""
     ledger = Ledger(tmp_path_factory.mktemp("large") / "large")
     fill(ledger, 1000)
     return ledger
@@ -41,7 +39,7 @@ def large_ledger(tmp_path_factory):
 
 @pytest.fixture
 def copied(real_ledger, tmp_path):
-    """The real sweep in a folder that a test may write to."""
+    """The real sweep, copied to a folder that a test may write to."""
     shutil.copytree(real_ledger.location, tmp_path / "tiny")
     return Ledger(tmp_path / "tiny")
 

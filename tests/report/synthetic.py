@@ -1,9 +1,10 @@
-"""A ledger of invented numbers in real files, as large as one likes."""
+"""A synthetic ledger of any size: made-up numbers in real files."""
 
 import math
 import random
 
 from explorer.ledger import Ledger, StageOutcome
+from explorer.spec.budget import Budget
 from explorer.spec.lr_schedule import LearningRateSchedule
 from explorer.spec.rates import Rates
 from explorer.spec.recipe import Recipe
@@ -12,32 +13,33 @@ from tests.ledger.test_ledger import make_header, make_record
 
 
 def fill(ledger: Ledger, count: int) -> None:
-    """Write a header and so many records with three-stage schedules."""
+    """Write a header and `count` records of three-stage schedules and baselines."""
     generator = random.Random(0)
     header = make_header("large")
     recipe = Recipe(epochs=10, batch_size=32, learning_rate=1e-3, lr_schedule=LearningRateSchedule(kind="linear", warmup=0.05))
     task = header.space.task.model_copy(update={"recipe": recipe})
-    ledger.create(header.model_copy(update={"space": header.space.model_copy(update={"task": task})}))
     budgets = ("5%", "10%", "20%", "40%", "100%")
+    space = header.space.model_copy(update={"task": task, "budgets": tuple(map(Budget.parse, budgets))})
+    ledger.create(header.model_copy(update={"space": space}))
     for number in range(count):
         budget, kind = budgets[number % 5], "baseline" if number % 4 == 0 else "staged"
         share = float(budget.rstrip("%")) / 100
         first, second = sorted((generator.randint(0, 16), generator.randint(0, 16)))
-        units = (first, second - first, 20 - second) if kind == "staged" else (0, 0, 20)
+        slots = (first, second - first, 20 - second) if kind == "staged" else (0, 0, 20)
         rates = (Rates(heads=0.25, mlp=0.25, tokens=0.25), Rates(heads=0.5, mlp=0.5, tokens=0.5), Rates())
-        pairs = [(r, u) for r, u in zip(rates, units, strict=True) if u]
-        schedule = Schedule(stages=tuple(Stage(rates=r, duration_ratio=u / 20) for r, u in pairs))
+        pairs = [(r, n) for r, n in zip(rates, slots, strict=True) if n]
+        schedule = Schedule(stages=tuple(Stage(rates=r, duration_ratio=n / 20) for r, n in pairs))
         steps = {0.25: 16, 0.5: 4, 1.0: 1}
         stages = tuple(
             StageOutcome(
                 rates=r,
-                steps=max(1, round(share * 50 * u * steps[r.heads])),
+                steps=max(1, round(share * 50 * n * steps[r.heads])),
                 step_flops=1600 // steps[r.heads],
-                flops=round(share * 1e6 * u / 20),
-                seconds=share * 40 * u / 20,
+                flops=round(share * 1e6 * n / 20),
+                seconds=share * 40 * n / 20,
                 mean_loss=2.0,
             )
-            for r, u in pairs
+            for r, n in pairs
         )
         accuracy = 1 - 0.04 * math.exp(-generator.gauss(0, 0.2)) / share ** (0.5 if kind == "staged" else 0.7)
         record = make_record(
@@ -51,6 +53,7 @@ def fill(ledger: Ledger, count: int) -> None:
                 "full_flops": 1_000_000,
                 "train_seconds": share * 40,
                 "losses": tuple(2 * 0.9**step for step in range(20)),
+                "segment_ends": tuple((step + 1) / 20 for step in range(20)),
             }
         )
         trial = record.trial.model_copy(

@@ -1,4 +1,4 @@
-"""What the report writes beside the page, and how it refuses."""
+"""The files that the report writes beside the page, and the input that it refuses."""
 
 import shutil
 import subprocess
@@ -22,7 +22,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 def test_pictures_of_paper_quality(real_ledger, tmp_path):
     arguments = ["report", real_ledger.location, "--out", str(tmp_path), "--png", "--svg", "--pdf"]
     command = [sys.executable, "-m", "explorer", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
     assert done.returncode == 0, done.stderr
     for name in ("frontier", "timeline"):
         picture = Image.open(tmp_path / f"{name}.png")
@@ -39,7 +39,7 @@ def test_pictures_of_paper_quality(real_ledger, tmp_path):
 def test_pictures_without_chromium_are_one_clear_line(real_ledger, tmp_path):
     command = [sys.executable, "-m", "explorer", "report", real_ledger.location, "--out", str(tmp_path), "--pdf"]
     environment = {"PATH": "/nowhere", "HOME": str(tmp_path), "BROWSER_PATH": str(tmp_path / "missing")}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False, env=environment)
     assert done.returncode == 2
     assert done.stderr.strip().startswith("explorer: --pdf: 'cannot draw': needs the extra pictures")
     assert "\n" not in done.stderr.strip()
@@ -47,15 +47,15 @@ def test_pictures_without_chromium_are_one_clear_line(real_ledger, tmp_path):
 
 
 def test_a_comparison_names_what_differs(tmp_path):
-    opened = []
+    sweeps = []
     for name, rate in (("a", 0.1), ("b", 0.2)):
         ledger = Ledger(tmp_path / name)
         header = make_header("same")
-        recipe = {"epochs": 1, "batch_size": 16, "learning_rate": rate}
-        ledger.create(header.model_copy(update={"space": {**header.space, "recipe": recipe}}))
+        task = header.space.task.with_settings(rate, 16, {})
+        ledger.create(header.model_copy(update={"space": header.space.model_copy(update={"task": task})}))
         ledger.append(make_record())
-        opened.append(LoadedSweep.read(ledger))
-    page = comparison_page(opened)
+        sweeps.append(LoadedSweep.read(ledger))
+    page = comparison_page(sweeps)
     assert "recipe.learning_rate 0.1" in page
     assert "recipe.learning_rate 0.2" in page
     assert "same (1)" in page  # equal names are told apart

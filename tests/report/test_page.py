@@ -4,9 +4,15 @@ import pytest
 from explorer import InvalidInput, Rates, Schedule
 from explorer.frontier import trials_frame
 from explorer.ledger import Ledger, StageOutcome
-from explorer.report.frontier_panel import frontier_data
+from explorer.report.frontier_data import frontier_data
+from explorer.report.loaded_sweep import LoadedSweep
 from explorer.report.page import write_report
-from explorer.report.timeline_panel import timeline_data
+from explorer.report.panels import PANELS, SECTIONS
+from explorer.report.panels.facts import facts
+from explorer.report.panels.spending import spending_data
+from explorer.report.panels.timeline import timeline_data
+from explorer.report.panels.workers import workers_data
+from explorer.report.tiles import tiles
 from tests.ledger.test_ledger import make_header, make_record
 
 
@@ -17,27 +23,11 @@ def sweep(*points):
     )
 
 
-def test_the_headline_when_staging_matches_full_training_for_less():
+def test_the_frontier_is_over_both_kinds():
     data = frontier_data(
         sweep(("staged", "25%", 0.93), ("baseline", "25%", 0.6), ("staged", "100%", 0.95), ("baseline", "100%", 0.92))
     )
-    assert data.headline == (
-        "Staging matches full training (92.0% test accuracy) at 25% or less of its cost (one seed each, no interval)."
-    )
     assert data.curves.on_frontier.tolist() == [True, False, True, False]
-
-
-def test_the_headline_when_staging_wins_but_does_not_match():
-    data = frontier_data(
-        sweep(("staged", "25%", 0.8), ("baseline", "25%", 0.6), ("staged", "100%", 0.9), ("baseline", "100%", 0.92))
-    )
-    assert data.headline.startswith("Staging helps most at 25% of full training: 80.0% against 60.0%")
-    assert "but does not match full training (92.0%) below its cost; it wins at 1 of 2 budgets" in data.headline
-
-
-def test_the_headline_when_staging_loses():
-    data = frontier_data(sweep(("staged", "25%", 0.5), ("baseline", "25%", 0.6)))
-    assert data.headline.startswith("At no measured budget does staging help")
 
 
 def test_timeline_rows():
@@ -60,20 +50,61 @@ def test_timeline_rows():
 @pytest.fixture
 def ledger(tmp_path):
     ledger = Ledger(tmp_path / "s")
-    ledger.create(make_header("<b>sweep</b>"))
+    ledger.create(make_header())
     return ledger
 
 
-def test_the_page_is_self_contained_and_escapes_text(ledger, tmp_path):
+def test_the_page_is_self_contained_and_escapes_text(tmp_path):
+    ledger = Ledger(tmp_path / "s")
+    ledger.create(make_header().model_copy(update={"git_commit": "<b>commit</b>"}))
     ledger.append(make_record())
     ledger.append(make_record("bad", status="failed", outcome=None, reason="<script>alert(1)</script>"))
-    written = write_report(ledger, tmp_path / "out")
-    page = written.page.read_text()
+    page = write_report(ledger, tmp_path / "out").page.read_text()
     assert "<script>alert(1)</script>" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
-    assert "<b>sweep</b>" not in page
+    assert "<b>commit</b>" not in page
+    assert "&lt;b&gt;commit&lt;/b&gt;" in page
     assert 'src="http' not in page
-    assert "On another task this accuracy is no prediction" in page
+    assert "For another task this accuracy is not a prediction" in page
+
+
+def test_every_panel_and_section_is_on_the_page(real_ledger, tmp_path):
+    page = write_report(real_ledger, tmp_path).page.read_text()
+    places = [page.index(f'id="panel-{panel.name}"') for panel in PANELS]
+    in_order = sorted(PANELS, key=lambda panel: [section.name for section in SECTIONS].index(panel.section))
+    assert [panel.name for panel in in_order] == [panel.name for panel in PANELS]  # the list is in the order of the page
+    assert places == sorted(places)
+
+
+def test_a_panel_without_data_says_so_or_is_left_out(ledger, tmp_path):
+    ledger.append(make_record())
+    page = write_report(ledger, tmp_path / "out").page.read_text()
+    assert "No trial failed." in page
+    assert "The sweep has a single budget." in page
+    assert 'id="panel-importance"' not in page
+
+
+def test_the_baseline_has_one_name(real_ledger, tmp_path):
+    page = write_report(real_ledger, tmp_path).page.read_text().partition("<script")[0]
+    assert "baseline" in page
+    for old in ("full-model", "finding out", "on no frontier", "rate, batch", "confirm"):
+        assert old not in page
+
+
+def test_a_training_that_both_kinds_share_is_charged_once(ledger, tmp_path):
+    ledger.append(make_record("a", budget="50%", finished=60.0))
+    shared = make_record("b", kind="baseline", budget="50%", shared_with="a", started=60.0, finished=60.0)
+    outcome = shared.outcome.model_copy(update={"executed_flops": 0, "executed_seconds": 0.0})
+    ledger.append(shared.model_copy(update={"outcome": outcome}))
+    sweep = LoadedSweep.read(ledger)
+    search_cost = tiles(sweep)[-1]
+    assert search_cost.value == "0.5 full trainings"
+    assert search_cost.remark == "2 trials (1 trained once for both kinds); 0.5 planned, the rest was shared"
+    spending = spending_data(sweep.trials)
+    assert spending[["runs", "spent", "planned"]].to_numpy().tolist() == [[1, 0.5, 0.5], [1, 0.5, 0.5]]
+    assert spending.baseline.iloc[-1] == spending.staged.iloc[-1] > 0  # the accuracy counts for both kinds
+    assert workers_data(sweep.trials).id.tolist() == ["a"]  # no bar without length
+    assert "2 workers" not in facts(sweep.header, sweep.trials)["training"]
 
 
 def test_files_beside_the_page(ledger, tmp_path):

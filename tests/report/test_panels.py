@@ -6,56 +6,39 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from explorer import InvalidInput
-from explorer.frontier import best_by_budget, candidates, trials_frame
-from explorer.report.chooser_panel import chooser_data
-from explorer.report.frontier_panel import frontier_data
-from explorer.report.importance_panel import importance_data
-from explorer.report.learning_panel import learning_data
-from explorer.report.parallel_panel import parallel_data
-from explorer.report.spending_panel import spending_data
-from explorer.report.ternary_panel import surface_data, ternary_data
-from explorer.report.units import seconds_at, units
-from explorer.report.workers_panel import workers_data
+from explorer import Budget, InvalidInput
+from explorer.frontier import best_by_budget, trials_frame
+from explorer.ledger import Ledger
+from explorer.plan import compile_plan
+from explorer.report.loaded_sweep import LoadedSweep
+from explorer.report.page import write_report
+from explorer.report.panels.chooser import chooser_data
+from explorer.report.panels.importance import importance_data
+from explorer.report.panels.learning import learning_data
+from explorer.report.panels.parallel import parallel_data
+from explorer.report.panels.spending import spending_data
+from explorer.report.panels.ternary import surface_data, ternary_data
+from explorer.report.panels.workers import workers_data
+from explorer.report.units import cost_units, seconds_at
 from explorer.spec.schedule import Schedule
+from explorer.training.task import Task
 from tests.ledger.test_ledger import make_header, make_record
 
 
 def test_units_are_columns_and_money_needs_a_price():
-    budgets = pd.DataFrame({"budget": ["50%", "25%"], "budget_amount": [0.5, 0.25]})
+    budgets = pd.DataFrame({"budget": ["50%", "25%"], "budget_amount": [0.5, 0.25], "budget_unit": "fraction"})
     table = pd.DataFrame({"cost": [0.5], "planned_flops": [7e9], "train_seconds": [7200.0]})
-    found = {unit.key: unit.amounts(table)[0] for unit in units(budgets, price=2.5)}
-    assert found == {"fraction": 0.5, "flops": 7e9, "seconds": 7200, "money": 5.0}
-    assert units(budgets)[0].axis["ticktext"] == ["25%", "50%"]
-    assert [unit.key for unit in units(budgets)] == ["fraction", "flops", "seconds"]
+    amounts = {unit.key: unit.amounts(table)[0] for unit in cost_units(budgets, price=2.5)}
+    assert amounts == {"fraction": 0.5, "flops": 7e9, "seconds": 7200, "money": 5.0}
+    assert cost_units(budgets)[0].axis["ticktext"] == ["25%", "50%"]
+    assert [unit.key for unit in cost_units(budgets)] == ["fraction", "flops", "seconds"]
     with pytest.raises(InvalidInput, match="price: -1: must be above 0"):
-        units(budgets, price=-1)
+        cost_units(budgets, price=-1)
 
 
 def test_seconds_between_measured_budgets():
     curve = pd.DataFrame({"cost": [0.25, 1.0], "train_seconds": [10.0, 40.0]})
     assert seconds_at(curve, [0.25, 0.5, 1.0]) == pytest.approx([10, 20, 40])
-
-
-def test_the_headline_has_the_cost_to_match_and_its_interval():
-    rows = [("staged", "25%", 0.80), ("staged", "100%", 0.96), ("baseline", "25%", 0.6), ("baseline", "100%", 0.88)]
-    records = []
-    for kind, budget, mean in rows:
-        name = f"{kind}-{budget}"
-        records.append(make_record(name, kind=kind, budget=budget, test=0.5))
-        for seed, step in ((1, -0.001), (2, 0.0), (3, 0.001)):
-            records.append(
-                make_record(
-                    f"{name}-{seed}", kind=kind, budget=budget, repeat_of=name, seed=seed, test=mean + step, finished=2.0
-                )
-            )
-    data = frontier_data(trials_frame(records))
-    # .88 is half way from .80 to .96: at half way between the logarithms of 25 % and 100 %, 50 %.
-    assert data.match.cost == pytest.approx(0.5, rel=1e-3)
-    assert data.match.low < 0.5 < data.match.high
-    assert data.headline.startswith(
-        "Staging matches full training (88.0% test accuracy) at 50% of its cost (means of 3 fresh seeds; 95"
-    )
 
 
 def test_importance_finds_the_setting_that_matters(large_ledger):
@@ -109,7 +92,7 @@ def test_spending_by_hand():
     assert data.baseline.tolist() == pytest.approx([0, 0, 0.3])
 
 
-def test_long_sweeps_are_looked_at_three_hundred_times(large_ledger):
+def test_long_sweeps_are_sampled_at_three_hundred_runs(large_ledger):
     data = spending_data(trials_frame(large_ledger.records()))
     assert len(data) == 300
     assert data.runs.iloc[-1] == 1000
@@ -123,7 +106,7 @@ def test_workers_by_hand():
     ]
     data = workers_data(trials_frame(records))
     assert data[["worker", "id", "what", "start", "minutes"]].to_numpy().tolist() == [
-        ["worker 1", "b", "full model", 0, 1],
+        ["worker 1", "b", "baseline", 0, 1],
         ["worker 2", "a", "staged", 1, 2],
         ["worker 2", "c", "failed", pytest.approx(200 / 60), pytest.approx(10 / 60)],
     ]
@@ -133,43 +116,86 @@ def test_workers_by_hand():
 def test_learning_curves_are_the_segments_losses(real_trials):
     data = learning_data(real_trials, best_by_budget(real_trials))
     run = real_trials[real_trials.status == "completed"].iloc[0]
-    rows = data[data.id == run.id]
-    assert rows.loss.tolist() == list(run.losses)
-    assert 8 <= len(run.losses) <= 10  # the space's grid, less the units that are shorter than a step
-    assert rows.time.iloc[-1] == 1
-    assert rows.time.is_monotonic_increasing
+    segments = data[data.id == run.id]
+    assert segments.loss.tolist() == list(run.losses)
+    assert 8 <= len(run.losses) <= 10  # the grid's slots, except those that are shorter than a step
+    assert segments.time.iloc[-1] == 1
+    assert segments.time.is_monotonic_increasing
     assert set(data[data.best].id) == set(best_by_budget(real_trials).id)
 
 
+def test_learning_curves_are_over_the_budget_time_of_each_segment(real_ledger, real_trials):
+    """Slots of the grid that hold no step have no segment: the others must not move to the left."""
+    spec = real_ledger.header().space.task
+    data = learning_data(real_trials, best_by_budget(real_trials))
+    empty_slots = 0
+    for record in real_ledger.records():
+        trial = record.trial
+        task = Task(spec.with_settings(trial.learning_rate, trial.batch_size, trial.staging))
+        plan = compile_plan(trial.schedule, task, trial.budget, task.step_cost)
+        assert data[data.id == trial.id].time.tolist() == pytest.approx([segment.end_time for segment in plan.segments])
+        empty_slots += trial.schedule.grid - len(plan.segments)
+    assert empty_slots > 0
+
+
+def test_learning_curves_by_hand():
+    record = make_record()
+    outcome = record.outcome.model_copy(update={"losses": (3.0, 2.0, 1.0), "segment_ends": (0.2, 0.7, 1.0)})
+    trials = trials_frame([record.model_copy(update={"outcome": outcome})])
+    data = learning_data(trials, best_by_budget(trials))
+    assert data[["time", "loss"]].to_numpy().tolist() == [[0.2, 3], [0.7, 2], [1, 1]]
+
+
 def test_the_chooser_offers_budgets_between_the_measured_ones(real_ledger, real_trials):
-    data = frontier_data(real_trials)
-    table = candidates(real_trials)
-    chosen = chooser_data(data, table, real_ledger.header(), units(data.curves))
-    positions = chosen["positions"]
-    assert [p["label"] for p in positions if p["measured"]] == ["25%", "50%"]
-    assert (positions[0]["label"], positions[-1]["label"]) == ("25%", "50%")
-    costs = [p["cost"] for p in positions]
+    chooser = chooser_data(LoadedSweep.read(real_ledger)).payload
+    positions = chooser.positions
+    assert [position.label for position in positions if position.measured] == ["25%", "50%"]
+    assert (positions[0].label, positions[-1].label) == ("25%", "50%")
+    costs = [position.cost for position in positions]
     assert costs == sorted(costs)
     assert len(positions) > 15
-    near = {p["label"]: p["near"] for p in positions}
+    near = {position.label: position.near for position in positions}
     assert (near["30%"], near["45%"]) == ("25%", "50%")  # the nearer one by the ratio of costs
     for position in positions:
-        for mean, low, high in position["expected"].values():
+        for mean, low, high in position.expected.values():
             assert low <= mean <= high
-    assert positions[chosen["start"]]["measured"]
-    for name, entry in chosen["schedules"].items():
-        assert Schedule.from_dict(entry["file"]).provenance.trial == name
+    assert positions[chooser.start].measured
+    for name, entry in chooser.schedules.items():
+        assert Schedule.from_dict(entry.file).provenance.trial == name
         row = real_trials[real_trials.id == name].iloc[0]
-        epochs = sum(stage["epochs"] for stage in entry["stages"]) * row.cost
+        epochs = sum(stage.epochs for stage in entry.stages) * row.cost
         images = 1152  # of 1,797 digits: what is left of test and validation
         assert epochs == pytest.approx(row.steps * row.batch_size / images, rel=0.03)
 
 
-def test_one_budget_is_a_curve_of_one_point():
-    records = [make_record("a", budget="25%"), make_record("b", kind="baseline", budget="25%")]
-    data = frontier_data(trials_frame(records))
-    chosen = chooser_data(data, candidates(trials_frame(records)), make_header(), units(data.curves))
-    assert [p["label"] for p in chosen["positions"]] == ["25%"]
-    assert data.match is None
-    assert chosen["positions"][0]["expected"]["staged"][1:] == [None, None]
-    assert math.isnan(data.curves.test_low[0])
+def test_one_budget_is_a_curve_of_one_point(tmp_path):
+    ledger = Ledger(tmp_path / "s")
+    ledger.create(make_header())
+    for record in (make_record("a", budget="25%"), make_record("b", kind="baseline", budget="25%")):
+        ledger.append(record)
+    sweep = LoadedSweep.read(ledger)
+    (position,) = chooser_data(sweep).payload.positions
+    assert position.label == "25%"
+    assert sweep.data.match is None
+    assert position.expected["staged"][1:] == (None, None)
+    assert position.accuracy["staged"].interval == "no interval: one seed"
+    assert math.isnan(sweep.data.curves.test_low[0])
+
+
+def test_budgets_in_flops_stay_in_flops(tmp_path):
+    ledger = Ledger(tmp_path / "s")
+    header = make_header()
+    budgets = (Budget.parse("25e3 FLOPs"), Budget.parse("5e4 FLOPs"))
+    ledger.create(header.model_copy(update={"space": header.space.model_copy(update={"budgets": budgets})}))
+    for budget, cost in zip(budgets, ("25%", "50%"), strict=True):
+        for kind in ("staged", "baseline"):
+            record = make_record(f"{kind}-{budget.slug}", kind=kind, budget=cost)
+            ledger.append(record.model_copy(update={"trial": record.trial.model_copy(update={"budget": budget})}))
+    sweep = LoadedSweep.read(ledger)
+    positions = chooser_data(sweep).payload.positions
+    assert (positions[0].label, positions[-1].label) == ("25000 FLOPs", "50000 FLOPs")
+    assert all(position.label.endswith(" FLOPs") for position in positions)
+    assert positions[0].argument == "'25000 FLOPs'"
+    assert sweep.units[0].axis["ticktext"] is None  # no budget is a fraction
+    assert list(write_report(ledger, tmp_path / "out").schedules) == ["25000 FLOPs", "50000 FLOPs"]
+    assert (tmp_path / "out" / "schedules" / "25000flops.json").exists()

@@ -10,20 +10,17 @@ import json
 import platform
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from explorer.frontier import candidates
 from explorer.ledger import Ledger
 from explorer.plan import compile_plan
-from explorer.report.chooser_panel import chooser_data, chooser_figure
-from explorer.report.frontier_panel import TraceStyle, frontier_figure
 from explorer.report.loaded_sweep import LoadedSweep
-from explorer.report.page import _figures
-from explorer.report.payload import figure_json
-from explorer.report.units import units
+from explorer.report.page import page_payload, panel_contents
+from explorer.report.panels import PANELS
 from explorer.spec.budget import Budget
 from explorer.spec.rates import Rates
 from explorer.spec.schedule import Schedule, Stage
@@ -152,13 +149,11 @@ def page() -> dict[str, str]:
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(f"{folder}/large")
         fill(ledger, 200)
-        sweep = LoadedSweep.read(ledger)
-    cost_units = units(sweep.data.curves, 2.5)
-    figures, by_budget = _figures(sweep.trials, sweep.data)
-    figures |= {"frontier": frontier_figure([(sweep.data, TraceStyle())], cost_units), "schedule": chooser_figure(sweep.data)}
-    parts = {name: figure_json(figure) for name, figure in figures.items()}
-    parts |= {name: {budget: figure_json(each) for budget, each in found.items()} for name, found in by_budget.items()}
-    parts["chooser"] = chooser_data(sweep.data, candidates(sweep.trials), sweep.header, cost_units)
+        sweep = LoadedSweep.read(ledger, price=2.5)
+    payload = page_payload(sweep, panel_contents(sweep, PANELS))
+    parts: dict[str, object] = {each.name: each.figure or each.by_budget for each in payload.figures}
+    assert payload.chooser is not None
+    parts["chooser"] = asdict(payload.chooser)
     return {name: numbers_digest(part) for name, part in sorted(parts.items())}
 
 

@@ -1,21 +1,24 @@
-"""Every staged trial as a line through its settings, coloured by what it reached."""
+"""Every staged trial as a line through its settings, colored by its accuracy."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import pandas as pd
 import plotly.graph_objects as go
 
 from explorer.frontier.settings import settings_table
+from explorer.report.loaded_sweep import LoadedSweep
 from explorer.report.palette import ACCURACY_SCALE, INK, LAYOUT, MUTED, accuracy_bar
+from explorer.report.panels.panel import Panel
 
-NAMES = {"learning_rate": "learning rate", "batch_size": "batch", "validation_accuracy": "validation"}
-DECADE_STEPS = (1, 2, 5)
+LABELS = {"learning_rate": "learning rate", "batch_size": "batch size", "validation_accuracy": "validation"}
+TICKS_PER_DECADE = (1, 2, 5)
 
 
 def parallel_data(trials: pd.DataFrame) -> pd.DataFrame:
-    """`settings_table` without what only names a trial: budget first, accuracy last."""
+    """The columns of `settings_table` that are drawn: the budget first (if there are several), the accuracy last."""
     table = settings_table(trials).drop(columns=["id", "budget"])
     first = ["budget_amount"] if table.budget_amount.nunique() > 1 else []
     middle = [name for name in table.columns if name not in ("budget_amount", "validation_accuracy")]
@@ -23,11 +26,11 @@ def parallel_data(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def parallel_figure(data: pd.DataFrame, budgets: dict[float, str]) -> go.Figure:
-    """Draw the lines.
+    """Draw a line per trial.
 
     Args:
-        data: of `parallel_data`.
-        budgets: what to write for each amount of the column budget_amount.
+        data: the table that `parallel_data` returns.
+        budgets: the text of each amount in the column budget_amount.
     """
     figure = go.Figure()
     figure.add_parcoords(
@@ -47,13 +50,13 @@ def parallel_figure(data: pd.DataFrame, budgets: dict[float, str]) -> go.Figure:
 
 
 def _dimension(name: str, values: pd.Series, budgets: dict[float, str]) -> dict[str, object]:
-    label = NAMES.get(name, name)
+    label = LABELS.get(name, name)
     if name == "budget_amount":
         return _logarithmic("budget", values, budgets)
     if name == "learning_rate":
         low, high = math.floor(math.log10(values.min())), math.ceil(math.log10(values.max()))
-        round_ones = [step * 10.0**power for power in range(low, high + 1) for step in DECADE_STEPS]
-        within = [rate for rate in round_ones if values.min() <= rate <= values.max()]
+        round_rates = [step * 10.0**power for power in range(low, high + 1) for step in TICKS_PER_DECADE]
+        within = [rate for rate in round_rates if values.min() <= rate <= values.max()]
         return _logarithmic(label, values, {rate: f"{rate:.0e}".replace("e-0", "e-") for rate in within})
     if values.dtype == object or name == "batch_size":
         choices = sorted(set(values))
@@ -65,8 +68,8 @@ def _dimension(name: str, values: pd.Series, budgets: dict[float, str]) -> dict[
             "ticktext": [str(c) for c in choices],
         }
     if name.startswith(("share", "full share", "validation")):
-        whole = {} if name.startswith("validation") else {"range": [0, 1]}
-        return {"label": label, "values": values.tolist(), "tickformat": ".0%", **whole}
+        bounds = {} if name.startswith("validation") else {"range": [0, 1]}
+        return {"label": label, "values": values.tolist(), "tickformat": ".0%", **bounds}
     return {"label": label, "values": values.tolist(), "tickvals": sorted(set(values))}
 
 
@@ -77,3 +80,32 @@ def _logarithmic(label: str, values: pd.Series, ticks: dict[float, str]) -> dict
         "tickvals": [math.log10(value) for value in ticks],
         "ticktext": list(ticks.values()),
     }
+
+
+@dataclass(frozen=True)
+class ParallelData:
+    """The table to draw, and the text of each budget."""
+
+    settings: pd.DataFrame
+    budgets: dict[float, str]
+
+
+def _panel_data(sweep: LoadedSweep) -> ParallelData | None:
+    settings = parallel_data(sweep.trials)
+    budgets = dict(zip(sweep.data.curves.budget_amount, sweep.data.curves.budget, strict=True))
+    return None if settings.empty else ParallelData(settings, budgets)
+
+
+PANEL = Panel(
+    name="parallel",
+    section="settings",
+    title="All staged trials",
+    note=(
+        "A line is a trial; drag along an axis to see only the trials that pass there. Shares are of the budget; the last "
+        "stage is the full model."
+    ),
+    data=_panel_data,
+    figure=lambda data: parallel_figure(data.settings, data.budgets),
+    label="Settings of all staged trials as lines, colored by validation accuracy",
+    lazy=True,
+)

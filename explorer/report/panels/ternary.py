@@ -1,4 +1,4 @@
-"""How the budget is best divided among three stages: a triangle of their shares, with the accuracy as a surface."""
+"""How to divide the budget among three stages: a triangle of their shares, with the accuracy as a surface."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ import plotly.graph_objects as go
 
 from explorer.frontier.settings import FULL_SHARE, settings_table
 from explorer.report.palette import ACCURACY_SCALE, FONT, INK, LAYOUT, MUTED, SURFACE, accuracy_bar
+from explorer.report.panels.panel import Panel
+from explorer.report.plotly_values import accepted
 
 SHARES = ("share 1", "share 2", FULL_SHARE)
-UNITS = 30
+SURFACE_CELLS = 30
 """Cells along a side of the surface."""
-WIDTH = 0.08
+KERNEL_WIDTH = 0.08
 """Standard deviation of the Gaussian kernel that smooths accuracies, in shares of the budget."""
-REACH = 0.15
-"""The surface ends so far from the nearest trial."""
+SURFACE_REACH = 0.15
+"""Distance from the nearest trial at which the surface ends, in shares of the budget."""
 
 
 def ternary_data(trials: pd.DataFrame) -> pd.DataFrame | None:
-    """Shares of three stages and accuracy for every staged search trial; None where schedules have not three stages.
+    """Shares of three stages and accuracy for every staged search trial; `None` unless schedules have three stages.
 
     Returns:
         Columns budget, `share 1`, `share 2`, `full share`, validation_accuracy, id.
@@ -31,31 +33,31 @@ def ternary_data(trials: pd.DataFrame) -> pd.DataFrame | None:
 
 
 def surface_data(trials: pd.DataFrame) -> pd.DataFrame:
-    """Accuracies smoothed over one budget's trials (a mean weighted by a Gaussian kernel), whatever their rates.
+    """Accuracies smoothed over the trials of one budget (a mean weighted by a Gaussian kernel), whatever their rates.
 
     Args:
         trials: rows of `ternary_data` at one budget.
 
     Returns:
-        The three shares and validation_accuracy, at evenly spaced points no farther than `REACH` from a trial.
+        The three shares and validation_accuracy, at evenly spaced points no farther than `SURFACE_REACH` from a trial.
     """
-    steps = np.arange(UNITS + 1) / UNITS
+    steps = np.arange(SURFACE_CELLS + 1) / SURFACE_CELLS
     first, second = (grid.ravel() for grid in np.meshgrid(steps, steps))
     within = first + second <= 1 + 1e-9
     points_PS = np.stack([first, second, 1 - first - second], axis=1)[within].clip(0, 1)
     measured_TS = trials[list(SHARES)].to_numpy(float)
     squared_PT = ((points_PS[:, None] - measured_TS[None]) ** 2).sum(axis=2) / 2
-    near = squared_PT.min(axis=1) <= REACH**2
-    weights_PT = np.exp(-squared_PT[near] / (2 * WIDTH**2))
+    near = squared_PT.min(axis=1) <= SURFACE_REACH**2
+    weights_PT = np.exp(-squared_PT[near] / (2 * KERNEL_WIDTH**2))
     smoothed_P = weights_PT @ trials.validation_accuracy.to_numpy(float) / weights_PT.sum(axis=1)
     return pd.DataFrame(points_PS[near], columns=pd.Index(SHARES)).assign(validation_accuracy=smoothed_P)
 
 
 def ternary_figure(trials: pd.DataFrame) -> go.Figure:
-    """Draw one budget: the surface as small hexagons, the trials as circles on it."""
+    """Draw one budget: the surface as small hexagons, with the trials as circles on it."""
     surface = surface_data(trials)
     low, high = trials.validation_accuracy.min(), trials.validation_accuracy.max()
-    colours = {"colorscale": ACCURACY_SCALE, "cmin": low, "cmax": high}
+    colors = {"colorscale": ACCURACY_SCALE, "cmin": low, "cmax": high}
     hover = "stage 1 %{a:.0%}, stage 2 %{b:.0%}, full model %{c:.0%}<br>"
     figure = go.Figure()
     figure.add_scatterternary(
@@ -63,8 +65,8 @@ def ternary_figure(trials: pd.DataFrame) -> go.Figure:
         b=surface[SHARES[1]],
         c=surface[SHARES[2]],
         mode="markers",
-        marker={"color": surface.validation_accuracy, "symbol": "hexagon", "size": 13, "opacity": 0.55, **colours},
-        hovertemplate=hover + "about %{marker.color:.1%} (smoothed)<extra></extra>",
+        marker={"color": surface.validation_accuracy, "symbol": "hexagon", "size": 13, "opacity": 0.55, **colors},
+        hovertemplate=hover + "%{marker.color:.1%} (smoothed)<extra></extra>",
         showlegend=False,
     )
     figure.add_scatterternary(
@@ -77,10 +79,10 @@ def ternary_figure(trials: pd.DataFrame) -> go.Figure:
             "size": 9,
             "line": {"color": SURFACE, "width": 1.5},
             "colorbar": {**accuracy_bar("validation"), "x": 1.08},
-            **colours,
+            **colors,
         },
-        text=trials.id,
-        customdata=[[name] for name in trials.id],
+        text=accepted(trials.id),
+        customdata=accepted([[name] for name in trials.id]),
         hovertemplate="%{text}: %{marker.color:.1%}<br>" + hover + "<extra></extra>",
         showlegend=False,
     )
@@ -98,3 +100,18 @@ def ternary_figure(trials: pd.DataFrame) -> go.Figure:
     figure.update_layout(LAYOUT, height=420, margin={"l": 48, "r": 24, "t": 40, "b": 40})
     figure.update_layout(ternary={"bgcolor": SURFACE, **axes})
     return figure
+
+
+PANEL = Panel(
+    name="ternary",
+    section="settings",
+    title="How to divide the budget among three stages",
+    note=(
+        "In a corner, one stage has all of the budget. Circles are trials; the surface is their smoothed validation accuracy, "
+        "whatever their rates."
+    ),
+    data=lambda sweep: ternary_data(sweep.trials),
+    figure=lambda data: {str(budget): ternary_figure(at_budget) for budget, at_budget in data.groupby("budget")},
+    label="Accuracy over the shares of three stages",
+    half_width=True,
+)

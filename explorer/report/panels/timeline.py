@@ -1,56 +1,60 @@
-"""Schedules over budget time: activation rates as bars, the learning rate under them."""
+"""Schedules over budget time: activation rates as bars, with the learning rate below."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from explorer.frontier.trials import rows
 from explorer.ledger import StageOutcome
-from explorer.report.palette import AXIS, INK, LAYOUT, MUTED, RATE_COLOURS, SHARE_TICKS, STAGED, SURFACE
+from explorer.report.palette import AXIS, INK, LAYOUT, MUTED, RATE_COLORS, SHARE_TICKS, STAGED, SURFACE
+from explorer.report.panels.panel import Panel
+from explorer.report.plotly_values import accepted
 from explorer.spec.rates import Axis, shown_axes
 
-NARROW = 0.05
-"""A bar that is shorter has no room for its rate."""
+MIN_LABELED_SHARE = 0.05
+"""A shorter bar has no room for its rate."""
 LIGHT_TEXT_FROM = 0.6
-"""Bars of higher rates are so dark (on a dark page so light) that the text on them has the page's colour."""
+"""Bars of higher rates are so dark (on a dark page so light) that text on them has the color of the page."""
 BAR_COLUMNS = ["axis", "start", "end", "rate"]
 
 
 def stage_bars(stages: Sequence[StageOutcome], axes: Sequence[Axis]) -> pd.DataFrame:
-    """One row a stage and axis: axis, start and end (budget time in [0, 1]) and the realised rate."""
+    """One row per stage and axis: axis, start and end (budget time in [0, 1]) and the realized rate."""
     total = sum(stage.flops for stage in stages)
-    rows, start = [], 0.0
+    bars, start = [], 0.0
     for stage in stages:
         end = start + stage.flops / total
-        rows += [(axis, start, end, getattr(stage.rates, axis)) for axis in axes]
+        bars += [(axis, start, end, getattr(stage.rates, axis)) for axis in axes]
         start = end
-    return pd.DataFrame(rows, columns=pd.Index(BAR_COLUMNS))
+    return pd.DataFrame(bars, columns=pd.Index(BAR_COLUMNS))
 
 
 def timeline_data(winners: pd.DataFrame) -> pd.DataFrame:
     """The bars of several schedules.
 
     Args:
-        winners: one row a budget, with `budget` and `stages`.
+        winners: one row per budget, with `budget` and `stages`.
 
     Returns:
-        Columns budget and those of `stage_bars`.
+        The column budget and those of `stage_bars`.
     """
     axes = shown_axes(stage.rates for stages in winners.stages for stage in stages)
-    parts = [stage_bars(row.stages, axes).assign(budget=row.budget) for row in winners.itertuples()]
+    parts = [stage_bars(row.stages, axes).assign(budget=row.budget) for row in rows(winners)]
     return pd.concat(parts, ignore_index=True)[["budget", *BAR_COLUMNS]]
 
 
-def bar_arrays(bars: pd.DataFrame) -> dict[str, list[object]]:
-    """What a plotly bar trace is made of."""
-    long_enough = bars.end - bars.start >= NARROW
+def bar_arrays(bars: pd.DataFrame) -> dict[str, list[Any]]:
+    """The arrays of a plotly bar trace, by its attributes."""
+    long_enough = bars.end - bars.start >= MIN_LABELED_SHARE
     return {
         "x": (bars.end - bars.start).tolist(),
         "base": bars.start.tolist(),
-        "color": [next(colour for bound, colour in RATE_COLOURS if rate <= bound) for rate in bars.rate],
+        "color": [next(color for bound, color in RATE_COLORS if rate <= bound) for rate in bars.rate],
         "textcolor": [SURFACE if rate > LIGHT_TEXT_FROM else INK for rate in bars.rate],
         "text": [f"{rate:.3g}" if shown else "" for rate, shown in zip(bars.rate, long_enough, strict=True)],
         "customdata": bars[["start", "end", "rate"]].to_numpy().tolist(),
@@ -58,12 +62,12 @@ def bar_arrays(bars: pd.DataFrame) -> dict[str, list[object]]:
 
 
 def timeline_figure(data: pd.DataFrame) -> go.Figure:
-    """Draw the winners of all budgets, one under the other; darker is a higher rate, and the rate is written on it."""
+    """Draw the schedules of all budgets, one below the other; darker is a higher rate, which is written on the bar."""
     figure = go.Figure()
     budgets = list(dict.fromkeys(data.budget))
     _add_bars(figure, [list(data.budget), list(data.axis)], data)
-    rows = len(data[["budget", "axis"]].drop_duplicates())
-    figure.update_layout(LAYOUT, height=84 + 26 * rows, bargap=0.15, barmode="overlay", margin={"t": 8})
+    bar_rows = len(data[["budget", "axis"]].drop_duplicates())
+    figure.update_layout(LAYOUT, height=84 + 26 * bar_rows, bargap=0.15, barmode="overlay", margin={"t": 8})
     figure.update_xaxes(AXIS, title_text="budget time: share of the budget spent", range=[0, 1], **SHARE_TICKS)
     figure.update_yaxes(AXIS, autorange="reversed", dividercolor=MUTED, showdividers=len(budgets) > 1)
     return figure
@@ -93,11 +97,11 @@ def schedule_figure(bars: pd.DataFrame, time: Sequence[float], learning_rate: Se
     return figure
 
 
-def _add_bars(figure: go.Figure, y: list[object], bars: pd.DataFrame, **where: int) -> None:
+def _add_bars(figure: go.Figure, y: list[Any], bars: pd.DataFrame, **where: Any) -> None:
     arrays = bar_arrays(bars)
     figure.add_bar(
         orientation="h",
-        y=y,
+        y=accepted(y),
         x=arrays["x"],
         base=arrays["base"],
         marker={"color": arrays["color"], "line": {"color": SURFACE, "width": 1.5}},
@@ -105,8 +109,19 @@ def _add_bars(figure: go.Figure, y: list[object], bars: pd.DataFrame, **where: i
         textposition="inside",
         insidetextanchor="middle",
         insidetextfont={"color": arrays["textcolor"]},
-        customdata=arrays["customdata"],
+        customdata=accepted(arrays["customdata"]),
         hovertemplate="%{y}: %{customdata[2]:.3g}<br>%{customdata[0]:.0%} to %{customdata[1]:.0%} of the budget<extra></extra>",
         showlegend=False,
         **where,
     )
+
+
+PANEL = Panel(
+    name="timeline",
+    section="budgets",
+    title="The schedules to use",
+    note="Realized activation rates over budget time; darker is more of the model.",
+    data=lambda sweep: timeline_data(sweep.data.winners),
+    figure=timeline_figure,
+    label="Activation rates over budget time of the schedule to use at each budget",
+)

@@ -1,0 +1,115 @@
+"""Staged against baseline training: a difference counts only where the 95 % intervals of the two means are apart."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from explorer.frontier.curve import AccuracyCurve, Match
+from explorer.frontier.trials import rows
+from explorer.ledger import Kind
+from explorer.spec.budget import Budget
+
+FULL_TRAINING = 0.99
+"""Runs of at least this cost, a fraction of full training, count as full training: a plan may end a step below its budget."""
+
+Verdict = Literal["ahead", "behind", "undecided"]
+
+
+@dataclass(frozen=True)
+class MeanAccuracy:
+    """A mean test accuracy in [0, 1] with its 95 % confidence interval over fresh seeds; NaN bounds for one seed."""
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+
+@dataclass(frozen=True)
+class BudgetComparison:
+    """The best staged and the best baseline training of one budget."""
+
+    budget: Budget
+    staged: MeanAccuracy
+    baseline: MeanAccuracy
+
+    @property
+    def gain(self) -> float:
+        """Mean test accuracy of staged training minus that of the baseline."""
+        return self.staged.mean - self.baseline.mean
+
+    @property
+    def has_intervals(self) -> bool:
+        """False if one of the two means is of a single seed."""
+        return not (math.isnan(self.staged.low) or math.isnan(self.baseline.low))
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether staged training is ahead: its whole interval lies above that of the baseline.
+
+        Both intervals being apart is a stricter condition than a 95 % interval of the difference that excludes 0. With a
+        single seed there is no interval, and nothing is decided.
+        """
+        if self.staged.low > self.baseline.high:  # False where a bound is NaN
+            return "ahead"
+        return "behind" if self.staged.high < self.baseline.low else "undecided"
+
+
+def compare_budgets(curves: pd.DataFrame) -> list[BudgetComparison]:
+    """Compare both kinds at every budget at which both were trained, from the cheapest.
+
+    Args:
+        curves: the table that `best_by_budget` returns.
+    """
+    comparisons = []
+    for _, at_budget in curves.sort_values("budget_amount", kind="stable").groupby("budget_amount", sort=False):
+        means = {row.kind: _mean(row) for row in rows(at_budget)}
+        if len(means) == 2:
+            budget = Budget(at_budget.budget_amount.iloc[0], at_budget.budget_unit.iloc[0])
+            comparisons.append(BudgetComparison(budget, means["staged"], means["baseline"]))
+    return comparisons
+
+
+def _mean(row: Any) -> MeanAccuracy:
+    return MeanAccuracy(float(row.test_mean), float(row.test_low), float(row.test_high), int(row.seeds))
+
+
+@dataclass(frozen=True)
+class FullTrainingMatch:
+    """At what cost staged training reaches the accuracy of full training: the baseline at 100 % of its cost."""
+
+    target: MeanAccuracy
+    """The baseline at full training."""
+    match: Match
+    measured: tuple[float, float]
+    """Smallest and largest cost of staged training, between which the match was looked for."""
+
+    @property
+    def reached(self) -> bool:
+        """True if the staged curve reaches the target below the cost of full training, however uncertain."""
+        return self.match.cost < FULL_TRAINING
+
+    @property
+    def certain(self) -> bool:
+        """True if the whole 95 % interval of the cost lies below full training; False without an interval."""
+        return self.reached and self.match.high < FULL_TRAINING
+
+
+def match_full_training(curves: pd.DataFrame, between: dict[Kind, AccuracyCurve]) -> FullTrainingMatch | None:
+    """The cost at which staged training matches full training; `None` if one of the two was not measured.
+
+    Args:
+        curves: the table that `best_by_budget` returns.
+        between: the accuracy curve of each kind that was trained.
+    """
+    full = curves[(curves.kind == "baseline") & (curves.cost >= FULL_TRAINING)]
+    if full.empty or "staged" not in between:
+        return None
+    target = full.sort_values("cost", kind="stable").iloc[0]
+    staged = between["staged"]
+    match = staged.cost_to_match(target.test_mean, target.test_error, int(target.seeds))
+    return FullTrainingMatch(_mean(target), match, (float(staged.costs[0]), float(staged.costs[-1])))

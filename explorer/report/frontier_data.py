@@ -1,0 +1,61 @@
+"""The frontier of a sweep as numbers: the best trials of each budget, every run, and what lies between the budgets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from explorer.frontier import AccuracyCurve, best_by_budget, compare_budgets, match_full_training, non_dominated
+from explorer.frontier.comparison import BudgetComparison, FullTrainingMatch
+from explorer.ledger import KINDS, Kind
+from explorer.report.headline import headline
+
+
+@dataclass(frozen=True)
+class FrontierData:
+    """Accuracies are fractions in [0, 1], costs fractions of full training."""
+
+    curves: pd.DataFrame
+    """The best of each kind at each budget: the columns of `best_by_budget`, and `on_frontier`."""
+    runs: pd.DataFrame
+    """Every completed run: the columns of `trials_frame`, and `dominated` (by a run of the same kind)."""
+    between: dict[Kind, AccuracyCurve]
+    """Expected accuracy between the measured budgets, for each kind that was trained."""
+    comparisons: tuple[BudgetComparison, ...]
+    """Staged against baseline at every budget that both have."""
+    match: FullTrainingMatch | None
+    """Cost at which staged training matches full training; `None` if one of them was not measured."""
+
+    @property
+    def winners(self) -> pd.DataFrame:
+        """The better of staged and baseline at each budget, on validation data."""
+        return self.curves.loc[self.curves.groupby("budget_amount").validation_mean.idxmax()]
+
+    @property
+    def headline(self) -> str:
+        """What the sweep shows, in a sentence or two."""
+        return headline(self.comparisons, self.match)
+
+    @property
+    def full_flops(self) -> int:
+        """Cost of full training."""
+        return int(self.runs.full_flops.iloc[0])
+
+
+def frontier_data(trials: pd.DataFrame) -> FrontierData:
+    """Compute the frontier.
+
+    Args:
+        trials: the table that `trials_frame` returns, with at least one completed trial.
+    """
+    curves = best_by_budget(trials)
+    curves["on_frontier"] = non_dominated(curves.cost, curves.test_mean)
+    runs = trials[trials.status == "completed"].copy()
+    runs["dominated"] = True
+    for kind in KINDS:
+        of_kind = runs.kind == kind
+        runs.loc[of_kind, "dominated"] = ~non_dominated(runs.cost[of_kind], runs.test_accuracy[of_kind])
+    between = {kind: AccuracyCurve.through(curves[curves.kind == kind]) for kind in KINDS if (curves.kind == kind).any()}
+    match = match_full_training(curves, between)
+    return FrontierData(curves, runs, between, tuple(compare_budgets(curves)), match)

@@ -1,0 +1,49 @@
+"""The best of each kind at each budget, as a table."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from explorer.frontier.trials import describe, rows
+from explorer.report.frontier_data import FrontierData
+from explorer.report.panels.panel import Column, Panel, Table
+
+COLUMNS = (
+    Column("budget"),
+    Column("training"),
+    Column("test", is_number=True),
+    Column("95 % interval"),
+    Column("validation", is_number=True),
+    Column("seconds", is_number=True),
+    Column("LR and batch size"),
+    Column("schedule", wraps=True),
+)
+
+
+def budgets_table(data: FrontierData) -> Table:
+    """One row per budget and kind; the schedule to use at each budget is highlighted."""
+    winners = set(data.winners.id)
+    cells = tuple(
+        (
+            str(row.budget),
+            f"{row.kind}{' ◂ use this' if row.id in winners else ''}",
+            f"{row.test_mean:.1%}",
+            f"{row.test_low:.1%} to {row.test_high:.1%}" if pd.notna(row.test_low) else "one seed",
+            f"{row.validation_mean:.1%}",
+            f"{row.train_seconds:.1f}",
+            f"{row.learning_rate:.2g}, {row.batch_size}",
+            describe(row.schedule),
+        )
+        for row in rows(data.curves)
+    )
+    highlighted = frozenset(number for number, row in enumerate(rows(data.curves)) if row.id in winners)
+    return Table(COLUMNS, cells, highlighted)
+
+
+PANEL = Panel(
+    name="budgets",
+    section="budgets",
+    note="The schedule to use has the higher mean validation accuracy at its budget.",
+    data=lambda sweep: sweep.data,
+    table=budgets_table,
+)

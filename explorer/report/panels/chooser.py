@@ -1,0 +1,268 @@
+"""Choosing a budget: which schedule to train with, what accuracy to expect, and the file to take along."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+
+from explorer.frontier import candidates, knee
+from explorer.frontier.choice import schedule_with_provenance
+from explorer.frontier.curve import AccuracyCurve
+from explorer.ledger import KINDS, Kind, SweepHeader
+from explorer.report.frontier_data import FrontierData
+from explorer.report.loaded_sweep import LoadedSweep
+from explorer.report.panels.panel import Panel
+from explorer.report.panels.timeline import bar_arrays, schedule_figure, stage_bars
+from explorer.report.payload import Accuracy, ChooserPayload, PositionPayload, SchedulePayload, StagePayload
+from explorer.report.units import seconds_at
+from explorer.spec.budget import Budget
+from explorer.spec.lr_schedule import LearningRateSchedule
+from explorer.spec.rates import Axis, shown_axes
+
+POSITIONS = 80
+"""Approximate number of budgets to choose from between the smallest and the largest measured one."""
+PLAN_TOLERANCE = 0.05
+"""Plans of one budget differ in cost by less than this fraction of it."""
+TIMES = tuple(number / 100 for number in range(101))
+"""Budget times at which the learning rate is drawn."""
+EPOCHS_CELL = "{epochs}"
+"""In a schedule's table: the cell that the script fills with the number of epochs at the chosen budget."""
+STAGE_COLUMNS = ("share of the budget", "epochs", "cost of a step", "learning rate")
+
+Interval = tuple[float | None, float | None, float | None]
+"""Mean test accuracy, lower and upper bound of its 95 % interval; `None` if not known."""
+
+
+@dataclass(frozen=True)
+class ChooserData:
+    """The panel: what the script shows at each position, and the schedule that is drawn first."""
+
+    payload: ChooserPayload
+    first_stages: pd.DataFrame
+    """Bars of the cheapest budget's schedule, as `stage_bars` returns."""
+    task: str
+    """What the accuracies were measured with."""
+
+
+def chooser_data(sweep: LoadedSweep) -> ChooserData:
+    """Everything the page needs to show any budget and any schedule."""
+    data, header = sweep.data, sweep.header
+    lr_schedule = header.space.task.recipe.lr_schedule
+    axes = shown_axes({stage.rates for stages in data.runs.stages for stage in stages})
+    runs = dict(tuple(data.runs.groupby("candidate")))
+    schedules = {
+        str(row["id"]): _schedule(row, runs[row["id"]], header, lr_schedule, axes)
+        for _, row in candidates(sweep.trials).iterrows()
+    }
+    positions = _positions(sweep, schedules)
+    payload = ChooserPayload(
+        schedules=schedules,
+        positions=tuple(positions),
+        start=_start(data, positions),
+        times=TIMES,
+        factors=tuple(lr_schedule.factor(time) for time in TIMES),
+        rerun="{run} (a repeat of {candidate})",
+        command=f"explorer train --schedule {{file}} --task {shlex.quote(f'{header.name}.yaml')} --budget {{budget}}",
+    )
+    task = header.space.task
+    measured_with = f"{task.model.name} on {task.data.name}; full training is {task.recipe.epochs:g} epochs"
+    return ChooserData(payload, stage_bars(data.winners.iloc[0].stages, axes), measured_with)
+
+
+def chooser_figure(data: ChooserData) -> go.Figure:
+    """The schedule of the cheapest budget; the script puts the chosen schedule's numbers into it."""
+    return schedule_figure(data.first_stages, TIMES, [0.0] * len(TIMES))
+
+
+PANEL = Panel(
+    name="schedule",
+    section="choose",
+    data=chooser_data,
+    figure=chooser_figure,
+    label="Activation rates and learning rate of the chosen schedule over budget time",
+    template="chooser.html",
+)
+
+
+def _schedule(
+    row: pd.Series[Any], runs: pd.DataFrame, header: SweepHeader, lr_schedule: LearningRateSchedule, axes: tuple[Axis, ...]
+) -> SchedulePayload:
+    """A candidate with its settings, bars, table and file; `runs` are its own."""
+    bars = stage_bars(row["stages"], axes)
+    name, seeds = str(row["id"]), int(row["seeds"])
+    test = _interval(row)
+    kind = "staged schedule" if row["kind"] == "staged" else "baseline, the full model throughout"
+    return SchedulePayload(
+        id=name,
+        kind=row["kind"],
+        budget=row["budget"],
+        title=f"{name}: {kind}",
+        settings=f"LR {_short(row['learning_rate'])}, batch size {int(row['batch_size'])}",
+        staging=", ".join(f"{setting} {value}" for setting, value in runs.staging.iloc[0].items()),
+        accuracy=_accuracy(test),
+        when_clicked=(
+            f"You clicked {{run}}. The accuracy of its schedule is the mean of {seeds} seed{'s' if seeds > 1 else ''}, "
+            f"next to the best of the other kind at {row['budget']}."
+        ),
+        file_name=f"{header.name}-{name}.json",
+        learning_rate=row["learning_rate"],
+        batch_size=int(row["batch_size"]),
+        bars=bar_arrays(bars),
+        y=tuple(bars.axis),
+        columns=("stage", *axes, *STAGE_COLUMNS),
+        stages=tuple(_stages(row, header.space.task.recipe.epochs, lr_schedule, axes)),
+        seeds=seeds,
+        test=test,
+        validation=row["validation_mean"],
+        file=schedule_with_provenance(row, runs, header).to_dict(),
+    )
+
+
+def _stages(
+    row: pd.Series[Any], epochs: float, lr_schedule: LearningRateSchedule, axes: tuple[Axis, ...]
+) -> list[StagePayload]:
+    full_step = row["stages"][-1].step_flops
+    total_flops, start = sum(stage.flops for stage in row["stages"]), 0.0
+    stages = []
+    for number, stage in enumerate(row["stages"], start=1):
+        share = stage.flops / total_flops
+        end = min(1.0, start + share)
+        rates = tuple(f"{getattr(stage.rates, axis):.3g}" for axis in axes)
+        factors = (lr_schedule.factor(start), *lr_schedule.peak_within(start, end), lr_schedule.factor(end))
+        learning_rates = " > ".join(_short(factor * row["learning_rate"]) for factor in factors)
+        cost_of_step = stage.step_flops / full_step
+        stages.append(
+            StagePayload(
+                cells=(str(number), *rates, f"{share:.0%}", EPOCHS_CELL, f"{cost_of_step:.0%}", learning_rates),
+                rates=rates,
+                share=share,
+                epochs=share * epochs * full_step / stage.step_flops,  # cheaper steps see more images for the same cost
+                step=cost_of_step,
+                factors=factors,
+            )
+        )
+        start += share
+    return stages
+
+
+def _positions(sweep: LoadedSweep, schedules: Mapping[str, SchedulePayload]) -> list[PositionPayload]:
+    """One position per budget, the measured ones and those between, from the cheapest."""
+    data = sweep.data
+    winners = data.winners.sort_values("cost").reset_index(drop=True)
+    unit = sweep.header.space.budgets[0].unit
+    scale = data.full_flops if unit == "FLOPs" else 1
+    amounts = _round_amounts(winners, scale)
+    cost_M = np.array([amount / scale for amount in amounts]).clip(winners.cost.iloc[0], winners.cost.iloc[-1])
+    between = {kind: _between(curve, cost_M) for kind, curve in data.between.items()}
+    positions = []
+    for number, (amount, cost) in enumerate(zip(amounts, cost_M, strict=True)):
+        winner = winners.iloc[int(np.abs(np.log(winners.cost.to_numpy(float)) - np.log(cost)).argmin())]
+        expected = {kind: _known(values_M3[number]) for kind, values_M3 in between.items()}
+        positions.append(_position(Budget(amount, unit), float(cost), winner, expected, sweep, schedules))
+    for _, winner in winners.iterrows():
+        at_budget = data.curves[data.curves.budget == winner.budget]
+        measured: dict[Kind, Interval] = {row["kind"]: _interval(row) for _, row in at_budget.iterrows()}
+        budget = Budget(winner.budget_amount, winner.budget_unit)
+        positions.append(_position(budget, float(winner.cost), winner, measured, sweep, schedules, measured=True))
+    return sorted(positions, key=lambda position: (position.cost, not position.measured))
+
+
+def _position(
+    budget: Budget,
+    cost: float,
+    winner: pd.Series[Any],
+    expected: dict[Kind, Interval],
+    sweep: LoadedSweep,
+    schedules: Mapping[str, SchedulePayload],
+    *,
+    measured: bool = False,
+) -> PositionPayload:
+    """A budget, with the schedule of the nearest measured winner and the accuracy to expect of both kinds."""
+    curve = sweep.data.curves[sweep.data.curves.kind == winner.kind]
+    seconds, flops = seconds_at(curve, [cost]), cost * sweep.data.full_flops
+    costs = pd.DataFrame({"cost": [cost], "planned_flops": [flops], "train_seconds": seconds})
+    in_units = {unit.key: float(unit.amounts(costs)[0]) for unit in sweep.units}
+    return PositionPayload(
+        label=str(budget),
+        argument=shlex.quote(str(budget)),
+        cost=cost,
+        measured=measured,
+        schedule=winner.id,
+        near=winner.budget,
+        x=in_units,
+        expected=expected,
+        accuracy={kind: _accuracy(expected.get(kind, (None, None, None))) for kind in KINDS},
+        basis=_basis(winner.budget, schedules[winner.id], measured),
+        cost_text=sweep.units[0].text(cost),
+        other_costs=", ".join(unit.text(in_units[unit.key]) for unit in sweep.units[1:]),
+    )
+
+
+def _basis(budget: str, schedule: SchedulePayload, measured: bool) -> str:
+    """What the numbers at a position are based on."""
+    baseline = " Here the baseline has the higher validation accuracy." if schedule.kind == "baseline" else ""
+    if measured:
+        seeds = f"mean of {schedule.seeds} fresh seeds" if schedule.seeds > 1 else "one seed"
+        return f"Measured at this budget, {seeds}.{baseline}"
+    return (
+        "Interpolated between measured budgets (monotone cubic over the logarithm of cost, through means made "
+        f"non-decreasing); the schedule is the one found at {budget}.{baseline}"
+    )
+
+
+def _round_amounts(winners: pd.DataFrame, scale: int) -> list[float]:
+    """Amounts of two digits between the measured budgets, evenly spaced over the logarithm."""
+    low, high = winners.cost.iloc[0] * scale, winners.cost.iloc[-1] * scale
+    rounded = {float(f"{amount:.2g}") for amount in np.geomspace(low, high, POSITIONS)}
+    measured = winners.cost.to_numpy(float) * scale
+    return sorted(amount for amount in rounded if low < amount < high and (np.abs(amount / measured - 1) > 0.01).all())
+
+
+def _between(curve: AccuracyCurve, cost_M: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean, low and high at each cost, (M, 3); NaN outside the curve's own range.
+
+    Plans of one budget end up to a step below it, each at its own cost: costs within `PLAN_TOLERANCE` of the range count as its
+    end.
+    """
+    expected_M3 = np.full((len(cost_M), 3), np.nan)
+    smallest, largest = curve.costs[0], curve.costs[-1]
+    within = (cost_M >= smallest * (1 - PLAN_TOLERANCE)) & (cost_M <= largest * (1 + PLAN_TOLERANCE))
+    if within.any():
+        expected_M3[within] = np.stack(curve.at(cost_M[within].clip(smallest, largest)), axis=1)
+    return expected_M3
+
+
+def _start(data: FrontierData, positions: list[PositionPayload]) -> int:
+    """The position of the knee of the winners, or of the middle one."""
+    winners = data.winners.sort_values("cost").reset_index(drop=True)
+    bend = knee(winners.cost, winners.test_mean)
+    chosen = winners.budget.iloc[bend if bend is not None else len(winners) // 2]
+    return next(number for number, position in enumerate(positions) if position.measured and position.label == chosen)
+
+
+def _interval(row: pd.Series[Any]) -> Interval:
+    return _known(row[["test_mean", "test_low", "test_high"]].to_numpy(float))
+
+
+def _known(values: NDArray[np.float64]) -> Interval:
+    mean, low, high = (None if np.isnan(value) else float(value) for value in values)
+    return mean, low, high
+
+
+def _accuracy(interval: Interval) -> Accuracy:
+    mean, low, high = interval
+    if mean is None:
+        return Accuracy("not measured", "")
+    return Accuracy(f"{mean:.1%}", "no interval: one seed" if low is None else f"95 % interval {low:.1%} to {high:.1%}")
+
+
+def _short(value: float) -> str:
+    """A learning rate in few characters: `0.0125`, `1.0e-3`."""
+    return f"{value:.3g}" if value >= 0.01 or value == 0 else f"{value:.1e}".replace("e-0", "e-")

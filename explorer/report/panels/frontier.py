@@ -1,0 +1,184 @@
+"""Accuracy against cost, staged against baseline."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from explorer.frontier import AccuracyCurve
+from explorer.frontier.trials import describe, rows
+from explorer.ledger import Kind
+from explorer.report.frontier_data import FrontierData
+from explorer.report.loaded_sweep import LoadedSweep
+from explorer.report.palette import AXIS, BASELINE, KIND_DASHES, LAYOUT, STAGED, faded
+from explorer.report.panels.panel import Panel
+from explorer.report.plotly_values import accepted
+from explorer.report.units import CostUnit, seconds_at
+
+LEGEND: dict[Kind, str] = {"staged": "staged schedules", "baseline": "baseline (full model throughout)"}
+BAND_POINTS = 60
+"""Costs at which a band is drawn."""
+
+
+@dataclass(frozen=True)
+class TraceStyle:
+    """The appearance of one sweep's traces: a color for each kind, and the legend's text before the kind."""
+
+    staged: str = STAGED
+    baseline: str = BASELINE
+    prefix: str = ""
+
+    def color(self, kind: Kind) -> str:
+        """The color of a kind."""
+        return self.staged if kind == "staged" else self.baseline
+
+
+def frontier_figure(sweeps: Sequence[tuple[FrontierData, TraceStyle]], units: Sequence[CostUnit]) -> go.Figure:
+    """Draw the frontier in the first unit; each trace's `meta.x` has its costs in all units, by the unit's key."""
+    figure = go.Figure()
+    for data, style in sweeps:
+        for kind, between in data.between.items():
+            _add_band(figure, data, kind, between, style, units)
+    for data, style in sweeps:
+        for kind in data.between:
+            runs = data.runs[data.runs.kind == kind]
+            _add_runs(figure, runs[runs.dominated], style, 0.13, units)
+            _add_runs(figure, runs[~runs.dominated], style, 0.4, units)
+    for data, style in sweeps:
+        for kind in reversed(list(data.between)):
+            _add_curve(figure, data.curves[data.curves.kind == kind], style, units)
+    figure.update_layout(LAYOUT, height=480)
+    figure.update_xaxes(AXIS, type="log", **units[0].axis)
+    figure.update_yaxes(AXIS, title_text="test accuracy", tickformat=".0%")
+    return figure
+
+
+def _sweep_figure(sweep: LoadedSweep) -> go.Figure:
+    return frontier_figure([(sweep.data, TraceStyle())], sweep.units)
+
+
+PANEL = Panel(
+    name="frontier",
+    section="frontier",
+    data=lambda sweep: sweep,
+    figure=_sweep_figure,
+    label="Test accuracy against training cost, staged schedules and baseline",
+    note=(
+        "Curves: the best schedule of each budget, chosen on validation data and shown on test data. Bars are 95 % intervals "
+        "over fresh seeds (Student's t), bands show the accuracy to expect between the measured budgets; a difference counts "
+        "only where the intervals of both kinds are apart. Small points: single runs, dominated ones fainter. The baseline "
+        "trains the full model throughout, at every budget, with the same recipe, seeds and choices of learning rate and batch "
+        "size; its learning rate decays to zero within the budget. Click a point to see its schedule."
+    ),
+    template="frontier.html",
+)
+
+
+def _add_band(
+    figure: go.Figure,
+    data: FrontierData,
+    kind: Kind,
+    between: AccuracyCurve,
+    style: TraceStyle,
+    units: Sequence[CostUnit],
+) -> None:
+    """The 95 % band of the accuracy between the measured budgets."""
+    if not between.has_interval or len(between.costs) < 2:
+        return
+    cost_M = np.geomspace(between.costs[0], between.costs[-1], BAND_POINTS)
+    cost_M[-1] = between.costs[-1]
+    expected = between.at(cost_M)
+    there_and_back = np.concatenate((cost_M, cost_M[::-1]))
+    costs = pd.DataFrame(
+        {
+            "cost": there_and_back,
+            "planned_flops": there_and_back * data.full_flops,
+            "train_seconds": seconds_at(data.curves[data.curves.kind == kind], there_and_back),
+        }
+    )
+    figure.add_scatter(
+        x=costs.cost,
+        y=np.concatenate((expected.high, expected.low[::-1])),
+        fill="toself",
+        fillcolor=faded(style.color(kind), 0.12),
+        line={"width": 0},
+        mode="lines",
+        hoverinfo="skip",
+        showlegend=False,
+        meta={"x": _in_all_units(costs, units)},
+    )
+
+
+def _add_runs(figure: go.Figure, runs: pd.DataFrame, style: TraceStyle, opacity: float, units: Sequence[CostUnit]) -> None:
+    if runs.empty:
+        return
+    kind: Kind = runs.kind.iloc[0]
+    figure.add_scatter(
+        x=runs.cost,
+        y=runs.test_accuracy,
+        mode="markers",
+        marker={"color": style.color(kind), "size": 6, "opacity": opacity},
+        text=[_hover(run) for run in rows(runs)],
+        customdata=accepted([[run.candidate, run.id] for run in rows(runs)]),
+        hovertemplate="%{text}<extra></extra>",
+        name=f"{style.prefix}single runs, {kind}",
+        showlegend=False,
+        meta={"x": _in_all_units(runs, units)},
+    )
+
+
+def _add_curve(figure: go.Figure, curve: pd.DataFrame, style: TraceStyle, units: Sequence[CostUnit]) -> None:
+    kind: Kind = curve.kind.iloc[0]
+    figure.add_scatter(
+        x=curve.cost,
+        y=curve.test_mean,
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": (curve.test_high - curve.test_mean).fillna(0),
+            "arrayminus": (curve.test_mean - curve.test_low).fillna(0),
+            "thickness": 1.4,
+            "width": 4,
+        },
+        mode="lines+markers",
+        line={"color": style.color(kind), "width": 2.5, "dash": KIND_DASHES[kind]},
+        marker={"size": 9, "symbol": "circle" if kind == "staged" else "square"},
+        text=[_hover_mean(point) for point in rows(curve)],
+        customdata=accepted([[point.id] for point in rows(curve)]),
+        hovertemplate="%{text}<extra></extra>",
+        name=style.prefix + LEGEND[kind],
+        meta={"x": _in_all_units(curve, units)},
+    )
+
+
+def _in_all_units(costs: pd.DataFrame, units: Sequence[CostUnit]) -> dict[str, list[float]]:
+    return {unit.key: [float(f"{amount:.6g}") for amount in unit.amounts(costs)] for unit in units}
+
+
+def _hover(run: Any) -> str:
+    shared = "" if pd.isna(run.shared_with) else f", the same training as {html.escape(run.shared_with)}"
+    lines = [
+        f"<b>{html.escape(run.id)}</b>{', repeat with a fresh seed' if run.phase == 'repeat' else ''}{shared}",
+        f"test {run.test_accuracy:.1%}, validation {run.validation_accuracy:.1%}",
+        f"budget {run.budget}: {run.cost:.3%} of full training, {run.planned_flops:.3g} FLOPs",
+        describe(run.schedule),
+        f"learning rate {run.learning_rate:.2e}, batch size {run.batch_size:.0f}, seed {run.seed}",
+        f"{run.steps:,.0f} steps, {run.train_seconds:.1f} s on {html.escape(run.device)}",
+    ]
+    settings = ", ".join(f"{key} {value}" for key, value in run.staging.items())
+    return "<br>".join([*lines, html.escape(settings)] if settings else lines)
+
+
+def _hover_mean(point: Any) -> str:
+    interval = f" [{point.test_low:.1%}, {point.test_high:.1%}]" if pd.notna(point.test_low) else ""
+    return (
+        f"<b>test {point.test_mean:.1%}</b>{interval}, {point.seeds} seed{'s' if point.seeds > 1 else ''}<br>"
+        f"budget {point.budget}, validation {point.validation_mean:.1%}<br>{describe(point.schedule)}<br>"
+        f"learning rate {point.learning_rate:.2e}, batch size {point.batch_size:.0f}, {point.train_seconds:.1f} s"
+    )

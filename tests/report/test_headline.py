@@ -1,0 +1,107 @@
+"""The headline, worked out by hand: a difference counts only where the 95 % intervals are apart."""
+
+import pytest
+
+from explorer.frontier import trials_frame
+from explorer.report.frontier_data import frontier_data
+from explorer.report.headline import match_verdict
+from tests.ledger.test_ledger import make_record
+
+
+def sweep(*means, spread=0.001, seeds=3):
+    """Trials from (kind, budget, mean test accuracy): one searched run each, and its repeats around the mean.
+
+    Three seeds at mean - spread, mean and mean + spread have a standard error of spread / sqrt(3) and an interval of
+    4.303 * spread / sqrt(3) = 2.48 * spread on either side.
+    """
+    records = []
+    for kind, budget, mean in means:
+        name = f"{kind}-{budget}"
+        records.append(make_record(name, kind=kind, budget=budget, validation=mean, test=mean))
+        steps = {0: (), 3: (-spread, 0.0, spread)}[0 if seeds == 1 else seeds]
+        for seed, step in enumerate(steps, start=1):
+            accuracies = {"validation": mean + step, "test": mean + step}
+            repeat = {"repeat_of": name, "seed": seed, "finished": 2.0}
+            records.append(make_record(f"{name}-{seed}", kind=kind, budget=budget, **accuracies, **repeat))
+    return frontier_data(trials_frame(records))
+
+
+def test_apart():
+    data = sweep(("staged", "25%", 0.8), ("baseline", "25%", 0.6))
+    assert [comparison.verdict for comparison in data.comparisons] == ["ahead"]
+    assert data.headline == (
+        "Staging is ahead at 1 of 1 budget, most at 25% of full training: 80.0% against 60.0% "
+        "(95 % intervals apart, means of 3 fresh seeds)."
+    )
+
+
+def test_the_intervals_decide_to_the_digit():
+    # Intervals of 2.48 * .01 on either side of .65 and .60 meet at a distance of .0497.
+    assert sweep(("staged", "25%", 0.6497), ("baseline", "25%", 0.6), spread=0.01).comparisons[0].verdict == "ahead"
+    assert sweep(("staged", "25%", 0.6496), ("baseline", "25%", 0.6), spread=0.01).comparisons[0].verdict == "undecided"
+
+
+def test_overlapping_intervals_are_no_win():
+    data = sweep(("staged", "25%", 0.64), ("baseline", "25%", 0.6), spread=0.01)
+    assert data.headline == (
+        "No certain difference between staged and baseline training at 1 budget: "
+        "their 95 % intervals overlap (means of 3 fresh seeds)."
+    )
+
+
+def test_one_seed_each_decides_nothing():
+    data = sweep(
+        ("staged", "25%", 0.93), ("baseline", "25%", 0.6), ("staged", "100%", 0.95), ("baseline", "100%", 0.92), seeds=1
+    )
+    assert [comparison.verdict for comparison in data.comparisons] == ["undecided", "undecided"]
+    assert data.headline == (
+        "Undecided: with one seed per schedule there are no intervals. Staged accuracy is higher at 2 of 2 budgets, "
+        "which only repeats with fresh seeds can confirm."
+    )
+    assert match_verdict(data.match) == ("undecided", "estimate 25% or less; one seed, no interval")
+
+
+def test_staging_loses():
+    data = sweep(("staged", "25%", 0.5), ("baseline", "25%", 0.6))
+    assert data.headline == (
+        "Staging is ahead at no budget and behind at 1 of 1 budget (95 % intervals apart, means of 3 fresh seeds)."
+    )
+    assert match_verdict(data.match) == ("not measured", "")
+
+
+def test_ahead_at_one_budget_and_behind_at_another():
+    data = sweep(("staged", "25%", 0.8), ("baseline", "25%", 0.6), ("staged", "100%", 0.9), ("baseline", "100%", 0.92))
+    assert data.headline == (
+        "Staging is ahead at 1 of 2 budgets, most at 25% of full training: 80.0% against 60.0% "
+        "(95 % intervals apart, means of 3 fresh seeds). It is behind at 1."
+    )
+    assert match_verdict(data.match) == ("not reached", "below the cost of full training")
+
+
+def test_a_certain_match_of_full_training():
+    data = sweep(("staged", "25%", 0.80), ("staged", "100%", 0.96), ("baseline", "25%", 0.6), ("baseline", "100%", 0.88))
+    # .88 is half way from .80 to .96: at half way between the logarithms of 25 % and 100 %, which is 50 %.
+    assert data.match.match.cost == pytest.approx(0.5, rel=1e-3)
+    assert data.match.match.low < 0.5 < data.match.match.high
+    assert data.headline.startswith("Staging matches full training (88.0% test accuracy) at 50% of its cost (95 % interval ")
+    value, remark = match_verdict(data.match)
+    assert value == "50%"
+    assert remark.startswith("of its cost; 95 % interval 4")
+
+
+def test_an_uncertain_match_is_not_claimed():
+    data = sweep(
+        ("staged", "25%", 0.80), ("staged", "100%", 0.90), ("baseline", "25%", 0.79), ("baseline", "100%", 0.88), spread=0.02
+    )
+    assert data.match.reached
+    assert not data.match.certain
+    assert data.headline.startswith("No certain difference between staged and baseline training at 2 budgets")
+    value, remark = match_verdict(data.match)
+    assert value == "undecided"
+    assert remark.startswith("estimate ")
+    assert remark.endswith("to above 100%")
+
+
+def test_budgets_of_one_kind_only_are_not_compared():
+    data = sweep(("staged", "25%", 0.5), ("baseline", "50%", 0.6))
+    assert data.headline == "Staged and baseline training have no budget in common yet."
