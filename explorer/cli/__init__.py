@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from explorer.cli import models, production, sweeps
+from explorer.cli import init, models, production, sweeps
 from explorer.errors import InvalidInput
 
 app = typer.Typer(
@@ -15,6 +15,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command()(init.init)
 app.command()(sweeps.sweep)
 app.command()(sweeps.report)
 app.command()(sweeps.best)
