@@ -32,7 +32,9 @@ def test_without_options_it_copies_the_digits_example(explorer, tmp_path):  # no
     done = explorer("init", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "next: explorer sweep digits.yaml --dry-run"
-    assert (tmp_path / "digits.yaml").read_text() == Path(cli.__file__).parents[2].joinpath("search_spaces/digits.yaml").read_text()
+    assert (tmp_path / "digits.yaml").read_text() == Path(cli.__file__).parents[2].joinpath(
+        "search_spaces/digits.yaml"
+    ).read_text()
 
 
 @pytest.mark.parametrize("name", example_names())

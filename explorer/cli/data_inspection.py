@@ -63,7 +63,9 @@ def inspect_data(text: str) -> DataFiles:
         return DataFiles(name=name, root=str(root) if root else None)
     if ":" in text:  # a source that lives in another package
         return DataFiles(name=text)
-    allowed = "must be digits, fractals, an existing folder of images, or NAME:/path/to/folder with a name that data.name accepts"
+    allowed = (
+        "must be digits, fractals, an existing folder of images, or NAME:/path/to/folder with a name that data.name accepts"
+    )
     raise InvalidInput("data", text, allowed)
 
 
@@ -77,9 +79,8 @@ def _inspect_folder(text: str, root: Path | None) -> DataFiles:
         raise InvalidInput("data", text, "needs the folder that the images are in: folder:/path/to/images")
     _check_exists(text, root)
     folders = {path.name.lower(): path.name for path in root.iterdir() if path.is_dir()}
-    train, validation, test = (
-        next((folders[name] for name in names if name in folders), None) for names in (TRAIN_NAMES, VALIDATION_NAMES, TEST_NAMES)
-    )
+    split_names = (TRAIN_NAMES, VALIDATION_NAMES, TEST_NAMES)
+    train, validation, test = (next((folders[name] for name in names if name in folders), None) for names in split_names)
     if train is None or not (validation or test):
         present = ", ".join(sorted(folders.values())[:5]) or "no subfolder"
         raise InvalidInput(

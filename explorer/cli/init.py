@@ -17,16 +17,17 @@ DEFAULT_EXAMPLE = "digits"
 
 
 def init(
-    model: Annotated[
-        str | None, typer.Option(help=f"Name of a timm model; default: {DEFAULT_MODEL}.", metavar="NAME")
-    ] = None,
+    model: Annotated[str | None, typer.Option(help=f"Name of a timm model; default: {DEFAULT_MODEL}.", metavar="NAME")] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="digits (the default), fractals, a folder of images, or NAME:FOLDER such as torch/cifar10:/data.", metavar="DATA"),
+        typer.Option(
+            help="digits (the default), fractals, a folder of images, or NAME:FOLDER such as torch/cifar10:/data.",
+            metavar="DATA",
+        ),
     ] = None,
     gpus: Annotated[
         float | None,
-        typer.Option(help="GPUs for all trials together, or a fraction of one for each; default: those of this machine.", min=0),
+        typer.Option(help="GPUs for all trials together, or the fraction of one that a trial uses; default: all.", min=0),
     ] = None,
     example: Annotated[
         str | None,

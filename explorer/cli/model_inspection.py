@@ -39,7 +39,7 @@ class ModelOnData:
     levels: tuple[float, ...]
     """Rates that every axis in `axes` can have."""
     realised: dict[Axis, tuple[float, ...]]
-    """For each axis that is to be searched, the rates that the levels become: numbers of heads, channels and tokens are whole."""
+    """For each axis to search, the rates that the levels become, as heads, channels and tokens are whole numbers."""
 
     @property
     def axes(self) -> tuple[Axis, ...]:
@@ -124,7 +124,9 @@ def _on_data(task: Task, data: DataFiles, published_size: int) -> ModelOnData:
     # Prefer the levels that give every axis the most different rates; the first ones if there is no difference.
     levels, by_axis = max(found, key=lambda one: sum(len(set(rates)) for rates in one[1].values()))
     if not by_axis:
-        raise InvalidInput("model", task.spec.model.name, "it can be reduced on no axis; `explorer models` lists models that can")
+        raise InvalidInput(
+            "model", task.spec.model.name, "cannot be reduced on any axis; `explorer models` lists models that can"
+        )
     return ModelOnData(
         model=task.spec.model.name,
         options=task.spec.model.options,

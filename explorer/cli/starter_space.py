@@ -78,10 +78,12 @@ def _model(found: ModelOnData) -> str:
     lines = ["model:", f"  name: {found.model}    # any transformer that `explorer models` lists"]
     if found.options:
         patch_size = found.options["patch_size"]
-        lines.append(f"  # The images are small: patches of {patch_size} pixels instead of the published ones keep enough tokens.")
+        lines.append(f"  # The images are small: patches of {patch_size} pixels keep enough tokens.")
         lines.append(f"  options: {{patch_size: {patch_size}}}")
     else:
-        lines.append("  # `pretrained: true` starts from timm's published weights (a download); lower the learning rates tenfold then.")
+        lines.append(
+            "  # `pretrained: true` downloads timm's weights and starts from them; lower the learning rates tenfold then."
+        )
     lines.append("  pretrained: false")
     return "\n".join(lines) + "\n"
 
@@ -175,7 +177,7 @@ def _other_axes(found: ModelOnData) -> list[str]:
             lines.append(f"    # {axis}: this model cannot be reduced on it")
         elif axis == "depth":
             levels = ", ".join(f"{level:g}" for level in found.levels)
-            lines.append(f"    # depth: [{levels}]    # {meaning}; possible (from {smallest:.3g}), left out to keep the search small")
+            lines.append(f"    # depth: [{levels}]    # {meaning}; possible, left out to keep the search small")
         else:
             lines.append(f"    # {axis}: possible from {smallest:.3g} only, left out")
     return lines
