@@ -35,7 +35,7 @@ DATA_FOLDERS = {"search_spaces"}
 
 def part_of(module: str) -> str:
     """`explorer.elastic.model` is of the part `elastic`; `explorer` itself of `__init__`."""
-    return (module.split(".") + ["__init__"])[1]
+    return [*module.split("."), "__init__"][1]
 
 
 def imported_modules(source: str) -> Iterator[str]:

@@ -35,7 +35,7 @@ def finished(tmp_path_factory):
     path.write_text(SPACE)
     space = SearchSpace.load(path)
     ledger = Ledger(folder / "sweeps" / "digits")
-    header = SweepHeader(name="digits", space=space.model_dump(mode="json"), created=1.0, versions={}, hardware="here")
+    header = SweepHeader(name="digits", space=space, created=1.0, versions={}, hardware="here")
     ledger.create(header)
     search = Search(space)
     while len(ledger.records()) < search.planned:
