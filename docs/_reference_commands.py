@@ -15,8 +15,8 @@ def command_line() -> str:
     lines = [
         "# Command line",
         "",
-        "`explorer COMMAND --help` prints the same. Bad input ends in one line that names the field, the value and what is allowed, "
-        "with exit code 2. `explorer --version` prints the version.",
+        "`explorer COMMAND --help` prints the same. Bad input ends in one line that names the field, the value and what is "
+        "allowed, with exit code 2. `explorer --version` prints the version.",
     ]
     for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
         arguments = [one for one in command.params if one.param_type_name == "argument"]

@@ -28,8 +28,8 @@ def search_space() -> str:
     lines = [
         "# Search spaces",
         "",
-        "A sweep is described by one YAML file; `explorer init` writes one. Unknown keys are refused, and everything is checked "
-        "before the first trial: the model can be built, every rate is possible for its numbers of heads, every budget can be "
+        "A sweep is described by one YAML file; `explorer init` writes one. Unknown keys are refused, and everything is "
+        "checked before the first trial: the model can be built, every rate is possible for its numbers of heads, every budget can be "
         "planned, and the data can be opened. In Python: `SearchSpace.load(path)`. A task file, for `explorer plan` and "
         "`explorer train`, has the sections `model`, `data`, `recipe`, `staging` and `resources` only.",
     ]
@@ -55,9 +55,9 @@ def search_space() -> str:
         (ROOT / "search_spaces" / "digits.yaml").read_text(encoding="utf-8").rstrip(),
         "```",
         "",
-        "`search_spaces/` also contains DeiT-S and Swin-T on ImageNet, a ViT-Ti on CIFAR-10, and fine-tuning of a pretrained ViT-B "
-        "on a folder of images; `explorer init --example NAME` copies one. The comment at the top of each says what it costs. The "
-        "tests compile their plans; we have not run these sweeps.",
+        "`search_spaces/` also contains DeiT-S and Swin-T on ImageNet, a ViT-Ti on CIFAR-10, and fine-tuning of a pretrained "
+        "ViT-B on a folder of images; `explorer init --example NAME` copies one. The comment at the top of each says what it "
+        "costs. The tests compile their plans; we have not run these sweeps.",
     ]
     return "\n".join(lines) + "\n"
 
