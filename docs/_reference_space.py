@@ -29,7 +29,7 @@ def search_space() -> str:
         "# Search spaces",
         "",
         "A sweep is described by one YAML file; `explorer init` writes one. Unknown keys are refused, and everything is "
-        "checked before the first trial: the model can be built, every rate is possible for its numbers of heads, every budget can be "
+        "checked before the first trial: the model can be built, every rate is possible for its heads, every budget can be "
         "planned, and the data can be opened. In Python: `SearchSpace.load(path)`. A task file, for `explorer plan` and "
         "`explorer train`, has the sections `model`, `data`, `recipe`, `staging` and `resources` only.",
     ]
