@@ -23,8 +23,9 @@ test-without-ray: .venv/installed
 
 # Parts of the package that depend on details of other packages, with the lowest versions that setup.cfg allows.
 LOWEST_TESTS := tests/spec tests/ledger tests/frontier tests/test_plan.py tests/test_cost.py tests/elastic/test_model.py \
-  tests/elastic/test_growth.py tests/training/test_stage_store.py tests/report/test_page.py \
-  tests/production/test_lightning.py tests/production/test_transformers.py tests/examples/test_launch_sweep.py
+  tests/elastic/test_growth.py $(wildcard tests/elastic/test_internals.py) tests/training/test_stage_store.py \
+  tests/report/test_page.py tests/sweep/test_loopback.py tests/production/test_lightning.py \
+  tests/production/test_transformers.py tests/examples/test_launch_sweep.py
 
 .venv-lowest/installed: setup.cfg constraints-lowest.txt
 	$(PYTHON) -m venv .venv-lowest

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from explorer.errors import InvalidInput
+from explorer.references import is_reference
 
 TRAIN_NAMES = ("train", "training")
 VALIDATION_NAMES = ("validation", "val", "valid", "dev")
@@ -61,7 +62,7 @@ def inspect_data(text: str) -> DataFiles:
         return DataFiles(name=name, root=str(root))
     if name.startswith("hfds/"):
         return DataFiles(name=name, root=str(root) if root else None)
-    if ":" in text:  # a source that lives in another package
+    if is_reference(text):  # a source that lives in another package
         return DataFiles(name=text)
     allowed = (
         "must be digits, fractals, an existing folder of images, or NAME:/path/to/folder with a name that data.name accepts"

@@ -1,4 +1,4 @@
-"""The site builds without a warning, asks nothing of the network, and has what it should."""
+"""The site is built without a warning, loads nothing from the network, and is complete."""
 
 import os
 import re

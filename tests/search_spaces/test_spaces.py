@@ -10,9 +10,9 @@ from explorer import Rates
 from explorer.errors import validated
 from explorer.search.checks import check_space
 from explorer.search.search import Search
+from explorer.search.trial_plan import compile_trial
 from explorer.spec.base import read_mapping
 from explorer.spec.search_space import SearchSpace
-from explorer.search.trial_plan import compile_trial
 from explorer.training import task as task_module
 
 FOLDER = Path(__file__).parents[2] / "search_spaces"
