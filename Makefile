@@ -1,9 +1,9 @@
-.PHONY: demo test test-on-ray test-without-ray lint docs bench bench-long bench-methods bench-ablations bench-gpu clean
+.PHONY: demo test test-on-ray test-without-ray test-lowest lint reference docs bench bench-long bench-methods bench-ablations bench-gpu clean
 PYTHON ?= python3
 BIN := .venv/bin
 export RAY_USAGE_STATS_ENABLED := 0
 
-# Installed once; again when what is to be installed changes.
+# The environment is made once, and again when the requirements change.
 .venv/installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --editable '.[dev]' --constraint constraints.txt
@@ -21,20 +21,39 @@ test-on-ray: .venv/installed
 test-without-ray: .venv/installed
 	$(BIN)/python -m pytest -m "not ray" --numprocesses 2
 
+# Parts of the package that depend on details of other packages, with the lowest versions that setup.cfg allows.
+LOWEST_TESTS := tests/spec tests/ledger tests/frontier tests/test_plan.py tests/test_cost.py tests/elastic/test_model.py \
+  tests/elastic/test_growth.py $(wildcard tests/elastic/test_internals.py) tests/training/test_stage_store.py \
+  tests/report/test_page.py tests/sweep/test_loopback.py tests/production/test_lightning.py \
+  tests/production/test_transformers.py tests/examples/test_launch_sweep.py
+
+.venv-lowest/installed: setup.cfg constraints-lowest.txt
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/pip install --quiet --editable '.[lightning,transformers,hfds]' pytest pytest-timeout hypothesis \
+	  --constraint constraints-lowest.txt
+	touch $@
+
+test-lowest: .venv-lowest/installed
+	.venv-lowest/bin/python -m pytest $(LOWEST_TESTS)
+
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The site, in site/: open site/index.html, or see it change with `.venv/bin/mkdocs serve`.
+# Write the reference pages that are made from the code. A test fails if they are out of date.
+reference: .venv/installed
+	$(BIN)/python docs/_reference.py
+
+# Build the site in site/. `.venv/bin/mkdocs serve` shows changes while they are made.
 docs: .venv/installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-# Under ten minutes on two cores; says where it differs from benchmarks/figures.json by more than noise.
+# Takes less than ten minutes on two cores; names what differs from benchmarks/figures.json by more than noise.
 bench: .venv/installed
 	$(BIN)/python benchmarks/quick.py
 
-# About three hours on two cores. Accuracies first, two at a time: other work does not change them; then what is timed.
+# Takes about three hours on two cores. Accuracies come first, two runs in parallel; timings follow, one at a time.
 bench-long: .venv/installed
 	$(MAKE) --jobs 2 bench-methods bench-ablations
 	$(BIN)/python benchmarks/methods/step_times.py
@@ -52,9 +71,9 @@ bench-ablations: .venv/installed
 	$(BIN)/python benchmarks/ablations/run.py
 	$(BIN)/python benchmarks/ablations/run.py --task digits
 
-# On a machine with a GPU; the Python that runs it needs torch, timm and pydantic, not ray: make bench-gpu PYTHON=python3
+# Needs a GPU, and a Python with torch, timm and pydantic (but not ray): make bench-gpu PYTHON=python3
 bench-gpu:
 	PYTHONPATH=. $(PYTHON) benchmarks/quick.py --gpu
 
 clean:
-	rm -rf .venv build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lowest build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

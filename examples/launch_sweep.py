@@ -3,7 +3,7 @@
     python examples/launch_sweep.py                                          this machine
     python examples/launch_sweep.py --address auto --storage s3://bucket/sweeps    the cluster this node belongs to
 
-Run it again to go on where it stopped. On a cluster the storage must be shared by all nodes (NFS or a URI), and
+Run it again to resume an interrupted sweep. On a cluster the storage must be shared by all nodes (NFS or a URI), and
 vit-budget-explorer must be installed on them.
 """
 
@@ -17,7 +17,7 @@ from explorer.report.page import write_report
 def main() -> None:
     """Sweep, report, and save the schedule for one budget."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task", default="search_spaces/digits.yaml")
+    parser.add_argument("--space", default="search_spaces/digits.yaml")
     parser.add_argument("--storage", default="sweeps")
     parser.add_argument("--address", default=None)
     parser.add_argument("--budget", default="20%")

@@ -31,7 +31,7 @@ __all__ = [
     "compile_plan",
 ]
 
-# These import torch or ray: only when asked for.
+# Imported when they are first used, because they need torch or ray (or save time where they are not needed).
 _LAZY = {
     "StagedTraining": "explorer.production.staged_training",
     "SearchSpace": "explorer.spec.search_space",

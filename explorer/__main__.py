@@ -1,4 +1,4 @@
-"""`python -m explorer`, for launchers that start modules: `torchrun -m explorer train ...`."""
+"""Entry point of `python -m explorer`, for launchers that start modules: `torchrun -m explorer train ...`."""
 
 from explorer.cli import main
 

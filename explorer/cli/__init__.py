@@ -1,13 +1,18 @@
-"""The command line. Bad input ends in one line and exit code 2; torch and ray are imported where they are needed."""
+"""The command line. Bad input ends in one line and exit code 2; torch and ray are imported only by commands that need them."""
 
 from __future__ import annotations
 
 import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
 
 import typer
 
-from explorer.cli import models, production, sweeps
+from explorer.cli import init, models, plan, sweeps, train
 from explorer.errors import InvalidInput
+
+SWEEPS = "Sweep: find schedules"
+TRAINING = "Train: use a schedule"
 
 app = typer.Typer(
     help="How accurate can this vision transformer get for this much training, and by which schedule?",
@@ -15,17 +20,36 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command()(sweeps.sweep)
-app.command()(sweeps.report)
-app.command()(sweeps.best)
-app.command()(production.plan)
-app.command()(production.calibrate)
-app.command()(production.train)
-app.command()(models.models)
+app.command(rich_help_panel=SWEEPS)(init.init)
+app.command(rich_help_panel=SWEEPS)(sweeps.sweep)
+app.command(rich_help_panel=SWEEPS)(sweeps.report)
+app.command(rich_help_panel=SWEEPS)(sweeps.best)
+app.command(rich_help_panel=TRAINING)(plan.plan)
+app.command(rich_help_panel=TRAINING)(plan.calibrate)
+app.command(rich_help_panel=TRAINING)(train.train)
+app.command(rich_help_panel="Look up")(models.models)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            print(version("vit-budget-explorer"))
+        except PackageNotFoundError:
+            print("unknown: vit-budget-explorer is not installed")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[  # read by its callback, before any command
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options of the program itself."""
 
 
 def main() -> None:
-    """Entry point: `InvalidInput` becomes one line and exit code 2."""
+    """Run the command line; `InvalidInput` becomes one line and exit code 2."""
     try:
         app()
     except InvalidInput as error:

@@ -1,4 +1,4 @@
-"""What several commands share: the console, options, the task of a space."""
+"""What several commands share: the console, options, and how a task is loaded."""
 
 from __future__ import annotations
 
@@ -17,28 +17,36 @@ from explorer.spec.task_file import TaskFile
 if TYPE_CHECKING:
     from explorer.training.task import Task
 
-# Files and pipes have no width of their own: tables need more than the 80 columns assumed for them.
+# rich assumes 80 columns for files and pipes; the tables are wider.
 console = Console(width=None if sys.stdout.isatty() else 120)
 
-StorageOption = Annotated[str, typer.Option(help="Folder or URI under which sweeps stand.")]
-SweepArgument = Annotated[str, typer.Argument(help="A sweep's folder, URI, or name under --storage.")]
-TaskOption = Annotated[Path, typer.Option("--task", help="Task file, or a search space, whose task is trained.")]
+StorageOption = Annotated[str, typer.Option(help="Folder or URI that contains the sweeps.")]
+SweepArgument = Annotated[str, typer.Argument(help="A sweep, as folder, URI, or name under --storage.")]
+TaskOption = Annotated[Path, typer.Option("--task", help="Task file, or a search space that contains the task.")]
 ScheduleOption = Annotated[Path, typer.Option("--schedule", help="Schedule file (JSON or YAML).")]
-BudgetOption = Annotated[str, typer.Option("--budget", help="25%, 0.25 (of full training), 3e17 FLOPs, 12 GPU-hours or $40.")]
-CalibrationOption = Annotated[
-    Path | None, typer.Option("--calibration", help="What `explorer calibrate` wrote: for budgets in time or money.")
+BudgetOption = Annotated[
+    str,
+    typer.Option("--budget", help="Cost of the training: 25% or 0.25 (of full training), 3e17 FLOPs, 12 GPU-hours, or $40."),
 ]
-PriceOption = Annotated[float | None, typer.Option("--price", help="Price of a device-hour: for budgets in money.")]
+CalibrationOption = Annotated[
+    Path | None,
+    typer.Option("--calibration", help="File written by `explorer calibrate`; required for budgets in time or money."),
+]
+PriceOption = Annotated[float | None, typer.Option("--price", help="Price of a device-hour; required for budgets in money.")]
 
 
 def warn(text: str | None) -> None:
-    """Print a warning on stderr; nothing where there is none."""
+    """Print a warning on stderr; `None` prints nothing."""
     if text:
         print(f"explorer: warning: {text}", file=sys.stderr)
 
 
 def load_task(path: Path, schedule: Schedule | None) -> tuple[Task, TaskFile]:
-    """The task of a file, with the settings that the schedule was measured with; sets as many threads as a training has."""
+    """Load a task, with the settings that the schedule was measured with, and set torch's number of threads for it.
+
+    Raises:
+        InvalidInput: when the file, the model or the data cannot be used.
+    """
     import torch
 
     from explorer.training.task import Task
@@ -52,7 +60,7 @@ def load_task(path: Path, schedule: Schedule | None) -> tuple[Task, TaskFile]:
 
 
 def print_stages(schedule: Schedule) -> None:
-    """A schedule as a table, and the settings it was measured with."""
+    """Print a schedule as a table, and the settings it was measured with."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     axes = shown_axes(stage.rates for stage in schedule.stages)
     for name in ("stage", *axes, "share of the budget"):

@@ -1,4 +1,4 @@
-"""The commands around a sweep: `sweep`, `report`, `best`."""
+"""The commands that run and read sweeps: `sweep`, `report`, `best`."""
 
 from __future__ import annotations
 
@@ -14,19 +14,28 @@ from explorer.spec.budget import Budget
 
 
 def sweep(
-    space: Annotated[Path, typer.Argument(help="Search space (YAML).")],
-    name: Annotated[str | None, typer.Option(help="Name of the sweep; default: the space's.")] = None,
+    space: Annotated[Path, typer.Argument(help="Search space file (YAML).")],
+    name: Annotated[str | None, typer.Option(help="Name of the sweep; default: the name in the search space.")] = None,
     storage: StorageOption = "sweeps",
     trials: Annotated[
-        int | None, typer.Option(help="Staged trials at the cheapest budget; those above follow from it.")
+        int | None,
+        typer.Option(
+            help="Staged trials at the cheapest budget, in place of search.trials: more of them extend a finished sweep.", min=1
+        ),
     ] = None,
-    address: Annotated[str | None, typer.Option(help="Ray cluster to use (auto); default: this machine alone.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what it will cost; train nothing.")] = False,
-    workers: Annotated[
-        int | None, typer.Option(help="For --dry-run: trials side by side; default: this machine's.", min=1)
+    address: Annotated[
+        str | None,
+        typer.Option(help="Address of a Ray cluster (auto: the one this machine belongs to); default: this machine."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the number of trials, their cost and the expected time; train nothing.")
+    ] = False,
+    parallel_trials: Annotated[
+        int | None,
+        typer.Option(help="With --dry-run: trials that run in parallel; default: as many as this machine can.", min=1),
     ] = None,
 ) -> None:
-    """Start a sweep, or go on where it stopped."""
+    """Run a sweep; the same command resumes an interrupted one."""
     from explorer.spec.search_space import SearchSpace
     from explorer.sweep.driver import Sweep
     from explorer.training.task import Task
@@ -39,32 +48,38 @@ def sweep(
 
         expected = forecast(planned.space)
         console.print(expected.table())
-        console.print(expected.summary(planned.space, workers), highlight=False, soft_wrap=True)
+        console.print(expected.summary(planned.space, parallel_trials), highlight=False, soft_wrap=True)
         return
-    done = planned.run()
-    records = done.ledger.records()
+    finished = planned.run()
+    records = finished.ledger.records()
     failed = [record for record in records if record.outcome is None]
     if failed:
         console.print(
-            f"{len(failed)} of {len(records)} trials failed; the first: {failed[0].reason}", markup=False, highlight=False
+            f"{len(failed)} of {len(records)} trials failed, the first one with: {failed[0].reason}",
+            markup=False,
+            highlight=False,
         )
     if len(failed) == len(records):
         raise typer.Exit(1)
-    console.print(f"ledger: {done.location}\nnext: explorer report {done.location}", highlight=False, soft_wrap=True)
+    console.print(f"ledger: {finished.location}\nnext: explorer report {finished.location}", highlight=False, soft_wrap=True)
 
 
 def report(
-    sweeps: Annotated[list[str], typer.Argument(help="Sweeps: folders, URIs or names; several are compared in one page.")],
+    sweeps: Annotated[
+        list[str], typer.Argument(help="Sweeps, as folders, URIs or names under --storage; several are compared on one page.")
+    ],
     out: Annotated[Path | None, typer.Option(help="Folder to write to; default: reports/<sweep>.")] = None,
     storage: StorageOption = "sweeps",
-    price: Annotated[float | None, typer.Option(help="Price of a device-hour: adds money to the units of cost.")] = None,
-    png: Annotated[bool, typer.Option("--png", help="Also draw frontier.png and timeline.png.")] = False,
-    svg: Annotated[bool, typer.Option("--svg", help="The same as vector graphics.")] = False,
-    pdf: Annotated[bool, typer.Option("--pdf", help="The same for LaTeX.")] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Write again while trials finish; the page reloads itself.")] = False,
-    every: Annotated[int, typer.Option(min=1, help="With --watch: seconds between two looks.")] = 10,
+    price: Annotated[float | None, typer.Option(help="Price of a device-hour; adds money to the units of cost.")] = None,
+    png: Annotated[bool, typer.Option("--png", help="Also write frontier.png and timeline.png.")] = False,
+    svg: Annotated[bool, typer.Option("--svg", help="Also write both figures as SVG.")] = False,
+    pdf: Annotated[bool, typer.Option("--pdf", help="Also write both figures as PDF, for LaTeX.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Update the report while trials finish; the page reloads itself.")
+    ] = False,
+    every: Annotated[int, typer.Option(min=1, help="With --watch: seconds between updates.")] = 10,
 ) -> None:
-    """Write the page, frontier.csv and the schedules of a sweep, or a page that compares several."""
+    """Write the report of a sweep: the page, frontier.csv and schedules; or one page that compares several sweeps."""
     from explorer.report.compare import write_comparison
     from explorer.report.loaded_sweep import LoadedSweep
     from explorer.report.page import write_report
@@ -76,9 +91,11 @@ def report(
     choices: tuple[tuple[Format, bool], ...] = (("png", png), ("svg", svg), ("pdf", pdf))
     formats = [kind for kind, wanted in choices if wanted]
     if formats and len(ledgers) > 1:
-        raise InvalidInput(f"--{formats[0]}", " ".join(sweeps), "pictures are of one sweep")
+        raise InvalidInput(f"--{formats[0]}", " ".join(sweeps), "pictures can be drawn of one sweep only")
     if watch and formats:
-        raise InvalidInput("--watch", f"--{formats[0]}", "pictures are drawn once; leave one of the two out")
+        raise InvalidInput(
+            "--watch", f"--{formats[0]}", "cannot be combined: pictures are drawn once; leave one of the two out"
+        )
 
     def write(watching: int | None) -> str:
         if len(ledgers) > 1:
@@ -104,10 +121,10 @@ def best(
     out: Annotated[Path | None, typer.Option(help="File to save the schedule to; default: <sweep>-<budget>.json.")] = None,
     storage: StorageOption = "sweeps",
     stages_only: Annotated[
-        bool, typer.Option("--stages-only", help="Leave out what it was measured with: for use on another task.")
+        bool, typer.Option("--stages-only", help="Leave out learning rate, batch size and seed, for use on another task.")
     ] = False,
 ) -> None:
-    """Print and save the schedule to use for a budget."""
+    """Print and save the best schedule for a budget."""
     from explorer.frontier import best_by_budget, best_schedule, trials_frame
 
     ledger = find_sweep(sweep, storage)
@@ -116,7 +133,7 @@ def best(
     measured = best_by_budget(trials)
     print_stages(schedule)
     for row in measured[measured.budget == str(parsed)].itertuples():
-        kind = "staged" if row.kind == "staged" else "full model"
+        kind = "staged" if row.kind == "staged" else "baseline"
         seeds = "one seed" if row.seeds == 1 else f"mean of {row.seeds} seeds"
         console.print(f"best {kind}: validation {row.validation_mean:.2%}, test {row.test_mean:.2%} ({seeds})", highlight=False)
     if stages_only:

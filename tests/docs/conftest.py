@@ -1,4 +1,4 @@
-"""A folder as the pages mean it: a search space, its finished sweep, a schedule."""
+"""A folder as the pages assume it: a search space, its finished sweep, and a schedule."""
 
 import shutil
 
@@ -22,12 +22,12 @@ SPACE = (
     .replace("batch_size: [16, 32]", "batch_size: [32]")
     .replace("stages: 3", "stages: 2\n  repeat: 1\n  repeat_seeds: 2")
 )
-"""What the pages call digits.yaml, in seconds."""
+"""A sweep of a few seconds in the place of digits.yaml."""
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
-    """A real sweep, its trials run one after the other without Ray."""
+    """A real sweep, whose trials run one at a time without Ray."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("pages")
     (folder / "search_spaces").mkdir()
@@ -35,7 +35,7 @@ def finished(tmp_path_factory):
     path.write_text(SPACE)
     space = SearchSpace.load(path)
     ledger = Ledger(folder / "sweeps" / "digits")
-    header = SweepHeader(name="digits", space=space.model_dump(mode="json"), created=1.0, versions={}, hardware="here")
+    header = SweepHeader(name="digits", space=space, created=1.0, versions={}, hardware="here")
     ledger.create(header)
     search = Search(space)
     while len(ledger.records()) < search.planned:
@@ -45,7 +45,7 @@ def finished(tmp_path_factory):
 
 @pytest.fixture
 def folder(finished, tmp_path, monkeypatch):
-    """A copy of it to work in, with the files that pages take for granted."""
+    """A copy of it to work in, with the files that pages assume."""
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     for name in ("best.json", "proxy-best.json"):
         shutil.copy(ROOT / "reports" / "digits" / "schedules" / "20pct.json", tmp_path / name)
@@ -61,7 +61,7 @@ def folder(finished, tmp_path, monkeypatch):
 
 @pytest.fixture
 def namespace(monkeypatch):
-    """What pages speak of and do not define; their models of timm are small ones."""
+    """Names that pages use and do not define; timm models are replaced by small ones."""
     original = timm.create_model
     small = {"patch_size": 112, "embed_dim": 32, "depth": 1, "num_heads": 4}
 

@@ -1,4 +1,4 @@
-"""What README and docs tell people to type and to write exists: commands, options, files, fields, links."""
+"""Commands, options, files, fields and links in README and docs exist."""
 
 import configparser
 import re
@@ -20,7 +20,7 @@ EXTRAS.read(ROOT / "setup.cfg")
 
 
 def check(words):
-    """One shell line."""
+    """Check one shell line."""
     while re.fullmatch(r"[A-Z_]+=\S*", words[0]):
         words = words[1:]
     match words:
@@ -63,7 +63,7 @@ def test_a_wrong_option_is_seen():
 
 
 def merged(one, other):
-    """`one` with what `other` says otherwise."""
+    """`one`, with the values of `other` in place of its own."""
     if not (isinstance(one, dict) and isinstance(other, dict)):
         return other
     return {**one, **{name: merged(one.get(name), value) for name, value in other.items()}}

@@ -1,4 +1,4 @@
-"""The site builds without a warning, asks nothing of the network, and has what it should."""
+"""The site is built without a warning, loads nothing from the network, and is complete."""
 
 import os
 import re
@@ -10,7 +10,6 @@ import pytest
 from tests.docs.blocks import ROOT
 
 pytest.importorskip("material", reason="pip install 'vit-budget-explorer[docs]'")
-pytest.importorskip("mkdocstrings")
 pytestmark = pytest.mark.slow
 
 
@@ -43,14 +42,16 @@ def test_pictures_of_the_benchmarks_are_shown(site):
 
 def test_the_reference_is_that_of_the_code(site):
     commands = (site / "reference" / "command-line.html").read_text()
-    assert all(f'id="{name}"' in commands for name in ("sweep", "report", "best", "plan", "calibrate", "train", "models"))
+    assert all(
+        f'id="{name}"' in commands for name in ("init", "sweep", "report", "best", "plan", "calibrate", "train", "models")
+    )
     assert "--dry-run" in commands
     assert "default: reports/&lt;sweep&gt;." in commands  # a browser would take the word for a tag
     fields = (site / "reference" / "search-space.html").read_text()
     assert "<code>search.learning_rate_grid</code>" in fields
     assert "<code>recipe.augmentation.flip</code>" in fields
     python = (site / "reference" / "python.html").read_text()
-    assert "explorer.production.staged_training.StagedTraining.follow_optimizer" in python
+    assert "StagedTraining.follow_optimizer(" in python
 
 
 def test_every_field_of_a_search_space_is_explained(site):

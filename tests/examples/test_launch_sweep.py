@@ -19,7 +19,7 @@ def test_it_sweeps_reports_and_saves_a_schedule(local_ray, tmp_path, monkeypatch
     (tmp_path / "space.yaml").write_text(space)
     monkeypatch.chdir(tmp_path)
     storage = str(tmp_path / "storage")
-    monkeypatch.setattr(sys, "argv", [str(script), "--task", "space.yaml", "--storage", storage, "--budget", "50%"])
+    monkeypatch.setattr(sys, "argv", [str(script), "--space", "space.yaml", "--storage", storage, "--budget", "50%"])
     runpy.run_path(str(script), run_name="__main__")
     printed = capsys.readouterr().out
     assert "page: " in printed

@@ -1,0 +1,56 @@
+"""A schedule compiled for the task of a file, as `plan` and `train` need it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from explorer.cli.shared import load_task
+from explorer.errors import InvalidInput
+from explorer.plan import Plan, compile_plan
+from explorer.spec.budget import Budget
+from explorer.spec.schedule import Schedule
+
+if TYPE_CHECKING:
+    from explorer.spec.task_file import Resources
+    from explorer.training.task import Task
+
+
+@dataclass(frozen=True)
+class CompiledTask:
+    """A task, the plan of a schedule for it, and where it will be trained."""
+
+    plan: Plan
+    task: Task
+    resources: Resources
+    device: str
+    """`cuda` or `cpu`."""
+
+
+def compile_for_task(
+    schedule: Schedule, task_path: Path, budget: str, calibration: Path | None, price: float | None
+) -> CompiledTask:
+    """Compile a schedule, with measured step times if there is a calibration.
+
+    Args:
+        schedule: the schedule; the settings that it was measured with replace those of the task.
+        task_path: a task file or a search space.
+        budget: as given on the command line.
+        calibration: file with step times, which budgets in time or money need.
+        price: price of a device-hour, which budgets in money need.
+
+    Raises:
+        InvalidInput: when a file or the budget cannot be used.
+    """
+    from explorer.training.calibration import Calibration
+    from explorer.training.device import device_for
+
+    parsed = Budget.parse(budget).priced(price)
+    task, file = load_task(task_path, schedule)
+    device = device_for(file.resources.gpus)
+    if parsed.device and parsed.device != (kind := "CPU" if device == "cpu" else "GPU"):
+        gpus = f"resources.gpus: {file.resources.gpus:g}"
+        raise InvalidInput("budget", str(parsed), f"training would run on a {kind} of this machine ({gpus})")
+    cost = Calibration.load(calibration).step_cost(task, device) if calibration else task.step_cost
+    return CompiledTask(compile_plan(schedule, task, parsed, cost), task, file.resources, device)

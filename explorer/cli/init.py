@@ -1,0 +1,80 @@
+"""The command `init`: a first search space, from an example or made for a model, a data set and a machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from explorer.cli.examples import example_names, example_text
+from explorer.cli.shared import console
+from explorer.errors import InvalidInput
+from explorer.files import write_file
+
+DEFAULT_MODEL = "vit_tiny_patch16_224"
+DEFAULT_EXAMPLE = "digits"
+
+
+def init(
+    model: Annotated[str | None, typer.Option(help=f"Name of a timm model; default: {DEFAULT_MODEL}.", metavar="NAME")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="digits (the default), fractals, a folder of images, or NAME:FOLDER such as torch/cifar10:/data.",
+            metavar="DATA",
+        ),
+    ] = None,
+    gpus: Annotated[
+        float | None,
+        typer.Option(help="GPUs for all trials together, or the fraction of one that a trial uses; default: all.", min=0),
+    ] = None,
+    example: Annotated[
+        str | None,
+        typer.Option(help=f"Copy a search space that ships with the package: {', '.join(example_names())}.", metavar="NAME"),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write; default: the name of the sweep, with .yaml.")] = None,
+) -> None:
+    """Write a commented search space that is ready to run; without options, that of the digits example."""
+    if example is not None and (model is not None or data is not None or gpus is not None):
+        raise InvalidInput("example", example, "cannot be combined with --model, --data and --gpus; leave one of them out")
+    if example is not None or (model is None and data is None and gpus is None):
+        example = example or DEFAULT_EXAMPLE
+        text, path = example_text(example), out or Path(f"{example}.yaml")
+        _refuse_existing(path)
+    else:
+        text, path = _made_for(model or DEFAULT_MODEL, data or "digits", gpus, out)
+    write_file(path, text)
+    console.print(f"wrote {path}\nnext: explorer sweep {path} --dry-run", highlight=False, soft_wrap=True, markup=False)
+
+
+def _made_for(model: str, data: str, gpus: float | None, out: Path | None) -> tuple[str, Path]:
+    """The text of a search space for a model and a data set, and the file that it goes to."""
+    if out is not None:
+        _refuse_existing(out)
+    if gpus is not None and gpus > 1 and gpus != int(gpus):
+        raise InvalidInput("gpus", gpus, "must be a whole number, or a fraction of one GPU")
+
+    from explorer.cli.data_inspection import inspect_data
+    from explorer.cli.model_inspection import inspect_model
+    from explorer.cli.starter_space import machine_for, starter_name, starter_space
+
+    if gpus is None:
+        import torch
+
+        gpus = torch.cuda.device_count()
+    found = inspect_model(model, inspect_data(data))
+    path = out or Path(f"{starter_name(found)}.yaml")
+    _refuse_existing(path)
+    console.print(
+        f"{found.train_images:,} training images of {found.classes} classes at {found.image_size} pixels; "
+        f"{model} can be reduced on {', '.join(found.axes)}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return starter_space(found, machine_for(gpus), starter_name(found)), path
+
+
+def _refuse_existing(path: Path) -> None:
+    if path.exists():
+        raise InvalidInput("out", str(path), "exists and is not overwritten; name another file with --out")

@@ -1,0 +1,120 @@
+"""The commands that prepare a training: `plan` and `calibrate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from explorer.cli.compiled_task import compile_for_task
+from explorer.cli.shared import (
+    BudgetOption,
+    CalibrationOption,
+    PriceOption,
+    ScheduleOption,
+    TaskOption,
+    console,
+    load_task,
+    warn,
+)
+from explorer.errors import InvalidInput
+from explorer.plan import Plan
+from explorer.spec.rates import Rates, shown_axes
+from explorer.spec.schedule import Schedule
+from explorer.spec.search_space import SearchSpace
+
+
+def plan(
+    schedule: ScheduleOption,
+    task: TaskOption,
+    budget: BudgetOption,
+    calibration: CalibrationOption = None,
+    price: PriceOption = None,
+) -> None:
+    """Print what training with a schedule will cost, stage by stage; train nothing."""
+    from explorer.production.verdict import transfer_warning
+
+    loaded = Schedule.load(schedule)
+    compiled = compile_for_task(loaded, task, budget, calibration, price)
+    warn(transfer_warning(loaded, compiled.task.spec))
+    task_plan = compiled.plan
+    console.print(_plan_table(task_plan, compiled.task.spec.recipe.learning_rate))
+    if task_plan.budget.counted:
+        planned = f"{task_plan.flops:.4g} of {task_plan.budget_cost:.4g} FLOPs"
+    else:
+        device = task_plan.budget.device or "device"
+        planned = f"{task_plan.seconds:.4g} of {task_plan.budget_cost / 1e9:.4g} {device}-seconds, {task_plan.flops:.4g} FLOPs"
+    console.print(
+        f"{task_plan.steps:,} steps of batch {task_plan.batch_size}, {task_plan.epochs(task_plan.steps):.1f} epochs; planned "
+        f"{planned} ({task_plan.cost:.3%} of full training)",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def calibrate(
+    task: TaskOption,
+    schedule: Annotated[
+        Path | None, typer.Option(help="Measure the rates of this schedule; default: the tied rates of a search space.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="File to write.")] = Path("calibration.json"),
+) -> None:
+    """Measure the seconds of a training step on this device, which budgets in time or money need."""
+    from explorer.training.calibration import Calibration
+    from explorer.training.device import device_for, device_name
+
+    loaded = Schedule.load(schedule) if schedule else None
+    opened, file = load_task(task, loaded)
+    if loaded:
+        rates = [stage.rates for stage in loaded.stages]
+    elif isinstance(file, SearchSpace) and file.search.tied:
+        rates = file.search.tied_rates()
+    else:
+        raise InvalidInput("schedule", None, "is required unless --task is a search space with tied rates")
+    device = device_for(file.resources.gpus)
+    measured = Calibration.measure(opened, (*rates, Rates()), device)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    axes = shown_axes(step.rates for step in measured.steps)
+    for name in (*axes, "ms/step", "of full", "GFLOPs/step", "of full"):
+        table.add_column(name, justify="right")
+    full = next(step.seconds for step in measured.steps if step.rates.full)
+    full_flops = opened.step_cost(Rates()).flops
+    for step in measured.steps:
+        flops = opened.step_cost(step.rates).flops
+        shown = (f"{getattr(step.rates, axis):.3g}" for axis in axes)
+        numbers = (
+            f"{1000 * step.seconds:.4g}",
+            f"{step.seconds / full:.2f}",
+            f"{flops / 1e9:.4g}",
+            f"{flops / full_flops:.2f}",
+        )
+        table.add_row(*shown, *numbers)
+    console.print(table)
+    console.print(
+        f"batch {opened.batch_size} on {device_name(device)}; saved {measured.save(out)}", highlight=False, soft_wrap=True
+    )
+
+
+def _plan_table(compiled: Plan, peak: float) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    axes = shown_axes(segment.rates for segment in compiled.segments)
+    times = ("ms/step", "seconds") if compiled.seconds is not None else ()
+    for name in ("stage", *axes, "share", "epochs", "steps", "GFLOPs/step", *times, "cost", "learning rate"):
+        table.add_column(name, justify="right", no_wrap=True)
+    spent = 0
+    for row in compiled.stages():
+        spent += row.flops
+        table.add_row(
+            str(row.stage + 1),
+            *(f"{getattr(row.rates, axis):.3g}" for axis in axes),
+            f"{row.share:.1%}",
+            f"{compiled.epochs(row.steps):.2f}",
+            f"{row.steps:,}",
+            f"{row.step_flops / 1e9:.4g}",
+            *((f"{1000 * row.seconds / row.steps:.4g}", f"{row.seconds:,.1f}") if row.seconds is not None else ()),
+            f"{spent / compiled.full_flops:.3%}",
+            " > ".join(f"{factor * peak:.1e}" for factor in row.factors),
+        )
+    return table

@@ -1,0 +1,87 @@
+"""The command `train`: a training that executes a schedule."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from explorer.cli.compiled_task import compile_for_task
+from explorer.cli.shared import BudgetOption, CalibrationOption, PriceOption, ScheduleOption, TaskOption, console, warn
+from explorer.errors import InvalidInput
+from explorer.spec.loggers import checked_loggers
+from explorer.spec.schedule import Schedule
+
+
+def train(
+    schedule: ScheduleOption,
+    task: TaskOption,
+    budget: BudgetOption,
+    out: Annotated[Path | None, typer.Option(help="Folder for weights and results; default: runs/<schedule>-<budget>.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Random seed; default: the one that the schedule was measured with, or 0.")
+    ] = None,
+    calibration: CalibrationOption = None,
+    price: PriceOption = None,
+    processes: Annotated[int, typer.Option(help="Processes, or GPUs, that divide each batch, by Ray Train.", min=1)] = 1,
+    address: Annotated[str | None, typer.Option(help="With --processes: Ray cluster (auto); default: this machine.")] = None,
+    checkpoint_every: Annotated[float, typer.Option(help="Minutes between checkpoints within a segment.", min=0)] = 15,
+    logger: Annotated[
+        list[str] | None,
+        typer.Option(help="mlflow or wandb, in addition to metrics.csv and TensorBoard files; can be repeated."),
+    ] = None,
+) -> None:
+    """Train with a schedule and save weights that plain timm loads; the same command resumes an interrupted run.
+
+    Under torchrun, its processes divide each batch: torchrun --nproc-per-node 8 -m explorer train ...
+    """
+    from explorer.production.run import WEIGHTS, Run, train_to_folder
+    from explorer.production.verdict import transfer_warning, verdict
+    from explorer.training.distributed import torchrun
+    from explorer.training.loop import TrainingError
+
+    loaded = Schedule.load(schedule)
+    compiled = compile_for_task(loaded, task, budget, calibration, price)
+    provenance, spec = loaded.provenance, compiled.task.spec
+    run = Run(
+        task=spec,
+        plan=compiled.plan,
+        seed=seed if seed is not None else provenance.seed if provenance else 0,
+        threads=compiled.resources.cpus,
+        device=compiled.device,
+        out=out or Path("runs") / f"{schedule.stem}-{compiled.plan.budget.slug}",
+        checkpoint_every=60 * checkpoint_every,
+        loggers=checked_loggers(logger or (), "logger"),
+    )
+    with torchrun(compiled.device == "cuda") as together:
+        count = max(processes, together.count)
+        if processes > 1 and together.count > 1:
+            raise InvalidInput("processes", processes, "must be left out under torchrun, which sets it")
+        if count > 1 and not compiled.plan.budget.counted:
+            raise InvalidInput(
+                "budget", str(compiled.plan.budget), "must be in percent or FLOPs: step times are measured on one device"
+            )
+        try:
+            if not together.is_main:
+                train_to_folder(run, Console(quiet=True), together)
+                return
+            warn(transfer_warning(loaded, spec))
+            if processes > 1:
+                from explorer.production.ray_workers import device_on_ray, train_on_ray
+
+                run = replace(run, device=device_on_ray(compiled.resources.gpus, address))
+            if compiled.resources.gpus and run.device == "cpu":
+                warn(f"resources.gpus is {compiled.resources.gpus:g}, but there is no GPU: training on the CPU")
+            result = (
+                train_on_ray(run, processes, address, console) if processes > 1 else train_to_folder(run, console, together)
+            )
+        except TrainingError as error:
+            if together.is_main:
+                print(f"explorer: {error}", file=sys.stderr)
+            raise typer.Exit(1) from None
+    lines = [*verdict(loaded, spec, compiled.plan, result), f"weights: {run.out / WEIGHTS}"]
+    console.print("\n".join(lines), highlight=False, soft_wrap=True)

@@ -1,0 +1,127 @@
+"""`explorer init`: what it writes is ready to run, and what it cannot use is refused in one line."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from explorer import SearchSpace, cli
+from explorer.cli.data_inspection import DataFiles, inspect_data
+from explorer.cli.examples import example_names
+from explorer.cli.model_inspection import inspect_model
+from explorer.cli.starter_space import machine_for, starter_name, starter_space
+from explorer.search.checks import check_space
+from tests.test_cli import assert_refused, explorer  # noqa: F401 (a fixture)
+
+
+def image_files(root: Path, splits: dict[str, int], side: int = 20) -> Path:
+    """Folders of images with two classes: `splits` says how many images each class of a split has."""
+    generator = np.random.default_rng(0)
+    for split, count in splits.items():
+        for label in ("bright", "dark"):
+            (root / split / label).mkdir(parents=True)
+            for number in range(count):
+                pixels = generator.integers(0, 255, (side, side, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(root / split / label / f"{number}.png")
+    return root
+
+
+def test_without_options_it_copies_the_digits_example(explorer, tmp_path):  # noqa: F811
+    done = explorer("init", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "next: explorer sweep digits.yaml --dry-run"
+    assert (tmp_path / "digits.yaml").read_text() == Path(cli.__file__).parents[2].joinpath(
+        "search_spaces/digits.yaml"
+    ).read_text()
+
+
+@pytest.mark.parametrize("name", example_names())
+def test_every_example_can_be_copied(explorer, tmp_path, name):  # noqa: F811
+    assert explorer("init", "--example", name, cwd=tmp_path).returncode == 0
+    assert SearchSpace.load(tmp_path / f"{name}.yaml").name == name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "data", "axes"),
+    [
+        ("vit_tiny_patch16_224", "digits", {"heads", "mlp", "tokens"}),  # a plain ViT with three heads
+        ("deit3_small_patch16_224", "fractals", {"heads", "mlp", "tokens"}),
+        ("pvt_v2_b0", "digits", {"heads", "mlp"}),  # a pyramid whose first stage has one head
+        ("swin_tiny_patch4_window7_224", "folder", {"heads", "mlp", "tokens"}),
+        ("poolformer_s12", "folder", {"mlp", "tokens"}),  # no attention
+    ],
+)
+def test_what_it_writes_passes_every_check_without_an_edit(explorer, tmp_path, model, data, axes):  # noqa: F811
+    if data == "folder":
+        data = image_files(tmp_path / "my images", {"train": 30, "val": 4}, side=200)
+    done = explorer("init", "--model", model, "--data", data, "--gpus", 0, "--out", tmp_path / "my.yaml")
+    assert done.returncode == 0, done.stderr
+    space = SearchSpace.load(tmp_path / "my.yaml")
+    check_space(space)
+    assert set(space.search.rates.searched) == axes
+    assert space.resources.gpus == 0
+
+
+@pytest.mark.slow
+def test_a_dry_run_of_what_it_writes_succeeds(explorer, tmp_path):  # noqa: F811
+    assert explorer("init", "--data", image_files(tmp_path / "images", {"train": 40, "test": 4}), cwd=tmp_path).returncode == 0
+    done = explorer("sweep", "images_vit_tiny_patch16_224.yaml", "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "full trainings" in done.stdout
+    assert not (tmp_path / "sweeps").exists()
+
+
+def test_rates_are_those_that_a_model_with_few_heads_can_have():
+    found = inspect_model("vit_tiny_patch16_224", inspect_data("digits"))
+    assert found.smallest.heads == pytest.approx(1 / 3)
+    assert found.realised["heads"] == pytest.approx((1 / 3, 2 / 3, 1))
+    assert (found.options, found.image_size, found.train_images, found.classes) == ({"patch_size": 2}, 8, 1149, 10)
+
+
+def test_folders_are_recognized_by_their_usual_names(tmp_path):
+    root = image_files(tmp_path, {"Train": 2, "val": 1, "test": 1})
+    expected = DataFiles(name="folder", root=str(root), train_split="Train", validation_split="val", test_split="test", side=20)
+    assert inspect_data(str(root)) == inspect_data(f"folder:{root}") == expected
+
+
+def test_other_data_sets_are_named_with_their_folder(tmp_path):
+    assert inspect_data(f"torch/cifar10:{tmp_path}") == DataFiles(name="torch/cifar10", root=str(tmp_path))
+    assert inspect_data("hfds/mnist") == DataFiles(name="hfds/mnist")
+    assert inspect_data("my_package.data:Flowers") == DataFiles(name="my_package.data:Flowers")
+
+
+def test_each_trial_gets_its_part_of_the_machine():
+    assert (machine_for(0).cpus, machine_for(0).gpus) == (1, 0)
+    assert machine_for(1).cpus == os.cpu_count()
+    assert machine_for(1000).cpus == 1
+    assert [machine_for(gpus).gpus for gpus in (0.25, 1, 4)] == [0.25, 1, 1]
+
+
+def test_the_text_explains_every_value_in_words_that_fit():
+    found = inspect_model("vit_tiny_patch16_224", inspect_data("digits"))
+    text = starter_space(found, machine_for(0), starter_name(found))
+    assert "name: digits_vit_tiny_patch16_224" in text
+    assert "rounded to 0.33, 0.67, 1" in text
+    assert max(map(len, text.splitlines())) < 140
+
+
+def test_what_cannot_be_used_is_refused_in_one_line(explorer, tmp_path):  # noqa: F811
+    assert_refused(explorer("init", "--model", "vit_tinny_patch16_224"), "model", "did you mean vit_tiny_patch16_224")
+    assert_refused(explorer("init", "--model", "resnet18"), "model", "nothing in it can be resized")
+    assert_refused(explorer("init", "--data", "/no/such"), "data", "/no/such", "there is no such folder")
+    assert_refused(explorer("init", "--data", "nonsense"), "data", "nonsense", "digits, fractals")
+    assert_refused(explorer("init", "--data", "torch/cifar10"), "data", "torch/cifar10:/path/to/folder")
+    assert_refused(explorer("init", "--data", tmp_path), "data", "train and test", "it has no subfolder")
+    (tmp_path / "train").mkdir()
+    (tmp_path / "test").mkdir()
+    assert_refused(explorer("init", "--data", tmp_path), "data", "one subfolder of images per class")
+    assert_refused(explorer("init", "--gpus", 1.5), "gpus", "1.5", "whole number")
+    assert_refused(explorer("init", "--example", "digit"), "example", "digit", "digits")
+    assert_refused(explorer("init", "--example", "digits", "--gpus", 1), "example", "cannot be combined")
+    (tmp_path / "my.yaml").write_text("mine")
+    assert_refused(explorer("init", "--out", tmp_path / "my.yaml"), "out", "is not overwritten")
+    assert_refused(explorer("init", "--data", "digits", "--out", tmp_path / "my.yaml"), "out", "is not overwritten")
+    assert (tmp_path / "my.yaml").read_text() == "mine"
