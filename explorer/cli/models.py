@@ -62,8 +62,8 @@ def _registered(module: str, pattern: str) -> list[str]:
     """Names that match a pattern and are registered outside timm, after importing a module."""
     try:
         importlib.import_module(module)
-    except ImportError as error:
-        raise InvalidInput("models", f"{module}:{pattern}", f"cannot import {module}: {error}") from None
+    except Exception as error:  # a module of the user may fail in any way when it is imported
+        raise InvalidInput("models", f"{module}:{pattern}", f"{module} cannot be imported: {error}") from None
     names = _registered_before(pattern)
     if not names:
         raise InvalidInput("models", f"{module}:{pattern}", f"{module} registers no such model in timm")
@@ -72,7 +72,7 @@ def _registered(module: str, pattern: str) -> list[str]:
 
 def _registered_before(pattern: str) -> list[str]:
     """Names registered outside timm in this process; without timm imported there are none."""
-    if "timm" not in sys.modules:
+    if sys.modules.get("timm") is None:
         return []
     from explorer.elastic.coverage import registered_outside_timm
 

@@ -33,7 +33,7 @@ from explorer.cost import count_step_flops
 from explorer.elastic.coverage_table import FOLDER, Coverage, CoverageTable, file_name, no_match
 from explorer.elastic.model import ElasticModel
 from explorer.elastic.subset import subsets
-from explorer.elastic.tokens import token_policies
+from explorer.elastic.tokens import full_image_size, token_policies
 from explorer.errors import InvalidInput
 from explorer.files import write_file
 from explorer.spec.rates import Rates
@@ -136,9 +136,9 @@ def _coverage(name: str, count: bool) -> Coverage:
 
 
 def _input_size(model: torch.nn.Module) -> tuple[int, int, int]:
-    """Channels, height and width of the images that a model was published with."""
+    """Channels, height and width of the images that a model was published with, or else was built for."""
     configuration = getattr(model, "pretrained_cfg", None) or {}
-    channels, height, width = configuration.get("input_size", (3, 224, 224))
+    channels, height, width = configuration.get("input_size") or (3, *full_image_size(model))
     return channels, height, width
 
 

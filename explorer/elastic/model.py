@@ -62,10 +62,9 @@ class ElasticModel:
         self.unknown = _unknown(model)
         """Attention and MLP modules without a row in the table, which stay at full size: `path (Class)`."""
         if not self.resizable_modules:  # a smaller image alone does not make a plain convolutional network elastic
-            found = f"{self.unknown[0]} has no row in the table of layouts" if self.unknown else "it has no attention or MLP"
-            raise InvalidInput(
-                "model", type(model).__name__, f"nothing in it can be resized: {found}; explorer.elastic.register_layout adds a row"
-            )
+            reason = f"{self.unknown[0]} has no row in the table of layouts" if self.unknown else "it has no attention or MLP"
+            allowed = f"nothing in it can be resized: {reason}; explorer.elastic.register_layout adds a row"
+            raise InvalidInput("model", type(model).__name__, allowed)
 
     @property
     def axes(self) -> tuple[Axis, ...]:

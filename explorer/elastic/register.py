@@ -52,9 +52,7 @@ def register_whole(module_class: type[nn.Module]) -> None:
     """
     _check_class("register_whole", module_class)
     if module_class in LAYOUTS:
-        raise InvalidInput(
-            "register_whole", _name(module_class), "has a layout (register_layout), so it does not keep its size"
-        )
+        raise InvalidInput("register_whole", _name(module_class), "has a layout (register_layout), so it is resized")
     if module_class not in WHOLE:
         WHOLE.append(module_class)
 

@@ -32,7 +32,7 @@ def token_policies(model: nn.Module, image_size: int | Size | None = None) -> tu
         image_size: size of its full images, one side or height and width in pixels; `None` for the size that the model was
             built for.
     """
-    size = _full_size(model, image_size)
+    size = full_image_size(model, image_size)
     return tuple(policy for policy, implementation in _POLICIES.items() if not isinstance(implementation(model, size), str))
 
 
@@ -46,7 +46,7 @@ def token_reduction(
         policy: `auto` drops tokens if the model can, else it resizes images.
         image_size: see `token_policies`.
     """
-    size = _full_size(model, image_size)
+    size = full_image_size(model, image_size)
     outcomes = {name: implementation(model, size) for name, implementation in _POLICIES.items()}
     possible = [name for name, outcome in outcomes.items() if not isinstance(outcome, str)]
     for name in possible:
@@ -88,7 +88,8 @@ class NoTokenReduction:
         self.realise(rate)
 
 
-def _full_size(model: Any, image_size: int | Size | None) -> Size:
+def full_image_size(model: Any, image_size: int | Size | None = None) -> Size:
+    """Height and width of the full images of a model in pixels, given or else those that the model was built for."""
     if image_size is None:
         published = (getattr(model, "pretrained_cfg", None) or {}).get("input_size", (3, 224, 224))
         image_size = getattr(getattr(model, "patch_embed", None), "img_size", None) or published[1:]
