@@ -7,6 +7,8 @@ Each step is a real training step of a resized timm model: forward, backward, an
 """
 
 import argparse
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -54,6 +56,13 @@ def stage_change_seconds() -> float:
     return time.perf_counter() - started
 
 
+def models_command_seconds() -> float:
+    """Measure `explorer models --json` for all of timm's transformers, from starting Python to its end."""
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "explorer", "models", "--json"], stdout=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - started
+
+
 def main() -> None:
     """Measure and print tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -89,6 +98,10 @@ def main() -> None:
             ratio, (arithmetic, rest) = median_ratio(timed, name, "full"), candidates[name].split()
             print(f"| {name} | {ratio * arithmetic:.2f} | {ratio * rest:.2f} |")
     print(f"\nstage change, deit_small, .5 to full on all axes with AdamW state, CPU: {stage_change_seconds():.2f} s")
+    if options.device == "cpu":
+        seconds = min(models_command_seconds() for _ in range(3))
+        print(f"explorer models --json, whole process: {seconds:.2f} s")
+        keep("explorer models --json, whole process, seconds", seconds, 0.5)
 
 
 if __name__ == "__main__":

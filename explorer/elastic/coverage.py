@@ -1,31 +1,42 @@
-"""Which timm models can be run at reduced rates, on which axes, and what that saves. Nothing is downloaded or computed.
+"""Counts, for timm's transformers, the axes on which each can be reduced and what a training step then costs.
 
-Every model is built on the meta device at the input size it was published with, resized, and its training step counted.
+Every model is built on the meta device at the input size it was published with, resized, and its training step counted, so
+nothing is downloaded or computed. Counting all models takes about half an hour on two cores, so the results for a tested
+version of timm ship with the package (`explorer.elastic.coverage_table`). To support another version of timm, install it, run
+the tests of `tests/elastic`, and write the table of that version into the package:
+
+    python -m explorer.elastic.coverage
+
+which shows progress and replaces `explorer/elastic/coverage_tables/timm-VERSION.json`. Repeat this for the supported version
+whenever a row of the table of layouts changes: `tests/elastic/test_coverage_table.py` compares a sample of its models with a
+fresh count.
 """
 
 from __future__ import annotations
 
-import difflib
+import argparse
 import itertools
 import multiprocessing
 import os
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import timm
 import torch
+from rich.console import Console
+from rich.progress import track
 from timm.models import model_entrypoint
 
 from explorer.cost import count_step_flops
+from explorer.elastic.coverage_table import FOLDER, Coverage, CoverageTable, file_name, no_match
 from explorer.elastic.model import ElasticModel
 from explorer.elastic.subset import subsets
-from explorer.elastic.tokens import token_policies
+from explorer.elastic.tokens import full_image_size, token_policies
 from explorer.errors import InvalidInput
-from explorer.spec.rates import Axis, Rates
-from explorer.spec.staging import SubsetChoice
+from explorer.files import write_file
+from explorer.spec.rates import Rates
 
 _MODULES = """
     beit cait coat convit cpubone crossvit csatv2 davit deepseek_vit deit edgenext efficientformer efficientformer_v2
@@ -34,104 +45,70 @@ _MODULES = """
     swin_transformer_v2 swin_transformer_v2_cr tiny_vit tnt twins visformer vision_transformer vision_transformer_hybrid
     vision_transformer_relpos vision_transformer_sam vitamin volo xcit
 """
-TRANSFORMER_MODULES = frozenset(_MODULES.split())
-"""Modules of `timm.models` whose models are vision transformers, hybrids with convolutions included."""
-
-
-FULL = Rates()
-FEW = 8
-"""Models that a process counts in about the time that it takes to start."""
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """What can be done with one timm model."""
-
-    name: str
-    """As in `timm.list_models()`."""
-    family: str
-    """The module of `timm.models` that registers it."""
-    axes: tuple[Axis, ...] = ()
-    """Axes on which it can be reduced; none where `reason` says why."""
-    smallest: Rates = FULL
-    """The smallest rate that each axis can really have: one head of each layer, one channel, one token."""
-    tokens: str = "-"
-    """How tokens become fewer: `drop`, `resize` (smaller images), `drop+resize` where both work, `-` where they cannot."""
-    subsets: tuple[SubsetChoice, ...] = ()
-    """Which heads and channels may be the active ones; see `explorer.elastic.subset`."""
-    full_flops: int | None = None
-    """FLOPs of a training step an image with the full model; none where they were not counted."""
-    half_flops: int | None = None
-    """The same with the rate .5 on every axis there is but depth."""
-    reason: str | None = None
-    """Why it cannot be resized, in one line."""
-
-    @property
-    def half_fraction(self) -> float | None:
-        """Cost at rate .5 as a fraction of the full model's."""
-        return self.half_flops / self.full_flops if self.full_flops and self.half_flops else None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON: rates only for the axes there are."""
-        return {
-            "name": self.name,
-            "family": self.family,
-            "axes": list(self.axes),
-            "smallest_rates": {axis: getattr(self.smallest, axis) for axis in self.axes},
-            "token_policy": self.tokens,
-            "subsets": list(self.subsets),
-            "full_flops": self.full_flops,
-            "half_flops": self.half_flops,
-            "half_fraction": self.half_fraction,
-            "reason": self.reason,
-        }
+TRANSFORMER_MODULES = frozenset(f"timm.models.{name}" for name in _MODULES.split())
+"""Modules of timm whose models are vision transformers, including hybrids with convolutions."""
+MIN_MODELS_PER_PROCESS = 8
+"""Counting fewer models takes about as long as starting another process."""
 
 
 def transformer_names(pattern: str = "*") -> list[str]:
-    """Names of timm's transformers, as `timm.list_models` matches and orders them.
+    """Names of timm's transformers and of models registered by others, as `timm.list_models` matches and orders them.
 
     Raises:
-        InvalidInput: when there is none; with near matches.
+        InvalidInput: if no name matches; the message has similar names.
     """
-    names = [name for name in timm.list_models(pattern) if family(name) in TRANSFORMER_MODULES]
+    names = [name for name in timm.list_models(pattern) if _may_be_transformer(name)]
     if not names:
-        raise InvalidInput("models", pattern, _nothing_matches(pattern))
+        raise no_match(pattern, timm.__version__, [name for name in timm.list_models() if _may_be_transformer(name)])
     return names
 
 
+def registered_outside_timm(pattern: str = "*") -> list[str]:
+    """Names that match a pattern and were registered by packages other than timm."""
+    return [name for name in timm.list_models(pattern) if not model_entrypoint(name).__module__.startswith("timm.")]
+
+
 def family(name: str) -> str:
-    """The module of `timm.models` that registers a name."""
+    """The module that registers a name, without the packages that contain it."""
     return model_entrypoint(name).__module__.rpartition(".")[2]
 
 
 def coverage(name: str, count: bool = True) -> Coverage:
-    """What can be done with a model. Whatever goes wrong with it becomes the reason.
+    """What can be done with a model. If anything fails, the error's message becomes the `reason`.
 
     Args:
-        name: as in `timm.list_models()`.
-        count: count the training step too: most of the time this takes.
+        name: a name in `timm.list_models()`.
+        count: whether to count the training step, which takes most of the time.
     """
     try:
         return _coverage(name, count)
     except Exception as error:  # anything that a third-party model may raise
-        return Coverage(name, family(name), reason=_one_line(error))
+        return Coverage(name=name, family=family(name), reason=_one_line(error))
 
 
 def coverages(names: Sequence[str], count: bool = True) -> Iterator[Coverage]:
-    """What can be done with each of many models, in their order, on all cores.
+    """What can be done with each of several models, in the order of their names, on all cores.
 
     Args:
-        names, count: as `coverage` takes.
+        names: names in `timm.list_models()`.
+        count: see `coverage`.
     """
-    workers = min(os.cpu_count() or 1, len(names) // FEW)
-    if workers < 2:
+    # A new process imports timm but no other package, so it does not know models that others have registered.
+    outside = bool(set(names) & set(registered_outside_timm()))
+    processes = 1 if outside else min(os.cpu_count() or 1, len(names) // MIN_MODELS_PER_PROCESS)
+    if processes < 2:
         yield from (coverage(name, count) for name in names)
         return
-    # Not forked: torch's own threads do not survive that.
+    # Spawned, not forked: torch's threads do not survive a fork.
     with ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+        processes, multiprocessing.get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
     ) as pool:
         yield from pool.map(coverage, names, itertools.repeat(count))
+
+
+def _may_be_transformer(name: str) -> bool:
+    module = model_entrypoint(name).__module__
+    return module in TRANSFORMER_MODULES or not module.startswith("timm.")
 
 
 def _coverage(name: str, count: bool) -> Coverage:
@@ -142,36 +119,27 @@ def _coverage(name: str, count: bool) -> Coverage:
     axes = tuple(axis for axis in elastic.axes if getattr(smallest, axis) < 1)
     if not axes:
         raise InvalidInput("model", name, "every layer has a single head and nothing else can be reduced")
-    images = (2, *model.pretrained_cfg["input_size"])  # two: BatchNorm needs more than one
-    full_flops = count_step_flops(model, images) // 2 if count else None
+    images_shape_BCHW = (2, *_input_size(model))  # BatchNorm needs more than one image
+    full_flops = count_step_flops(model, images_shape_BCHW) // 2 if count else None
     elastic.set_rates(Rates(**{axis: 0.5 for axis in axes if axis != "depth"}))
-    half_flops = count_step_flops(model, images) // 2 if count else None
-    tokens = "+".join(token_policies(model)) or "-"
-    return Coverage(name, family(name), axes, smallest, tokens, subsets(model), full_flops, half_flops)
+    half_flops = count_step_flops(model, images_shape_BCHW) // 2 if count else None
+    return Coverage(
+        name=name,
+        family=family(name),
+        axes=axes,
+        smallest_rates=smallest,
+        token_policies=token_policies(model),
+        subsets=subsets(model),
+        full_flops=full_flops,
+        half_flops=half_flops,
+    )
 
 
-def summary(rows: Iterable[Coverage]) -> list[str]:
-    """Markdown table of the families and how many names each has, by the axes on which these can be resized."""
-    found: dict[tuple[Axis, ...], Counter[str]] = {}
-    for row in rows:
-        found.setdefault(row.axes, Counter())[row.family] += 1
-    names = sum(sum(each.values()) for each in found.values())
-    refused = sum(found.get((), Counter()).values())
-    lines = ["| axes | names | timm modules |", "| --- | --- | --- |"]
-    for axes, families in sorted(found.items(), key=lambda item: (-len(item[0]), item[0])):
-        modules = ", ".join(f"{module} {number}" for module, number in sorted(families.items()))
-        lines.append(f"| {', '.join(axes) or 'none'} | {sum(families.values())} | {modules} |")
-    return [*lines, f"| any | {names - refused} of {names} | |"]
-
-
-def _nothing_matches(pattern: str) -> str:
-    others = timm.list_models(pattern)
-    if others:
-        return f"no transformer: {others[0]} is of timm.models.{family(others[0])}, not one of the transformer modules"
-    names = [name for name in timm.list_models() if family(name) in TRANSFORMER_MODULES]
-    near = difflib.get_close_matches(pattern.strip("*"), names, n=3, cutoff=0.4)
-    hint = f"; near: {', '.join(near)}" if near else ""
-    return f"matches none of timm {timm.__version__}'s {len(names)} transformers{hint}"
+def _input_size(model: torch.nn.Module) -> tuple[int, int, int]:
+    """Channels, height and width of the images that a model was published with, or else was built for."""
+    configuration = getattr(model, "pretrained_cfg", None) or {}
+    channels, height, width = configuration.get("input_size") or (3, *full_image_size(model))
+    return channels, height, width
 
 
 def _one_line(error: Exception) -> str:
@@ -179,3 +147,19 @@ def _one_line(error: Exception) -> str:
         return error.allowed
     text = " ".join(str(error).split()) or "no message"
     return f"{type(error).__name__}: {text}"
+
+
+def main() -> None:
+    """Write the table for the installed version of timm."""
+    parser = argparse.ArgumentParser(description="Write the table for the installed version of timm.")
+    parser.add_argument("--folder", type=Path, default=Path(__file__).with_name(FOLDER), help="where tables are written")
+    parser.add_argument("--pattern", default="*", help="only names that match, for a trial")
+    options = parser.parse_args()
+    names = transformer_names(options.pattern)
+    rows = track(coverages(names), "counting models", total=len(names), console=Console(stderr=True))
+    table = CoverageTable(timm.__version__, tuple(rows))
+    print(write_file(options.folder / file_name(timm.__version__), table.to_json()), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,20 +1,21 @@
-"""Fewer blocks in a training step: a stage trains the first ones or an even subset, later stages more, the last one all.
+"""Fewer blocks in a training step: the first ones or an evenly spaced subset in early stages, all of them in the last stage.
 
-The axis of AutoProg (Li et al., "Automated Progressive Learning for Efficient Training of Vision Transformers", CVPR 2022,
-arXiv 2203.14509). Every block adds to a residual stream of one width, so what is left is a shallower model of the same class.
+The axis is from Li et al., "Automated Progressive Learning for Efficient Training of Vision Transformers" (AutoProg), CVPR
+2022, arXiv 2203.14509. Every block adds to a residual stream of constant width, so the active blocks are a shallower model of
+the same class.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import timm.models as zoo
 from torch import nn
 
 from explorer.errors import InvalidInput
+from explorer.spec.staging import BlockSubset
 
-BlockSubset = Literal["prefix", "even"]
 STACKS: dict[type[nn.Module], str] = {
     zoo.VisionTransformer: "blocks",
     zoo.VisionTransformerRelPos: "blocks",
@@ -32,11 +33,14 @@ STACKS: dict[type[nn.Module], str] = {
     zoo.Gemma4VitEncoder: "blocks",
     zoo.Gemma4VitClassifier: "encoder.blocks",
 }
-"""Classes whose forward passes run plainly over a stack of blocks, and where it is. ConViT's looks at block numbers."""
+"""Model classes whose forward passes run one stack of blocks in order, and the path of that stack.
+
+ConViT is not among them: its forward pass uses block numbers. `register_model` adds classes.
+"""
 
 
 OTHER_BRANCHES: tuple[type[nn.Module], ...] = (zoo.Xcit, zoo.TNT)
-"""Classes whose blocks add more to their streams than attention and MLP: new blocks cannot be silenced by these alone."""
+"""Classes whose blocks have residual branches besides attention and MLP: zeroing those two is not enough for growth: zero."""
 
 
 class Depth:
@@ -44,11 +48,11 @@ class Depth:
 
     Args:
         model: a timm model at full depth.
-        path: of its stack, a `Sequential` or `ModuleList`.
-        subset: which blocks stay: the first ones, or evenly spread ones.
+        path: path of the stack, a `Sequential` or `ModuleList`.
+        subset: which blocks are active: the first ones, or evenly spaced ones.
 
     Raises:
-        InvalidInput: when an even subset is asked of a model whose rotary positions belong to block numbers.
+        InvalidInput: for an even subset of a model whose rotary positions are assigned by block number.
     """
 
     def __init__(self, model: nn.Module, path: str, subset: BlockSubset) -> None:
@@ -56,7 +60,7 @@ class Depth:
             raise InvalidInput(
                 "staging.blocks",
                 subset,
-                f"must be prefix: {type(model).__name__} has rotary positions block by block",
+                f"must be prefix: {type(model).__name__} has rotary positions for each block number",
             )
         parent, _, self._name = path.rpartition(".")
         self._owner: Any = model.get_submodule(parent)
@@ -65,31 +69,32 @@ class Depth:
 
     @property
     def count(self) -> int:
-        """Number of blocks in full."""
+        """Number of blocks of the full model."""
         return len(self._stack)
 
     def active(self, rate: float) -> list[int]:
-        """Numbers of the blocks that are active at a rate: as many as come nearest to it.
+        """Numbers of the active blocks at a rate, ascending; their count is rounded to the nearest integer.
 
-        Even subsets are blocks 0, n/k, 2n/k, ... of n, rounded down: 0, 3, 6, 9 for 4 of 12. They are nested when each number
-        of active blocks divides the next.
+        An even subset of k among n blocks has the blocks 0, n/k, 2n/k, ..., rounded down: 0, 3, 6, 9 for 4 of 12. Even subsets
+        are nested if each count divides the next.
 
         Raises:
-            InvalidInput: when none would be left.
+            InvalidInput: if no block would be active.
         """
         kept = math.floor(rate * self.count + 0.5)
         if kept < 1:
-            least = f"{0.5 / self.count:.3g}"
-            raise InvalidInput("rates.depth", rate, f"leaves none of the {self.count} blocks; must be at least {least}")
+            smallest = f"{0.5 / self.count:.3g}"
+            allowed = f"leaves none of the {self.count} blocks; must be at least {smallest}"
+            raise InvalidInput("rates.depth", rate, allowed)
         return [number * self.count // kept for number in range(kept)] if self._subset == "even" else list(range(kept))
 
     def set(self, rate: float) -> list[nn.Module]:
-        """Run only the active blocks from now on; at rate 1 the model has its own stack again.
+        """Make the model run only the active blocks; at rate 1 it has its original stack again.
 
-        The others keep their weights and optimizer state: without gradients no optimizer touches them.
+        Inactive blocks keep their weights and optimizer states: optimizers skip parameters without gradients.
 
         Returns:
-            The blocks that were not active and are now.
+            The blocks that are newly active.
         """
         active = self.active(rate)
         for number, block in enumerate(self._stack):
@@ -97,17 +102,21 @@ class Depth:
                 block.zero_grad(set_to_none=True)
         stack = self._stack
         if len(active) < self.count:
-            chosen = [self._stack[number] for number in active]
-            stack = nn.Sequential(*chosen) if isinstance(self._stack, nn.Sequential) else nn.ModuleList(chosen)
+            active_blocks = [self._stack[number] for number in active]
+            stack = nn.Sequential(*active_blocks) if isinstance(self._stack, nn.Sequential) else nn.ModuleList(active_blocks)
         before = set(getattr(self._owner, self._name))
         setattr(self._owner, self._name, stack.train(self._owner.training))
         return [block for block in stack if block not in before]
 
 
 def depth_of(model: nn.Module, subset: BlockSubset = "prefix") -> Depth | None:
-    """The stack of a model whose depth can be reduced, else none. Raises as `Depth`."""
+    """The stack of a model whose depth can be reduced, `None` for other models.
+
+    Raises:
+        InvalidInput: see `Depth`.
+    """
     if isinstance(model, zoo.NaFlexVit) and model.rope_is_mixed:
-        return None  # rotary frequencies of all blocks are one parameter: weight decay would reach those of sleeping ones
+        return None  # one parameter holds the rotary frequencies of all blocks: weight decay would change inactive ones
     path = next((STACKS[kind] for kind in type(model).__mro__ if kind in STACKS), None)
     depth = Depth(model, path, subset) if path else None
     return depth if depth and depth.count > 1 else None

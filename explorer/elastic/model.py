@@ -48,10 +48,11 @@ class ElasticModel:
         seed: int = 0,
     ) -> None:
         self.model = model
-        self._units = [ResizableModule(path, module, layout) for path, module, layout in _resizable(model)]
+        self.resizable_modules = [ResizableModule(path, module, layout) for path, module, layout in _resizable(model)]
+        """The attention and MLP modules that have a row in the table of layouts, outermost first."""
         self._kept: Kept = {}
         self.staging = staging
-        self._subset = Subset(staging.subset, model, self._units, seed)
+        self._subset = Subset(staging.subset, model, self.resizable_modules, seed)
         self._tokens = token_reduction(model, staging.token_policy, image_size)
         self._depth = depth_of(model, staging.blocks)
         self.requested = Rates()
@@ -60,16 +61,15 @@ class ElasticModel:
         """The rates that this realised."""
         self.unknown = _unknown(model)
         """Attention and MLP modules without a row in the table, which stay at full size: `path (Class)`."""
-        if not self._units:  # a smaller image alone does not make a plain convolutional network elastic
-            found = f"{self.unknown[0]} has no row in the table of layouts" if self.unknown else "it has no attention or MLP"
-            raise InvalidInput(
-                "model", type(model).__name__, f"nothing in it can be resized: {found}; CONTRIBUTING.md says how to add a model"
-            )
+        if not self.resizable_modules:  # a smaller image alone does not make a plain convolutional network elastic
+            reason = f"{self.unknown[0]} has no row in the table of layouts" if self.unknown else "it has no attention or MLP"
+            allowed = f"nothing in it can be resized: {reason}; explorer.elastic.register_layout adds a row"
+            raise InvalidInput("model", type(model).__name__, allowed)
 
     @property
     def axes(self) -> tuple[Axis, ...]:
         """The axes on which this model can be reduced."""
-        found: set[str] = {LETTERS[letter] for unit in self._units for letter in unit.counts}
+        found: set[str] = {LETTERS[letter] for module in self.resizable_modules for letter in module.counts}
         if self._tokens.smallest < 1:
             found.add("tokens")
         if self._depth:
@@ -81,7 +81,7 @@ class ElasticModel:
         """The smallest rate that each axis can really have: 1 / heads, or 1 where a layer's only head has to stay."""
         asked: dict[str, float] = {}
         for letter, axis in LETTERS.items():
-            counts = [unit.counts[letter] for unit in self._units if letter in unit.counts]
+            counts = [module.counts[letter] for module in self.resizable_modules if letter in module.counts]
             several = [count for count in counts if count > 1]
             if several:
                 asked[axis] = min(1.0, 0.51 / min(several))  # just enough for one, out of reach of rounding
@@ -113,9 +113,9 @@ class ElasticModel:
             )
         realised = {}
         for letter, axis in LETTERS.items():
-            units = [unit for unit in self._units if letter in unit.counts]
-            active = sum(self._active(unit, letter, rates) for unit in units)
-            realised[axis] = active / sum(unit.counts[letter] for unit in units) if units else 1.0
+            modules = [module for module in self.resizable_modules if letter in module.counts]
+            active = sum(self._active(module, letter, rates) for module in modules)
+            realised[axis] = active / sum(module.counts[letter] for module in modules) if modules else 1.0
         realised["tokens"] = self._tokens.realise(rates.tokens)
         realised["depth"] = len(self._depth.active(rates.depth)) / self._depth.count if self._depth else 1.0
         return Rates(**realised)
@@ -123,10 +123,10 @@ class ElasticModel:
     def set_rates(self, rates: Rates, optimizer: Optimizer | None = None, *, grow: bool = True) -> Rates:
         """Resize the model, and the optimizer's per-parameter state with it.
 
-        Entries that wake up have the values they had when they were last active, or were initialised with, or
-        output columns of zero where growth is `zero`; first moments that are new are zero, second ones the
-        mean of those there were. Gradients are cleared. Wrappers made for the old size
-        (torch.compile, DDP, EMA copies) must be made anew by the caller.
+        Newly active entries have the values that they had when they were last active, or their initial values, or output
+        columns of zero with `growth: zero`. Their first moments start from zero and their second moments from the mean
+        of those that were active. Gradients are cleared. The caller must create wrappers made for the old size
+        (torch.compile, DDP, EMA copies) again.
 
         Args:
             rates: requested rates.
@@ -141,18 +141,18 @@ class ElasticModel:
         """
         realised = self.realise(rates)
         with torch.no_grad():
-            for unit in self._units:
+            for module in self.resizable_modules:
                 active = {
-                    letter: self._subset.active(unit, letter, self._active(unit, letter, rates)) for letter in unit.counts
+                    letter: self._subset.active(module, letter, self._active(module, letter, rates)) for letter in module.counts
                 }
-                unit.resize(active, self._kept, optimizer, self.staging.growth if grow else None)
+                module.resize(active, self._kept, optimizer, self.staging.growth if grow else None)
         self._tokens.set(rates.tokens)
         if self._depth:
-            woken = {id(module) for block in self._depth.set(rates.depth) for module in block.modules()}
+            newly_active = {id(inner) for block in self._depth.set(rates.depth) for inner in block.modules()}
             if grow and self.staging.growth == "zero":
-                for unit in self._units:
-                    if id(unit.module) in woken:
-                        unit.zero_output()
+                for module in self.resizable_modules:
+                    if id(module.module) in newly_active:
+                        module.zero_output()
         self.requested, self.rates = rates, realised
         return realised
 
@@ -175,9 +175,9 @@ class ElasticModel:
     def subset_orders(self, orders: dict[str, list[int]]) -> None:
         self._subset.orders = orders
 
-    def _active(self, unit: ResizableModule, letter: str, rates: Rates) -> int:
-        most = max(other.counts.get(letter, 0) for other in self._units)
-        return unit.active_at(letter, getattr(rates, LETTERS[letter]), most)
+    def _active(self, module: ResizableModule, letter: str, rates: Rates) -> int:
+        largest_count = max(other.counts.get(letter, 0) for other in self.resizable_modules)
+        return module.active_at(letter, getattr(rates, LETTERS[letter]), largest_count)
 
 
 def _unknown(model: nn.Module) -> tuple[str, ...]:
@@ -187,7 +187,7 @@ def _unknown(model: nn.Module) -> tuple[str, ...]:
     for path, module in model.named_modules():
         if module in inside:
             continue
-        if type(module) in LAYOUTS or isinstance(module, WHOLE):
+        if type(module) in LAYOUTS or isinstance(module, tuple(WHOLE)):
             inside.update(module.modules())
             continue
         named = type(module).__name__.lower().endswith(("attention", "attn", "mlp")) or hasattr(module, "num_heads")
@@ -205,7 +205,7 @@ def _resizable(model: nn.Module) -> Iterator[tuple[str, nn.Module, Layout]]:
     def walk(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module, Layout]]:
         for name, child in module.named_children():
             child_path = f"{path}.{name}" if path else name
-            if id(child) in seen or isinstance(child, WHOLE):
+            if id(child) in seen or isinstance(child, tuple(WHOLE)):
                 continue
             seen.add(id(child))
             row = LAYOUTS.get(type(child))

@@ -1,6 +1,6 @@
 """Patterns such as `(3 h d) c`: which entries of a tensor belong to the active heads or channels. Pure index arithmetic.
 
-Einops notation, with one addition: a dimension may be a sum, `(m + 3 h d)`, of parts that lie one after the other.
+The notation is that of einops, with one addition: a dimension may be a sum, `(m + 3 h d)`, of consecutive parts.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import torch
 from torch import Tensor
 
 Term = tuple[str, ...]
-"""Factors of one part of a dimension, outermost first: `3 h d` is ('3', 'h', 'd')."""
+"""Factors of one part of a dimension, outermost first: ('3', 'h', 'd') for `3 h d`."""
 Dimension = tuple[Term, ...]
-"""The parts of one tensor dimension; most have one."""
+"""The parts of one tensor dimension; most dimensions have one part."""
 Indices = tuple[Tensor | None, ...]
-"""For each dimension the positions taken, or None for all of it."""
+"""For each dimension, the selected positions, int64 (count,), or `None` for all of them."""
 
 
 def parse(pattern: str) -> tuple[Dimension, ...]:
     """Split a pattern into dimensions: `(3 h d) c` -> ((('3', 'h', 'd'),), (('c',),)).
 
     Raises:
-        ValueError: when the pattern is not made of words and bracketed groups of words.
+        ValueError: if the pattern has anything but words and groups of words in parentheses.
     """
     parts = re.findall(r"\([^()]*\)|[^\s()]+", pattern)
     if re.sub(r"[\s()+\w]", "", pattern) or pattern.count("(") != pattern.count(")") or not parts:
@@ -36,16 +36,16 @@ def active_indices(dimension: Dimension, size: int, counts: Mapping[str, int], a
     """Positions along one dimension that belong to the active heads or channels.
 
     Args:
-        dimension: parts of the dimension.
-        size: its length at full width.
+        dimension: the parts of the dimension.
+        size: its size at full width.
         counts: number of heads (`h`) and hidden channels (`m`) at full width.
-        active: int64 (k,) for each letter, the active ones, ascending.
+        active: for each letter, the numbers of the active ones, int64 (k,), ascending.
 
     Returns:
-        int64 indices, ascending within each group, or None where no factor of the dimension is cut.
+        int64 positions, ascending within each group, or `None` if no factor of the dimension is resized.
 
     Raises:
-        ValueError: when `size` cannot be made of these factors.
+        ValueError: if `size` is not the product of these factors.
     """
     if not any(factor in active for term in dimension for factor in term):
         return None
@@ -60,15 +60,15 @@ def active_indices(dimension: Dimension, size: int, counts: Mapping[str, int], a
         sizes[sizes.index(0)] = rest // each
     elif rest:
         raise _misfit(dimension, size, counts)
-    taken, offset = [], 0
+    selected, offset = [], 0
     for term, sizes in zip(dimension, known, strict=True):
         positions = torch.arange(offset, offset + prod(sizes), device="cpu").reshape(sizes)
         for place, factor in enumerate(term):
             if factor in active:
                 positions = positions.index_select(place, active[factor])
-        taken.append(positions.flatten())
+        selected.append(positions.flatten())
         offset += prod(sizes)
-    return torch.cat(taken)
+    return torch.cat(selected)
 
 
 def _misfit(dimension: Dimension, size: int, counts: Mapping[str, int]) -> ValueError:
@@ -77,7 +77,7 @@ def _misfit(dimension: Dimension, size: int, counts: Mapping[str, int]) -> Value
 
 
 def gather(full: Tensor, indices: Indices) -> Tensor:
-    """The sub-tensor at `indices`, as a contiguous copy."""
+    """The part of a tensor at `indices`, as a contiguous copy."""
     for dim, index in enumerate(indices):
         if index is not None:
             full = full.index_select(dim, index.to(full.device))
@@ -85,7 +85,7 @@ def gather(full: Tensor, indices: Indices) -> Tensor:
 
 
 def scatter(full: Tensor, part: Tensor, indices: Indices) -> None:
-    """Write `part` to its place in `full`, in place: the inverse of `gather`. Other entries stay."""
+    """Write `part` to the positions `indices` of `full`, in place: the inverse of `gather`. Other entries keep their values."""
     dims = [dim for dim, index in enumerate(indices) if index is not None]
     if not dims:
         full.copy_(part)

@@ -1,15 +1,14 @@
-"""Which heads and channels are active at a rate: the leading ones, random ones, or those of the largest weights.
+"""Which heads and channels are active at a rate: the leading ones, random ones, or those with the largest weights.
 
-The choice is a function of the setting, the seed, the weights a model came with and how many are wanted, so whoever goes on
-with a run arrives at the same ones and nothing need be kept. How the paper chooses is not known here (its method section is
-not at hand); a sweep can compare.
+The choice is a function of the setting, the seed, the initial weights and the number of active entries, so a resumed run
+makes the same choice without having stored it. The paper's own choice is not known to this project, so a sweep can compare
+them.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from typing import Literal
 
 import timm.models as zoo
 import torch
@@ -19,55 +18,56 @@ from explorer.elastic.layout import LETTERS
 from explorer.elastic.pattern import Dimension, active_indices
 from explorer.elastic.resizable import ResizableModule
 from explorer.errors import InvalidInput
+from explorer.spec.staging import SubsetChoice
 
-SubsetChoice = Literal["leading", "random", "importance"]
 LEADING_ONLY: dict[type[nn.Module], str] = {
-    zoo.GlobalContextVit: "its global queries are made for all heads and read in their order",
+    zoo.GlobalContextVit: "its global queries are computed for all heads and used in their order",
 }
 """Models in which only the leading heads can be active, and why."""
 
 
 class Subset:
-    """Chooses the active heads and channels of a model's modules.
+    """Chooses the active heads and channels of a model's resizable modules.
 
-    Leading and important ones are nested: what is active stays active while rates rise. Random ones are drawn anew for
-    each number, the same for all modules of one width: position biases that several layers share then fit them all.
+    Leading and important subsets are nested: entries stay active as rates rise. Random subsets are drawn independently for each
+    count, and are the same for all modules of one width, so that they fit position biases that several layers share.
 
-    Importance is the L2 norm of all weights that belong to a head or channel, in whatever tensor (filter norms: Li et al.,
-    "Pruning Filters for Efficient ConvNets", ICLR 2017, arXiv 1608.08710; summed over coupled tensors: Fang et al., "DepGraph",
-    CVPR 2023, arXiv 2301.12900), read once from the weights the model comes with. With fresh weights it says little.
+    Importance is the L2 norm of all weights that belong to a head or channel, in all tensors: filter norms are from Li et al.,
+    "Pruning Filters for Efficient ConvNets", ICLR 2017, arXiv 1608.08710; sums over coupled tensors from Fang et al.,
+    "DepGraph: Towards Any Structural Pruning", CVPR 2023, arXiv 2301.12900. It is computed once from the initial weights, so
+    it is meant for pretrained models.
 
     Args:
-        choice: as in `Staging`.
+        choice: see `Staging.subset`.
         model: the timm model.
-        units: its resizable modules, at full size.
-        seed: of the random choice.
+        modules: its resizable modules, at full size.
+        seed: seed of random subsets.
 
     Raises:
-        InvalidInput: when the model allows the leading ones only.
+        InvalidInput: if the model allows only the leading heads.
     """
 
-    def __init__(self, choice: SubsetChoice, model: nn.Module, units: Sequence[ResizableModule], seed: int) -> None:
+    def __init__(self, choice: SubsetChoice, model: nn.Module, modules: Sequence[ResizableModule], seed: int) -> None:
         allowed = subsets(model)
         if choice not in allowed:
             reason = next(why for kind, why in LEADING_ONLY.items() if isinstance(model, kind))
             raise InvalidInput("staging.subset", choice, f"must be {allowed[0]} for {type(model).__name__}: {reason}")
         self._choice, self._seed = choice, seed
-        weightless = any(parameter.is_meta for parameter in model.parameters())  # to count costs, any will do
-        self._orders = _orders(units) if choice == "importance" and not weightless else {}
+        on_meta = any(parameter.is_meta for parameter in model.parameters())  # has no weights; its cost is the same for all
+        self._orders = _orders(modules) if choice == "importance" and not on_meta else {}
 
-    def active(self, unit: ResizableModule, letter: str, count: int) -> Tensor:
+    def active(self, module: ResizableModule, letter: str, count: int) -> Tensor:
         """Numbers of the active heads (`h`) or channels (`m`) of a module, int64 (count,), ascending."""
-        total = unit.counts[letter]
+        total = module.counts[letter]
         if count < total and self._choice == "random":
             generator = torch.Generator("cpu").manual_seed(zlib.crc32(f"{self._seed} {letter} {total} {count}".encode()))
             return torch.randperm(total, generator=generator, device="cpu")[:count].sort().values
-        order = self._orders.get((unit.path, letter))
+        order = self._orders.get((module.path, letter))
         return torch.arange(count, device="cpu") if order is None else order[:count].sort().values
 
     @property
     def orders(self) -> dict[str, list[int]]:
-        """Numbers of heads (`path h`) and channels (`path m`) from the most to the least important; plain data."""
+        """Numbers of heads (`path h`) and channels (`path m`) from the most to the least important, as plain data."""
         return {f"{path} {letter}": order.tolist() for (path, letter), order in self._orders.items()}
 
     @orders.setter
@@ -81,48 +81,51 @@ def subsets(model: nn.Module) -> tuple[SubsetChoice, ...]:
     return ("leading",) if isinstance(model, tuple(LEADING_ONLY)) else ("leading", "random", "importance")
 
 
-def _orders(units: Sequence[ResizableModule]) -> dict[tuple[str, str], Tensor]:
-    """For each module and letter, the numbers of its heads or channels from the most to the least important."""
+def _orders(modules: Sequence[ResizableModule]) -> dict[tuple[str, str], Tensor]:
+    """For each module and letter, the numbers of its heads or channels from the most to the least important, int64 (count,)."""
     orders = {}
     for letter in LETTERS:
-        norms = {unit.path: _norms(unit, letter) for unit in units if letter in unit.counts}
-        reading = [unit.path for unit in units if unit.reads(letter)]
-        # Position biases stand in modules of their own: inside the attention that they serve, or shared by all layers.
-        served = {path: [other for other in reading if f"{path}.".startswith(f"{other}.")] for path in norms}
-        shared = not all(served.values())
+        norms = {module.path: _norms(module, letter) for module in modules if letter in module.counts}
+        consumers = [module.path for module in modules if module.reads(letter)]
+        # Position biases are modules of their own: inside the attention that uses them, or shared by all layers.
+        containing = {path: [other for other in consumers if f"{path}.".startswith(f"{other}.")] for path in norms}
+        shared = not all(containing.values())
         for path, own in norms.items():
-            sources = [other for other in reading if len(norms[other]) == len(own)] if shared else served[path]
+            sources = [other for other in consumers if len(norms[other]) == len(own)] if shared else containing[path]
             total = torch.stack([norms[source] for source in sources]).sum(0)
             orders[path, letter] = total.argsort(descending=True, stable=True)
     return orders
 
 
 @torch.no_grad()
-def _norms(unit: ResizableModule, letter: str) -> Tensor:
+def _norms(module: ResizableModule, letter: str) -> Tensor:
     """L2 norm of the weights of each head or channel, float64 (count,)."""
-    squares = torch.zeros(unit.counts[letter], dtype=torch.float64)
-    for slot in unit.slots:
-        if not isinstance(slot.tensor, nn.Parameter):
+    squares = torch.zeros(module.counts[letter], dtype=torch.float64)
+    for part in module.parts:
+        if not isinstance(part.tensor, nn.Parameter):
             continue
-        values = slot.tensor.detach().to("cpu", torch.float64).square()
-        for dim, (dimension, size) in enumerate(zip(slot.pattern, slot.full_shape, strict=False)):
+        values = part.tensor.detach().to("cpu", torch.float64).square()
+        for dim, (dimension, size) in enumerate(zip(part.pattern, part.full_shape, strict=False)):
             if any(letter in term for term in dimension):
-                owner, owned = _owners(dimension, size, unit, letter)
-                along = values.movedim(dim, 0).flatten(1).sum(1) if values.ndim > 1 else values
-                squares.index_add_(0, owner[owned], along[owned])
+                owner, owned = _owners(dimension, size, module, letter)
+                sums = values.movedim(dim, 0).flatten(1).sum(1) if values.ndim > 1 else values
+                squares.index_add_(0, owner[owned], sums[owned])
     return squares.sqrt()
 
 
-def _owners(dimension: Dimension, size: int, unit: ResizableModule, letter: str) -> tuple[Tensor, Tensor]:
-    """For each position along a dimension the head or channel it belongs to, and whether it belongs to any.
+def _owners(dimension: Dimension, size: int, module: ResizableModule, letter: str) -> tuple[Tensor, Tensor]:
+    """For each position along a dimension, the head or channel to which it belongs, and whether it belongs to any.
 
-    Read off bit by bit: the positions of all channels whose number has the bit set.
+    The numbers are found bit by bit, from the positions of all heads or channels whose number has that bit set.
+
+    Returns:
+        int64 (size,) and bool (size,).
     """
-    count = unit.counts[letter]
-    everything = {other: torch.arange(number, device="cpu") for other, number in unit.counts.items()}
+    count = module.counts[letter]
+    everything = {other: torch.arange(number, device="cpu") for other, number in module.counts.items()}
 
-    def positions(chosen: Tensor) -> Tensor:
-        indices = active_indices(dimension, size, unit.counts, {**everything, letter: chosen})
+    def positions(numbers: Tensor) -> Tensor:
+        indices = active_indices(dimension, size, module.counts, {**everything, letter: numbers})
         assert indices is not None
         return indices
 

@@ -1,4 +1,11 @@
-"""Fewer tokens by dropping random ones while the model trains: which timm models have a place for it."""
+"""Fewer tokens by dropping random ones during training, for the timm models in which tokens can be dropped.
+
+Patch dropout is from Liu et al., "PatchDropout: Economizing Vision Transformers Using Patch Dropout", WACV 2023,
+arXiv 2208.07220; dropping whole mask units, for Hiera, from Ryali et al., "Hiera: A Hierarchical Vision Transformer without the
+Bells-and-Whistles", ICML 2023, arXiv 2306.00989.
+
+Shapes: B batch, N tokens, U mask units, D features.
+"""
 
 from __future__ import annotations
 
@@ -13,75 +20,83 @@ from torch import Tensor, nn
 
 from explorer.errors import InvalidInput
 
-# Shapes: B batch, N tokens, U mask units, D features
-
-Sides = tuple[int, int]
-"""Height and width in pixels, patches or strides."""
+Size = tuple[int, int]
+"""Height and width, in pixels or patches."""
 
 
-class Drop:
-    """Random patch dropout (PatchDropout, arXiv 2208.07220).
+class TokenDropping:
+    """Drops random tokens of a model in training mode.
 
     Args:
         model: the timm model.
-        place: where its tokens are dropped.
-        tokens: how many there are to choose from, without class and register tokens.
+        location: where in the model tokens are dropped.
+        tokens: number of tokens that can be dropped, without class and register tokens.
     """
 
     policy = "drop"
 
-    def __init__(self, model: nn.Module, place: Place, tokens: int) -> None:
-        self._model, self._place, self._tokens = model, place, tokens
-        self._untouched: Any = getattr(model, place.attribute)
+    def __init__(self, model: nn.Module, location: DropLocation, tokens: int) -> None:
+        self._model, self._location, self._tokens = model, location, tokens
+        self._original: Any = getattr(model, location.attribute)
 
     @property
     def smallest(self) -> float:
-        """The smallest rate: one token."""
+        """The smallest rate possible: one token."""
         return 1 / self._tokens
 
     def realise(self, rate: float) -> float:
-        """The rate of whole tokens nearest to a requested one.
+        """The rate of the number of tokens nearest to a requested rate.
 
         Raises:
-            InvalidInput: when none would be left.
+            InvalidInput: if no token would be left.
         """
         return self._kept(rate) / self._tokens
 
     def set(self, rate: float) -> None:
-        """Drop tokens from the next training step on; at rate 1 leave the model as it was."""
-        kept, name = self._kept(rate), self._place.attribute
+        """Drop tokens from the next training step on; rate 1 restores the original model.
+
+        Raises:
+            InvalidInput: if no token would be left.
+        """
+        kept, name = self._kept(rate), self._location.attribute
         if kept < self._tokens:
-            # timm keeps int(tokens * (1 - prob)) of them; aim half a token above, out of reach of rounding.
+            # timm keeps int(tokens * (1 - prob)): half a token more keeps rounding errors from changing that.
             prob = 1 - (kept + 0.5) / self._tokens
-            dropout = self._place.dropout(self._model, self._untouched, prob)
+            dropout = self._location.dropout(self._model, self._original, prob)
             setattr(self._model, name, dropout.train(self._model.training))
-        elif getattr(self._model, name) is not self._untouched:
-            if self._untouched is None:
-                delattr(self._model, name)  # a plain attribute again, not a registered module
-            setattr(self._model, name, self._untouched)
+        elif getattr(self._model, name) is not self._original:
+            if self._original is None:
+                delattr(self._model, name)  # so that it is a plain attribute again, not a registered module
+            setattr(self._model, name, self._original)
 
     def _kept(self, rate: float) -> int:
         kept = math.floor(rate * self._tokens + 0.5)
         if kept < 1:
-            least = f"{0.5 / self._tokens:.3g}"
-            raise InvalidInput("rates.tokens", rate, f"leaves none of the {self._tokens} tokens; must be at least {least}")
+            smallest = f"{0.5 / self._tokens:.3g}"
+            allowed = f"leaves none of the {self._tokens} tokens; must be at least {smallest}"
+            raise InvalidInput("rates.tokens", rate, allowed)
         return kept
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a model's tokens are dropped."""
+class DropLocation:
+    """Where tokens can be dropped in a model class."""
 
     attribute: str
-    """The model's child that is replaced."""
+    """Name of the model's child that is replaced while tokens are dropped."""
     dropout: Callable[[Any, Any, float], nn.Module]
-    """Model, untouched child and share of the tokens to drop -> what takes the child's place."""
-    tokens: Callable[[Any, Sides], int]
-    """Model and image size -> number of tokens, 0 where this model cannot drop any."""
+    """Makes the replacement from the model, its original child, and the fraction of tokens to drop."""
+    tokens: Callable[[Any, Size], int]
+    """Number of tokens that can be dropped, from the model and the image size in pixels; 0 if this model cannot drop any."""
 
 
 class MaskUnitDropout(nn.Module):
-    """Hiera's tokens are dropped in whole mask units; behind `Unroll` they stand in the order (place in its unit, unit)."""
+    """Drops whole mask units of Hiera, whose tokens have the order (position in the unit, unit) after `Unroll`.
+
+    Args:
+        prob: fraction of the mask units to drop.
+        unit_tokens: tokens in each mask unit.
+    """
 
     def __init__(self, prob: float, unit_tokens: int) -> None:
         super().__init__()
@@ -89,7 +104,7 @@ class MaskUnitDropout(nn.Module):
         self.unit_tokens = unit_tokens
 
     def forward(self, x_BND: Tensor) -> Tensor:
-        """Shape (B, kept N, D)."""
+        """Tokens of the remaining units, (B, N remaining, D)."""
         batch, _, width = x_BND.shape
         x_BU = x_BND.view(batch, self.unit_tokens, -1, width).transpose(1, 2).flatten(2)
         x_BU = self.units(x_BU)
@@ -100,14 +115,14 @@ def _prefix(model: nn.Module) -> int:
     return int(getattr(model, "num_prefix_tokens", 0))
 
 
-def _embedded_patches(model: Any, image_size: Sides) -> int:
+def _embedded_patches(model: Any, image_size: Size) -> int:
     embed = model.patch_embed
     same = tuple(embed.img_size) == image_size
     return int(embed.num_patches) if same else math.prod(embed.dynamic_feat_size(image_size))
 
 
-def _naflex_patches(model: Any, image_size: Sides) -> int:
-    # The frequencies of mixed rotary positions are not gathered for the tokens that stay.
+def _naflex_patches(model: Any, image_size: Size) -> int:
+    # With mixed rotary positions, timm does not select the frequencies of the remaining tokens.
     return 0 if model.rope_is_mixed else math.prod(model.embeds.dynamic_feat_size(image_size))
 
 
@@ -115,34 +130,39 @@ def _in_mask_units(model: Any, unroll: nn.Module, prob: float) -> nn.Module:
     return nn.Sequential(unroll, MaskUnitDropout(prob, model.mu_size))
 
 
-PLACES: dict[type[nn.Module], Place] = {
-    zoo.VisionTransformer: Place(
+DROP_LOCATIONS: dict[type[nn.Module], DropLocation] = {
+    zoo.VisionTransformer: DropLocation(
         "patch_drop", lambda model, _, prob: PatchDropout(prob, num_prefix_tokens=_prefix(model)), _embedded_patches
     ),
-    # Rotary positions are gathered for the tokens that stay.
-    zoo.Eva: Place(
+    # These select the rotary positions of the remaining tokens.
+    zoo.Eva: DropLocation(
         "patch_drop", lambda model, _, prob: PatchDropoutWithIndices(prob, num_prefix_tokens=_prefix(model)), _embedded_patches
     ),
-    zoo.NaFlexVit: Place(
+    zoo.NaFlexVit: DropLocation(
         "patch_drop", lambda model, _, prob: PatchDropoutWithIndices(prob, num_prefix_tokens=_prefix(model)), _naflex_patches
     ),
-    # The class token joins later.
-    zoo.Cait: Place(
+    # The class token is added later.
+    zoo.Cait: DropLocation(
         "pos_drop",
         lambda _, pos_drop, prob: nn.Sequential(pos_drop, PatchDropout(prob, num_prefix_tokens=0)),
         _embedded_patches,
     ),
-    zoo.Hiera: Place(
+    zoo.Hiera: DropLocation(
         "unroll",
         _in_mask_units,
         lambda model, _: math.prod(model.mask_spatial_shape),
     ),
 }
-"""Classes whose tokens can be dropped. SAM has a `patch_drop` too, but its windows need the whole grid."""
+"""Model classes in which tokens can be dropped, with their subclasses; `register_model` adds classes.
+
+SAM has a `patch_drop` too, but its windows need the whole grid.
+"""
 
 
-def dropping(model: nn.Module, image_size: Sides) -> Drop | str:
-    """How a model's tokens can be dropped, or why not."""
-    place = next((PLACES[kind] for kind in type(model).__mro__ if kind in PLACES), None)
-    tokens = place.tokens(model, image_size) if place else 0
-    return Drop(model, place, tokens) if place and tokens > 1 else f"{type(model).__name__} has no place to drop tokens"
+def token_dropping(model: nn.Module, image_size: Size) -> TokenDropping | str:
+    """How the tokens of a model can be dropped, or why they cannot, as a sentence without its end."""
+    location = next((DROP_LOCATIONS[kind] for kind in type(model).__mro__ if kind in DROP_LOCATIONS), None)
+    tokens = location.tokens(model, image_size) if location else 0
+    if location and tokens > 1:
+        return TokenDropping(model, location, tokens)
+    return f"{type(model).__name__} has no place to drop tokens"

@@ -1,6 +1,6 @@
-"""Fewer tokens in a training step: random ones are dropped, or the images are made smaller. Evaluation sees them all.
+"""Fewer tokens in a training step: random tokens are dropped, or images are resized. Evaluation always uses all tokens.
 
-Neither way touches a parameter: at rate 1 the model is the plain timm model, attributes and hooks included.
+Neither policy changes a parameter. At rate 1 the model is the original timm model, including attributes and hooks.
 """
 
 from __future__ import annotations
@@ -12,56 +12,60 @@ from typing import Any, Literal, cast
 from timm.layers import to_2tuple
 from torch import nn
 
-from explorer.elastic.image_resizing import Resize, resizing
-from explorer.elastic.token_dropping import Drop, Sides, dropping
+from explorer.elastic.image_resizing import ImageResizing, image_resizing
+from explorer.elastic.token_dropping import Size, TokenDropping, token_dropping
 from explorer.errors import InvalidInput
+from explorer.spec.staging import TokenPolicy
 
-TokenPolicy = Literal["auto", "drop", "resize"]
-_WAYS: dict[Literal["drop", "resize"], Callable[[nn.Module, Sides], Drop | Resize | str]] = {
-    "drop": dropping,
-    "resize": resizing,
+_POLICIES: dict[Literal["drop", "resize"], Callable[[nn.Module, Size], TokenDropping | ImageResizing | str]] = {
+    "drop": token_dropping,
+    "resize": image_resizing,
 }
-"""Policy -> what does it with a model, or why nothing can."""
+"""For each policy, the function that gives its implementation for a model, or the reason why there is none."""
 
 
-def token_policies(model: nn.Module, image_size: int | Sides | None = None) -> tuple[Literal["drop", "resize"], ...]:
-    """The ways in which a model's tokens can be made fewer.
+def token_policies(model: nn.Module, image_size: int | Size | None = None) -> tuple[Literal["drop", "resize"], ...]:
+    """The policies by which the number of tokens of a model can be reduced.
 
     Args:
         model: a timm model.
-        image_size: of its full images, a side or height and width in pixels; none: what the model was built for.
+        image_size: size of its full images, one side or height and width in pixels; `None` for the size that the model was
+            built for.
     """
-    return tuple(policy for policy, way in _WAYS.items() if not isinstance(way(model, _sides(model, image_size)), str))
+    size = full_image_size(model, image_size)
+    return tuple(policy for policy, implementation in _POLICIES.items() if not isinstance(implementation(model, size), str))
 
 
 def token_reduction(
-    model: nn.Module, policy: TokenPolicy = "auto", image_size: int | Sides | None = None
-) -> Drop | Resize | Impossible:
-    """The way in which tokens are made fewer by a policy.
+    model: nn.Module, policy: TokenPolicy = "auto", image_size: int | Size | None = None
+) -> TokenDropping | ImageResizing | NoTokenReduction:
+    """The implementation of a policy for a model.
 
     Args:
-        model: a timm model, untouched.
-        policy: `auto` drops where the model can, else resizes.
-        image_size: as in `token_policies`.
+        model: a timm model whose rates have not been changed.
+        policy: `auto` drops tokens if the model can, else it resizes images.
+        image_size: see `token_policies`.
     """
-    sides = _sides(model, image_size)
-    ways = {name: way(model, sides) for name, way in _WAYS.items()}
-    possible = [name for name, way in ways.items() if not isinstance(way, str)]
+    size = full_image_size(model, image_size)
+    outcomes = {name: implementation(model, size) for name, implementation in _POLICIES.items()}
+    possible = [name for name, outcome in outcomes.items() if not isinstance(outcome, str)]
     for name in possible:
         if policy in ("auto", name):
-            return cast(Drop | Resize, ways[name])
+            return cast(TokenDropping | ImageResizing, outcomes[name])
     if policy == "auto":
-        return Impossible(None, f"must stay at 1: {ways['drop']}, and {ways['resize']}")
-    return Impossible(policy, f"{ways[policy]}; {f'use {possible[0]}' if possible else 'keep rates.tokens at 1'}")
+        return NoTokenReduction(None, f"must stay at 1: {outcomes['drop']}, and {outcomes['resize']}")
+    advice = f"use {possible[0]}" if possible else "keep rates.tokens at 1"
+    return NoTokenReduction(policy, f"{outcomes[policy]}; {advice}")
 
 
 @dataclass(frozen=True)
-class Impossible:
-    """Tokens cannot be made fewer: only rate 1 is possible."""
+class NoTokenReduction:
+    """The number of tokens cannot be reduced: only rate 1 is possible."""
 
     policy: TokenPolicy | None
-    """The policy to blame; none where no other would do."""
+    """The policy that the model does not allow; `None` if it allows none."""
     reason: str
+    """The end of the error message."""
     smallest = 1.0
 
     def realise(self, rate: float) -> float:
@@ -76,11 +80,16 @@ class Impossible:
         return 1.0
 
     def set(self, rate: float) -> None:
-        """Nothing. Raises as `realise` does."""
+        """Change nothing.
+
+        Raises:
+            InvalidInput: at any rate other than 1.
+        """
         self.realise(rate)
 
 
-def _sides(model: Any, image_size: int | Sides | None) -> Sides:
+def full_image_size(model: Any, image_size: int | Size | None = None) -> Size:
+    """Height and width of the full images of a model in pixels, given or else those that the model was built for."""
     if image_size is None:
         published = (getattr(model, "pretrained_cfg", None) or {}).get("input_size", (3, 224, 224))
         image_size = getattr(getattr(model, "patch_embed", None), "img_size", None) or published[1:]

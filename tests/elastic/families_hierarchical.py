@@ -1,6 +1,15 @@
-"""Small configurations of the hierarchical families that have rows: label -> timm model and what to build it with."""
+"""Small models of every hierarchical family in the table of layouts.
 
+Classes are used where timm's functions do not accept a smaller depth or width.
+"""
+
+from collections.abc import Callable
+from functools import partial
 from typing import Any
+
+from timm.layers import GroupNorm1, LayerNorm, LayerNorm2d
+from timm.models import gcvit, metaformer, mvitv2, nest
+from torch import nn
 
 SWIN = {"img_size": 32, "patch_size": 2, "window_size": 4, "embed_dim": 32, "depths": (2, 2), "num_heads": (2, 4)}
 DAVIT = {"embed_dims": (16, 32, 32, 32), "num_heads": (2, 4, 4, 4), "depths": (1, 1, 1, 1), "window_size": 4}
@@ -9,7 +18,7 @@ HIERA = {"img_size": (64, 64), "embed_dim": 16, "num_heads": 1, "stages": (1, 1,
 SAM2 = {"embed_dim": 16, "num_heads": 1, "stages": (1, 1, 2, 1), "global_att_blocks": (3,)}
 PVT = {"embed_dims": (16, 32, 64, 64), "num_heads": (1, 2, 4, 8), "depths": (1, 1, 1, 1)}
 TWINS = {"img_size": 32, "embed_dims": (16, 32, 32, 32), "num_heads": (1, 2, 4, 4), "depths": (1, 2, 1, 1)}
-NEXTVIT = {"depths": (1, 2, 5, 1), "stem_chs": (16, 16, 16)}
+NEXTVIT = {"depths": (1, 1, 5, 1), "stem_chs": (8, 8, 8)}
 EDGENEXT = {"dims": (16, 32, 64, 128), "heads": (4, 4, 4, 4), "depths": (1, 2, 2, 2)}
 FASTVIT = {"embed_dims": (16, 32, 64, 128), "layers": (1, 1, 1, 1)}
 LEVIT = {"img_size": 64, "embed_dim": (32, 48, 64), "key_dim": 8, "num_heads": (2, 3, 4), "depth": (1, 1, 1)}
@@ -25,9 +34,19 @@ MSRA = {"img_size": 64, "embed_dim": (32, 48, 64), "key_dim": (8, 8, 8), "depth"
 WIDTHS = {"width_list": (8, 16, 32, 64, 256), "depth_list": (0, 1, 1, 1, 1), "head_widths": (64, 64)}
 IFORMER = {"dims": (16, 24, 32, 48), "depths": (1, 1, 5, 3), "attn_groups": (0, 0, 1, 1)}
 SHVIT = {"embed_dim": (32, 48, 64), "partial_dim": (16, 16, 16), "qk_dim": (8, 8, 8), "depth": (1, 1, 1)}
+GCVIT = {"img_size": 64, "embed_dim": 16, "depths": (2, 2, 2, 2), "num_heads": (2, 4, 4, 4)}
+NEST = {"img_size": 32, "embed_dims": (16, 32, 64), "num_heads": (2, 4, 8), "depths": (1, 1, 2)}
+MVIT = {"depths": (1, 1, 2, 1), "embed_dim": 16}
+METAFORMER = {"in_chans": 3, "depths": (1, 1, 2, 1), "dims": (16, 32, 64, 128)}
+CAFORMER = {
+    **METAFORMER,
+    "token_mixers": [metaformer.SepConv, metaformer.SepConv, metaformer.Attention, metaformer.Attention],
+    "norm_layers": [partial(LayerNorm2d, bias=False)] * 2 + [partial(LayerNorm, bias=False)] * 2,
+}
+POOLFORMER = {**METAFORMER, "downsample_norm": None, "mlp_act": nn.GELU, "mlp_bias": True, "norm_layers": GroupNorm1}
 CONVNEXT = {"dims": (16, 24, 32, 48), "depths": (1, 1, 1, 1)}
 
-FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+FAMILIES: dict[str, tuple[str | Callable[..., nn.Module], dict[str, Any]]] = {
     "swin": ("swin_tiny_patch4_window7_224", SWIN),
     "swin, heads wider than the input": ("swin_tiny_patch4_window7_224", {**SWIN, "head_dim": 24, "qkv_bias": False}),
     "swin s3": ("swin_s3_tiny_224", {**SWIN, "window_size": (4, 2)}),
@@ -37,13 +56,13 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "swinv2_cr, a norm after each stage": ("swinv2_cr_tiny_ns_224", SWIN),
     "davit": ("davit_tiny", DAVIT),
     "davit fl": ("davit_base_fl", DAVIT),
-    "gcvit": ("gcvit_xxtiny", {"img_size": 64, "embed_dim": 32}),
-    "nest": ("nest_tiny", {"img_size": 32}),
+    "gcvit": (gcvit.GlobalContextVit, GCVIT),
+    "nest": (nest.Nest, NEST),
     "hiera": ("hiera_tiny_224", HIERA),
     "hiera abswin": ("hiera_small_abswin_256", {**HIERA, "global_pos_size": (8, 8)}),
     "sam2": ("sam2_hiera_tiny", SAM2),
     "hieradet": ("hieradet_small", SAM2),
-    "mvitv2": ("mvitv2_tiny", {"img_size": 32}),
+    "mvitv2": (mvitv2.MultiScaleVit, {"img_size": (32, 32), "cfg": mvitv2.MultiScaleVitCfg(**MVIT)}),
     "maxvit, bias": ("maxvit_pico_rw_256", MAXVIT),
     "maxvit, mlp bias": ("maxvit_rmlp_pico_rw_256", MAXVIT),
     "maxvit, tensorflow": ("maxvit_tiny_tf_224", MAXVIT),
@@ -59,8 +78,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "twins pcpvt": ("twins_pcpvt_small", TWINS),
     "twins svt": ("twins_svt_small", TWINS),
     "nextvit": ("nextvit_small", NEXTVIT),
-    "caformer": ("caformer_s18", {}),
-    "poolformer": ("poolformer_s12", {}),
+    "caformer": (metaformer.MetaFormer, CAFORMER),
+    "poolformer": (metaformer.MetaFormer, POOLFORMER),
     "edgenext": ("edgenext_xx_small", EDGENEXT),
     "edgenext rw": ("edgenext_small_rw", EDGENEXT),
     "fastvit": ("fastvit_t8", FASTVIT),
@@ -97,10 +116,10 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 WIDTH_NORMED: set[str] = {"convnextv2", "convnextv2, convolutions"}
-"""Labels with a norm over hidden or attention width: its value changes with that width."""
+"""Labels of models with a norm over the attention or hidden width: its output changes with that width."""
 
 
 def image_size(label: str) -> int:
-    """Side of the images for a family: models without an `img_size` take 64 pixels."""
+    """Height and width of the images for a family: 64 pixels if its model has no `img_size`."""
     size = FAMILIES[label][1].get("img_size", 64)
     return int(size[0] if isinstance(size, tuple) else size)

@@ -1,19 +1,34 @@
-"""Small models of every family in the isotropic part of the table: label -> (timm model name, options)."""
+"""Small models of every family in the table of layouts whose blocks share one width, and of those without attention.
 
+A class is used where timm's function does not accept a smaller depth or width.
+"""
+
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from timm.layers import GluMlp, RmsNorm, SwiGLU
 from timm.models.vision_transformer import DiffParallelScalingBlock, ParallelScalingBlock
 from timm.models.vitamin import VitCfg, VitConvCfg
+from timm.models.volo import VOLO
+from torch import nn
 
 VIT: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 4, "num_classes": 5}
 NAFLEX = {key: value for key, value in VIT.items() if key != "img_size"}
 EVA = "eva02_tiny_patch14_224"
 RELPOS = "vit_relpos_small_patch16_224"
 DINOV3 = "vit_small_patch16_dinov3"
-# timm fixes its depth, width and heads.
-VOLO = {"img_size": 32, "qkv_bias": True, "num_classes": 5, "mlp_ratio": 1.0, "stem_hidden_dim": 8, "use_aux_head": False}
+VOLO_OPTIONS = {
+    "img_size": 32,
+    "layers": (1, 1, 1, 1),
+    "embed_dims": (32, 48, 48, 48),
+    "num_heads": (4, 4, 4, 4),
+    "qkv_bias": True,
+    "num_classes": 5,
+    "mlp_ratio": 1.0,
+    "stem_hidden_dim": 8,
+    "use_aux_head": False,
+}
 GEMMA = {
     "img_size": 32,
     "patch_size": 8,
@@ -53,7 +68,7 @@ TNT = {**VIT, "inner_dim": 8, "first_stride": 2, "num_heads_inner": 4, "num_head
 del TNT["num_heads"]
 CONVNEXT = {"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 32), "num_classes": 5}
 
-FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+FAMILIES: dict[str, tuple[str | Callable[..., nn.Module], dict[str, Any]]] = {
     "eva": ("eva_giant_patch14_224", {**VIT, "mlp_ratio": 4.0}),
     "eva, no bias": ("eva_giant_patch14_224", {**VIT, "mlp_ratio": 4.0, "qkv_bias": False}),
     "eva02": (EVA, VIT),
@@ -135,8 +150,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "crossvit, convolutional patches": ("crossvit_9_dagger_240", {**CROSSVIT, "qkv_bias": False}),
     "tnt": ("tnt_s_patch16_224", TNT),
     "tnt, legacy and biased": ("tnt_s_legacy_patch16_224", {**TNT, "qkv_bias": True}),
-    "volo": ("volo_d1_224", VOLO),
-    # Without attention: only their MLPs are cut.
+    "volo": (VOLO, VOLO_OPTIONS),
+    # Models without attention: only their MLPs are resized.
     "convnext, response norm": ("convnextv2_atto", CONVNEXT),
     "convnext, response norm by convolutions": ("convnextv2_atto", {**CONVNEXT, "conv_mlp": True}),
     "mobilevit v2, convolutional mlp": ("mobilevitv2_050", {"num_classes": 5}),
@@ -151,4 +166,4 @@ WIDTH_NORMED: set[str] = {
     "convnext, response norm",
     "convnext, response norm by convolutions",
 }
-"""A norm over the attention or hidden width sees fewer values in a smaller model: the output differs, inherently."""
+"""Labels of models with a norm over the attention or hidden width: its output changes with that width."""

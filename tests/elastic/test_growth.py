@@ -1,3 +1,5 @@
+"""Growth initialization: weights and optimizer states of newly active entries."""
+
 import pytest
 import timm
 import torch
@@ -13,7 +15,7 @@ HALF = Rates(heads=0.5, mlp=0.5)
 
 
 def trained(optimizer: str = "adamw", steps: int = 300, **settings):
-    """A small ViT, its optimizer and handle after a stage of training at half the heads and channels."""
+    """A small ViT, its optimizer and its `ElasticModel` after training with half of the heads and channels."""
     torch.manual_seed(0)
     model = timm.create_model("vit_tiny_patch16_224", **VIT)
     made = create_optimizer_v2(model, optimizer, lr=1e-3, weight_decay=0.0)
@@ -43,22 +45,22 @@ def first_updates(grow: bool, optimizer: str = "adamw") -> torch.Tensor:
 
 
 def test_adams_first_update_of_new_entries_is_not_several_learning_rates():
-    plain, woken = first_updates(grow=False), first_updates(grow=True)
-    # (1 - .9) / sqrt(1 - .999) = 3.16, whatever the gradient; less 14 % of bias correction left after 300 steps
-    assert plain.median() == pytest.approx(3.16 * (1 - 0.999**301) ** 0.5, rel=0.02)
-    assert woken.median() < 0.5
-    assert woken.quantile(0.99) < 1
+    from_zero, initialized = first_updates(grow=False), first_updates(grow=True)
+    # (1 - .9) / sqrt(1 - .999) = 3.16 for any gradient, times the bias correction after 300 steps
+    assert from_zero.median() == pytest.approx(3.16 * (1 - 0.999**301) ** 0.5, rel=0.02)
+    assert initialized.median() < 0.5
+    assert initialized.quantile(0.99) < 1
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "lion", "rmsprop", "nadamw"])
-def test_other_optimizers_grow_too(optimizer):
+def test_growth_works_with_other_optimizers(optimizer):
     model, made, elastic = trained(optimizer, steps=5)
     elastic.set_rates(Rates(), made)
     step(model, made)
     assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
 
 
-def test_new_moments_are_the_mean_of_those_there_were():
+def test_new_second_moments_are_the_mean_of_the_previous_ones():
     model, made, elastic = trained(steps=3)
     weight = model.blocks[0].mlp.fc2.weight  # 32 x 64 of 128
     state = made.state[weight]
@@ -67,7 +69,7 @@ def test_new_moments_are_the_mean_of_those_there_were():
     assert torch.equal(state["exp_avg_sq"][:, :64], old)
     assert torch.equal(state["exp_avg_sq"][:, 64:], old.mean(dim=1, keepdim=True).expand(-1, 64))
     assert not state["exp_avg"][:, 64:].any()
-    # What was trained before it slept keeps what it had.
+    # Entries that were trained before they became inactive keep their moments.
     state["exp_avg_sq"][:, 64:] = 7.0
     elastic.set_rates(HALF, made)
     elastic.set_rates(Rates(), made)
@@ -75,7 +77,7 @@ def test_new_moments_are_the_mean_of_those_there_were():
 
 
 @pytest.mark.parametrize("rates", [HALF, Rates(depth=0.5), Rates(heads=0.5, mlp=0.25, depth=0.5)])
-def test_the_loss_does_not_jump_where_growth_preserves_the_function_and_what_is_new_learns(rates):
+def test_with_zero_growth_the_output_does_not_jump_and_new_entries_learn(rates):
     images = torch.randn(8, 3, 16, 16)
     jumps = {}
     for growth in ("initial", "zero"):
@@ -94,25 +96,25 @@ def test_the_loss_does_not_jump_where_growth_preserves_the_function_and_what_is_
     assert jumps["zero"] < 1e-5 < jumps["initial"]
 
 
-def test_a_change_that_training_must_not_see_changes_nothing():
+def test_a_temporary_change_without_growth_changes_nothing():
     model, made, elastic = trained(steps=3, growth="zero")
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     moments = [made.state[p]["exp_avg_sq"].clone() for p in model.parameters()]
     elastic.set_rates(Rates(), made, grow=False)
-    assert model.blocks[0].mlp.fc2.weight[:, 64:].abs().min() > 0  # the initialisation, not zero
+    assert model.blocks[0].mlp.fc2.weight[:, 64:].abs().min() > 0  # the initial weights, not zero
     elastic.set_rates(HALF, made, grow=False)
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
     assert all(torch.equal(made.state[p]["exp_avg_sq"], m) for p, m in zip(model.parameters(), moments, strict=True))
 
 
-def test_subsets_that_do_not_only_grow_cannot_preserve_the_function():
-    with pytest.raises(InvalidInput, match="preserving needs a subset that only grows"):
+def test_zero_growth_needs_subsets_that_only_grow():
+    with pytest.raises(InvalidInput, match="growth: zero needs a subset that only grows"):
         validated(Staging, {"subset": "random", "growth": "zero"}, "staging")
-    with pytest.raises(InvalidInput, match="preserving needs blocks that stay active, prefix, not even"):
+    with pytest.raises(InvalidInput, match="growth: zero needs blocks that stay active, prefix, not even"):
         validated(Staging, {"blocks": "even", "growth": "zero"}, "staging")
 
 
-def test_depth_that_cannot_preserve_the_function_says_so():
+def test_zero_growth_is_refused_where_blocks_have_other_branches():
     with torch.device("meta"):
         model = timm.create_model("xcit_nano_12_p16_224")
     elastic = ElasticModel(model, Staging(growth="zero"))

@@ -1,33 +1,33 @@
-"""What pyramids add: stages with a single head, and modules in between that stay in step with their neighbours."""
+"""Pyramids: stages with a single head, grouped convolutions, and caches that follow the heads."""
 
 import pytest
-import timm
 import torch
 
 from explorer import InvalidInput, Rates
 from explorer.elastic import ElasticModel
+from tests.elastic.families import create
 from tests.elastic.families_hierarchical import FAMILIES, image_size
 
 
 def build(label, **options):
     name, own = FAMILIES[label]
     torch.manual_seed(0)
-    return timm.create_model(name, num_classes=5, **{**own, **options})
+    return create(name, {"num_classes": 5, **own, **options})
 
 
-def test_a_single_head_stays_where_other_stages_have_more():
+def test_a_single_head_stays_active_if_other_stages_have_several():
     model = build("pvt_v2")
     realised = ElasticModel(model).set_rates(Rates(heads=0.25))
     assert [stage.blocks[0].attn.num_heads for stage in model.stages] == [1, 1, 1, 2]  # of 1, 2, 4, 8
     assert realised.heads == 5 / 15
 
 
-def test_a_rate_that_leaves_a_stage_of_several_heads_without_any_is_refused():
+def test_a_rate_that_leaves_none_of_several_heads_is_refused():
     with pytest.raises(InvalidInput, match=r"rates\.heads: 0\.2: leaves none of the 2 of stages\.1\.blocks\.0\.attn"):
         ElasticModel(build("pvt_v2")).set_rates(Rates(heads=0.2))
 
 
-def test_a_model_of_single_heads_cannot_lose_them():
+def test_a_model_in_which_every_stage_has_one_head_keeps_them():
     with pytest.raises(InvalidInput, match=r"rates\.heads: 0\.25: leaves none of the 1 of"):
         ElasticModel(build("pvt_v2", num_heads=(1, 1, 1, 1))).set_rates(Rates(heads=0.25))
 
@@ -52,7 +52,7 @@ def test_biases_cached_in_evaluation_follow_the_heads():
         assert torch.equal(model(images), full)
 
 
-def test_a_narrow_class_stands_in_only_while_the_module_is_reduced():
+def test_the_narrow_class_is_used_only_while_the_module_is_reduced():
     model = build("swinv2")
     plain = type(model.layers[0].blocks[0].attn)
     elastic = ElasticModel(model)
@@ -64,8 +64,8 @@ def test_a_narrow_class_stands_in_only_while_the_module_is_reduced():
     assert type(model.layers[0].blocks[0].attn) is plain
 
 
-def test_an_output_projection_by_transposed_convolution_is_cut_at_its_inputs():
-    # Lowformer's fused blocks project and upsample at once; such a convolution has its inputs in dimension 0.
+def test_an_output_projection_by_transposed_convolution_is_reduced_at_its_inputs():
+    # Lowformer's fused blocks project and upsample with one transposed convolution, whose inputs are dimension 0.
     model, zeroed = (build("lowformer", fused_conv=True).double().eval() for _ in range(2))
     images = torch.randn(2, 3, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     ElasticModel(model).set_rates(Rates(heads=0.5))
@@ -79,7 +79,7 @@ def test_an_output_projection_by_transposed_convolution_is_cut_at_its_inputs():
         assert torch.allclose(model(images), zeroed(images), rtol=0, atol=1e-12)
 
 
-def test_groups_that_are_head_by_head_follow_the_heads():
+def test_groups_that_are_heads_follow_their_number():
     model = build("efficientvit")
     elastic = ElasticModel(model)
     attention = model.stages[-1].blocks[-1].context_module.main

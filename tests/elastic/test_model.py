@@ -1,4 +1,4 @@
-"""The resized model against untouched timm, and against the full model with columns zeroed."""
+"""The resized model compared with the untouched timm model and with the full model whose inactive columns are zero."""
 
 import copy
 
@@ -24,7 +24,7 @@ MODELS = {
     "deit, distilled": ("deit_tiny_distilled_patch16_224", {}),
     "deit3": ("deit3_small_patch16_224", {}),
 }
-# A norm over the hidden or attention width sees fewer values at a smaller width: its output differs, inherently.
+# The output of a norm over the hidden or attention width changes with the width.
 COMPARABLE = [name for name in MODELS if "scaled norms" not in name]
 
 
@@ -50,7 +50,7 @@ def train_a_step(model, optimizer):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_rate_one_is_bit_identical_to_untouched_timm(name):
+def test_a_model_at_rate_one_is_bit_identical_to_untouched_timm(name):
     model, untouched = build(name), build(name)
     elastic = ElasticModel(model)
     elastic.set_rates(Rates(heads=0.5, mlp=0.25, tokens=0.5))
@@ -73,7 +73,7 @@ def test_a_shrunk_model_equals_the_full_one_with_inactive_columns_zeroed(name, r
     heads = round(4 * rate)
     for block in zeroed.blocks:
         with torch.no_grad():
-            block.attn.proj.weight[:, heads * 12 :] = 0  # 48 / 4 = 12 values a head
+            block.attn.proj.weight[:, heads * 12 :] = 0  # 48 / 4 = 12 values per head
             block.mlp.fc2.weight[:, round(192 * rate) :] = 0
     assert model.blocks[0].attn.qkv.weight.shape == (3 * heads * 12, 48)
     assert torch.allclose(logits(model.eval()), logits(zeroed.eval()), rtol=0, atol=1e-12)
@@ -81,7 +81,7 @@ def test_a_shrunk_model_equals_the_full_one_with_inactive_columns_zeroed(name, r
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("fused", [False, True])
-def test_growing_leaves_what_was_inactive_untouched_moments_included(name, fused):
+def test_growth_keeps_inactive_values_and_their_moments(name, fused):
     model = build(name)
     elastic = ElasticModel(model)
     optimizer = create_optimizer_v2(model, "adamw", lr=1e-2, weight_decay=0.1, fused=fused)
@@ -112,7 +112,7 @@ def test_growing_leaves_what_was_inactive_untouched_moments_included(name, fused
             assert not torch.equal(new[~rest], old[~rest]), key
 
 
-def test_state_that_begins_in_a_small_stage_grows_with_zero_moments():
+def test_state_created_in_a_small_stage_has_zero_moments_for_new_entries():
     model = build("vit")
     elastic = ElasticModel(model)
     optimizer = create_optimizer_v2(model, "adamw", lr=1e-2)
@@ -126,7 +126,7 @@ def test_state_that_begins_in_a_small_stage_grows_with_zero_moments():
     train_a_step(model, optimizer)
 
 
-def test_going_straight_between_two_sizes_keeps_what_the_smaller_one_learned():
+def test_a_direct_change_between_two_sizes_equals_one_through_full_size():
     model, stepwise = build("vit"), build("vit")
     for candidate, path in ((model, [0.25, 0.75, 1]), (stepwise, [0.25, 1, 0.75, 1])):
         elastic = ElasticModel(candidate)
@@ -135,7 +135,7 @@ def test_going_straight_between_two_sizes_keeps_what_the_smaller_one_learned():
             elastic.set_rates(Rates(heads=rate, mlp=rate), optimizer)
             if rate < 1:
                 train_a_step(candidate, optimizer)
-    # The second path passes through 1 before .75: the same training, so the same weights.
+    # The second path passes through full size without training there, so the weights must be the same.
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), stepwise.parameters(), strict=True))
 
 
@@ -151,7 +151,7 @@ def test_a_finished_model_loads_into_plain_timm():
     assert torch.equal(logits(plain.eval()), logits(model.eval()))
 
 
-def test_rates_are_realised_in_whole_heads_and_channels():
+def test_realised_rates_are_of_whole_heads_and_channels():
     elastic = ElasticModel(build("vit"))
     assert elastic.realise(Rates(heads=0.6, mlp=0.333)) == Rates(heads=0.5, mlp=64 / 192)
     assert elastic.realise(elastic.realise(Rates(heads=0.7, mlp=0.7, tokens=0.7))) == elastic.realise(
@@ -159,7 +159,7 @@ def test_rates_are_realised_in_whole_heads_and_channels():
     )
 
 
-def test_a_rate_that_leaves_nothing_names_the_module():
+def test_the_error_for_a_rate_that_leaves_nothing_names_the_module():
     with pytest.raises(
         InvalidInput, match=r"rates\.heads: 0\.1: leaves none of the 4 of blocks\.0\.attn; must be at least 0\.125"
     ):
@@ -182,7 +182,7 @@ def test_a_model_without_transformer_blocks_is_refused(name, kind):
         ElasticModel(timm.create_model(name))
 
 
-def test_an_optimizer_whose_state_is_shaped_otherwise_is_refused():
+def test_an_optimizer_whose_state_is_not_shaped_like_its_parameter_is_refused():
     model = build("vit").float()
     optimizer = create_optimizer_v2(model, "adafactor", lr=1e-2)
     torch.manual_seed(0)
@@ -199,7 +199,7 @@ def test_a_row_that_does_not_match_its_module_raises():
         ElasticModel(model)
 
 
-def test_subclasses_need_a_row_of_their_own():
+def test_a_subclass_needs_its_own_layout():
     class Other(Mlp):
         pass
 
@@ -211,7 +211,7 @@ def test_subclasses_need_a_row_of_their_own():
 
 
 class HomeMadeAttention(torch.nn.Module):
-    """Attention that no table knows."""
+    """Attention without a layout."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -228,7 +228,7 @@ def test_an_unknown_class_inside_a_transformer_is_named():
     assert ElasticModel(model).unknown == ("blocks.1.attn (HomeMadeAttention)",)
     model.blocks[0].attn, model.blocks[0].mlp, model.blocks[1].mlp = (HomeMadeAttention(192), *(torch.nn.Identity(),) * 2)
     with pytest.raises(
-        InvalidInput, match=r"nothing in it can be resized: blocks.0.attn \(HomeMadeAttention\) has no row.*CONTRIBUTING"
+        InvalidInput, match=r"nothing in it can be resized: blocks.0.attn \(HomeMadeAttention\) has no row.*register_layout"
     ):
         ElasticModel(model)
 
@@ -248,8 +248,8 @@ def test_a_row_that_does_not_match_its_module_raises_with_the_class_name():
         ElasticModel(model)
 
 
-def test_a_loss_that_is_still_held_does_not_hinder_a_resize():
-    """Loops keep `loss` and its graph until the next step computes another."""
+def test_a_model_can_be_resized_while_a_loss_is_held():
+    """Training loops keep `loss` and its graph until the next step computes another."""
     model = timm.create_model(
         "vit_tiny_patch16_224", img_size=16, patch_size=4, embed_dim=32, depth=2, num_heads=4, num_classes=3
     )

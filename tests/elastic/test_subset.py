@@ -1,3 +1,5 @@
+"""Which heads and channels are active: by importance, by chance, and the same for all layers that share a bias."""
+
 import pytest
 import timm
 import torch
@@ -16,7 +18,11 @@ def vit(seed: int = 0) -> torch.nn.Module:
 
 
 def active(elastic: ElasticModel) -> dict[str, list[int]]:
-    return {f"{unit.path} {letter}": numbers.tolist() for unit in elastic._units for letter, numbers in unit.active.items()}
+    return {
+        f"{module.path} {letter}": numbers.tolist()
+        for module in elastic.resizable_modules
+        for letter, numbers in module.active.items()
+    }
 
 
 def test_importance_is_the_norm_of_all_weights_of_a_head_or_channel():
@@ -26,24 +32,23 @@ def test_importance_is_the_norm_of_all_weights_of_a_head_or_channel():
             parameter.fill_(0.1)
         attention, mlp = model.blocks[0].attn, model.blocks[0].mlp
         attention.qkv.weight[2 * 32 + 3 * 8] = 1.0  # first value row of head 3: rows are (q, k, v) x 4 heads x 8
-        attention.proj.weight[:, 8:16] = 0.5  # what the output reads of head 1
+        attention.proj.weight[:, 8:16] = 0.5  # input columns of head 1
         attention.qkv.weight[0:8] = 0.0  # queries of head 0
-        # Squares, head by head, above the common: 0: less; 1: 256 * (.25 - .01) = 61; 2: none; 3: 32 * (1 - .01) = 32
+        # Sums of squares above that of head 2: head 0 has less; head 1: 256 * (.25 - .01) = 61; head 3: 32 * (1 - .01) = 32
         mlp.fc1.weight[7] = 1.0
         mlp.fc2.weight[:, 100] = 2.0
         mlp.fc1.bias[55] = 3.0
     elastic = ElasticModel(model, Staging(subset="importance"))
     elastic.set_rates(Rates(heads=0.5, mlp=3 / 128))
-    found = active(elastic)
-    assert found["blocks.0.attn h"] == [1, 3]
-    # Squares above the common: 32 * .99 = 32, 32 * 3.99 = 128, 8.99
-    assert found["blocks.0.mlp m"] == [7, 55, 100]
+    assert active(elastic)["blocks.0.attn h"] == [1, 3]
+    # Sums of squares above those of other channels: 7: 32 * .99 = 32, 100: 32 * 3.99 = 128, 55: 8.99
+    assert active(elastic)["blocks.0.mlp m"] == [7, 55, 100]
     elastic.set_rates(Rates(heads=0.75, mlp=2 / 128))
     assert active(elastic)["blocks.0.attn h"] == [1, 2, 3]
     assert active(elastic)["blocks.0.mlp m"] == [7, 100]
 
 
-def test_random_subsets_depend_on_the_seed_and_the_number_alone():
+def test_random_subsets_depend_only_on_the_seed_and_the_count():
     def drawn(seed: int, *rates: float) -> dict[str, list[int]]:
         elastic = ElasticModel(vit(), Staging(subset="random"), seed=seed)
         for rate in rates:
@@ -55,7 +60,7 @@ def test_random_subsets_depend_on_the_seed_and_the_number_alone():
     quarter, half = drawn(1, 0.25)["blocks.0.mlp m"], drawn(1, 0.5)["blocks.0.mlp m"]
     assert (len(quarter), len(half)) == (32, 64)
     assert quarter == sorted(set(quarter))
-    assert not set(quarter) <= set(half)  # drawn anew: a subset by chance once in 2^32 or so
+    assert not set(quarter) <= set(half)  # drawn independently: nested with a probability of about 2^-32
     assert drawn(1, 0.5)["blocks.1.mlp m"] == half
 
 
@@ -70,7 +75,7 @@ def test_a_shared_position_bias_follows_the_heads_of_all_layers():
     assert "shared_rel_pos h" in active(elastic)
 
 
-def test_a_family_that_allows_the_leading_heads_only_says_so():
+def test_a_family_that_allows_only_the_leading_heads_refuses_others():
     with torch.device("meta"):
         model = timm.create_model("gcvit_xxtiny")
     assert subsets(model) == ("leading",)

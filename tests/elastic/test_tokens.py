@@ -1,4 +1,4 @@
-"""Fewer tokens by dropping and by smaller images: what is processed, and that nothing stays behind."""
+"""Fewer tokens by dropping and by smaller images: what is processed, and that rate 1 restores the model."""
 
 import copy
 import pickle
@@ -13,8 +13,9 @@ from explorer.elastic import ElasticModel
 from explorer.elastic.tokens import token_policies
 from explorer.spec.staging import Staging
 from tests.elastic import families_hierarchical, families_isotropic
+from tests.elastic.families import create
 
-VIT = families_isotropic.VIT  # 32 pixels in patches of 8: 4 x 4 of them
+VIT = families_isotropic.VIT  # 32 pixels in patches of 8 pixels: 4 x 4 patches
 NAFLEX = families_isotropic.NAFLEX
 HYBRID = {**VIT, "img_size": 64, "patch_size": 1}  # a stem of stride 16
 SMALL = {
@@ -95,7 +96,7 @@ NEITHER = [
 
 
 SIDES = {"twins pcpvt": 64, "twins svt": 64, "csatv2": 128, "efficientvit msra": 128, "shvit": 128}
-"""Image sides where the last feature takes the whole of the family's usual small image: at least two are needed."""
+"""Image sizes of families whose last feature map would otherwise have a single position."""
 
 
 def build(label):
@@ -103,7 +104,7 @@ def build(label):
     if label in SIDES and "img_size" in options:
         options = {**options, "img_size": SIDES[label]}
     torch.manual_seed(0)
-    return timm.create_model(name, **options)
+    return create(name, options)
 
 
 def image_size(label):
@@ -122,7 +123,7 @@ def output(model, batch):
 
 
 def attributes(model):
-    """Everything about every module that is not a tensor or another module, hooks included."""
+    """Attributes of every module except tensors and modules, and its number of hooks."""
     simple = (int, float, str, bool, tuple, list, type(None))
     return [
         {k: v for k, v in vars(module).items() if isinstance(v, simple)}
@@ -136,7 +137,7 @@ CASES += [(label, "drop") for label in DROP] + [(label, "resize") for label in R
 
 
 @pytest.mark.parametrize(("label", "policy"), CASES)
-def test_a_quarter_of_the_tokens_in_training_all_in_evaluation_and_nothing_left_behind(label, policy):
+def test_training_uses_a_quarter_of_the_tokens_and_rate_one_restores_the_model(label, policy):
     model, side = build(label), image_size(label)
     untouched = copy.deepcopy(model)
     batch = images(side)
@@ -169,7 +170,7 @@ def test_a_quarter_of_the_tokens_in_training_all_in_evaluation_and_nothing_left_
         assert mine.grad is None or key in reached, key
 
 
-def test_which_models_can_do_what():
+def test_which_policies_each_family_allows():
     for labels, policies in ((BOTH, ("drop", "resize")), (DROP, ("drop",)), (RESIZE, ("resize",)), (NEITHER, ())):
         for label in labels:
             assert token_policies(build(label), image_size(label)) == policies, label
@@ -177,10 +178,10 @@ def test_which_models_can_do_what():
 
 @pytest.mark.parametrize(
     ("rate", "side", "tokens"),
-    # 4 patches of 8 a side: sqrt(.5) * 4 = 2.8, sqrt(.3) * 4 = 2.2, sqrt(.8) * 4 = 3.6 of them
+    # 4 patches of 8 pixels per side: sqrt(.5) * 4 = 2.8, sqrt(.3) * 4 = 2.2, sqrt(.8) * 4 = 3.6
     [(1.0, 32, 16), (0.8, 32, 16), (0.5, 24, 9), (0.3, 16, 4), (0.25, 16, 4), (0.0625, 8, 1)],
 )
-def test_sides_and_rates_by_hand(rate, side, tokens):
+def test_image_sizes_and_rates_worked_out_by_hand(rate, side, tokens):
     model = build("vit")
     elastic = ElasticModel(model, Staging(token_policy="resize"))
     assert elastic.set_rates(Rates(tokens=rate)).tokens == tokens / 16
@@ -190,10 +191,10 @@ def test_sides_and_rates_by_hand(rate, side, tokens):
     model.blocks[1].register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].shape[1]))
     model.train()(images(32))
     model.eval()(images(32))
-    assert seen == [side, tokens + 1, 32, 17]  # and the class token
+    assert seen == [side, tokens + 1, 32, 17]  # with the class token
 
 
-def test_sides_of_an_oblong_image_shrink_alike():
+def test_both_sides_of_an_oblong_image_shrink_by_the_same_factor():
     model = timm.create_model("vit_tiny_patch16_224", **{**VIT, "img_size": (64, 32)})
     elastic = ElasticModel(model, Staging(token_policy="resize"))
     seen = []
@@ -208,7 +209,7 @@ def test_sides_of_an_oblong_image_shrink_alike():
     # naflex has four register tokens, which stay
     [("cait", "blocks.1", [8, 16]), ("naflex", "blocks.1", [12, 20]), ("hiera", "blocks.0", [128, 256])],
 )
-def test_tokens_that_are_dropped_never_reach_a_block(label, block, seen_by_it):
+def test_dropped_tokens_do_not_reach_the_blocks(label, block, seen_by_it):
     model = build(label)
     elastic = ElasticModel(model, Staging(token_policy="drop"), image_size=image_size(label))
     assert elastic.set_rates(Rates(tokens=0.5)).tokens == 0.5
@@ -249,7 +250,7 @@ def test_cost_falls_with_the_pixels(name, options, image, rate, realised, least,
     assert least <= count_step_flops(model, (2, 3, image, image)) / full <= most
 
 
-def test_compiled_stages_see_their_own_size():
+def test_compiled_stages_use_the_size_of_their_rate():
     model = build("vit")
     elastic = ElasticModel(model, Staging(token_policy="resize"))
     batch = images(32)
@@ -276,7 +277,7 @@ def test_compiled_stages_see_their_own_size():
         ("nest", "resize", r"^staging\.token_policy: 'resize': Nest takes images of one size only; keep rates\.tokens at 1$"),
     ],
 )
-def test_a_policy_that_a_model_lacks_is_refused_in_one_line(label, policy, message):
+def test_a_policy_that_a_model_does_not_allow_is_refused_in_one_line(label, policy, message):
     elastic = ElasticModel(build(label), Staging(token_policy=policy))
     elastic.set_rates(Rates(heads=0.5))
     assert "tokens" not in elastic.axes
@@ -284,14 +285,14 @@ def test_a_policy_that_a_model_lacks_is_refused_in_one_line(label, policy, messa
         elastic.realise(Rates(tokens=0.5))
 
 
-def test_rates_that_leave_nothing_and_images_without_room_are_refused():
+def test_rates_that_leave_nothing_and_images_that_cannot_shrink_are_refused():
     with pytest.raises(InvalidInput, match=r"rates\.tokens: 0\.01: .*multiples of 8; must be at least 0\.0156"):
         ElasticModel(build("vit"), Staging(token_policy="resize")).realise(Rates(tokens=0.01))
     with pytest.raises(InvalidInput, match=r"PyramidVisionTransformerV2 takes no images smaller than 32 pixels"):
         ElasticModel(build("pvt_v2"), image_size=32).realise(Rates(tokens=0.5))
 
 
-def test_tokens_of_models_with_rotary_positions():
+def test_dropping_tokens_of_a_model_with_rotary_positions():
     torch.manual_seed(0)
     model = timm.create_model(
         "eva02_tiny_patch14_224", img_size=56, patch_size=14, embed_dim=48, depth=2, num_heads=4, num_classes=5
@@ -320,4 +321,4 @@ def test_tokens_are_dropped_in_training_and_all_kept_in_evaluation(rate, kept):
     model.blocks[0].register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].shape[1]))
     model.train()(images(32))
     model.eval()(images(32))
-    assert seen == [kept + 1, 17]  # and the class token, always
+    assert seen == [kept + 1, 17]  # with the class token

@@ -1,4 +1,4 @@
-"""The table: one row for each timm class that can be resized, grouped by the kind of model it stands in."""
+"""The table of layouts: one row for each timm class that can be resized, grouped by the kind of model."""
 
 from timm.models import coat, efficientvit_msra, mobilevit, nextvit, swiftformer
 from torch import nn
@@ -14,15 +14,15 @@ LAYOUTS: dict[type[nn.Module], Row] = {
     **cached_bias.LAYOUTS,
     **convolutional.LAYOUTS,
 }
-"""Exact classes: a subclass may have another forward pass and needs a row of its own."""
+"""Exact classes: a subclass may have another forward pass and needs its own row. `register_layout` adds rows."""
 
-WHOLE: tuple[type[nn.Module], ...] = (
+WHOLE: list[type[nn.Module]] = [
     *plain.WHOLE,
     *isotropic.WHOLE,
     coat.FactorAttnConvRelPosEnc,  # its position encoding, shared by blocks, splits the heads into windows of several sizes
-    efficientvit_msra.LocalWindowAttention,  # heads are fed one after the other
+    efficientvit_msra.LocalWindowAttention,  # each head takes the output of the one before it
     mobilevit.LinearSelfAttention,  # has no heads
-    nextvit.ConvAttention,  # a grouped convolution over all of the width
+    nextvit.ConvAttention,  # a grouped convolution over the full width
     swiftformer.EfficientAdditiveAttention,  # a single global query
-)
-"""Modules left whole with everything inside them."""
+]
+"""Modules that keep their full size, with everything inside them. `register_whole` adds classes."""

@@ -1,4 +1,4 @@
-"""What the narrow forward passes share: heads taken from a projection, attended, and joined to whatever width they make.
+"""Steps that the narrow forward passes share: split a projection into heads, attend, and join any number of heads.
 
 Shapes: B batch, N tokens, d width of a head.
 """
@@ -13,14 +13,14 @@ from torch.nn.functional import scaled_dot_product_attention
 
 
 def split(x: Tensor, groups: int, heads: int) -> tuple[Tensor, ...]:
-    """(B, N, groups heads d) as `groups` tensors (B, heads, N, d)."""
+    """Split (B, N, groups * heads * d) into `groups` tensors (B, heads, N, d)."""
     return x.unflatten(-1, (groups, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
 
 
 def attend(module: Any, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
-    """Softmax attention as timm's modules compute it: fused where they would be, with their scale and dropout.
+    """Softmax attention as timm's modules compute it, with their scale and dropout; fused if they use the fused kernel.
 
-    The scale is the full model's: a head keeps its width when others are cut.
+    The scale is that of the full model, because a head keeps its width when others are cut.
     """
     drop = getattr(module, "attn_drop", nn.Identity())
     if getattr(module, "fused_attn", False):
@@ -34,11 +34,11 @@ def attend(module: Any, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None 
 
 
 def join(x: Tensor) -> Tensor:
-    """(B, heads, N, d) as (B, N, heads d)."""
+    """Join (B, heads, N, d) to (B, N, heads * d)."""
     return x.transpose(1, 2).flatten(2)
 
 
 def project(module: Any, x: Tensor) -> Tensor:
-    """Output projection and its dropout."""
+    """Output projection and dropout; (B, N, C)."""
     out: Tensor = module.proj_drop(module.proj(x))
     return out

@@ -1,4 +1,4 @@
-"""Rows for attention with biases by offset, cached in evaluation: levit, tiny_vit, efficientformer v1 and v2."""
+"""Rows for attention with biases by offset, which evaluation caches: levit, tiny_vit, efficientformer v1 and v2."""
 
 from timm.models import efficientformer, efficientformer_v2, levit, tiny_vit
 from torch import nn
@@ -10,7 +10,7 @@ KEYS_AND_VALUES = ("num_heads", "key_attn_dim", "val_attn_dim")
 
 
 def _normed(name: str, pattern: str, layer: str) -> dict[str, str]:
-    """A projection and the batch norm behind it, whose tensors follow the pattern's first dimension."""
+    """A projection and the batch norm after it, whose tensors follow the pattern's first dimension."""
     return {f"{name}.{layer}": pattern, f"{name}.bn": pattern}
 
 
@@ -23,7 +23,7 @@ EFFICIENTFORMER_V2 = {
 }
 
 LAYOUTS: dict[type[nn.Module], Row] = {
-    # Each head's query, key and value lie together: `d` is the width of all three.
+    # The query, key and value of a head are adjacent: `d` is their total width.
     levit.Attention: Layout(
         {"attention_biases": "h p", **_normed("qkv", "(h d) c", "linear"), "proj.ln.linear": "c (h d)"},
         heads=KEYS_AND_VALUES,

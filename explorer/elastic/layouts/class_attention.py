@@ -1,4 +1,7 @@
-"""Rows for cait, xcit, convit, crossvit, tnt and volo: talking heads, class, cross-covariance and gated attention."""
+"""Rows for cait, xcit, convit, crossvit, tnt and volo: talking heads, class, cross-covariance and gated attention.
+
+Shapes: B batch, N tokens, H height, W width, d width of a head.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ def _heads(module: Any, *projected: Tensor) -> Iterator[Tensor]:
 
 
 class NarrowClassAttn(cait.ClassAttn):
-    """A head's width comes from the projections, not from the input."""
+    """The width of a head follows the projections, not the input."""
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = _heads(self, self.q(x[:, :1]), self.k(x), self.v(x))
@@ -29,7 +32,7 @@ class NarrowClassAttn(cait.ClassAttn):
 
 
 class NarrowTalkingHeadAttn(cait.TalkingHeadAttn):
-    """A head's width comes from the projections, not from the input; only active heads talk."""
+    """The width of a head follows the projections, not the input; only active heads are mixed."""
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = _heads(self, *self.qkv(x).chunk(3, dim=2))
@@ -40,7 +43,7 @@ class NarrowTalkingHeadAttn(cait.TalkingHeadAttn):
 
 
 class NarrowXCA(xcit.XCA):
-    """A head's width comes from the projection, not from the input."""
+    """The width of a head follows the projection, not the input."""
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 4, 1).unbind(0)
@@ -54,7 +57,7 @@ class NarrowXCA(xcit.XCA):
 
 
 class NarrowGPSA(convit.GPSA):
-    """A head's width comes from the projections, not from the input."""
+    """The width of a head follows the projections, not the input."""
 
     rel_indices: Tensor
 
@@ -75,7 +78,7 @@ class NarrowGPSA(convit.GPSA):
 
 
 class NarrowMHSA(convit.MHSA):
-    """A head's width comes from the projection, not from the input."""
+    """The width of a head follows the projection, not the input."""
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = _heads(self, *self.qkv(x).chunk(3, dim=2))
@@ -83,7 +86,7 @@ class NarrowMHSA(convit.MHSA):
 
 
 class NarrowCrossAttention(crossvit.CrossAttention):
-    """A head's width comes from the projections, not from the input."""
+    """The width of a head follows the projections, not the input."""
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = _heads(self, self.wq(x[:, :1]), self.wk(x), self.wv(x))
@@ -91,7 +94,7 @@ class NarrowCrossAttention(crossvit.CrossAttention):
 
 
 class NarrowVoloAttention(volo.Attention):
-    """A head's width comes from the projection, not from the input."""
+    """The width of a head follows the projection, not the input."""
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = _heads(self, *self.qkv(x.flatten(1, 2)).chunk(3, dim=2))
@@ -99,7 +102,7 @@ class NarrowVoloAttention(volo.Attention):
 
 
 class NarrowOutlookAttention(volo.OutlookAttention):
-    """A head's width comes from the projections, not from the input."""
+    """The width of a head follows the projections, not the input."""
 
     def forward(self, x: Tensor) -> Tensor:
         B, H, W, _ = x.shape
@@ -132,7 +135,7 @@ LAYOUTS: dict[type[nn.Module], Row] = {
     tnt.Attention: Layout(_QK_V, heads=("num_heads", "hidden_dim")),
     volo.Attention: Layout(_QKV, heads=_HEADS, narrow=NarrowVoloAttention),
     volo.OutlookAttention: Layout(
-        # `attn` predicts a kernel_size ** 4 table for every head: another d than that of `v`.
+        # `attn` predicts a table of kernel_size ** 4 values for every head, so its `d` differs from that of `v`.
         {"v": "(h d) c", "attn": "(h d) c", "proj": "c (h d)"},
         heads=_HEADS,
         narrow=NarrowOutlookAttention,

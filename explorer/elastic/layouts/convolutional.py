@@ -1,6 +1,6 @@
 """Rows for attention inside convolutional networks: efficientvit, lowformer, cpubone, iformer, shvit, mobilenet v4 and v5.
 
-Their inverted bottlenecks are convolutional blocks and stay whole, except the one that is efficientvit's MLP.
+Their inverted bottlenecks are convolutional blocks and keep their size, except the one that is efficientvit's MLP.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from explorer.elastic.layout import Layout, Row
 
 
 def _multi_scale(module: Any) -> Layout:
-    """Linear attention on several scales, each with all heads: nothing but the tensors says how many there are."""
+    """Linear attention on several scales, each with all heads; no attribute has the number of heads."""
     scales, width = len(module.aggreg), 3 * module.dim
     tensors = {"qkv.conv": f"(h {width}) c", "qkv.norm": f"(h {width})"}
     for scale in range(scales):
@@ -22,7 +22,7 @@ def _multi_scale(module: Any) -> Layout:
 
 
 def _upsampled(module: Any) -> Layout:
-    """The upsampling doubles as output projection in some models, as a transposed convolution (inputs first) or not."""
+    """In some models the upsampling is also the output projection; a transposed convolution has its inputs first."""
     tensors = {"pwise": "(h d) c", "o_proj": "c (h d)"}
     if isinstance(module.o_proj, nn.Identity):
         transposed = isinstance(module.upsampling, nn.ConvTranspose2d)
@@ -31,7 +31,7 @@ def _upsampled(module: Any) -> Layout:
 
 
 def _lowformer_block(module: Any) -> Layout | None:
-    """The MLP is a plain sequence in its block, and some models have none."""
+    """The MLP is a `Sequential` in the block; some models have none."""
     return None if isinstance(module.mlp, nn.Identity) else Layout({"mlp.main.1": "m c", "mlp.main.3": "c m"})
 
 
@@ -50,16 +50,16 @@ LAYOUTS: dict[type[nn.Module], Row] = {
             "local_module.main.point_conv.conv": "c m",
         }
     ),
-    # Each head of its cascade has layers of its own, and takes its share of the input: those stay.
+    # Each head of its cascaded attention has its own layers and its own slice of the input, so the attention keeps its size.
     efficientvit_msra.ConvMlp: Layout({"pw1.conv": "m c", "pw1.bn": "m", "pw2.conv": "c m"}),
     lowformer.ConvAttention: _upsampled,
     lowformer.LowFormerBlock: _lowformer_block,
     cpubone.ConvAttention: _upsampled,
     cpubone.CPUBoneBlock: Layout({"total.0.1.main.1": "m c", "total.0.1.main.3": "c m"}),
-    # Both attend with a single head.
+    # The attention of both has a single head.
     iformer.FFN: Layout({"mixer.module.0.c": "m c", "mixer.module.0.bn": "m", "mixer.module.2.c": "c m"}),
     shvit.FFN: Layout({"pw1.c": "m c", "pw1.bn": "m", "pw2.c": "c m"}),
     Attention2d: _head_first,
-    # One key and one value serve all heads: those stay.
+    # All heads share one key and one value, which keep their size.
     MultiQueryAttention2d: Layout({"query.proj": "(h d) c", "output.proj": "c (h d)"}, heads=("num_heads",)),
 }

@@ -1,4 +1,7 @@
-"""Rows for plain transformers with other positions or projections: eva, dinov3, beit, relpos, sam, naflex, gemma, qwen."""
+"""Rows for plain transformers with other positions or projections: eva, dinov3, beit, relpos, sam, naflex, gemma, qwen.
+
+Shapes: B batch, N tokens, d width of a head.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,13 @@ from timm.models.vision_transformer_sam import Attention as SamAttention
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from explorer.elastic.internals import beit_position_bias
 from explorer.elastic.layout import Layout, Row
 from explorer.elastic.layouts.attend import attend, join, project
 
 
 def _biased_qkv(module: Any, x: Tensor) -> Tensor:
-    """Fused projection, (3, B, heads, N, d), with the q, k and v biases that eva and beit keep apart."""
+    """Fused projection, (3, B, heads, N, d); eva and beit have separate q, k and v biases."""
     bias = None if module.q_bias is None else torch.cat((module.q_bias, module.k_bias, module.v_bias))
     if bias is not None and module.qkv_bias_separate:
         qkv = module.qkv(x) + bias
@@ -30,14 +34,14 @@ def _biased_qkv(module: Any, x: Tensor) -> Tensor:
 
 
 def _rotated(x: Tensor, rope: Tensor, module: Any) -> Tensor:
-    """All tokens but the prefix rotated; (B, heads, N, d)."""
+    """Rotate all tokens except the prefix tokens; (B, heads, N, d)."""
     prefix, patches = x[:, :, : module.num_prefix_tokens], x[:, :, module.num_prefix_tokens :]
     half = getattr(module, "rotate_half", False)
     return torch.cat([prefix, apply_rot_embed_cat(patches, rope, half=half)], dim=2)
 
 
 class NarrowEvaAttention(EvaAttention):
-    """The attention output is as wide as its heads, not as the input."""
+    """The width of the attention output follows its heads, not the input."""
 
     def forward(
         self, x: Tensor, rope: Tensor | None = None, attn_mask: Tensor | None = None, is_causal: bool = False
@@ -57,19 +61,19 @@ class NarrowEvaAttention(EvaAttention):
 
 
 class NarrowBeitAttention(BeitAttention):
-    """The attention output is as wide as its heads, not as the input."""
+    """The width of the attention output follows its heads, not the input."""
 
     def forward(self, x: Tensor, shared_rel_pos_bias: Tensor | None = None) -> Tensor:
         q, k, v = _biased_qkv(self, x).unbind(0)
         bias = shared_rel_pos_bias
         if self.relative_position_bias_table is not None:
-            own = self._get_rel_pos_bias()
+            own = beit_position_bias(self)
             bias = own if bias is None else own + bias
         return project(self, join(attend(self, q, k, v, mask=bias)))
 
 
 class NarrowRelPosAttention(RelPosAttention):
-    """The attention output is as wide as its heads, not as the input."""
+    """The width of the attention output follows its heads, not the input."""
 
     def forward(self, x: Tensor, shared_rel_pos: Tensor | None = None) -> Tensor:
         q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
@@ -78,9 +82,9 @@ class NarrowRelPosAttention(RelPosAttention):
 
 
 def _grouped(module: nn.Module) -> tuple[str, tuple[str, ...]]:
-    """Factors of the query heads, and the attribute that counts the unit cut, where heads may share a key and value.
+    """Factors of the query heads, and the attributes that count heads, for attention whose heads may share keys and values.
 
-    With shared keys the unit cut is a key-value head together with all its query heads, which lie side by side.
+    With shared keys, `h` counts key-value heads: each is cut together with all its query heads, which lie side by side.
     """
     shared = int(module.num_kv_groups)  # type: ignore[arg-type]
     return (f"h {shared} d", ("num_kv_heads", "num_heads")) if shared > 1 else ("h d", ("num_heads", "num_kv_heads"))
@@ -131,7 +135,7 @@ LAYOUTS: dict[type[nn.Module], Row] = {
     BeitAttention: Layout({**_BIASED, "relative_position_bias_table": "p h"}, heads=("num_heads",), narrow=NarrowBeitAttention),
     RelPosAttention: Layout({"qkv": "(3 h d) c", "proj": "c (h d)"}, heads=("num_heads",), narrow=NarrowRelPosAttention),
     SamAttention: Layout({"qkv": "(3 h d) c", "proj": "c (h d)"}, heads=("num_heads",)),
-    # Modules that hold something for every head of an attention; one may serve all blocks.
+    # Position modules with parameters for each head; one module may serve the attention of all blocks.
     RelativePositionBias: Layout({"relative_position_bias_table": "p h"}),
     RelPosBias: Layout({"relative_position_bias_table": "p h"}, heads=("bias_shape[-1]",)),
     RelPosBiasTf: Layout({"relative_position_bias_table": "h p p"}, heads=("num_heads", "bias_shape[0]")),

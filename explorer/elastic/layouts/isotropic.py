@@ -1,4 +1,4 @@
-"""All rows for models whose blocks share one width, beyond the plain vision transformer."""
+"""Rows for models whose blocks all have one width, except the plain vision transformer."""
 
 from torch import nn
 

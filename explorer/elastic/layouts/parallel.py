@@ -1,4 +1,7 @@
-"""Rows for differential attention and for blocks with attention and MLP side by side in one projection."""
+"""Rows for differential attention and for blocks that compute attention and MLP in parallel from one projection.
+
+Shapes: B batch, N tokens, d width of a head.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from timm.layers import DiffAttention
 from timm.models.vision_transformer import DiffParallelScalingBlock, ParallelScalingBlock
 from torch import Tensor, nn
 
+from explorer.elastic.internals import differential_lambda
 from explorer.elastic.layout import Layout, Row
 from explorer.elastic.layouts.attend import attend, join, project
 
@@ -16,7 +20,7 @@ from explorer.elastic.layouts.attend import attend, join, project
 def _differential(module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
     """Difference of two attentions over the same values; q, k, v (B, N, heads * 2 d) to the same shape.
 
-    A head's queries and keys are two of width d each, its values one of 2 d: two ordinary attentions.
+    Each head has two queries and two keys of width d, and one value of width 2 d: two ordinary attentions.
     """
     heads = module.num_heads
     q, k = module.q_norm(q.unflatten(2, (heads, 2, -1))), module.k_norm(k.unflatten(2, (heads, 2, -1)))
@@ -29,12 +33,12 @@ def _differential(module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | N
         )
         for half in (0, 1)
     )
-    x = (first - module._compute_lambda().type_as(q) * second).unflatten(2, (heads, -1))
+    x = (first - differential_lambda(module).type_as(q) * second).unflatten(2, (heads, -1))
     return (module.sub_norm(x) * (1 - module.lambda_init)).flatten(2)
 
 
 class NarrowDiffAttention(DiffAttention):
-    """The attention output is as wide as its heads, not as the input."""
+    """The width of the attention output follows its heads, not the input."""
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         q, k, v = self.qkv(x).chunk(3, dim=2)
@@ -42,7 +46,7 @@ class NarrowDiffAttention(DiffAttention):
 
 
 class NarrowParallelScalingBlock(ParallelScalingBlock):
-    """The attention output is as wide as its heads, not as the input."""
+    """The width of the attention output follows its heads, not the input."""
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         x_mlp, q, k, v = torch.split(self.in_proj(self.in_norm(x)), self.in_split, dim=-1)
@@ -52,7 +56,7 @@ class NarrowParallelScalingBlock(ParallelScalingBlock):
 
 
 class NarrowDiffParallelScalingBlock(DiffParallelScalingBlock):
-    """The attention output is as wide as its heads, not as the input."""
+    """The width of the attention output follows its heads, not the input."""
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         x_mlp, q, k, v = torch.split(self.in_proj(self.in_norm(x)), self.in_split, dim=-1)

@@ -1,4 +1,7 @@
-"""Rows for pyramids of convolutions and attention: pvt, twins, nextvit, fastvit, caformer, edgenext, visformer, swiftformer."""
+"""Rows for pyramids of convolutions and attention: pvt, twins, nextvit, fastvit, caformer, edgenext, visformer, swiftformer.
+
+Shapes: B batch, N tokens, d width of a head.
+"""
 
 from typing import Any
 
@@ -11,7 +14,7 @@ from explorer.elastic.layouts.attend import attend, join, split
 
 
 class NarrowPvtV2(pvt_v2.Attention):
-    """PVT v2 attention whose heads need not make up the input width."""
+    """PVT v2 attention whose heads together may be narrower than the input."""
 
     def forward(self, x: Tensor, feat_size: list[int]) -> Tensor:
         (q,) = split(self.q(x), 1, self.num_heads)
@@ -25,7 +28,7 @@ class NarrowPvtV2(pvt_v2.Attention):
 
 
 class NarrowTwinsLocal(twins.LocallyGroupedAttn):
-    """Twins attention within windows whose heads need not make up the input width."""
+    """Twins attention within windows whose heads together may be narrower than the input."""
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         height, width = size
@@ -40,7 +43,7 @@ class NarrowTwinsLocal(twins.LocallyGroupedAttn):
 
 
 class NarrowTwinsGlobal(twins.GlobalSubSampleAttn):
-    """Twins attention to a subsampled map whose heads need not make up the input width."""
+    """Twins attention to a subsampled map whose heads together may be narrower than the input."""
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         (q,) = split(self.q(x), 1, self.num_heads)
@@ -51,7 +54,7 @@ class NarrowTwinsGlobal(twins.GlobalSubSampleAttn):
 
 
 class NarrowNextVit(nextvit.EfficientAttention):
-    """Next-ViT attention whose heads need not make up the input width."""
+    """Next-ViT attention whose heads together may be narrower than the input."""
 
     def forward(self, x: Tensor) -> Tensor:
         (q,) = split(self.q(x), 1, self.num_heads)
@@ -62,7 +65,7 @@ class NarrowNextVit(nextvit.EfficientAttention):
 
 
 class NarrowFastVit(fastvit.Attention):
-    """FastViT attention whose heads need not make up the input width."""
+    """FastViT attention whose heads together may be narrower than the input."""
 
     def forward(self, x: Tensor) -> Tensor:
         size = x.shape[2:]
@@ -71,14 +74,14 @@ class NarrowFastVit(fastvit.Attention):
 
 
 class NarrowMetaFormer(metaformer.Attention):
-    """MetaFormer attention whose heads need not make up the input width."""
+    """MetaFormer attention whose heads together may be narrower than the input."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.proj_drop(self.proj(join(attend(self, *split(self.qkv(x), 3, self.num_heads)))))
 
 
 class NarrowEdgeNext(edgenext.CrossCovarianceAttn):
-    """EdgeNeXt attention between channels whose heads need not make up the input width."""
+    """EdgeNeXt attention between channels whose heads together may be narrower than the input."""
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = (part.transpose(-2, -1) for part in split(self.qkv(x), 3, self.num_heads))
@@ -88,7 +91,7 @@ class NarrowEdgeNext(edgenext.CrossCovarianceAttn):
 
 
 def _visformer_mlp(module: Any) -> Layout:
-    """The middle convolution's groups each keep the same channels, or it would not stay a grouped convolution."""
+    """Every group of the middle convolution keeps equally many channels, as a grouped convolution requires."""
     if module.conv2 is None:
         return Layout({"conv1": "m c", "conv3": "c m"}, channels=("hidden_features",))
     grouped = f"({module.conv2.groups} m)"

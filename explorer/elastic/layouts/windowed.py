@@ -1,4 +1,7 @@
-"""Rows for attention in windows, blocks and mask units: swin, davit, gcvit, nest, maxvit, hiera, sam2, mvitv2."""
+"""Rows for attention in windows, blocks and mask units: swin, davit, gcvit, nest, maxvit, hiera, sam2, mvitv2.
+
+Shapes: B batch, N tokens, d width of a head.
+"""
 
 import math
 from typing import Any
@@ -10,6 +13,7 @@ from timm.models import swin_transformer_v2_cr as swin_v2_cr
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from explorer.elastic.internals import swin_v2_cr_position_bias
 from explorer.elastic.layout import Layout, Row
 from explorer.elastic.layouts.attend import attend, join, split
 
@@ -22,7 +26,7 @@ def _masked(attention: Tensor, mask: Tensor | None) -> Tensor:
 
 
 class NarrowSwinV2(swin_v2.WindowAttention):
-    """Swin v2 windows whose heads need not make up the input width."""
+    """Swin v2 windows whose heads together may be narrower than the input."""
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         qkv = self.qkv(x)
@@ -39,25 +43,25 @@ class NarrowSwinV2(swin_v2.WindowAttention):
 
 
 class NarrowSwinV2Cr(swin_v2_cr.WindowMultiHeadAttention):
-    """Swin v2 windows (cr) whose heads need not make up the input width."""
+    """Swin v2 windows (cr) whose heads together may be narrower than the input."""
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         q, k, v = split(self.qkv(x), 3, self.num_heads)
         attention = normalize(q, dim=-1) @ normalize(k, dim=-1).transpose(-2, -1)
         attention = attention * self.logit_scale.reshape(-1, 1, 1).clamp(max=math.log(1.0 / 0.01)).exp()
-        attention = _masked(attention + self._relative_positional_encodings(), mask).softmax(dim=-1)
+        attention = _masked(attention + swin_v2_cr_position_bias(self), mask).softmax(dim=-1)
         return self.proj_drop(self.proj(join(self.attn_drop(attention) @ v)))
 
 
 class NarrowDaVitWindow(davit.WindowAttention):
-    """DaViT windows whose heads need not make up the input width."""
+    """DaViT windows whose heads together may be narrower than the input."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.proj(join(attend(self, *split(self.qkv(x), 3, self.num_heads))))
 
 
 class NarrowDaVitChannel(davit.ChannelAttention):
-    """DaViT attention between channels whose groups need not make up the input width."""
+    """DaViT attention between channels whose groups together may be narrower than the input."""
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = split(self.qkv(x), 3, self.num_heads)
@@ -66,7 +70,7 @@ class NarrowDaVitChannel(davit.ChannelAttention):
 
 
 class NarrowDaVitChannelV2(davit.ChannelAttentionV2):
-    """DaViT attention between channels (v2) whose groups need not make up the input width."""
+    """DaViT attention between channels (v2) whose groups together may be narrower than the input."""
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = split(self.qkv(x), 3, self.groups)
@@ -76,7 +80,7 @@ class NarrowDaVitChannelV2(davit.ChannelAttentionV2):
 
 
 class NarrowGlobalContext(gcvit.WindowAttentionGlobal):
-    """GC ViT windows whose heads need not make up the input width; of a global query only the leading heads are used."""
+    """GC ViT windows whose heads together may be narrower than the input; of a global query only the leading heads are used."""
 
     def forward(self, x: Tensor, q_global: Tensor | None = None) -> Tensor:
         if self.use_global and q_global is not None:
@@ -92,7 +96,7 @@ class NarrowGlobalContext(gcvit.WindowAttentionGlobal):
 
 
 class NarrowNest(nest.Attention):
-    """NesT blocks whose heads need not make up the input width; heads lie innermost in front of `proj`."""
+    """NesT blocks whose heads together may be narrower than the input; heads lie innermost in front of `proj`."""
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(3, 0, 4, 1, 2, 5).unbind(0)
@@ -100,7 +104,7 @@ class NarrowNest(nest.Attention):
 
 
 def _global_context(module: Any) -> Layout:
-    """A block with a global query has keys and values of its own only."""
+    """A block with a global query projects only keys and values."""
     return Layout(
         {"qkv": "(2 h d) c" if module.use_global else "(3 h d) c", "proj": "c (h d)"},
         heads=("num_heads",),
@@ -109,7 +113,7 @@ def _global_context(module: Any) -> Layout:
 
 
 def _maxxvit(module: Any) -> Layout:
-    """With `head_first` each head's query, key and value lie together."""
+    """With `head_first`, the query, key and value of a head are adjacent."""
     return Layout({"qkv": "(h d) c" if module.head_first else "(3 h d) c", "proj": "c (h d)"}, heads=("num_heads",))
 
 
@@ -142,6 +146,6 @@ LAYOUTS: dict[type[nn.Module], Row] = {
     maxxvit.AttentionCl: _maxxvit,
     hiera.MaskUnitAttention: Layout(QKV, heads=("heads", "dim_out")),
     hieradet_sam2.MultiScaleAttention: Layout(QKV, heads=("num_heads",)),
-    # Queries, keys and values are pooled and normalised head by head with the same weights: those stay.
+    # All heads share the weights that pool and normalise queries, keys and values: those keep their size.
     mvitv2.MultiScaleAttention: Layout(QKV, heads=("num_heads", "dim_out")),
 }
