@@ -48,14 +48,14 @@ def positive_number(field: str, value: object, meaning: str) -> float:
         value: its value.
         meaning: what the number says, for the error message.
     """
-    if not (isinstance(value, Real) and 0 < value < math.inf):
+    if not (isinstance(value, Real) and 0 < float(value) < math.inf):
         raise InvalidInput(field, value, f"must be a number above 0: {meaning}")
     return int(value) if isinstance(value, Integral) else float(value)
 
 
 def positive_integer(field: str, value: object) -> int:
     """A whole number above 0 as a Python integer."""
-    if not (isinstance(value, Integral) and value > 0):
+    if not (isinstance(value, Integral) and int(value) > 0):
         raise InvalidInput(field, value, "must be a whole number, at least 1")
     return int(value)
 
