@@ -135,10 +135,11 @@ def compile_plan(schedule: Schedule, task: PlannedTask, budget: Budget, step_cos
             device-seconds and the steps were not measured.
     """
     full = step_cost(Rates())
-    full_step = _in_currency(full, budget)
     full_flops = int(task.epochs * task.train_images * full.flops / task.batch_size)
     full_steps = task.epochs * task.train_images / task.batch_size
-    budget_cost = budget.of(int(full_steps * full_step) if budget.unit == "device-seconds" else full_flops)
+    in_seconds = budget.unit == "device-seconds"
+    budget_cost = budget.of(int(full_steps * _in_currency(full, budget)) if in_seconds else full_flops)
+    full_step = _in_currency(full, budget)
     if budget_cost < full_step:
         smallest = f"{full_step} {'FLOPs' if budget.counted else 'ns'}"
         if budget.unit == "fraction" and full_flops:

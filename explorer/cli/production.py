@@ -113,8 +113,8 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Default: the seed the schedule was measured with, or 0.")] = None,
     calibration: CalibrationOption = None,
     price: PriceOption = None,
-    processes: Annotated[int, typer.Option(help="Processes, or GPUs, that divide each batch, by Ray Train.", min=1)] = 1,
-    address: Annotated[str | None, typer.Option(help="With --processes: Ray cluster (auto); default: this machine.")] = None,
+    workers: Annotated[int, typer.Option(help="Processes, or GPUs, that share each batch, by Ray Train.", min=1)] = 1,
+    address: Annotated[str | None, typer.Option(help="With --workers: Ray cluster (auto); default: this machine.")] = None,
     checkpoint_every: Annotated[float, typer.Option(help="Minutes between checkpoints in a segment.", min=0)] = 15,
     track: Annotated[
         list[str] | None, typer.Option(help="mlflow or wandb, beside metrics.csv and TensorBoard's files.")
@@ -143,9 +143,9 @@ def train(
         loggers=checked_loggers(track or (), "track"),
     )
     with torchrun(found.device == "cuda") as together:
-        count = max(processes, together.count)
-        if processes > 1 and together.count > 1:
-            raise InvalidInput("processes", processes, "must be left out under torchrun, which sets it")
+        count = max(workers, together.count)
+        if workers > 1 and together.count > 1:
+            raise InvalidInput("workers", workers, "must be left out under torchrun, which says it")
         if count > 1 and not found.plan.budget.counted:
             raise InvalidInput("budget", str(found.plan.budget), "must be counted: step times are of one device")
         try:
@@ -153,15 +153,13 @@ def train(
                 train_to_folder(run, Console(quiet=True), together)
                 return
             warn(transfer_warning(loaded, spec))
-            if processes > 1:
+            if workers > 1:
                 from explorer.production.ray_workers import device_on_ray, train_on_ray
 
                 run = replace(run, device=device_on_ray(found.resources.gpus, address))
             if found.resources.gpus and run.device == "cpu":
                 warn(f"resources.gpus is {found.resources.gpus:g}, but there is no GPU: training on the CPU")
-            result = (
-                train_on_ray(run, processes, address, console) if processes > 1 else train_to_folder(run, console, together)
-            )
+            result = train_on_ray(run, workers, address, console) if workers > 1 else train_to_folder(run, console, together)
         except TrainingError as error:
             if together.is_main:
                 print(f"explorer: {error}", file=sys.stderr)
