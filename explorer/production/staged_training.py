@@ -104,7 +104,7 @@ class StagedTraining:
         seed: int = 0,
     ) -> None:
         if is_wrapped(model):
-            raise InvalidInput("model", type(model).__name__, "pass the model within, and wrap it anew whenever it was resized")
+            raise InvalidInput("model", type(model).__name__, "pass the model within it, and wrap that again after each resize")
         if not isinstance(schedule, Schedule):
             raise InvalidInput("schedule", schedule, "must be a Schedule, as Schedule.load(path) returns")
         steps = positive_number("full_steps", full_steps, "the optimizer steps of full training")
@@ -136,7 +136,7 @@ class StagedTraining:
         self.begun = 0
         """Number of optimizer steps that have begun."""
         self.resized = False
-        """Whether the last call of `step` resized the model. Wrappers must then be made anew."""
+        """Whether the last call of `step` resized the model. Wrappers must then be created again."""
         for group in optimizer.param_groups:  # kept in the optimizer's state; schedulers of torch and timm write it too
             group.setdefault("initial_lr", group["lr"])
         self._peaks = [group["initial_lr"] * group.get("lr_scale", 1.0) for group in optimizer.param_groups]

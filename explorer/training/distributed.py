@@ -54,7 +54,7 @@ class Processes:
         return slice(self.rank * each, (self.rank + 1) * each)
 
     def wrapped(self, model: nn.Module) -> nn.Module:
-        """The model with gradients averaged over processes. It must be wrapped anew whenever it was resized."""
+        """The model with gradients averaged over processes. It must be wrapped again after each resize."""
         if self.count == 1:
             return model
         device = next(model.parameters()).device

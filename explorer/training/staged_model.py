@@ -66,7 +66,7 @@ class StagedModel:
                 see: to full size for a checkpoint, and back.
 
         Returns:
-            Whether anything was resized. Wrappers of the model (DDP, `torch.compile`) must then be made anew.
+            Whether anything was resized. Wrappers of the model (DDP, `torch.compile`) must then be created again.
 
         Raises:
             InvalidInput: when the model cannot have these rates, or the optimizer's state cannot be resized.

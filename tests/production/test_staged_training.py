@@ -215,7 +215,7 @@ def test_without_a_learning_rate_schedule_the_learning_rates_are_left_unchanged(
     assert 0 < factors[-1] < 1
 
 
-def test_a_compiled_model_is_wrapped_anew_after_a_resize():
+def test_a_model_is_compiled_again_after_a_resize():
     model, optimizer = small()
     training = staged(model, optimizer, budget="10%")
     wrapped, wrappers = None, 0

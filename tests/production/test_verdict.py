@@ -87,10 +87,10 @@ def test_a_warning_names_the_settings_that_come_from_the_other_task(measured, ti
 
 
 def test_a_file_that_does_not_say_its_task_predicts_nothing(measured, tiny_spec):
-    silent = measured.model_copy(update={"provenance": measured.provenance.model_copy(update={"task": None})})
+    unknown = measured.model_copy(update={"provenance": measured.provenance.model_copy(update={"task": None})})
     reason = "the schedule's file does not say on which task it was measured"
-    assert judged(silent, tiny_spec)[2:] == [f"no prediction: {reason}"]
-    assert transfer_warning(silent, tiny_spec).startswith(reason)
+    assert judged(unknown, tiny_spec)[2:] == [f"no prediction: {reason}"]
+    assert transfer_warning(unknown, tiny_spec).startswith(reason)
 
 
 def test_moved_data_and_another_number_of_loader_workers_are_the_same_task(measured, tiny_spec):

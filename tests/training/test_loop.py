@@ -95,7 +95,7 @@ def loss_checks_of_a_process(rank, spec, plan, folder):
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_processes_check_the_loss_together_though_the_clock_of_one_is_fast(tiny_spec, tmp_path):
-    """By the second process's clock each step takes seconds: by itself it would check the loss after every step."""
+    """By the second process's clock each step takes seconds: alone it would check the loss after every step."""
     spec = tiny_spec.model_copy(update={"staging": Staging(token_policy="resize")})
     plan = planned(Task(spec), ONE_SEGMENT, "100%")
     torch.multiprocessing.spawn(loss_checks_of_a_process, (spec, plan, tmp_path), nprocs=2)
