@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from explorer.data.source import Batch
+from explorer.data import Batch
 from explorer.segment import Segment
 from explorer.training.task import Task
 from explorer.training.training_state import TrainingState

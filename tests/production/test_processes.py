@@ -13,12 +13,9 @@ import yaml
 from safetensors.torch import load_file
 
 from explorer import Budget, InvalidInput, Rates, Schedule, SearchSpace, Stage, compile_plan
-from explorer.data.source import open_data
 from explorer.production.loggers import read_metrics
 from explorer.production.result import RunResult
 from explorer.production.run import WEIGHTS, Run, train_to_folder
-from explorer.spec.data import DataSpec
-from explorer.spec.recipe import Augmentation
 from explorer.training.distributed import Processes
 from explorer.training.task import Task
 from tests.conftest import TINY_SPACE, processes, quiet
@@ -87,21 +84,6 @@ def test_two_processes_of_torchrun_are_killed_and_resume_and_end_where_one_ends(
     assert_same_up_to_rounding(tmp_path / "single", out)
     with pytest.raises(InvalidInput, match=r"'processes': differs from the run .*: it was 2 and is now 1"):
         train_to_folder(run_of_one(out), quiet())
-
-
-def test_the_slices_of_all_processes_make_up_the_batch(image_folder):
-    """In order and image by image, augmentation included."""
-    folder = DataSpec(name="folder", root=str(image_folder), image_size=16)
-    augmentation = Augmentation(transform={"re_prob": 0.5})
-    for spec in (DataSpec(name="digits"), folder):
-        data = open_data(spec)
-        whole = list(data.train_batches(7, 2, 3, 8, augmentation, CPU))
-        parts = [list(data.train_batches(7, 2, 3, 8, augmentation, CPU, Processes(rank, 2))) for rank in (0, 1)]
-        for batch, *slices in zip(whole, *parts, strict=True):
-            for of_all, of_each in zip(batch, zip(*slices, strict=True), strict=True):
-                assert torch.equal(of_all, torch.cat(of_each))
-        seen = [len(labels) for rank in (0, 1) for _, labels in data.evaluation_batches("test", CPU, Processes(rank, 2))]
-        assert sum(seen) == sum(len(labels) for _, labels in data.evaluation_batches("test", CPU))
 
 
 def test_a_batch_that_processes_cannot_divide_is_refused():
