@@ -1,7 +1,7 @@
-"""Small stages are bound by the overhead of launching operations: what helps? Four blocks of width 64, full and at .25.
+"""Compare ways to reduce the launch overhead of small stages: four blocks of width 64, full and at .25.
 
 python benchmarks/small_stages.py                  one CPU thread
-python benchmarks/small_stages.py --device cuda    CUDA graphs too (torch.compile, mode reduce-overhead)
+python benchmarks/small_stages.py --device cuda    also CUDA graphs (torch.compile, mode reduce-overhead)
 """
 
 import argparse
@@ -35,7 +35,7 @@ def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--steps", type=int, default=10, help="steps timed in each round")
+    parser.add_argument("--steps", type=int, default=10, help="steps per round")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     options = parser.parse_args()

@@ -1,9 +1,9 @@
-"""Does a plan in device-seconds meet its budget? Calibrate, plan, train; planned against realised seconds.
+"""Measure how closely a plan in device-seconds meets its budget: calibrate, plan, train, and compare the seconds.
 
     python benchmarks/time_budget.py [--device cuda] [--seconds 20]
 
-A vit_tiny, three stages at .25, .5 and 1 on all axes: on digits enlarged to 32 pixels, held in memory, and on as many PNG
-files that another process decodes.
+The model is a vit_tiny with three stages at .25, .5, and 1 on all axes. The data is digits enlarged to 32 pixels, once in
+memory and once as PNG files that another process decodes.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ SCHEDULE = Schedule(stages=tuple(Stage(rates=r, duration_ratio=s) for r, s in zi
 
 
 def task(data: dict[str, Any]) -> Task:
-    """The same training on either data."""
+    """The task with one of the two data sets."""
     recipe = {"epochs": 100, "batch_size": 32, "learning_rate": 1e-3}
     model = {"name": "vit_tiny_patch16_224", "options": MODEL}
     return Task(TaskSpec.model_validate({"model": model, "data": {"image_size": 32, **data}, "recipe": recipe}))
 
 
 def write_images(folder: str) -> None:
-    """The digits as PNG files of 32 pixels."""
+    """Write the digits as PNG files of 32 pixels."""
     images, labels = load_digits(return_X_y=True)
     for number, (pixels, label) in enumerate(zip(images, labels, strict=True)):
         path = Path(folder, "validation" if number % 5 == 0 else "train", str(label), f"{number}.png")
@@ -48,7 +48,7 @@ def write_images(folder: str) -> None:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seconds", type=float, default=20.0)
@@ -57,7 +57,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         write_images(folder)
-        files = {"name": "folder", "root": folder, "workers": 1}
+        files = {"name": "folder", "root": folder, "num_workers": 1}
         for name, here in {"digits in memory": task({"name": "digits"}), "files, one more process": task(files)}.items():
             ratios = []
             for _ in range(options.repeats):
@@ -72,7 +72,7 @@ def main() -> None:
                     f"({compiled.steps} steps of {steps} ms)",
                     flush=True,
                 )
-            keep(f"{name}: realised over planned seconds", statistics.median(ratios), 0.12)  # the machine's own drift
+            keep(f"{name}: realised over planned seconds", statistics.median(ratios), 0.12)  # drift of the machine's step times
 
 
 if __name__ == "__main__":

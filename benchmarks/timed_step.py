@@ -1,4 +1,4 @@
-"""A training step of a resized timm model (forward, backward, AdamW) that benchmarks time. Needs torch and timm, not ray."""
+"""Time a training step of a resized timm model (forward, backward, AdamW). Needs torch and timm, but not ray."""
 
 import os
 import platform
@@ -14,11 +14,12 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from explorer import Rates
-from explorer.cost import count_step_flops
 from explorer.elastic import ElasticModel
+from explorer.elastic.step_cost import StepCounter
+from explorer.spec.staging import Staging
 
 ARITHMETIC = ("mm", "conv", "attention")
-"""Parts of the names of operations whose FLOPs are counted; all others are norms, residuals, activations, the optimizer."""
+"""Substrings of the names of operations whose FLOPs are counted: not norms, residuals, activations, and the optimizer."""
 
 
 class TimedStep:
@@ -26,12 +27,12 @@ class TimedStep:
 
     Args:
         model: arguments of `timm.create_model`.
-        rates: at which it trains.
-        batch, size: images, and their side in pixels.
-        device: where.
-        optimizer: `fused`, `foreach` or `loop`: how torch runs AdamW.
-        compiled: mode of `torch.compile`; none: eager.
-        bf16: automatic mixed precision.
+        rates: activation rates.
+        batch, size: number of images, and their height and width in pixels.
+        device: device of the model and the images.
+        optimizer: implementation of AdamW: `fused`, `foreach` or `loop`.
+        compiled: mode of `torch.compile`; `None` runs eagerly.
+        bf16: whether to use automatic mixed precision with bfloat16.
     """
 
     def __init__(
@@ -46,9 +47,8 @@ class TimedStep:
         bf16: bool = False,
     ) -> None:
         with torch.device("meta"):
-            counted = timm.create_model(**model)
-        ElasticModel(counted).set_rates(rates)
-        self.flops = count_step_flops(counted, (batch, 3, size, size))
+            counter = StepCounter(timm.create_model(**model), Staging(), (3, size, size))
+        self.flops = counter.step_cost(rates, batch).flops
         self.model = timm.create_model(**model).to(device)
         self.optimizer = create_optimizer_v2(
             self.model, "adamw", lr=1e-4, fused=optimizer == "fused", foreach=optimizer == "foreach"
@@ -60,7 +60,7 @@ class TimedStep:
         self.device, self.bf16 = device, bf16
 
     def steps(self, count: int) -> None:
-        """Train so many steps."""
+        """Train for a number of steps."""
         for _ in range(count):
             self.optimizer.zero_grad(set_to_none=True)
             with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16):
@@ -69,7 +69,7 @@ class TimedStep:
             self.optimizer.step()
 
     def seconds(self, count: int) -> float:
-        """Seconds a step, over so many."""
+        """Mean seconds per step over a number of steps."""
         self._wait()
         started = time.perf_counter()
         self.steps(count)
@@ -77,7 +77,7 @@ class TimedStep:
         return (time.perf_counter() - started) / count
 
     def split(self) -> tuple[float, float]:
-        """Share of a step's CPU time in counted arithmetic, and in all else."""
+        """Shares of a step's CPU time in counted operations and in all others."""
         with profile(activities=[ProfilerActivity.CPU]) as profiled:
             self.steps(3)
         times = {row.key: row.self_cpu_time_total for row in profiled.key_averages()}
@@ -85,7 +85,7 @@ class TimedStep:
         return arithmetic / sum(times.values()), 1 - arithmetic / sum(times.values())
 
     def peak_bytes(self) -> int:
-        """Most GPU memory of a step, weights and optimizer state included."""
+        """Peak GPU memory of a step, including weights and optimizer state."""
         torch.cuda.reset_peak_memory_stats()
         self.steps(2)
         return torch.cuda.max_memory_allocated()
@@ -96,14 +96,14 @@ class TimedStep:
 
 
 def rounds(candidates: Mapping[str, TimedStep], count: int, steps: int) -> list[dict[str, float]]:
-    """Time all candidates in turn, round after round, so that a machine whose speed drifts gives the same ratios."""
+    """Time all candidates in turn in each round, so that their ratios do not depend on drifts of the machine's speed."""
     for candidate in candidates.values():
         candidate.seconds(3)
     return [{name: candidate.seconds(steps) for name, candidate in candidates.items()} for _ in range(count)]
 
 
 def median_ratio(timed: list[dict[str, float]], name: str, over: str) -> float:
-    """Median over rounds of one candidate's time over another's in the same round."""
+    """Median over rounds of one candidate's time divided by another's in the same round."""
     return statistics.median(each[name] / each[over] for each in timed)
 
 
@@ -113,6 +113,6 @@ def median_milliseconds(timed: list[dict[str, float]], name: str) -> float:
 
 
 def where(device: str) -> str:
-    """Hardware, versions and date, in a line."""
+    """Hardware, versions, and date in one line."""
     hardware = torch.cuda.get_device_name() if device == "cuda" else f"one thread of {os.cpu_count()} CPU cores"
     return f"{hardware} ({platform.machine()}), torch {torch.__version__}, timm {timm.__version__}, {time.strftime('%Y-%m-%d')}"

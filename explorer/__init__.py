@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 from explorer.errors import InvalidInput
 from explorer.plan import Plan, Segment, StepCost, compile_plan
 from explorer.spec.budget import Budget
+from explorer.spec.lr_schedule import LearningRateSchedule
 from explorer.spec.rates import Rates
 from explorer.spec.schedule import Schedule, Stage
+from explorer.spec.staging import Staging
 
 if TYPE_CHECKING:
     from explorer.production.staged_training import StagedTraining
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Budget",
     "InvalidInput",
+    "LearningRateSchedule",
     "Plan",
     "Rates",
     "Schedule",
@@ -26,6 +29,7 @@ __all__ = [
     "Segment",
     "Stage",
     "StagedTraining",
+    "Staging",
     "StepCost",
     "Sweep",
     "compile_plan",

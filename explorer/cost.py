@@ -1,7 +1,7 @@
 """Counted cost of a training step: floating-point operations by PyTorch's own counter, never by formulas.
 
-Counting happens on the meta device, where nothing is computed: the same operations are counted on every
-machine (CPU and GPU attention kernels differ in how they count), and it takes milliseconds.
+Operations are counted on the meta device, where nothing is computed: this takes milliseconds, and every machine counts the
+same operations (CPU and GPU attention kernels would be counted differently).
 """
 
 from __future__ import annotations
@@ -32,22 +32,25 @@ def _convolution_backward_flops(
 ) -> int:
     """Backward FLOPs of a convolution: each of the two gradients costs what the forward pass costs.
 
-    Replaces torch's own count, which takes the weight gradient of a grouped convolution as dense and so
-    counts it `groups` times over. The weight's shape already has in_channels / groups.
+    Replaces torch's own count, which takes the weight gradient of a grouped convolution for dense and therefore counts it
+    `groups` times. The weight's shape already has in_channels / groups.
     """
     one_gradient = conv_flop_count(list(x_shape), list(w_shape), list(grad_out_shape), transposed=transposed)
     return one_gradient * sum(bool(wanted) for wanted in output_mask[:2])
 
 
 def count_step_flops(model: nn.Module, image_shape_BCHW: tuple[int, int, int, int]) -> int:
-    """FLOPs of one forward and backward pass and nothing else (no loss, no optimizer).
+    """Count the FLOPs of one forward and backward pass, without loss and optimizer.
 
     Args:
         model: a model on the meta device, in training mode.
         image_shape_BCHW: shape of the input batch.
 
     Returns:
-        Floating-point operations, a multiply-add counted as two. Norms, activations and softmax count zero.
+        Floating-point operations; a multiply-add counts as two. Norms, activations and softmax count as zero.
+
+    Raises:
+        ValueError: when nothing was counted.
     """
     images_BCHW = torch.empty(image_shape_BCHW, device="meta")
     counter = FlopCounterMode(

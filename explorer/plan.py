@@ -1,40 +1,31 @@
-"""Plans: what a schedule becomes for one task and one budget. Pure; no torch, no ray.
+"""Plans: what a schedule becomes for one task and one budget. Pure functions and data; neither torch nor ray is imported.
 
-Everything hard about budgeted training is decided here and checkable without training a step: the plan
-costs the budget to within one full-model step and never more, rates never fall, the last segment is the
-full model, the learning rate ends at zero. The trainer executes segments and decides nothing.
+All decisions of budgeted training are made here, where they can be checked without training: the plan costs the budget to
+within one full-model step and never more, rates never fall, the last segment is the full model, and the learning rate reaches
+zero. The trainer executes the segments and decides nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import groupby
-from typing import Protocol
+from itertools import accumulate, groupby
+from typing import NamedTuple, Protocol
 
 from explorer.errors import InvalidInput
+from explorer.segment import PlannedStage, Segment, StepCost
 from explorer.spec.budget import Budget
 from explorer.spec.lr_schedule import LearningRateSchedule
 from explorer.spec.rates import Rates
 from explorer.spec.schedule import Schedule
 
-
-@dataclass(frozen=True)
-class StepCost:
-    """Cost of one training step."""
-
-    rates: Rates
-    """The rates the model really runs at: head and token counts are whole numbers."""
-    flops: int
-    """Floating-point operations of one forward and backward pass over a batch."""
-    seconds: float | None = None
-    """What it takes on the device at hand, measured; None: not calibrated."""
+__all__ = ["Plan", "PlannedStage", "PlannedTask", "Segment", "StepCost", "compile_plan"]
 
 
 class PlannedTask(Protocol):
-    """What a plan needs to know of a task."""
+    """What a plan depends on besides schedule, budget and the cost of a step."""
 
     @property
     def train_images(self) -> int:
@@ -42,68 +33,15 @@ class PlannedTask(Protocol):
 
     @property
     def epochs(self) -> float:
-        """Length of full training."""
+        """Length of full training in epochs."""
 
     @property
     def batch_size(self) -> int:
-        """Images in one step."""
+        """Images per step."""
 
     @property
     def lr_schedule(self) -> LearningRateSchedule:
-        """The learning rate over budget time."""
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A run of steps at constant rates with its piece of the learning-rate schedule.
-
-    One segment covers one grid slot of one stage, so schedules that begin alike have equal leading segments.
-    """
-
-    stage: int
-    requested: Rates
-    """What the model is set to. Not the realised rates: averaged over modules of unequal size, these can round otherwise."""
-    rates: Rates
-    """Realised rates, to show."""
-    steps: int
-    step_flops: int
-    start_time: float
-    end_time: float
-    """Budget time at the first step's start and the last step's end."""
-    lr_schedule: LearningRateSchedule
-    step_seconds: float | None = None
-    """Measured; None: not calibrated."""
-
-    @property
-    def flops(self) -> int:
-        """Counted cost of all steps of the segment."""
-        return self.steps * self.step_flops
-
-    def learning_rate_factor(self, step: int) -> float:
-        """Factor on the peak learning rate for step `step` of this segment (0-based), at the step's start.
-
-        A warmup's first step would have a rate of zero and be wasted, so the rise is read at the step's end.
-        """
-        width = (self.end_time - self.start_time) / self.steps
-        time = self.start_time + width * step
-        return self.lr_schedule.factor(time + width if time < self.lr_schedule.warmup else time)
-
-
-@dataclass(frozen=True)
-class PlannedStage:
-    """The segments of one stage taken together: a row of the plan's table."""
-
-    stage: int
-    rates: Rates
-    steps: int
-    step_flops: int
-    flops: int
-    share: float
-    """Of the budget."""
-    seconds: float | None
-    """Of the device, where step times were measured."""
-    factors: tuple[float, ...]
-    """Learning-rate factors of the first and the last step, and between them the peak where the warmup ends in this stage."""
+        """Learning-rate schedule over budget time."""
 
 
 @dataclass(frozen=True)
@@ -113,26 +51,26 @@ class Plan:
     segments: tuple[Segment, ...]
     budget: Budget
     budget_cost: int
-    """The budget as a whole number: FLOPs, or nanoseconds where it is in device-seconds."""
+    """The budget as a whole number: FLOPs, or nanoseconds for a budget in device-seconds."""
     full_flops: int
-    """Cost of full training: budget 100 %."""
+    """Cost of full training, budget 100 %, in FLOPs."""
     batch_size: int
     train_images: int
 
     @property
     def steps(self) -> int:
-        """Optimizer steps in all."""
+        """Total number of optimizer steps."""
         return sum(segment.steps for segment in self.segments)
 
     @property
     def flops(self) -> int:
-        """Planned cost in FLOPs; for counted budgets at most `budget_cost` and less than one full-model step below it."""
+        """Planned cost in FLOPs. For a counted budget it is at most `budget_cost`, and less than one full-model step below."""
         return sum(segment.flops for segment in self.segments)
 
     @property
     def seconds(self) -> float | None:
-        """Planned device-seconds, where step times were measured."""
-        return _seconds(self.segments)
+        """Planned device-seconds; `None` if not calibrated."""
+        return _total_seconds(self.segments)
 
     @property
     def cost(self) -> float:
@@ -140,38 +78,35 @@ class Plan:
         return self.flops / self.full_flops
 
     def epochs(self, steps: int) -> float:
-        """Passes over the data that `steps` steps make."""
+        """Passes over the data in `steps` steps."""
         return steps * self.batch_size / self.train_images
 
+    def position(self, step: int) -> tuple[Segment, int]:
+        """The segment that holds a step of the plan, and the step's number within the segment; both numbers from 0.
+
+        Raises:
+            IndexError: when the plan has no such step.
+        """
+        number = step
+        for segment in self.segments:
+            if number < segment.steps:
+                return segment, number
+            number -= segment.steps
+        raise IndexError(f"step {step} of a plan of {self.steps} steps")
+
     def stages(self) -> list[PlannedStage]:
-        """One row a stage. Stages whose share holds no whole step do not appear."""
-        rows = []
-        for stage, group in groupby(self.segments, key=lambda segment: segment.stage):
-            parts = list(group)
-            first, last = parts[0].learning_rate_factor(0), parts[-1].learning_rate_factor(parts[-1].steps - 1)
-            peak = parts[0].lr_schedule.peak_within(parts[0].start_time, parts[-1].end_time)
-            rows.append(
-                PlannedStage(
-                    stage=stage,
-                    rates=parts[0].rates,
-                    steps=sum(part.steps for part in parts),
-                    step_flops=parts[0].step_flops,
-                    flops=sum(part.flops for part in parts),
-                    share=parts[-1].end_time - parts[0].start_time,
-                    seconds=_seconds(parts),
-                    factors=(first, *peak, last),
-                )
-            )
-        return rows
+        """The rows of the plan's table, one per stage. Stages whose share holds no whole step do not appear."""
+        return [_planned_stage(list(group)) for _, group in groupby(self.segments, key=lambda segment: segment.stage)]
 
     def digest(self) -> str:
-        """Hash of the segments (not of the stage numbers): equal plans train equal models."""
+        """Hash of the segments, without stage numbers and measured seconds: equal plans train equal models."""
         rows = [
             {
                 **{name: value for name, value in asdict(segment).items() if name not in ("step_seconds", "lr_schedule")},
                 "stage": 0,
                 "requested": segment.requested.model_dump(),
                 "rates": segment.rates.model_dump(),
+                # The key is the field's name in earlier ledgers and checkpoints: their digests must stay the same.
                 "curve": segment.lr_schedule.model_dump(),
             }
             for segment in self.segments
@@ -180,91 +115,130 @@ class Plan:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _seconds(segments: Sequence[Segment]) -> float | None:
-    found = [segment.step_seconds * segment.steps for segment in segments if segment.step_seconds is not None]
-    return sum(found) if len(found) == len(segments) else None
-
-
 def compile_plan(schedule: Schedule, task: PlannedTask, budget: Budget, step_cost: Callable[[Rates], StepCost]) -> Plan:
     """Compile a schedule for one task and budget.
 
-    The budget is divided into `schedule.grid` equal slots of cost, in the budget's own currency: FLOPs, or nanoseconds for
-    device-seconds. Each slot is filled with whole steps at its stage's rates; what is left of a slot passes to the next.
-    Early stages leave room for one full-model step, so that the last segment is always the full model. All costs are integers.
+    The budget is cut into `schedule.grid` equal slots of cost, in the budget's own currency: FLOPs, or nanoseconds for a
+    budget in device-seconds. Each slot is filled with whole steps at its stage's rates; the remainder of a slot passes to the
+    next one. Early stages leave room for one full-model step, so that the last segment is always the full model. All costs
+    are integers.
 
     Args:
         schedule: stages with requested rates.
-        task: data size, epochs, batch size and learning-rate schedule.
+        task: size of the data, epochs, batch size and learning-rate schedule.
         budget: the cost to meet.
-        step_cost: cost of one step at requested rates, with the rates realised; with measured seconds for a budget of them.
+        step_cost: cost of one step at requested rates, with the realised rates, and with measured seconds for a budget in
+            device-seconds.
 
     Raises:
-        InvalidInput: when the budget is smaller than one step of the full model or larger than ten full trainings, or in
-            device-seconds without calibration.
+        InvalidInput: when the budget is smaller than one step of the full model or larger than ten full trainings, or is in
+            device-seconds and the steps were not measured.
     """
-
-    def price(cost: StepCost) -> int:
-        if budget.counted:
-            return cost.flops
-        if cost.seconds is None:
-            command = "explorer calibrate --task TASK --schedule SCHEDULE, then --calibration calibration.json here"
-            raise InvalidInput("budget", str(budget), f"needs measured step times for rates {cost.rates}: {command}")
-        return max(1, round(cost.seconds * 1e9))
-
     full = step_cost(Rates())
-    full_steps = task.epochs * task.train_images / task.batch_size
     full_flops = int(task.epochs * task.train_images * full.flops / task.batch_size)
+    full_steps = task.epochs * task.train_images / task.batch_size
     in_seconds = budget.unit == "device-seconds"
-    budget_cost = budget.of(int(full_steps * price(full)) if in_seconds else full_flops)
-    full_price = price(full)
-    if budget_cost < full_price:
-        currency = "FLOPs" if budget.counted else "ns"
-        least = (
-            f"{full_price / full_flops:.2%} of full training"
-            if budget.unit == "fraction" and full_flops
-            else f"{full_price} {currency}"
-        )
-        raise InvalidInput("budget", str(budget), f"must hold at least one step of the full model, {least}")
+    budget_cost = budget.of(int(full_steps * _in_currency(full, budget)) if in_seconds else full_flops)
+    full_step = _in_currency(full, budget)
+    if budget_cost < full_step:
+        smallest = f"{full_step} {'FLOPs' if budget.counted else 'ns'}"
+        if budget.unit == "fraction" and full_flops:
+            smallest = f"{full_step / full_flops:.2%} of full training"
+        raise InvalidInput("budget", str(budget), f"must hold at least one step of the full model, {smallest}")
 
     costs = [step_cost(stage.rates) for stage in schedule.stages]
-    prices = [price(cost) for cost in costs]
-    last = len(costs) - 1
-    filled: list[tuple[int, int]] = []  # (stage, steps) of every grid slot that holds a step
-    spent = spent_before_last = 0
-    for slot, stage in enumerate(_stage_of_each_slot(schedule), start=1):
-        limit = budget_cost * slot // schedule.grid
-        if stage < last:
-            limit = min(limit, budget_cost - full_price)
-        steps = max(0, limit - spent) // prices[stage]
-        spent += steps * prices[stage]
-        if stage < last:
-            spent_before_last = spent
-        if steps:
-            filled.append((stage, steps))
-
-    segments, done = [], 0
-    start_of_last = spent_before_last / budget_cost
-    for stage, steps in filled:
-        after = done + steps * prices[stage]
-
-        def time(cost: int, stage: int = stage) -> float:
-            if stage < last:
-                return cost / budget_cost
-            # The plan may end up to one step short of the budget. The last stage's time is stretched to
-            # end at exactly 1, so the learning rate ends at zero; earlier stages, which schedules share,
-            # must not depend on how the plan ends.
-            share = (cost - spent_before_last) / (spent - spent_before_last)
-            return start_of_last + (1 - start_of_last) * share
-
-        cost = costs[stage]
-        where = time(done), time(after)
-        segments.append(
-            Segment(stage, schedule.stages[stage].rates, cost.rates, steps, cost.flops, *where, task.lr_schedule, cost.seconds)
+    slots = list(_filled_slots(schedule, budget_cost, [_in_currency(cost, budget) for cost in costs], full_step))
+    times = _budget_times(slots, budget_cost, last_stage=len(costs) - 1)
+    segments = [
+        Segment(
+            stage=slot.stage,
+            requested=schedule.stages[slot.stage].rates,
+            rates=costs[slot.stage].rates,
+            steps=slot.steps,
+            step_flops=costs[slot.stage].flops,
+            start_time=start,
+            end_time=end,
+            lr_schedule=task.lr_schedule,
+            step_seconds=costs[slot.stage].seconds,
         )
-        done = after
+        for slot, (start, end) in zip(slots, times, strict=True)
+    ]
     return Plan(tuple(segments), budget, budget_cost, full_flops, task.batch_size, task.train_images)
 
 
-def _stage_of_each_slot(schedule: Schedule) -> Iterator[int]:
-    for stage, slots in enumerate(schedule.slots()):
-        yield from [stage] * slots
+class _Slot(NamedTuple):
+    """A grid slot that holds at least one step."""
+
+    stage: int
+    steps: int
+    cost: int
+    """Cost of its steps in the budget's currency."""
+
+
+def _in_currency(cost: StepCost, budget: Budget) -> int:
+    """Cost of a step in the budget's currency: FLOPs or nanoseconds."""
+    if budget.counted:
+        return cost.flops
+    if cost.seconds is None:
+        command = "explorer calibrate --task TASK --schedule SCHEDULE, then --calibration calibration.json here"
+        raise InvalidInput("budget", str(budget), f"needs measured step times for rates {cost.rates}: {command}")
+    return max(1, round(cost.seconds * 1e9))
+
+
+def _filled_slots(schedule: Schedule, budget_cost: int, step_costs: Sequence[int], full_step: int) -> Iterator[_Slot]:
+    """Fill each grid slot with whole steps of its stage."""
+    last_stage = len(step_costs) - 1
+    spent = 0
+    stage_of_slot = [stage for stage, slots in enumerate(schedule.slots()) for _ in range(slots)]
+    for number, stage in enumerate(stage_of_slot, start=1):
+        limit = budget_cost * number // schedule.grid
+        if stage < last_stage:
+            limit = min(limit, budget_cost - full_step)
+        steps = max(0, limit - spent) // step_costs[stage]
+        if steps:
+            spent += steps * step_costs[stage]
+            yield _Slot(stage, steps, steps * step_costs[stage])
+
+
+def _budget_times(slots: Sequence[_Slot], budget_cost: int, last_stage: int) -> Iterator[tuple[float, float]]:
+    """Budget time at the start and the end of each slot's steps.
+
+    A plan may end up to one step short of the budget. The last stage's time is stretched to end at exactly 1, so that the
+    learning rate reaches zero; earlier stages, which schedules share, must not depend on how the plan ends.
+    """
+    spent = sum(slot.cost for slot in slots)
+    spent_before_last = sum(slot.cost for slot in slots if slot.stage < last_stage)
+    start_of_last = spent_before_last / budget_cost
+
+    def time(cost: int, stage: int) -> float:
+        if stage < last_stage:
+            return cost / budget_cost
+        share = (cost - spent_before_last) / (spent - spent_before_last)
+        return start_of_last + (1 - start_of_last) * share
+
+    ends = list(accumulate(slot.cost for slot in slots))
+    for slot, end in zip(slots, ends, strict=True):
+        yield time(end - slot.cost, slot.stage), time(end, slot.stage)
+
+
+def _planned_stage(segments: Sequence[Segment]) -> PlannedStage:
+    """The row of one stage."""
+    first, last = segments[0], segments[-1]
+    peak = first.lr_schedule.peak_within(first.start_time, last.end_time)
+    return PlannedStage(
+        stage=first.stage,
+        rates=first.rates,
+        steps=sum(segment.steps for segment in segments),
+        step_flops=first.step_flops,
+        flops=sum(segment.flops for segment in segments),
+        share=last.end_time - first.start_time,
+        seconds=_total_seconds(segments),
+        factors=(first.learning_rate_factor(0), *peak, last.learning_rate_factor(last.steps - 1)),
+    )
+
+
+def _total_seconds(segments: Iterable[Segment]) -> float | None:
+    """Sum of the segments' measured seconds; `None` where any was not measured."""
+    seconds = [segment.seconds for segment in segments]
+    measured = [value for value in seconds if value is not None]
+    return sum(measured) if len(measured) == len(seconds) else None

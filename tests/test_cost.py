@@ -1,10 +1,13 @@
+"""Counted cost of a training step, compared with values worked out by hand."""
+
+import pytest
 import timm
 import torch
 from torch import nn
 
-from explorer import Rates
+from explorer import Rates, Staging
 from explorer.cost import count_step_flops
-from explorer.elastic import ElasticModel
+from explorer.elastic.step_cost import StepCounter, UnsuitableImagesError
 
 
 def on_meta(build):
@@ -42,7 +45,7 @@ def test_a_vit_by_hand():
     assert count_step_flops(model, (2, 3, 32, 32)) == 2 * patches + 3 * (linear + attention + head)
 
 
-def test_every_axis_saves(tiny_task):
+def test_reducing_any_axis_reduces_the_cost(tiny_task):
     full = tiny_task.step_cost(Rates()).flops
     for rates in (Rates(heads=0.5), Rates(mlp=0.5), Rates(tokens=0.5)):
         assert tiny_task.step_cost(rates).flops < full
@@ -52,12 +55,30 @@ def test_every_axis_saves(tiny_task):
     assert 0.2 < everything / full < 0.35
 
 
-def test_counting_leaves_no_trace():
-    options = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 1, "num_heads": 4}
-    model = on_meta(lambda: timm.create_model("vit_tiny_patch16_224", **options))
-    elastic = ElasticModel(model)
-    first = count_step_flops(model, (2, 3, 32, 32))
-    elastic.set_rates(Rates(heads=0.5, tokens=0.5))
-    count_step_flops(model, (2, 3, 32, 32))
-    elastic.set_rates(Rates())
-    assert count_step_flops(model, (2, 3, 32, 32)) == first
+def small_vit() -> nn.Module:
+    return timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=48, depth=1, num_heads=4)
+
+
+def test_counting_leaves_the_model_as_it_was():
+    model = on_meta(small_vit)
+    before = count_step_flops(model, (2, 3, 32, 32))
+    counter = StepCounter(model, Staging(), (3, 32, 32))
+    assert counter.step_cost(Rates(heads=0.5, tokens=0.5), 2).flops < before
+    assert counter.step_cost(Rates(), 2).flops == before
+    assert count_step_flops(model, (2, 3, 32, 32)) == before
+
+
+def test_a_copy_of_a_model_with_weights_costs_the_same():
+    """In evaluation mode and on the CPU: the copy is counted in training mode, and the model is left as it is."""
+    model = small_vit().eval()
+    counter = StepCounter.of_copy(model, Staging(), (3, 32, 32))
+    half = Rates(heads=0.5, mlp=0.5, tokens=0.5)
+    assert counter.step_cost(half, 4) == StepCounter(on_meta(small_vit), Staging(), (3, 32, 32)).step_cost(half, 4)
+    assert not model.training
+    assert model.blocks[0].mlp.fc1.weight.shape == (192, 48)
+    assert not model.blocks[0].mlp.fc1.weight.is_meta
+
+
+def test_images_that_the_model_cannot_process_are_an_error():
+    with pytest.raises(UnsuitableImagesError, match=r"Input width \(30\)"):
+        StepCounter(on_meta(small_vit), Staging(), (3, 32, 30)).step_cost(Rates(), 1)

@@ -123,6 +123,15 @@ def test_schedules_that_begin_alike_have_equal_leading_segments():
     assert one.digest() != other.digest()
 
 
+def test_a_position_is_a_segment_and_a_step_within_it():
+    # Segments of 3, 3 and 4 steps.
+    compiled = compile_plan(Schedule.full_model(grid=3), Shape(), Budget(0.01), quadratic)
+    first, second, third = compiled.segments
+    assert [compiled.position(step) for step in (0, 2, 3, 9)] == [(first, 0), (first, 2), (second, 0), (third, 3)]
+    with pytest.raises(IndexError, match="step 10 of a plan of 10 steps"):
+        compiled.position(10)
+
+
 def test_finer_grids_do_not_change_the_steps():
     low = Rates(heads=0.25, mlp=0.25, tokens=0.3)
     stages = (Stage(rates=low, duration_ratio=0.3), Stage(rates=Rates(), duration_ratio=0.7))

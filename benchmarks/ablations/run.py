@@ -1,12 +1,12 @@
-"""The project's own choices, one changed at a time: staged trainings of one fixed schedule, equal seeds, paired differences.
+"""Ablations of the project's own choices: one fixed schedule, one choice changed at a time, differences paired by seed.
 
-    python benchmarks/ablations/run.py [--task digits] [--seeds 10] [--only cosine ...]    goes on where it stopped
-    python benchmarks/ablations/run.py [--task digits] --table    the table again, from the kept results, in a second
+    python benchmarks/ablations/run.py [--task digits] [--seeds 10] [--only cosine ...]    resumes when interrupted
+    python benchmarks/ablations/run.py [--task digits] --table    print the table from the stored results, in a second
 
 Ten seeds take 45 minutes on one idle core on fractals, ten on digits.
 
-Tasks: fractals, that of benchmarks/methods, at 25 %, and digits, that of the demo, at 10 %; both CI size. Learning rate and
-batch size are the space's own.
+The tasks are fractals (that of benchmarks/methods) at 25 % and digits (that of the demo) at 10 %, both of CI size. Learning
+rate and batch size are those of the search space.
 """
 
 from __future__ import annotations
@@ -32,49 +32,47 @@ from explorer.training.task import Task
 FOLDER = Path(__file__).parent
 SPACES = {"fractals": FOLDER.parent / "methods" / "all.yaml", "digits": FOLDER.parents[1] / "search_spaces" / "digits.yaml"}
 BUDGETS = {"fractals": Budget(0.25), "digits": Budget(0.1)}
-"""Where accuracies are far from their ceiling."""
+"""Budgets at which accuracies are far from saturation."""
 FIRST_SEED = 100
-"""Seeds that no search has seen."""
+"""Seeds that no search has used."""
 
 
 def staged(levels: tuple[float, ...], shares: tuple[float, ...], grid: int = 20) -> Schedule:
-    """Heads, MLP channels and tokens together at each level; the shares put on the grid."""
+    """A schedule with the same rate for heads, MLP channels, and tokens, and with shares rounded to the grid."""
     stages = [Stage(rates=Rates(heads=r, mlp=r, tokens=r), duration_ratio=s) for r, s in zip(levels, shares, strict=True)]
     exact = Schedule(stages=tuple(stages), grid=grid)
-    on_grid = [
-        s.model_copy(update={"duration_ratio": count / grid}) for s, count in zip(stages, exact.slots(), strict=True) if count
-    ]
+    on_grid = [s.model_copy(update={"duration_ratio": u / grid}) for s, u in zip(stages, exact.slots(), strict=True) if u]
     return Schedule(stages=tuple(on_grid), grid=grid)
 
 
-def curve(kind: str, learning_rate: float | None = None) -> dict[str, Any]:
-    """A learning-rate curve, and its peak where it is not the space's own."""
+def lr_schedule(kind: str, learning_rate: float | None = None) -> dict[str, Any]:
+    """Recipe settings of a learning-rate schedule, with its peak if it differs from that of the search space."""
     return {"lr_schedule": {"kind": kind, "warmup": 0.05}} | ({"learning_rate": learning_rate} if learning_rate else {})
 
 
 REFERENCE = "reference"
 LEVELS, SHARES = (0.5, 0.75, 1.0), (0.38, 0.34, 0.28)
-"""The fixed schedule; its shares lie on neither of the grids of 5 and 20, so that these must round."""
+"""The fixed schedule. Its shares are not multiples of 1/5 or 1/20, so that these grids have to round them."""
 PEAKS = (1e-3, 4e-3)
-"""Learning rates that linear and wsd are compared at, beside both spaces' own of 2e-3."""
+"""Learning rates at which linear and wsd are compared, in addition to 2e-3 of both search spaces."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One choice changed."""
+    """A variant of the reference with one choice changed."""
 
     asks: str
-    """The question it belongs to."""
+    """The choice that is changed."""
     schedule: Schedule = field(default_factory=lambda: staged(LEVELS, SHARES))
     staging: Mapping[str, str] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Of the model: another one, or another start, for the same FLOPs."""
+    """Options of the model, for another size or initialization at the same FLOPs."""
     change: Callable[[Plan], Plan] = lambda compiled: compiled
 
 
 def in_epochs(compiled: Plan) -> Plan:
-    """The learning rate falls with the images seen instead of the budget spent."""
+    """The plan with a learning rate that depends on the number of images instead of the budget spent."""
     done, segments = 0, []
     for segment in compiled.segments:
         after = done + segment.steps
@@ -92,22 +90,26 @@ VARIANTS = {
     "three stages from .25": Variant("stages", staged((0.25, 0.5, 1.0), (0.36, 0.36, 0.28))),
     "random subset": Variant("subset", staging={"subset": "random"}),
     "important subset": Variant("subset", staging={"subset": "importance"}),
-    "growth preserving": Variant("growth", staging={"growth": "zero"}),
-    "cosine": Variant("curve", recipe=curve("cosine")),
-    "wsd": Variant("curve", recipe=curve("wsd")),
-    **{f"{kind} at {peak:g}": Variant("curve", recipe=curve(kind, peak)) for kind in ("linear", "wsd") for peak in PEAKS},
-    "rate in epochs": Variant("rate over", change=in_epochs),
-    "full model": Variant("staging at all", Schedule.full_model(20)),
-    "full model, batch 8": Variant("staging at all", Schedule.full_model(20), recipe={"batch_size": 8}),
-    "full model, wsd": Variant("curve", Schedule.full_model(20), recipe=curve("wsd")),
+    "zero growth": Variant("growth", staging={"growth": "zero"}),
+    "cosine": Variant("learning-rate schedule", recipe=lr_schedule("cosine")),
+    "wsd": Variant("learning-rate schedule", recipe=lr_schedule("wsd")),
+    **{
+        f"{kind} at {peak:g}": Variant("learning-rate schedule", recipe=lr_schedule(kind, peak))
+        for kind in ("linear", "wsd")
+        for peak in PEAKS
+    },
+    "rate in epochs": Variant("learning rate over", change=in_epochs),
+    "baseline": Variant("staging", Schedule.full_model(20)),
+    "baseline, batch 8": Variant("staging", Schedule.full_model(20), recipe={"batch_size": 8}),
+    "baseline, wsd": Variant("learning-rate schedule", Schedule.full_model(20), recipe=lr_schedule("wsd")),
     "timm's initialization": Variant("initialization", options={"weight_init": ""}),
-    "full model, timm's initialization": Variant("initialization", Schedule.full_model(20), options={"weight_init": ""}),
-    "one block, never grown": Variant("staging at all", Schedule.full_model(20), options={"depth": 1}),
+    "baseline, timm's initialization": Variant("initialization", Schedule.full_model(20), options={"weight_init": ""}),
+    "one block, never grown": Variant("staging", Schedule.full_model(20), options={"depth": 1}),
 }
 
 
 def accuracy(variant: Variant, task_name: str, seed: int) -> float:
-    """Test accuracy of one training."""
+    """Test accuracy of one training run."""
     base = SearchSpace.load(SPACES[task_name]).task.model_dump(exclude_unset=True)
     spec = TaskSpec.model_validate(
         {**base, "recipe": {**base["recipe"], **variant.recipe}, "staging": {**base.get("staging", {}), **variant.staging}}
@@ -120,14 +122,14 @@ def accuracy(variant: Variant, task_name: str, seed: int) -> float:
 
 
 def paired_interval(ours: pd.Series, theirs: pd.Series) -> tuple[float, float, float]:
-    """Mean difference over seeds, and the ends of its 95 % interval (Student's t)."""
+    """Mean difference over seeds, and the bounds of its 95 % interval (Student's t)."""
     paired = ours - theirs
     half = stats.t.ppf(0.975, len(paired) - 1) * paired.sem()
     return paired.mean(), paired.mean() - half, paired.mean() + half
 
 
 def differences(results: pd.DataFrame) -> pd.DataFrame:
-    """Each variant against the reference, paired by seed.
+    """Compare each variant with the reference, paired by seed.
 
     Columns: variant, asks, seeds, test (mean accuracy), difference, low, high (95 % interval, Student's t), verdict.
     """
@@ -144,8 +146,8 @@ def differences(results: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def tuned_curves(results: pd.DataFrame) -> str:
-    """wsd against linear, each at its best of three learning rates over the seeds that all have, paired by seed."""
+def tuned_lr_schedules(results: pd.DataFrame) -> str:
+    """Compare wsd with linear, each at its best of three learning rates, paired by the seeds that all variants have."""
     wide = results.pivot(index="seed", columns="variant", values="test_accuracy")
     names = {kind: [f"{kind} at {peak:g}" for peak in PEAKS] for kind in ("linear", "wsd")}
     names["linear"].append(REFERENCE)
@@ -159,12 +161,12 @@ def tuned_curves(results: pd.DataFrame) -> str:
 
 
 def main() -> None:
-    """Train what is missing; print the table."""
+    """Train the missing variants and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--task", choices=list(SPACES), default="fractals")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--only", nargs="*", choices=list(VARIANTS), default=list(VARIANTS))
-    parser.add_argument("--table", action="store_true", help="train nothing")
+    parser.add_argument("--table", action="store_true", help="print the table without training")
     options = parser.parse_args()
     torch.set_num_threads(1)
     kept = FOLDER / f"{options.task}.csv"
@@ -174,7 +176,7 @@ def main() -> None:
     for seed in range(FIRST_SEED, FIRST_SEED + (0 if options.table else options.seeds)):
         for name in (each for each in options.only if (each, seed) not in known):
             row = name, seed, round(accuracy(VARIANTS[name], options.task, seed), 6)
-            with kept.open("a", newline="", encoding="utf-8") as file:  # so that several processes can share the work
+            with kept.open("a", newline="", encoding="utf-8") as file:  # for several processes
                 csv.writer(file, lineterminator="\n").writerow(row)
     results = pd.read_csv(kept)
     print("| variant | seeds | test accuracy | difference | 95 % interval | |\n| --- | --- | --- | --- | --- | --- |")
@@ -183,7 +185,7 @@ def main() -> None:
         if row.low is not None:  # two seeds at least
             shown = f"{100 * row.difference:+.1f} | {100 * row.low:+.1f} to {100 * row.high:+.1f} | {row.verdict}"
         print(f"| {row.variant} | {row.seeds} | {100 * row.test:.1f} | {shown} |")
-    print(tuned_curves(results))
+    print(tuned_lr_schedules(results))
 
 
 if __name__ == "__main__":

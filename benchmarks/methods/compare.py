@@ -1,9 +1,9 @@
-"""Tables and the picture of the methods, from the kept results.csv and step_times.csv; trains nothing.
+"""Print the tables and draw the picture of the methods from the stored results.csv and step_times.csv, without training.
 
     python benchmarks/methods/compare.py [--picture]    seconds
 
-Two currencies: counted FLOPs, and seconds, which are the steps of each stage times the step times measured side by side. Both
-as shares of the full model's training at 100 %.
+There are two currencies: counted FLOPs, and seconds, which are the steps of each stage multiplied by step times that were
+measured side by side. Both are given as shares of the baseline at 100 %.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from explorer.frontier.uncertainty import interval, percentiles, resampled_means
 
 FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER.parent))
-from figures import keep  # noqa: E402 (a script's neighbour folder)
+from figures import keep  # noqa: E402 (a module in the parent folder of a script)
 
 NAMES = {
-    "full": "full model",
+    "full": "baseline",
     "width": "width (heads, MLP)",
     "tokens": "token dropping",
     "resize": "smaller input first",
@@ -36,9 +36,9 @@ CURRENCIES = {"cost": "counted FLOPs", "seconds": "seconds"}
 
 
 def points() -> pd.DataFrame:
-    """One row a method and budget, over its fresh seeds.
+    """One row per method and budget, over the fresh seeds.
 
-    Columns: method, budget, cost, seconds (both shares of the full model's at 100 %), test_mean, test_error, seeds, test_low,
+    Columns: method, budget, cost, seconds (both as shares of the baseline's at 100 %), test_mean, test_error, seeds, test_low,
     test_high (95 % interval, Student's t), learning_rate, batch_size, schedule.
     """
     runs = pd.read_csv(FOLDER / "results.csv")
@@ -69,19 +69,19 @@ def points() -> pd.DataFrame:
 
 
 def curve(table: pd.DataFrame, method: str, currency: str) -> AccuracyCurve:
-    """A method's accuracy over a currency."""
+    """Accuracy of a method as a function of a currency."""
     rows = table[table.method == method]
     return AccuracyCurve.through(rows.assign(cost=rows[currency]))
 
 
 def match(table: pd.DataFrame, method: str, currency: str) -> Match:
-    """The share of the full model's cost at which a method reaches the full model's accuracy at 100 %."""
+    """The share of the baseline's cost at 100 % at which a method reaches the baseline's accuracy there."""
     full = table[(table.method == "full") & (table.budget == "100%")].iloc[0]
     return curve(table, method, currency).cost_to_match(full.test_mean, full.test_error, full.seeds)
 
 
 def volume(table: pd.DataFrame, method: str, currency: str) -> tuple[float, float, float]:
-    """Hypervolume of a method's means over log2 of cost below the full model's at 100 %, and its 95 % interval.
+    """Hypervolume of a method's means over log2 of the cost, up to the baseline's at 100 %, and its 95 % interval.
 
     Divided by the four doublings of the budget, so that over FLOPs it is an average accuracy.
     """
@@ -93,7 +93,7 @@ def volume(table: pd.DataFrame, method: str, currency: str) -> tuple[float, floa
 
 
 def share(value: float) -> str:
-    """Of full training; infinite: not reached within the measured costs."""
+    """Format a share of full training; infinite means not reached within the measured costs."""
     return f"{value:.2f}" if np.isfinite(value) else "not reached"
 
 
@@ -114,7 +114,7 @@ def accuracies(table: pd.DataFrame) -> str:
 def headlines(table: pd.DataFrame, currency: str) -> str:
     """Cost to match, accuracy at 25 % and 10 %, hypervolume."""
     lines = [
-        f"| method, by {CURRENCIES[currency]} | to match the full model | accuracy at 25% | at 10% | hypervolume |",
+        f"| method, by {CURRENCIES[currency]} | to match the baseline | accuracy at 25% | at 10% | hypervolume |",
         "| --- | --- | --- | --- | --- |",
     ]
     for method in dict.fromkeys(table.method):
@@ -132,7 +132,7 @@ def headlines(table: pd.DataFrame, currency: str) -> str:
 
 
 def chosen(table: pd.DataFrame) -> str:
-    """The schedule and settings that each method's search ended with."""
+    """The schedule and settings that each method's search selected."""
     lines = ["| method | budget | schedule | learning rate | batch | time |", "| --- | --- | --- | --- | --- | --- |"]
     for row in table.itertuples():
         settings = f"{row.learning_rate:g} | {row.batch_size} | {row.seconds:.2f}"
@@ -141,7 +141,7 @@ def chosen(table: pd.DataFrame) -> str:
 
 
 def main() -> None:
-    """Print the tables; draw."""
+    """Print the tables, and draw the picture if requested."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--picture", action="store_true", help="write methods.png (needs kaleido and Chrome or Chromium)")
     options = parser.parse_args()

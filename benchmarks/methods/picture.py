@@ -1,4 +1,4 @@
-"""The methods' accuracy over both currencies, as a picture."""
+"""Draw the accuracy of the methods against both currencies."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TITLES = {"cost": "share of full training, counted FLOPs", "seconds": "share of 
 
 
 def draw(table: pd.DataFrame, names: Mapping[str, str], path: Path) -> None:
-    """Write a png of `points`' table: means over seeds with 95 % intervals, one panel a currency."""
+    """Draw the table of `points` as a PNG file: means over seeds with 95 % intervals, one panel per currency."""
     figure = make_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.04)
     for column, currency in enumerate(TITLES, start=1):
         for method in dict.fromkeys(table.method):

@@ -1,10 +1,10 @@
-"""Methods side by side: every search space of this folder, by the product's own search and trials, into results.csv.
+"""Run every search space of this folder with the search and the trials of this package, and write results.csv.
 
-    python benchmarks/methods/run.py [--storage sweeps]  40 minutes on one busy core; goes on where it stopped
+    python benchmarks/methods/run.py [--storage sweeps]  resumes when interrupted
 
-What `explorer sweep` does, without Ray: one process, one trial after the other. Each method searches schedule, learning rate
-and batch size with the same number of trials, the full model (full.yaml) more learning rates and batch sizes with more
-trials; the winners of each budget are repeated with five fresh seeds.
+This does what `explorer sweep` does, in one process without Ray. All staged methods search schedule, learning rate, and batch
+size with the same number of trials. The baseline (full.yaml) searches more learning rates and batch sizes with more trials. The
+winners of each budget are repeated with five fresh seeds.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ METHODS = ("full", "width", "tokens", "resize", "depth", "all", "sweep")
 
 
 def space_of(method: str) -> SearchSpace:
-    """A method's file."""
+    """The search space of a method."""
     return SearchSpace.load(FOLDER / f"{method}.yaml")
 
 
 def kind_of(method: str) -> Kind:
-    """Of the trials that belong to a method."""
+    """Kind of the trials that belong to a method."""
     return "baseline" if method == "full" else "staged"
 
 
 class OneKind(Search):
-    """A sweep's search with trials of one kind alone: the full model's are those of its own file."""
+    """A search with trials of one kind only: baseline trials are those of full.yaml."""
 
     def __init__(self, space: SearchSpace, ledger: Ledger, kind: Kind) -> None:
         records = ledger.records()
@@ -59,7 +59,7 @@ class OneKind(Search):
 
 
 def run(space: SearchSpace, ledger: Ledger, kind: Kind, console: Console) -> Iterator[None]:
-    """Run the trials that a ledger lacks, one an iteration."""
+    """Run the trials that are missing from a ledger, one per iteration."""
     if not ledger.exists:
         content = space.model_dump(mode="json")
         ledger.create(SweepHeader(name=space.name, space=content, created=time.time(), versions={}, hardware="one core"))
@@ -76,7 +76,7 @@ def run(space: SearchSpace, ledger: Ledger, kind: Kind, console: Console) -> Ite
 
 
 def table(storage: str, methods: Sequence[str]) -> pd.DataFrame:
-    """One row a fresh seed of each method's winner of each budget."""
+    """One row per fresh seed of the winner of each method and budget."""
     rows = []
     for method in methods:
         ledger = Ledger(f"{storage}/{space_of(method).name}")
@@ -106,20 +106,20 @@ def table(storage: str, methods: Sequence[str]) -> pd.DataFrame:
 
 
 def main() -> None:
-    """Run what is missing and write the table."""
+    """Run the missing trials and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--storage", default="sweeps")
     parser.add_argument("--only", nargs="*", choices=METHODS, default=METHODS)
-    parser.add_argument("--collect", action="store_true", help="train nothing, write the table of what there is")
+    parser.add_argument("--collect", action="store_true", help="write the table of the existing results without training")
     options = parser.parse_args()
     running = []
     for method in () if options.collect else options.only:
         space, kind = space_of(method), kind_of(method)
         running.append(run(space, Ledger(f"{options.storage}/{space.name}"), kind, Console()))
-    while running:  # in turn, so that what is there after an interruption compares
+    while running:  # in turn, so that results after an interruption are comparable
         running = [each for each in running if next(each, "done") != "done"]
     found = table(options.storage, options.only)
-    if RESULTS.exists():  # rows of methods that were not asked for stay
+    if RESULTS.exists():  # keep the rows of methods that were not requested
         kept = pd.read_csv(RESULTS)
         found = pd.concat([kept[~kept.method.isin(found.method)], found])
     found.sort_values("method", key=lambda names: names.map(METHODS.index), kind="stable").to_csv(RESULTS, index=False)

@@ -1,8 +1,9 @@
-"""Seconds of a training step for every model size and batch size that results.csv used, measured side by side.
+"""Measure the step time of every model size and batch size in results.csv, side by side.
 
-    python benchmarks/methods/step_times.py    a minute on one quiet core; writes step_times.csv
+    python benchmarks/methods/step_times.py    a minute on one idle core; writes step_times.csv
 
-Seconds that trials measured while other work ran say nothing; these are taken in turn, round after round, and the median kept.
+Times that trials measured while other work was running are not reliable. Here all sizes are measured in turn in each round, and
+the median over the rounds is stored.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ ROUNDS = 5
 
 
 def used(results: pd.DataFrame) -> list[tuple[str, str, int]]:
-    """(token policy, rates, batch size) of every stage; `rates` as results.csv writes them: heads mlp tokens depth."""
+    """(token policy, rates, batch size) of every stage, with `rates` as in results.csv: heads mlp tokens depth."""
     found = set()
     for row in results.itertuples():
         for part in row.stages.split("; "):
@@ -34,7 +35,7 @@ def used(results: pd.DataFrame) -> list[tuple[str, str, int]]:
 
 
 def main() -> None:
-    """Measure and write."""
+    """Measure the step times and write the file."""
     torch.set_num_threads(1)
     space = SearchSpace.load(FOLDER / "all.yaml")
     sizes = used(pd.read_csv(FOLDER / "results.csv"))

@@ -1,1 +1,1 @@
-"""A schedule in production training. Needs no ray."""
+"""Schedules in production training. Does not need ray."""

@@ -1,63 +1,115 @@
-"""What people hand to `StagedTraining` and its callbacks, checked before training."""
+"""The arguments of `StagedTraining` and its callbacks, checked before training."""
 
 from __future__ import annotations
 
+import inspect
 import math
-from numbers import Integral
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any, NotRequired, TypedDict
 
 from torch import nn
 from torch.optim import Optimizer
 
 from explorer.elastic.optimizer_state import resizing_obstacle
 from explorer.errors import InvalidInput
+from explorer.spec.budget import Budget
+from explorer.spec.lr_schedule import LearningRateSchedule
+from explorer.spec.staging import Staging
+
+
+class StagedTrainingSettings(TypedDict):
+    """The keyword arguments of `StagedTraining`, which callbacks pass on to it. It describes them."""
+
+    budget: str | float | Budget
+    full_steps: float
+    batch_size: int
+    lr_schedule: NotRequired[LearningRateSchedule | None]
+    image_shape: NotRequired[tuple[int, int, int] | None]
+    ema: NotRequired[nn.Module | None]
+    staging: NotRequired[Staging]
+    seed: NotRequired[int]
+
+
+def check_settings(training: Callable[..., Any], settings: Mapping[str, Any]) -> None:
+    """Check that a callback was given the keyword arguments of `StagedTraining`.
+
+    Raises:
+        TypeError: when a required argument is missing or an argument is unknown, as a call would.
+    """
+    inspect.signature(training).bind(None, None, None, **settings)
+
+
+def positive_number(field: str, value: object, meaning: str) -> float:
+    """A finite number above 0 as a Python float or integer: numpy's integers can overflow.
+
+    Args:
+        field: name of the argument.
+        value: its value.
+        meaning: what the number says, for the error message.
+    """
+    if not (isinstance(value, Real) and 0 < float(value) < math.inf):
+        raise InvalidInput(field, value, f"must be a number above 0: {meaning}")
+    return int(value) if isinstance(value, Integral) else float(value)
+
+
+def positive_integer(field: str, value: object) -> int:
+    """A whole number above 0 as a Python integer."""
+    if not (isinstance(value, Integral) and int(value) > 0):
+        raise InvalidInput(field, value, "must be a whole number, at least 1")
+    return int(value)
+
+
+def image_shape_of(model: nn.Module, given: object) -> tuple[int, int, int]:
+    """Channels, height and width of full images, as given or as the model's `pretrained_cfg` says."""
+    shape = getattr(model, "pretrained_cfg", {}).get("input_size") if given is None else given
+    if shape is None:
+        raise InvalidInput("image_shape", None, "is required: this model does not specify the size of its images")
+    if not isinstance(shape, Sequence) or len(shape) != 3 or not all(isinstance(n, int) and n > 0 for n in shape):
+        raise InvalidInput("image_shape", shape, "must be three whole numbers: channels, height and width")
+    channels, height, width = shape
+    return channels, height, width
 
 
 def timm_model_in(module: nn.Module) -> nn.Module:
-    """The timm model that a LightningModule or a model of transformers wraps.
+    """The timm model within a LightningModule or a model of transformers.
 
     Raises:
         InvalidInput: when there is none, or more than one.
     """
-    found: list[nn.Module] = []
+    models: list[nn.Module] = []
     for _, inner in module.named_modules():
-        whole = type(inner).__module__.startswith("timm.models.") and hasattr(inner, "pretrained_cfg")
-        if whole and not any(inner is part for other in found for part in other.modules()):
-            found.append(inner)
-    if len(found) != 1:
-        raise InvalidInput("model", type(module).__name__, f"must hold one timm model; it holds {len(found)}")
-    return found[0]
-
-
-def number(field: str, value: Any, kind: type[Any], allowed: str) -> Any:
-    """A finite number above 0 as Python's own: numpy's overflow."""
-    if not (isinstance(value, kind) and 0 < value < math.inf):
-        raise InvalidInput(field, value, allowed)
-    return int(value) if isinstance(value, Integral) else float(value)
+        is_timm_model = type(inner).__module__.startswith("timm.models.") and hasattr(inner, "pretrained_cfg")
+        if is_timm_model and not any(inner is part for model in models for part in model.modules()):
+            models.append(inner)
+    if len(models) != 1:
+        raise InvalidInput("model", type(module).__name__, f"must contain one timm model; it contains {len(models)}")
+    return models[0]
 
 
 def check_optimizer(optimizer: Optimizer, model: nn.Module) -> None:
-    """See that an optimizer holds all parameters of the model that are trained."""
-    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    missing = [name for name, parameter in model.named_parameters() if parameter.requires_grad and id(parameter) not in held]
+    """Check that an optimizer has all trained parameters of the model."""
+    optimized = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    missing = [name for name, parameter in trained if id(parameter) not in optimized]
     if missing:
-        lacks = f"was not built on this model: it does not hold {missing[0]} ({len(missing)} in all)"
-        raise InvalidInput("optimizer", type(optimizer).__name__, lacks)
+        reason = f"was not built for this model: it does not have {missing[0]} ({len(missing)} missing in total)"
+        raise InvalidInput("optimizer", type(optimizer).__name__, reason)
 
 
 def check_state(optimizer: Optimizer) -> None:
-    """See that an optimizer's state, as far as it has any yet, can be resized."""
+    """Check that the state that an optimizer has so far can be resized."""
     if obstacle := resizing_obstacle(optimizer):
         raise InvalidInput("optimizer", type(optimizer).__name__, f"cannot be used with stages: {obstacle}; use adamw")
 
 
 def average_of(model: nn.Module, ema: nn.Module) -> nn.Module:
-    """The copy of the model that an average keeps."""
+    """The copy of the model within an average of its weights."""
     inner = getattr(ema, "module", ema)
     expected = {name: parameter.shape for name, parameter in model.named_parameters()}
-    found = {name: parameter.shape for name, parameter in inner.named_parameters()} if isinstance(inner, nn.Module) else {}
-    differing = [name for name in {**expected, **found} if expected.get(name) != found.get(name)]
+    actual = {name: parameter.shape for name, parameter in inner.named_parameters()} if isinstance(inner, nn.Module) else {}
+    differing = [name for name in {**expected, **actual} if expected.get(name) != actual.get(name)]
     if inner is model or differing:
-        why = f"{differing[0]} differs" if differing else "this is the model itself"
-        raise InvalidInput("ema", type(ema).__name__, f"must be an average of this timm model, made before training: {why}")
+        reason = f"{differing[0]} differs" if differing else "this is the model itself"
+        raise InvalidInput("ema", type(ema).__name__, f"must be an average of this timm model, made before training: {reason}")
     return inner

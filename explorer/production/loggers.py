@@ -1,4 +1,4 @@
-"""Where a production run tells its figures: a CSV file and TensorBoard's event files always, MLflow or W&B where asked.
+"""The metrics of a production run: always a CSV file and TensorBoard's event files; MLflow or W&B if requested.
 
 MLflow and W&B read their own settings (MLFLOW_TRACKING_URI, WANDB_API_KEY, ...).
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import importlib
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,26 +15,30 @@ from typing import Any
 from tensorboardX import SummaryWriter
 
 from explorer.errors import InvalidInput
+from explorer.files import write_file
 from explorer.plan import Plan
 from explorer.spec.loggers import LoggerName
 from explorer.training.progress import Progress
 
-METRICS, RUN_ID = "metrics.csv", "mlflow-run"
+METRICS = "metrics.csv"
+MLFLOW_RUN_ID = "mlflow-run"
+"""File with the id of the run in MLflow, so that a resumed run continues it."""
 Row = dict[str, float]
+"""Metrics by name."""
 
 
-def rows(progress: Progress, peak: float) -> list[Row]:
-    """One row a finished segment: where it ended, and what it did.
+def metrics_of(progress: Progress, peak_learning_rate: float) -> list[Row]:
+    """The metrics of a run, one row per finished segment.
 
     Args:
-        progress: of the run.
-        peak: learning rate that the plan's factors apply to.
+        progress: the run's progress.
+        peak_learning_rate: the learning rate that the plan's factors apply to.
     """
-    found, steps, flops = [], 0, 0
+    rows, steps, flops = [], 0, 0
     plan = progress.plan
-    for segment, done in zip(plan.segments, progress.segments, strict=False):
-        steps, flops = steps + done.steps, flops + done.flops
-        found.append(
+    for segment, result in zip(plan.segments, progress.segments, strict=False):
+        steps, flops = steps + result.steps, flops + result.flops
+        rows.append(
             {
                 "step": steps,
                 "epoch": plan.epochs(steps),
@@ -41,16 +46,16 @@ def rows(progress: Progress, peak: float) -> list[Row]:
                 "cost": flops / plan.full_flops,
                 "stage": segment.stage + 1,
                 **segment.rates.model_dump(),
-                "learning_rate": peak * segment.learning_rate_factor(segment.steps - 1),
-                "loss": done.mean_loss,
-                "images_per_second": done.steps * plan.batch_size / done.seconds if done.seconds else 0.0,
+                "learning_rate": peak_learning_rate * segment.learning_rate_factor(segment.steps - 1),
+                "loss": result.mean_loss,
+                "images_per_second": result.steps * plan.batch_size / result.seconds if result.seconds else 0.0,
             }
         )
-    return found
+    return rows
 
 
 def read_metrics(out: Path) -> list[Row]:
-    """The rows of a run's `metrics.csv` so far; none where there is no such file yet."""
+    """The rows of a run's `metrics.csv` so far; an empty list if there is no such file yet."""
     try:
         with (out / METRICS).open(newline="", encoding="utf-8") as file:
             return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
@@ -58,72 +63,76 @@ def read_metrics(out: Path) -> list[Row]:
         return []
 
 
-class Channels:
-    """The channels of one run. A run that goes on continues them.
+class RunLoggers:
+    """The loggers of one run. A resumed run continues them.
 
     Args:
         out: the run's folder.
-        plan: what it executes.
-        peak: its peak learning rate.
-        loggers: MLflow, W&B.
+        plan: the plan that the run executes.
+        peak_learning_rate: the learning rate that the plan's factors apply to.
+        loggers: names of further loggers: `mlflow`, `wandb`.
 
     Raises:
-        InvalidInput: when a tracker's package is missing or it cannot be reached.
+        InvalidInput: when a logger's package is missing, or its server cannot be reached.
     """
 
-    def __init__(self, out: Path, plan: Plan, peak: float, loggers: Sequence[LoggerName]) -> None:
-        self._out, self._peak = out, peak
-        told = read_metrics(out)
-        for cut_short in out.glob("events.out.tfevents.*"):  # its last events may be lost: all are drawn again
-            cut_short.unlink()
-        self._board = SummaryWriter(str(out))
-        for row in told:
-            self._draw(row, int(row["step"]))
-        self._told = len(told)
-        settings = {"budget": str(plan.budget), "steps": plan.steps, "batch_size": plan.batch_size, "learning_rate": peak}
-        self._trackers = {name: _opened(name, out, settings) for name in loggers}
+    def __init__(self, out: Path, plan: Plan, peak_learning_rate: float, loggers: Sequence[LoggerName]) -> None:
+        self._out, self._peak_learning_rate = out, peak_learning_rate
+        logged = read_metrics(out)
+        for interrupted in out.glob("events.out.tfevents.*"):  # may lack its last events: all are written again
+            interrupted.unlink()
+        self._tensorboard = SummaryWriter(str(out))
+        for row in logged:
+            self._to_tensorboard(row, int(row["step"]))
+        self._rows_logged = len(logged)
+        settings = {
+            "budget": str(plan.budget),
+            "steps": plan.steps,
+            "batch_size": plan.batch_size,
+            "learning_rate": peak_learning_rate,
+        }
+        self._loggers = {name: _start(name, out, settings) for name in loggers}
 
-    def tell(self, progress: Progress) -> None:
-        """Tell what is new since the last call."""
-        found = rows(progress, self._peak)
-        unfinished = self._out / f"{METRICS}.tmp"
-        with unfinished.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(found[0]))
-            writer.writeheader()
-            writer.writerows(found)
-        unfinished.replace(self._out / METRICS)
-        for row in found[self._told :]:
-            self._draw(row, int(row["step"]))
-            self._track(row, int(row["step"]))
-        self._told = len(found)
+    def log(self, progress: Progress) -> None:
+        """Log the segments that finished since the last call."""
+        rows = metrics_of(progress, self._peak_learning_rate)
+        table = io.StringIO(newline="")
+        writer = csv.DictWriter(table, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+        write_file(self._out / METRICS, table.getvalue())
+        for row in rows[self._rows_logged :]:
+            self._to_tensorboard(row, int(row["step"]))
+            self._to_loggers(row, int(row["step"]))
+        self._rows_logged = len(rows)
 
     def close(self, accuracies: Row, step: int) -> None:
-        """Tell the finished run's accuracies, and end."""
-        self._draw(accuracies, step)
-        self._track(accuracies, step)
-        self._board.close()
-        for name, tracker in self._trackers.items():
-            tracker.finish() if name == "wandb" else tracker.end_run()
+        """Log the accuracies of the finished run, and close all loggers."""
+        self._to_tensorboard(accuracies, step)
+        self._to_loggers(accuracies, step)
+        self._tensorboard.close()
+        for name, logger in self._loggers.items():
+            logger.finish() if name == "wandb" else logger.end_run()
 
-    def _draw(self, row: Row, step: int) -> None:
+    def _to_tensorboard(self, row: Row, step: int) -> None:
         for name, value in row.items():
-            self._board.add_scalar(name, value, step)
+            self._tensorboard.add_scalar(name, value, step)
 
-    def _track(self, row: Row, step: int) -> None:
-        for name, tracker in self._trackers.items():
-            tracker.log(row, step=step) if name == "wandb" else tracker.log_metrics(row, step=step)
+    def _to_loggers(self, row: Row, step: int) -> None:
+        for name, logger in self._loggers.items():
+            logger.log(row, step=step) if name == "wandb" else logger.log_metrics(row, step=step)
 
 
-def _opened(name: LoggerName, out: Path, settings: dict[str, Any]) -> Any:
-    """MLflow's module with its run begun, or W&B's run."""
+def _start(name: LoggerName, out: Path, settings: dict[str, Any]) -> Any:
+    """MLflow's module with the run started, or W&B's run."""
     module = importlib.import_module(name)
     try:
         if name == "wandb":
             return module.init(project="vit-budget-explorer", id=out.name, config=settings, dir=str(out), resume="allow")
-        known = out / RUN_ID
-        run = module.start_run(run_id=known.read_text()) if known.exists() else module.start_run(run_name=out.name)
-        known.write_text(run.info.run_id)
+        run_id = out / MLFLOW_RUN_ID
+        run = module.start_run(run_id=run_id.read_text()) if run_id.exists() else module.start_run(run_name=out.name)
+        write_file(run_id, run.info.run_id)
         module.log_params(settings)
         return module
     except Exception as error:
-        raise InvalidInput("track", name, f"cannot be used: {error}") from None
+        raise InvalidInput("logger", name, f"cannot be used: {error}") from None

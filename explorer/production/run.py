@@ -1,102 +1,95 @@
-"""Train with a schedule to a folder: weights that plain timm loads, and the figures beside them."""
+"""Train with a schedule into a folder: weights that plain timm loads, and the metrics of the run."""
 
 from __future__ import annotations
 
-import json
-import math
-import time
-from dataclasses import asdict, dataclass
-from datetime import timedelta
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
-from safetensors.torch import save_file
+from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from explorer.errors import InvalidInput
+from explorer.files import write_file
 from explorer.plan import Plan
-from explorer.production.loggers import METRICS, Channels
+from explorer.production.loggers import METRICS, RunLoggers
+from explorer.production.result import RunResult
+from explorer.production.run_status import PROGRESS, BudgetBar, RunStatus, print_line
 from explorer.spec.loggers import LoggerName
 from explorer.spec.task import TaskSpec
-from explorer.training import loop
 from explorer.training.checkpoint import own_checkpoint
 from explorer.training.device import device_name, training_on
 from explorer.training.distributed import SINGLE_PROCESS, Processes
-from explorer.training.progress import Progress as Trained
+from explorer.training.loop import train
+from explorer.training.progress import Progress
 from explorer.training.task import Task
 
-WEIGHTS, RESULT, CHECKPOINT, PROGRESS = "weights.safetensors", "result.json", "checkpoint.pt", "progress.json"
-LINE_SECONDS = 60.0
-"""Between two lines about the progress, where there is no terminal."""
+WEIGHTS, CHECKPOINT = "weights.safetensors", "checkpoint.pt"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Run:
-    """What to train, and where to. Plain data: several processes get the same."""
+    """What to train, and where to write it. Plain data, which several processes share."""
 
     task: TaskSpec
     plan: Plan
     seed: int
     threads: int
-    """CPU threads of a worker; as many as a trial of the sweep had give the same numbers."""
+    """CPU threads of each process. As many as a trial of the sweep had give the same numbers."""
     device: str
+    """`cuda` or `cpu`."""
     out: Path
-    """Folder, made where missing; on several nodes, one that all of them see."""
+    """Folder for the results; it is created if it does not exist. Processes on several nodes must all see it."""
     checkpoint_every: float = float("inf")
-    """Seconds between two checkpoints within a segment; one is written after each segment anyway."""
+    """Seconds between two checkpoints within a segment. One is written after each segment in any case."""
     loggers: tuple[LoggerName, ...] = ()
+    """Loggers in addition to `metrics.csv` and TensorBoard's files."""
 
 
-def train_to_folder(run: Run, console: Console, processes: Processes = SINGLE_PROCESS) -> dict[str, Any]:
-    """Train and write `weights.safetensors`, `result.json`, `metrics.csv` and, on the way, `checkpoint.pt` and `progress.json`.
+def train_to_folder(run: Run, console: Console, processes: Processes = SINGLE_PROCESS) -> RunResult:
+    """Train, and write `weights.safetensors`, `result.json` and `metrics.csv`; meanwhile `checkpoint.pt` and `progress.json`.
 
-    A run that stopped goes on from the checkpoint when called again with the same arguments.
+    A run that was interrupted resumes from the checkpoint when this is called again with the same arguments.
 
     Args:
         run: what to train.
         console: where progress is shown.
-        processes: this process's place among those that train the same run, each of them in this function; the first writes.
+        processes: the processes that train the run together; each of them calls this function, and the main process writes.
 
     Returns:
-        What `result.json` holds.
+        The content of `result.json`.
 
     Raises:
         DivergedError: when the loss is NaN or infinite.
-        InvalidInput: when `run.out` cannot be written, or holds the checkpoint of another run.
+        InvalidInput: when `run.out` cannot be written, or contains the checkpoint of another run.
     """
     torch.set_num_threads(run.threads)
     task = Task(run.task)
     checkpoint = run.out / CHECKPOINT
-    if checkpoint.exists():  # looked at before anything in the folder changes
+    if checkpoint.exists():  # checked before anything in the folder changes
         own_checkpoint(checkpoint, run.task, run.plan, run.seed, processes.count, mmap=True)
     if processes.is_main:
-        try:
-            run.out.mkdir(parents=True, exist_ok=True)
-            if not checkpoint.exists():
-                (run.out / METRICS).unlink(missing_ok=True)  # of another run
-        except OSError as error:
-            raise InvalidInput("out", str(run.out), f"cannot be written: {error}") from None
-    peak = run.task.recipe.learning_rate
-    channels = Channels(run.out, run.plan, peak, run.loggers) if processes.is_main else None
+        _prepare_folder(run.out)
+    peak_learning_rate = run.task.recipe.learning_rate
+    loggers = RunLoggers(run.out, run.plan, peak_learning_rate, run.loggers) if processes.is_main else None
     if processes.is_main:
-        say(console, training_on(device_name(run.device), task.amp(torch.device(run.device)), run.threads, processes.count))
+        bf16 = task.amp(torch.device(run.device))
+        print_line(console, training_on(device_name(run.device), bf16, run.threads, processes.count))
     with BudgetBar(console) as bar:
 
-        def on_loss_check(progress: Trained) -> None:
+        def on_loss_check(progress: Progress) -> None:
             if processes.is_main:
-                standing = RunStatus.of(progress)
-                standing.save(run.out)
-                bar.show(standing)
+                status = RunStatus.of(progress)
+                status.save(run.out)
+                bar.show(status)
 
-        def on_segment(progress: Trained) -> None:
+        def on_segment(progress: Progress) -> None:
             on_loss_check(progress)
-            if channels:
-                channels.tell(progress)
+            if loggers:
+                loggers.log(progress)
 
-        result = loop.train(
+        trained = train(
             task,
             run.plan,
             seed=run.seed,
@@ -107,106 +100,46 @@ def train_to_folder(run: Run, console: Console, processes: Processes = SINGLE_PR
             on_segment=on_segment,
             on_loss_check=on_loss_check,
         )
-    content = {
-        "timm_create_model": task.model_arguments(),
-        "seed": run.seed,
-        "budget": str(run.plan.budget),
-        "planned_flops": run.plan.flops,
-        "realised_flops": result.flops,
-        "planned_seconds": run.plan.seconds,
-        "train_seconds": result.seconds,
-        "cost": result.flops / run.plan.full_flops,
-        "steps": result.steps,
-        "processes": processes.count,
-        "validation_accuracy": result.validation_accuracy,
-        "test_accuracy": result.test_accuracy,
-    }
-    if channels:
-        save_file(_unshared(result.model.state_dict()), run.out / WEIGHTS)
-        (run.out / RESULT).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    result = RunResult(
+        timm_create_model=task.model_arguments(),
+        seed=run.seed,
+        budget=str(run.plan.budget),
+        planned_flops=run.plan.flops,
+        realised_flops=trained.flops,
+        planned_seconds=run.plan.seconds,
+        train_seconds=trained.seconds,
+        cost=trained.flops / run.plan.full_flops,
+        steps=trained.steps,
+        processes=processes.count,
+        validation_accuracy=trained.validation_accuracy,
+        test_accuracy=trained.test_accuracy,
+    )
+    if loggers:
+        write_file(run.out / WEIGHTS, to_safetensors(_without_shared_storage(trained.model.state_dict())))
+        result.save(run.out)
         accuracies = {"validation_accuracy": result.validation_accuracy, "test_accuracy": result.test_accuracy}
-        channels.close(accuracies, result.steps)
+        loggers.close(accuracies, result.steps)
         (run.out / PROGRESS).unlink(missing_ok=True)
-    return content
+    return result
 
 
-def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors with storages of their own, as safetensors wants them: some models have one parameter under two names."""
-    found: dict[str, Tensor] = {}
+def _prepare_folder(out: Path) -> None:
+    """Create the folder. Without a checkpoint, metrics in it belong to another run and are removed."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if not (out / CHECKPOINT).exists():
+            (out / METRICS).unlink(missing_ok=True)
+    except OSError as error:
+        raise InvalidInput("out", str(out), f"cannot be written: {error}") from None
+
+
+def _without_shared_storage(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors, each with its own storage, as safetensors requires: some models have one parameter under two names."""
+    separate: dict[str, Tensor] = {}
     storages = set()
     for name, tensor in tensors.items():
         storage = tensor.untyped_storage().data_ptr()
         shared = storage in storages
-        found[name] = tensor.clone(memory_format=torch.contiguous_format) if shared else tensor.contiguous()
+        separate[name] = tensor.clone(memory_format=torch.contiguous_format) if shared else tensor.contiguous()
         storages.add(storage)
-    return found
-
-
-@dataclass(frozen=True)
-class RunStatus:
-    """How far a run is: what `progress.json` holds."""
-
-    spent: float
-    """Share of the budget."""
-    cost: float
-    """Share of full training."""
-    stage: int
-    loss: float
-    """Mean of the segment so far."""
-    seconds_left: float
-    """Of training, if a FLOP goes on to take as long as it took so far."""
-
-    @classmethod
-    def of(cls, progress: Trained) -> RunStatus:
-        """The standing of a run in this process."""
-        plan, spent, last = progress.plan, progress.flops, progress.parts[-1]
-        left = progress.seconds / spent * (plan.flops - spent)
-        return cls(spent / plan.flops, spent / plan.full_flops, last.stage + 1, last.mean_loss, left)
-
-    @classmethod
-    def read(cls, out: Path) -> RunStatus | None:
-        """The standing of a run in another process; None where it has none yet."""
-        try:
-            return cls(**json.loads((out / PROGRESS).read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            return None
-
-    def save(self, out: Path) -> None:
-        """Write it for other processes; they see the old file or the new one."""
-        unfinished = out / f"{PROGRESS}.tmp"
-        unfinished.write_text(json.dumps(asdict(self)) + "\n", encoding="utf-8")
-        unfinished.replace(out / PROGRESS)
-
-
-class BudgetBar:
-    """Shows how much of the budget is spent, and the time left: a bar on a terminal, elsewhere a line a minute."""
-
-    def __init__(self, console: Console) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rest]}"))
-        self._console, self._said = console, -math.inf
-        self._bar = Progress(*columns, console=console)
-        self._shown = self._bar.add_task("", total=1.0, rest="")
-
-    def __enter__(self) -> BudgetBar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar.live.is_started:
-            self._bar.stop()
-
-    def show(self, standing: RunStatus) -> None:
-        """Show a standing; before the first there is nothing to see."""
-        at = f"stage {standing.stage}, loss {standing.loss:.3f}"
-        spent = f"{standing.spent:.0%} of the budget"
-        left = f"{timedelta(seconds=round(standing.seconds_left))} left"
-        if self._console.is_interactive:
-            self._bar.start()
-            self._bar.update(self._shown, completed=standing.spent, description=at, rest=f"{spent}, {left}")
-        elif time.monotonic() - self._said >= LINE_SECONDS:
-            self._said = time.monotonic()
-            say(self._console, f"{spent}, {at}, {left}, cost {standing.cost:.3%} of full training")
-
-
-def say(console: Console, line: str) -> None:
-    """Print a line as it is."""
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
+    return separate

@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import Any
 
-import torch
 from pydantic import Field
 from torch import nn
-from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim import Optimizer
 
-from explorer.cost import count_step_flops
-from explorer.elastic import ElasticModel
+from explorer.elastic.step_cost import StepCounter, UnsuitableImagesError
 from explorer.errors import InvalidInput, validated
-from explorer.plan import Plan, Segment, StepCost, compile_plan
-from explorer.production.arguments import average_of, check_optimizer, check_state, number
+from explorer.plan import Plan, compile_plan
+from explorer.production.arguments import (
+    average_of,
+    check_optimizer,
+    check_state,
+    image_shape_of,
+    positive_integer,
+    positive_number,
+)
+from explorer.production.optimizer_hooks import follow_optimizer
+from explorer.production.wrappers import is_wrapped
+from explorer.segment import StepCost
 from explorer.spec.base import Frozen
 from explorer.spec.budget import Budget
 from explorer.spec.lr_schedule import LearningRateSchedule
 from explorer.spec.rates import Rates
 from explorer.spec.schedule import Schedule
-from explorer.spec.staging import BlockSubset, Growth, Staging, SubsetChoice, TokenPolicy
+from explorer.spec.staging import Staging
+from explorer.training.staged_model import StagedModel
 
 
 @dataclass(frozen=True)
-class _Steps:
-    """Full training as so many steps of so many images: what a plan is compiled for."""
+class _FullTraining:
+    """Full training as the task of a plan (see `PlannedTask`): each step is an epoch over a single batch."""
 
     epochs: float
     train_images: int
@@ -39,46 +44,48 @@ class _Steps:
 
 
 class _State(Frozen):
-    """What `StagedTraining.state_dict` gives."""
+    """The content of `StagedTraining.state_dict`."""
 
     begun: int = Field(ge=0, strict=True)
     plan: str
+    """Digest of the plan."""
     orders: dict[str, list[int]]
+    """As `StagedModel.subset_orders`."""
 
 
 class StagedTraining:
-    """Executes a schedule in a loop that is not ours.
+    """Executes a schedule in any training loop.
 
         staged = StagedTraining(model, optimizer, schedule, budget="25%", full_steps=epochs * len(loader), batch_size=256)
         batches = itertools.chain.from_iterable(itertools.repeat(loader))
         while staged.step():
             images, labels = next(batches)
-            ...                                    # forward, backward, optimizer.step(), as ever
+            ...                                    # forward, backward, optimizer.step(), as usual
 
-    `step` resizes the model and the optimizer when a stage begins and sets the learning rates. The loop ends when the
-    budget is spent: staged steps are cheaper, so there may be more of them than full training has.
+    `step` resizes the model and the optimizer when a stage begins, and sets the learning rates. The loop ends when the budget
+    is spent: staged steps cost less, so there may be more of them than full training has.
 
     Args:
-        model: the timm model, at full size, on its device; not wrapped (DDP, torch.compile): wrappers are made for one size.
-        optimizer: over its parameters. Its groups' learning rates (`initial_lr` where a scheduler wrote it) are the peaks.
+        model: the timm model, at full size, on its device. It must not be wrapped (DDP, `torch.compile`), because wrappers are
+            made for one size.
+        optimizer: an optimizer over the model's parameters. The learning rates of its groups (`initial_lr`, if a scheduler
+            wrote it) are the peak learning rates.
         schedule: stages as shares of the budget.
-        budget: a share of full training (`25%`) or `3e17 FLOPs`.
-        full_steps: optimizer steps of full training.
-        batch_size: images an optimizer step, those of all devices and accumulated batches together.
-        lr_schedule: the learning rate over budget time; None: the optimizer's rates are left alone, and `factor` says what they
-            should be.
-        image_shape: channels, height and width of full images; None: as the model's `pretrained_cfg` says.
-        ema: an average of the model's weights, resized along: timm's ModelEmaV3 or torch's AveragedModel, or the `module` in
-            it. Made of this model, before training.
-        subset: which heads and channels are active; see `explorer.elastic.ElasticModel`, as for the four below.
-        growth: how entries start that were not active before.
-        token_policy: how tokens become fewer.
-        blocks: which blocks are active where the depth is reduced.
-        seed: of a random subset.
+        budget: a share of full training (`25%`), or FLOPs (`3e17 FLOPs`).
+        full_steps: number of optimizer steps of full training.
+        batch_size: images per optimizer step: those of all devices and accumulated batches together.
+        lr_schedule: learning-rate schedule over budget time. `None` leaves the optimizer's learning rates unchanged, and
+            `factor` tells what they should be.
+        image_shape: channels, height and width of full images; `None`: as the model's `pretrained_cfg` says.
+        ema: an average of the model's weights, which is resized with it: timm's ModelEmaV3, torch's AveragedModel, or the
+            `module` within one. It must have been made from this model before training.
+        staging: how reduced models are derived from the full model.
+        seed: seed of random subsets.
 
     Raises:
-        InvalidInput: when the model lacks an axis of the schedule, the budget holds no step, the optimizer was not built on
-            this model or wraps another one, `ema` averages another model, or an argument is of another kind or out of range.
+        InvalidInput: when the model lacks an axis of the schedule, the budget is smaller than one step, the optimizer was not
+            built for this model or wraps another one, `ema` averages another model, or an argument has the wrong type or is out
+            of range.
     """
 
     def __init__(
@@ -89,84 +96,89 @@ class StagedTraining:
         *,
         budget: str | float | Budget,
         full_steps: float,
-        batch_size: int = 1,
+        batch_size: int,
         lr_schedule: LearningRateSchedule | None = LearningRateSchedule(),  # noqa: B008 (frozen)
         image_shape: tuple[int, int, int] | None = None,
         ema: nn.Module | None = None,
-        subset: SubsetChoice = "leading",
-        growth: Growth = "initial",
-        token_policy: TokenPolicy = "auto",
-        blocks: BlockSubset = "prefix",
+        staging: Staging = Staging(),  # noqa: B008 (frozen)
         seed: int = 0,
     ) -> None:
-        if isinstance(model, DistributedDataParallel | DataParallel | torch._dynamo.OptimizedModule):
-            raise InvalidInput(
-                "model", type(model).__name__, "give the model inside it, and wrap it anew whenever it was resized"
-            )
+        if is_wrapped(model):
+            raise InvalidInput("model", type(model).__name__, "pass the model within it, and wrap that again after each resize")
         if not isinstance(schedule, Schedule):
-            raise InvalidInput("schedule", schedule, "must be a Schedule, such as Schedule.load(path) gives")
-        steps = number("full_steps", full_steps, Real, "must be a number above 0: the optimizer steps of full training")
-        images = number("batch_size", batch_size, Integral, "must be a whole number, at least 1")
+            raise InvalidInput("schedule", schedule, "must be a Schedule, as Schedule.load(path) returns")
+        steps = positive_number("full_steps", full_steps, "the optimizer steps of full training")
+        images = positive_integer("batch_size", batch_size)
         if not isinstance(lr_schedule, LearningRateSchedule | None):
             raise InvalidInput("lr_schedule", lr_schedule, "must be a LearningRateSchedule or None")
+        if not isinstance(staging, Staging):
+            raise InvalidInput("staging", staging, "must be a Staging")
         check_optimizer(optimizer, model)
-        shape = getattr(model, "pretrained_cfg", {}).get("input_size") if image_shape is None else image_shape
-        if shape is None:
-            raise InvalidInput("image_shape", None, "is needed: this model does not tell the size of its images")
-        if not isinstance(shape, Sequence) or len(shape) != 3 or not all(isinstance(n, int) and n > 0 for n in shape):
-            raise InvalidInput("image_shape", shape, "must be three whole numbers: channels, height and width")
-        channels, height, width = shape
-        chosen = {"subset": subset, "growth": growth, "token_policy": token_policy, "blocks": blocks}
-        staging = validated(Staging, chosen, "StagedTraining")
-        settings: dict[str, Any] = {"staging": staging, "seed": seed, "image_size": (height, width)}
-        self.optimizer = optimizer
-        self._slices = any(stage.rates.heads < 1 or stage.rates.mlp < 1 for stage in schedule.stages)
-        if self._slices:
+        shape_CHW = image_shape_of(model, image_shape)
+        self._slices_weights = any(stage.rates.heads < 1 or stage.rates.mlp < 1 for stage in schedule.stages)
+        if self._slices_weights:
             check_state(optimizer)
-        self._elastic = ElasticModel(model, **settings)
-        self._averaged = ElasticModel(average_of(model, ema), **settings) if ema is not None else None
-        self._sets_rates = lr_schedule is not None
-        task = _Steps(steps, images, images, lr_schedule or LearningRateSchedule())
-        step_cost = _step_cost(model, settings, (channels, height, width), images)
+        average = average_of(model, ema) if ema is not None else None
+        self._staged = StagedModel(model, optimizer, average, staging=staging, image_size=shape_CHW[1:], seed=seed)
+        self._sets_learning_rates = lr_schedule is not None
+        counter = StepCounter.of_copy(model, staging, shape_CHW)
+
+        def step_cost(rates: Rates) -> StepCost:
+            try:
+                return counter.step_cost(rates, images)
+            except UnsuitableImagesError as error:
+                reason = f"the model cannot process such images: {error}"
+                raise InvalidInput("image_shape", shape_CHW, reason) from None
+
+        task = _FullTraining(steps, images, images, lr_schedule or LearningRateSchedule())
         self.plan: Plan = compile_plan(schedule, task, Budget.parse(budget), step_cost)
-        """What will be executed: `plan.steps`, `plan.cost`, `plan.stages()`."""
+        """The plan that is executed: `plan.steps`, `plan.cost`, `plan.stages()`."""
         self.begun = 0
-        """Optimizer steps that have begun."""
+        """Number of optimizer steps that have begun."""
         self.resized = False
-        """Whether the last call of `step` resized the model: wrappers must then be made anew."""
+        """Whether the last call of `step` resized the model. Wrappers must then be created again."""
         for group in optimizer.param_groups:  # kept in the optimizer's state; schedulers of torch and timm write it too
             group.setdefault("initial_lr", group["lr"])
         self._peaks = [group["initial_lr"] * group.get("lr_scale", 1.0) for group in optimizer.param_groups]
-        self._ends = _ends(self.plan)
+
+    @property
+    def model(self) -> nn.Module:
+        """The timm model."""
+        return self._staged.model
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer."""
+        return self._staged.optimizer
 
     @property
     def done(self) -> bool:
-        """True when the budget is spent."""
+        """Whether the budget is spent."""
         return self.begun >= self.plan.steps
 
     @property
     def rates(self) -> Rates:
         """The realised rates that the model has now."""
-        return self._elastic.rates
+        return self._staged.rates
 
     @property
     def spent(self) -> float:
-        """Budget time: the cost of the steps that have begun over the budget, in [0, 1]."""
+        """Budget time, in [0, 1]: the cost of the steps that have begun, as a fraction of the budget."""
         if not self.begun:
             return 0.0
-        segment, step = self._position(self.begun)
+        segment, step = self.plan.position(self.begun - 1)
         return segment.start_time + (segment.end_time - segment.start_time) * (step + 1) / segment.steps
 
     @property
     def factor(self) -> float:
-        """Factor on the peak learning rates, in [0, 1], of the step that has begun last."""
-        segment, step = self._position(max(1, self.begun))
+        """Factor on the peak learning rates, in [0, 1], for the step that has begun last."""
+        segment, step = self.plan.position(max(0, self.begun - 1))
         return segment.learning_rate_factor(step)
 
     def step(self) -> bool:
-        """Begin an optimizer step: resize where a stage begins, set the learning rates.
+        """Begin an optimizer step: resize the model if a stage begins, and set the learning rates.
 
-        With accumulated gradients, call it before the first of the batches: a change of stage clears gradients.
+        With accumulated gradients, call it before the first of the batches: a stage change clears gradients.
 
         Returns:
             False when the budget is spent; nothing was changed then.
@@ -177,128 +189,67 @@ class StagedTraining:
         self.resized = False
         if self.done:
             return False
-        if self._slices and self.begun == 1:
+        if self._slices_weights and self.begun == 1:
             check_state(self.optimizer)
         self.begun += 1
-        segment, _ = self._position(self.begun)
-        if segment.requested != self._elastic.requested:
-            self._set(segment.requested, grow=True)
-            self.resized = True
-        self._set_learning_rates(self.factor)
+        segment, _ = self.plan.position(self.begun - 1)
+        self.resized = self._staged.set_rates(segment.requested)
+        self.set_learning_rates(self.factor)
         return True
 
     def follow_optimizer(self) -> None:
-        """Execute the schedule by hooks, in a loop that cannot be changed and calls no `step`.
+        """Execute the schedule by hooks, in a loop that cannot be changed and does not call `step`.
 
-        To be called once, before training; after `load_state_dict` where training goes on. A step begins with the model's first
-        training forward after an optimizer step, so that an evaluation or a checkpoint in between sees the model that was
-        trained. Accumulated batches are one step. Learning rates are set right before each optimizer step, whatever a
-        scheduler wrote. An update that a gradient scaler skips is tried again at the same place of the plan.
+        To be called once, before training; when resuming, after `load_state_dict`. A step begins with the model's first forward
+        pass in training mode after an optimizer step, so an evaluation or a checkpoint in between sees the model that was
+        trained. Accumulated batches are one step. Learning rates are set immediately before each optimizer step and replace
+        those of a scheduler. An update that a gradient scaler skips is repeated at the same position of the plan.
 
-        Such a loop ends when it wants: optimizer steps beyond the plan have a learning rate of zero.
+        Such a loop ends when it chooses to: optimizer steps beyond the plan have a learning rate of zero.
         """
-        awaited, beyond = not self.begun, False
-        if awaited:
-            self.step()
+        follow_optimizer(self)
 
-        def begin(model: nn.Module, _: Any) -> None:
-            nonlocal awaited, beyond
-            if model.training and not awaited:
-                awaited, beyond = True, not self.step()
-
-        def set_learning_rates(*_: Any) -> None:
-            self._set_learning_rates(0.0 if beyond else self.factor)
-
-        def note_update(*_: Any) -> None:
-            nonlocal awaited
-            awaited = False
-
-        # First of all hooks: another one makes images smaller, for the size that the model then has.
-        self._elastic.model.register_forward_pre_hook(begin, prepend=True)
-        self.optimizer.register_step_pre_hook(set_learning_rates)
-        self.optimizer.register_step_post_hook(note_update)
-
-    def _set_learning_rates(self, factor: float) -> None:
-        if self._sets_rates:
+    def set_learning_rates(self, factor: float) -> None:
+        """Set the optimizer's learning rates to a factor of their peaks, unless `lr_schedule` is `None`."""
+        if self._sets_learning_rates:
             for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
                 group["lr"] = peak * factor
 
-    @contextmanager
-    def at_full_size(self) -> Iterator[None]:
-        """Model, optimizer and average at full size for a moment, to save or evaluate all of it.
+    def at_full_size(self) -> AbstractContextManager[None]:
+        """Set model, optimizer and average to full size within a context, to save or evaluate the whole model.
 
-        Checkpoints are to be written (or copied) in here, between two optimizer steps: states of a resized model lack what is
-        not active, and states that are only referred to become small again.
+        Checkpoints must be written (or copied) within it, between two optimizer steps: states of a resized model lack the
+        inactive entries, and tensors that are only referred to are resized again afterwards.
         """
-        with ExitStack() as stack:
-            stack.enter_context(self._elastic.at_full_size(self.optimizer))
-            if self._averaged is not None:
-                stack.enter_context(self._averaged.at_full_size())
-            yield
+        return self._staged.at_full_size()
 
     def state_dict(self) -> dict[str, Any]:
-        """What `load_state_dict` needs beside the states of model, optimizer and average at full size: plain data."""
-        return {"begun": self.begun, "plan": self.plan.digest(), "orders": self._elastic.subset_orders}
+        """The state of the schedule, as plain data. The states of model, optimizer and average are saved separately."""
+        return {"begun": self.begun, "plan": self.plan.digest(), "orders": self._staged.subset_orders}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on between the steps where the state was taken.
+        """Resume between the steps where a state was taken.
 
         To be called last, when model, optimizer and average have been loaded at full size.
 
         Raises:
-            InvalidInput: when the state is of another plan: another schedule, budget, model, batch size or `full_steps`; when
-                it is of another `subset`, or not what `state_dict` gives.
+            InvalidInput: when the state belongs to another plan (another schedule, budget, model, batch size or `full_steps`)
+                or to another `staging.subset`, or was not returned by `state_dict`.
         """
-        kept = validated(_State, state, "state")
-        if kept.plan != self.plan.digest():
-            raise InvalidInput("state", "plan", "is of another schedule, budget, model, batch size or full_steps")
-        if kept.begun > self.plan.steps:
-            raise InvalidInput("state: begun", kept.begun, f"must be at most {self.plan.steps}, the steps of the plan")
-        if _numbers(kept.orders) != _numbers(self._elastic.subset_orders):
-            raise InvalidInput("state", "orders", "is of another subset")
-        self.begun = kept.begun
-        for elastic in filter(None, (self._elastic, self._averaged)):
-            elastic.subset_orders = kept.orders
+        saved = validated(_State, state, "state")
+        if saved.plan != self.plan.digest():
+            raise InvalidInput("state", "plan", "belongs to another schedule, budget, model, batch size or full_steps")
+        if saved.begun > self.plan.steps:
+            raise InvalidInput("state: begun", saved.begun, f"must be at most {self.plan.steps}, the steps of the plan")
+        if _sorted(saved.orders) != _sorted(self._staged.subset_orders):
+            raise InvalidInput("state", "orders", "belongs to another staging.subset")
+        self.begun = saved.begun
+        self._staged.subset_orders = saved.orders
         if self.begun:
-            self._set(self._position(self.begun)[0].requested, grow=False)
-
-    def _set(self, rates: Rates, *, grow: bool) -> None:
-        self._elastic.set_rates(rates, self.optimizer, grow=grow)
-        if self._averaged is not None:
-            self._averaged.set_rates(rates, grow=grow)
-
-    def _position(self, begun: int) -> tuple[Segment, int]:
-        """The segment of a step (1-based) and its number in it (0-based)."""
-        for segment, end in zip(self.plan.segments, self._ends, strict=True):
-            if begun <= end:
-                return segment, begun - 1 - (end - segment.steps)
-        raise IndexError(begun)
+            segment, _ = self.plan.position(self.begun - 1)
+            self._staged.set_rates(segment.requested, grow=False)
 
 
-def _numbers(orders: dict[str, list[int]]) -> dict[str, list[int]]:
+def _sorted(orders: dict[str, list[int]]) -> dict[str, list[int]]:
     """What is ordered, without the order."""
     return {name: sorted(order) for name, order in orders.items()}
-
-
-def _ends(compiled: Plan) -> list[int]:
-    """For each segment, the steps done when it ends."""
-    ends, done = [], 0
-    for segment in compiled.segments:
-        done += segment.steps
-        ends.append(done)
-    return ends
-
-
-def _step_cost(model: nn.Module, settings: dict[str, Any], shape: tuple[int, int, int], batch_size: int) -> Any:
-    """Counts a step at given rates on a copy of the model without memory."""
-    counted = ElasticModel(copy.deepcopy(model).to("meta").train(), **settings)
-
-    def cost(rates: Rates) -> StepCost:
-        realised = counted.set_rates(rates)
-        try:
-            flops = count_step_flops(counted.model, (2, *shape)) // 2
-        except (RuntimeError, AssertionError, ValueError) as error:
-            raise InvalidInput("image_shape", shape, f"the model cannot process such images: {error}") from None
-        return StepCost(realised, flops * batch_size)
-
-    return cost

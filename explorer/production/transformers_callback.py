@@ -2,46 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, Unpack
 
 import torch
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from explorer.errors import InvalidInput
-from explorer.production.arguments import timm_model_in
+from explorer.production.arguments import StagedTrainingSettings, check_settings, timm_model_in
 from explorer.production.staged_training import StagedTraining
 from explorer.spec.schedule import Schedule
 
 STATE = "StagedTraining"
-"""Where the Trainer's state keeps that of the schedule. Not under the callback's own name: where
-`restore_callback_states_from_checkpoint` is set, the Trainer would replace the callback by one that it builds from JSON."""
+"""Key of the schedule's state within the Trainer's state. It is not the callback's own name: with
+`restore_callback_states_from_checkpoint`, the Trainer would replace the callback by one that it builds from JSON."""
 
 
 class StagedTrainingCallback(TrainerCallback):
-    """Trains the timm model inside a Trainer's model (a `TimmWrapperForImageClassification`, say) by a schedule.
+    """Trains the timm model within a Trainer's model (such as a `TimmWrapperForImageClassification`) by a schedule.
 
         callback = StagedTrainingCallback(schedule, budget="25%", full_steps=300 * steps_per_epoch, batch_size=256)
         arguments = TrainingArguments(..., max_steps=callback.steps_for(model))
         Trainer(model, arguments, train_dataset=images, callbacks=[callback]).train()
 
-    The callback sets the learning rate before each step, whatever the Trainer's scheduler says. Checkpoints hold the model at
-    full size; `train(resume_from_checkpoint=...)` goes on in the middle of a stage. One device.
+    The callback sets the learning rate before each step and replaces that of the Trainer's scheduler. Checkpoints contain the
+    model at full size; `train(resume_from_checkpoint=...)` resumes in the middle of a stage. Only one device is supported.
 
     Args:
         schedule: stages as shares of the budget.
-        settings: of `StagedTraining`: budget, full_steps and the rest. An average of the weights (`ema`) is the caller's to
-            update and to save.
+        settings: the keyword arguments of `StagedTraining`. An average of the weights (`ema`) must be updated and saved by the
+            caller.
+
+    Raises:
+        TypeError: when a keyword argument is missing or unknown.
     """
 
-    def __init__(self, schedule: Schedule, **settings: Any) -> None:
+    def __init__(self, schedule: Schedule, **settings: Unpack[StagedTrainingSettings]) -> None:
+        check_settings(StagedTraining, settings)
         self._schedule, self._settings = schedule, settings
-        self._full: Any = None
+        self._full_size: AbstractContextManager[None] | None = None
         self.training: StagedTraining | None = None
-        """The schedule at work, once training has started."""
+        """The running schedule; `None` before training has started."""
 
     def steps_for(self, model: nn.Module) -> int:
-        """Optimizer steps until the budget is spent: what `TrainingArguments(max_steps=...)` has to be.
+        """Number of optimizer steps until the budget is spent, for `TrainingArguments(max_steps=...)`.
 
         Raises:
             InvalidInput: as `StagedTraining`.
@@ -52,62 +57,65 @@ class StagedTrainingCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: nn.Module, optimizer: Any, **_: Any
     ) -> None:
-        """Compile the plan for the Trainer's model and optimizer; go on where a checkpoint was taken.
+        """Compile the plan for the Trainer's model and optimizer; resume if a checkpoint was loaded.
 
         Raises:
-            InvalidInput: as `StagedTraining`; for several devices, another number of steps than the plan's, and a checkpoint
-                that this callback took no part in.
+            InvalidInput: as `StagedTraining`; also for several devices, for a number of steps other than the plan's, and for a
+                checkpoint that was saved without this callback.
         """
         if args.world_size > 1 or args.n_gpu > 1:
             devices = max(args.world_size, args.n_gpu)
-            raise InvalidInput("devices", devices, "must be 1: the wrapper of several is made for one size of the model")
-        if args.save_strategy == "best":
             raise InvalidInput(
-                "save_strategy", "best", "must be steps, epoch or no: between evaluation and that save nobody is asked"
+                "devices", devices, "must be 1: the wrapper for several devices is made for one size of the model"
             )
-        raw = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps it
+        if args.save_strategy == "best":
+            reason = "must be steps, epoch or no: for best, the Trainer saves without calling callbacks first"
+            raise InvalidInput("save_strategy", "best", reason)
+        raw = getattr(optimizer, "optimizer", optimizer)  # Accelerate wraps the optimizer
         self.training = StagedTraining(timm_model_in(model), raw, self._schedule, **self._settings)
         if state.max_steps != self.training.plan.steps:
-            raise InvalidInput("max_steps", state.max_steps, f"must be {self.training.plan.steps}, what steps_for(model) gives")
+            raise InvalidInput(
+                "max_steps", state.max_steps, f"must be {self.training.plan.steps}, which steps_for(model) returns"
+            )
         if state.global_step:
             if STATE not in state.stateful_callbacks:
-                raise InvalidInput("resume_from_checkpoint", state.global_step, "was taken without this callback")
+                raise InvalidInput("resume_from_checkpoint", state.global_step, "was saved without this callback")
             self.training.load_state_dict(state.stateful_callbacks[STATE])
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Begin an optimizer step."""
-        self._shrink()
-        self._at_work().step()
+        self._leave_full_size()
+        self._running().step()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Grow for a checkpoint that follows at once."""
+        """Set the model to full size for a checkpoint that follows immediately."""
         if control.should_save and not control.should_evaluate:
-            self._grow(state)
+            self._enter_full_size(state)
 
     def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Grow for a checkpoint that follows at once."""
+        """Set the model to full size for a checkpoint that follows immediately."""
         self.on_step_end(args, state, control)
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Grow for a checkpoint that follows the evaluation of the stage's own model."""
+        """Set the model to full size for a checkpoint that follows the evaluation of the stage's model."""
         if control.should_save:
-            self._grow(state)
+            self._enter_full_size(state)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Back to the stage's size."""
-        self._shrink()
+        """Return to the stage's size."""
+        self._leave_full_size()
 
-    def _grow(self, state: TrainerState) -> None:
-        if self._full is None and self.training is not None:
-            self._full = self.training.at_full_size()
-            self._full.__enter__()
+    def _enter_full_size(self, state: TrainerState) -> None:
+        if self._full_size is None and self.training is not None:
+            self._full_size = self.training.at_full_size()
+            self._full_size.__enter__()
             state.stateful_callbacks[STATE] = self.training.state_dict()
 
-    def _shrink(self) -> None:
-        if self._full is not None:
-            self._full.__exit__(None, None, None)
-            self._full = None
+    def _leave_full_size(self) -> None:
+        if self._full_size is not None:
+            self._full_size.__exit__(None, None, None)
+            self._full_size = None
 
-    def _at_work(self) -> StagedTraining:
+    def _running(self) -> StagedTraining:
         assert self.training is not None
         return self.training

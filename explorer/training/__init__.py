@@ -1,1 +1,1 @@
-"""One budgeted training run as a plain function: task, data, the loop that executes a plan, checkpoints. No ray."""
+"""One budgeted training run: the task, the loop that executes a plan, checkpoints. Does not import ray."""

@@ -1,103 +1,139 @@
-"""Calibration: measured seconds of a training step at some rates, on one kind of device; budgets in time need it."""
+"""Calibration: seconds of a training step, measured at several rates on one kind of device. Budgets in time need it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import timm
 import torch
 from pydantic import Field
 
+from explorer.differences import first_difference
 from explorer.errors import InvalidInput, validated
-from explorer.plan import StepCost
+from explorer.files import write_file
+from explorer.segment import StepCost
 from explorer.spec.base import Frozen
 from explorer.spec.rates import Rates
+from explorer.spec.task import TaskSpec
 from explorer.training.device import device_name
 from explorer.training.step_time import step_seconds
 from explorer.training.task import Task
 
 SCHEMA = "vit-budget-explorer/calibration"
 MEASURED_SECONDS = 3.0
-"""How long each rates are measured."""
+"""How long each of the rates is measured."""
+UNRELATED_TO_STEP_TIME = (
+    "model.pretrained",
+    "recipe.epochs",
+    "recipe.learning_rate",
+    "recipe.lr_schedule",
+    "recipe.weight_decay",
+    "data.root",
+    "data.train_split",
+    "data.validation_split",
+    "data.test_split",
+)
+"""Fields of a task that do not change the time of a step."""
 
 
 class StepTime(Frozen):
     """One measurement."""
 
     rates: Rates
-    """As requested."""
+    """Requested rates."""
     seconds: float = Field(gt=0, allow_inf_nan=False)
+    """Mean seconds of a training step."""
 
 
-class Calibration(Frozen):
-    """What was measured, and what for."""
+class Setting(Frozen):
+    """What step times depend on besides the rates."""
 
     device: str
     """The GPU's name, or `cpu`."""
     threads: int
     """Torch threads on the CPU."""
-    task: dict[str, Any]
-    """What a step's time depends on: model and classes, staging, the recipe but for length and learning rate, the data but for
-    where they lie."""
     versions: dict[str, str]
+    """Versions of torch and timm."""
+    classes: int
+    """Number of classes of the data."""
+    task: TaskSpec
+    """The task. Some of its fields do not matter: see `UNRELATED_TO_STEP_TIME`."""
+
+    @classmethod
+    def of(cls, task: Task, device: str) -> Setting:
+        """The setting of a task on a device of this machine."""
+        return cls(
+            device=device_name(device),
+            threads=torch.get_num_threads(),
+            versions={"torch": torch.__version__, "timm": timm.__version__},
+            classes=task.data.classes,
+            task=task.spec,
+        )
+
+
+class Calibration(Frozen):
+    """Measured step times, and the setting in which they were measured."""
+
+    setting: Setting
     steps: tuple[StepTime, ...]
 
     @classmethod
     def measure(cls, task: Task, rates: Iterable[Rates], device: str, *, seconds: float = MEASURED_SECONDS) -> Calibration:
-        """Measure every rates for so many seconds, one after the other.
+        """Measure all rates, one after another.
+
+        Args:
+            task: model, data and recipe.
+            rates: requested rates; duplicates are measured once.
+            device: `cuda` or `cpu`.
+            seconds: how long to measure each of the rates.
 
         Raises:
-            InvalidInput: when the model cannot have some rates.
+            InvalidInput: when the model cannot have some of the rates.
         """
         steps = [StepTime(rates=each, seconds=step_seconds(task, each, device, seconds)) for each in dict.fromkeys(rates)]
-        here = {"device": device_name(device), "threads": torch.get_num_threads(), "versions": _versions(), "task": _task(task)}
-        return cls(steps=tuple(steps), **here)
+        return cls(setting=Setting.of(task, device), steps=tuple(steps))
 
     def save(self, path: str | Path) -> Path:
-        """Write JSON.
+        """Write a JSON file.
 
         Raises:
             InvalidInput: when the file cannot be written.
         """
-        path = Path(path)
+        content = {"schema": SCHEMA, **self.model_dump(mode="json")}
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps({"schema": SCHEMA, **self.model_dump(mode="json")}, indent=1) + "\n", encoding="utf-8")
+            return write_file(path, json.dumps(content, indent=1) + "\n")
         except OSError as error:
             raise InvalidInput("calibration", str(path), f"cannot be written: {error}") from None
-        return path
 
     @classmethod
     def load(cls, path: str | Path) -> Calibration:
-        """The inverse of `save`.
+        """Read a file that `save` wrote.
 
         Raises:
-            InvalidInput: when the file is missing or is no calibration.
+            InvalidInput: when the file is missing or is not a calibration.
         """
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InvalidInput("calibration", str(path), f"cannot be read: {error}") from None
         if not isinstance(content, dict) or content.pop("schema", None) != SCHEMA:
-            raise InvalidInput("calibration", str(path), f"is not what `explorer calibrate` writes (schema {SCHEMA})")
+            raise InvalidInput("calibration", str(path), f"is not a file that `explorer calibrate` wrote (schema {SCHEMA})")
         return validated(cls, content, str(path))
 
     def step_cost(self, task: Task, device: str) -> Callable[[Rates], StepCost]:
-        """The task's counted costs, with measured seconds where there are any.
+        """The cost function of a task: counted FLOPs, with measured seconds at the rates that were measured.
 
         Raises:
-            InvalidInput: when it was measured on another device, with other versions, or for another task.
+            InvalidInput: when the calibration was measured on another device, with other versions, or for another task; it
+                names the first setting that differs.
         """
-        here = {"device": device_name(device), "threads": torch.get_num_threads(), **_versions(), **_task(task)}
-        measured = {"device": self.device, "threads": self.threads, **self.versions, **self.task}
-        for field, value in here.items():
-            if field == "threads" and device != "cpu":
-                continue
-            if measured.get(field) != value:
-                raise InvalidInput("calibration", field, f"was measured with {measured.get(field)!r}, and this is {value!r}")
+        ignored = UNRELATED_TO_STEP_TIME if device == "cpu" else (*UNRELATED_TO_STEP_TIME, "threads")
+        difference = first_difference(_flat(self.setting), _flat(Setting.of(task, device)), ignored)
+        if difference is not None:
+            reason = f"was measured with {difference.before!r}, and this is {difference.after!r}"
+            raise InvalidInput("calibration", difference.field, reason)
         seconds = {step.rates: step.seconds for step in self.steps}
 
         def cost(rates: Rates) -> StepCost:
@@ -107,18 +143,8 @@ class Calibration(Frozen):
         return cost
 
 
-def _versions() -> dict[str, str]:
-    return {"torch": torch.__version__, "timm": timm.__version__}
-
-
-def _task(task: Task) -> dict[str, Any]:
-    """All of the task but what leaves a step's time alone."""
-    recipe = task.spec.recipe.model_dump(mode="json", exclude={"epochs", "learning_rate", "lr_schedule", "weight_decay"})
-    splits = {"root", "train_split", "validation_split", "test_split"}
-    return {
-        "model": task.spec.model.model_dump(mode="json", exclude={"pretrained"}),
-        "classes": task.data.classes,
-        "staging": task.spec.staging.model_dump(),
-        **recipe,
-        **{f"data.{name}": value for name, value in task.spec.data.model_dump(mode="json", exclude=splits).items()},
-    }
+def _flat(setting: Setting) -> dict[str, object]:
+    """A setting as nested data, with the task's sections at the top level: differences are then named as in task files."""
+    content = setting.model_dump(mode="json")
+    task = content.pop("task")
+    return {**content, **task}

@@ -1,4 +1,4 @@
-"""Checkpoints: everything that a run needs to go on as if it had never stopped, written atomically."""
+"""Checkpoints: everything that a run needs to resume as if it had never stopped, written atomically."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from explorer.spec.task import TaskSpec
 
 VERSION = 4
 MACHINE_FIELDS = ("data.root", "data.num_workers", "recipe.compile")
-"""Fields that may differ between machines without making it another task."""
+"""Fields of a task that may differ between the machines on which one run trains."""
 
 
 def random_state() -> dict[str, Any]:
-    """State of every random generator that training may use, as plain data and tensors."""
+    """State of every random number generator that training may use, as plain data and tensors."""
     numpy_state: Any = np.random.get_state()
     return {
         "torch": torch.get_rng_state(),
@@ -34,7 +34,7 @@ def random_state() -> dict[str, Any]:
 
 
 def restore_random_state(state: dict[str, Any]) -> None:
-    """The inverse of `random_state`."""
+    """Set all random number generators to a state that `random_state` returned."""
     torch.set_rng_state(state["torch"])
     if state["cuda"]:
         torch.cuda.set_rng_state_all(state["cuda"])
@@ -45,23 +45,23 @@ def restore_random_state(state: dict[str, Any]) -> None:
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write tensors and plain data; a reader sees the old file or the new one, never a part."""
+    """Write tensors and plain data atomically: a reader sees the old file or the new one."""
     with atomic_writer(path) as file:
         torch.save({"version": VERSION, **content}, file)
 
 
 def load_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
-    """Read what `save_checkpoint` wrote; never executes code from the file.
+    """Read a file that `save_checkpoint` wrote. No code from the file is executed.
 
     Args:
         path: the file.
-        mmap: leave the tensors in the file, for a look at the rest.
+        mmap: leave the tensors in the file; for reading everything else.
 
     Raises:
-        InvalidInput: when the file is damaged, of another version, or holds anything but data.
+        InvalidInput: when the file is damaged, has another version, or holds anything but data.
     """
     try:
-        with zipfile.ZipFile(path) as archive:  # torch looks at no checksum
+        with zipfile.ZipFile(path) as archive:  # torch does not verify checksums
             for name in archive.namelist():
                 if not mmap or name.endswith("data.pkl"):
                     _check(archive, name)
@@ -69,32 +69,33 @@ def load_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except OSError as error:
         raise InvalidInput(str(path), "checkpoint", f"cannot be read: {error.strerror or error}") from None
-    except Exception:  # each way of being damaged has its own, and torch's words advise to execute code
-        reason = "cannot be read: it is damaged, or holds more than data; remove it to start anew"
+    except Exception:  # damaged files raise many types, and torch's messages advise executing code
+        reason = "cannot be read: it is damaged, or holds more than data; remove it to start from the beginning"
         raise InvalidInput(str(path), "checkpoint", reason) from None
     version = content.get("version") if isinstance(content, dict) else None
     if version != VERSION:
-        reason = f"is of version {version}" if isinstance(version, int) else "is not of this tool"
-        raise InvalidInput(str(path), "checkpoint", f"{reason}; this release reads version {VERSION}: remove it to start anew")
+        reason = f"has version {version}" if isinstance(version, int) else "was not written by this tool"
+        instruction = f"this release reads version {VERSION}; remove it to start from the beginning"
+        raise InvalidInput(str(path), "checkpoint", f"{reason}; {instruction}")
     return dict(content)
 
 
 def _check(archive: zipfile.ZipFile, name: str) -> None:
-    """Read a part of the file to its end, where its checksum is."""
+    """Read a member of the archive to its end, where its checksum is verified."""
     with archive.open(name) as file:
         while file.read(1 << 20):
             pass
 
 
 def identity(task: TaskSpec, plan: Plan, seed: int, processes: int) -> dict[str, Any]:
-    """What a checkpoint says about its run."""
-    rows = plan.stages()
-    stages = {f"stage {row.stage + 1}": {**row.rates.model_dump(), "steps": row.steps} for row in rows}
+    """What a checkpoint records about its run: task, seed, number of processes and plan."""
+    stages = plan.stages()
+    rates_and_steps = {f"stage {stage.stage + 1}": {**stage.rates.model_dump(), "steps": stage.steps} for stage in stages}
     return {
         "run": {**task.model_dump(mode="json"), "seed": seed, "processes": processes},
         "plan": {
             "budget": str(plan.budget),
-            "schedule": {"stages": len(rows), **stages},
+            "schedule": {"stages": len(stages), **rates_and_steps},
             "segments": len(plan.segments),
             "digest": plan.digest(),
         },
@@ -102,10 +103,10 @@ def identity(task: TaskSpec, plan: Plan, seed: int, processes: int) -> dict[str,
 
 
 def own_checkpoint(path: Path, task: TaskSpec, plan: Plan, seed: int, processes: int, *, mmap: bool = False) -> dict[str, Any]:
-    """Read a run's checkpoint; `mmap` as in `load_checkpoint`.
+    """Read the checkpoint of a given run; `mmap` as in `load_checkpoint`.
 
     Raises:
-        InvalidInput: when it is damaged or belongs to another run, naming the first thing that differs.
+        InvalidInput: when it is damaged, or belongs to another run; it names the first setting that differs.
     """
     content = load_checkpoint(path, mmap=mmap)
     own = identity(task, plan, seed, processes)
@@ -113,7 +114,9 @@ def own_checkpoint(path: Path, task: TaskSpec, plan: Plan, seed: int, processes:
     if difference is None and content["plan"]["digest"] != own["plan"]["digest"]:
         difference = first_difference(content["plan"], own["plan"])
     if difference is not None:
-        field, was, is_now = difference
-        reason = f"the checkpoint belongs to a run with another one: {was!r}, now {is_now!r}; remove it to start anew"
-        raise InvalidInput(str(path), field, reason)
+        reason = (
+            f"differs from the run that wrote this checkpoint: it was {difference.before!r} and is now {difference.after!r}; "
+            "remove the checkpoint to start from the beginning"
+        )
+        raise InvalidInput(str(path), difference.field, reason)
     return content

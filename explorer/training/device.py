@@ -1,4 +1,4 @@
-"""Where training happens."""
+"""The device that trains."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 
 def device_for(gpus: float) -> str:
-    """`cuda` for a run that is given GPUs, where there are any; else `cpu`."""
+    """`cuda` for a run that is given GPUs, if this machine has any; otherwise `cpu`."""
     return "cuda" if gpus > 0 and torch.cuda.is_available() else "cpu"
 
 
@@ -20,9 +20,9 @@ def training_on(device: str, bf16: bool, threads: int, processes: int) -> str:
 
     Args:
         device: the GPU's name, or `cpu`.
-        bf16: whether in mixed precision.
-        threads: of a worker on the CPU.
-        processes: that train together.
+        bf16: whether training is in mixed precision.
+        threads: threads of each process on the CPU.
+        processes: number of processes that train together.
     """
     where = f"the CPU, {threads} thread{'s' if threads > 1 else ''}" if device == "cpu" else device
     each = f"with {processes} processes, each on" if processes > 1 else "on"

@@ -1,4 +1,4 @@
-"""Several processes that train one model, each on its share of every batch (torch's DistributedDataParallel)."""
+"""Several processes that train one model, each on its slice of every batch (torch's DistributedDataParallel)."""
 
 from __future__ import annotations
 
@@ -19,28 +19,34 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Processes:
-    """This process's place among those that train together."""
+    """The processes that train a model together, and this process's place among them."""
 
     rank: int = 0
+    """Number of this process, from 0."""
     count: int = 1
+    """Number of processes."""
 
     @classmethod
     def here(cls) -> Processes:
-        """As torch's process group says; alone where there is none."""
+        """The processes of torch's process group; a single process if there is none."""
         if not distributed.is_initialized():
             return SINGLE_PROCESS
         return cls(distributed.get_rank(), distributed.get_world_size())
 
     @property
     def is_main(self) -> bool:
-        """Whether this worker writes files and speaks."""
+        """Whether this process writes files and prints."""
         return self.rank == 0
 
     def local_slice(self, images: int) -> slice:
-        """This process's images of a batch.
+        """This process's slice of a batch.
+
+        Args:
+            images: number of images in the batch.
 
         Raises:
-            InvalidInput: when the batch cannot be divided equally: means of means would not be the mean.
+            InvalidInput: when the batch cannot be divided equally: the mean of the processes' mean losses would not be the
+                mean over the batch.
         """
         if images % self.count:
             raise InvalidInput("recipe.batch_size", images, f"must be a multiple of the {self.count} processes")
@@ -48,29 +54,29 @@ class Processes:
         return slice(self.rank * each, (self.rank + 1) * each)
 
     def wrapped(self, model: nn.Module) -> nn.Module:
-        """The model with gradients averaged over processes. To be made anew whenever the model was resized."""
+        """The model with gradients averaged over processes. It must be wrapped again after each resize."""
         if self.count == 1:
             return model
         device = next(model.parameters()).device
         return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
 
     def all_reduce(self, value: Tensor) -> Tensor:
-        """The sum over processes; every worker has to call."""
+        """The sum over processes. Every process has to call this."""
         if self.count > 1:
             distributed.all_reduce(value)
         return value
 
     def all_gather(self, value: T) -> list[T]:
-        """The values of all processes, in order; every worker has to call."""
+        """The values of all processes, in order of rank. Every process has to call this."""
         if self.count == 1:
             return [value]
         values: list[T | None] = [None] * self.count
         distributed.all_gather_object(values, value)
         return values  # type: ignore[return-value]
 
-    def broadcast(self, decision: bool) -> bool:
-        """The first process's decision; every worker has to call."""
-        return self.all_gather(decision)[0]
+    def broadcast(self, value: T) -> T:
+        """The main process's value. Every process has to call this."""
+        return self.all_gather(value)[0]
 
 
 SINGLE_PROCESS = Processes()
@@ -78,10 +84,10 @@ SINGLE_PROCESS = Processes()
 
 @contextmanager
 def torchrun(cuda: bool) -> Iterator[Processes]:
-    """Join the processes that `torchrun` started, for as long as the context lasts; alone where it started none.
+    """Join the processes that `torchrun` started, for the duration of the context; a single process if it started none.
 
     Args:
-        cuda: whether each worker trains on its own GPU (NCCL) or on the CPU (gloo).
+        cuda: whether each process trains on its own GPU (NCCL) or on the CPU (gloo).
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield SINGLE_PROCESS

@@ -14,13 +14,13 @@ from explorer.training.task import Task
 
 @torch.no_grad()
 def accuracy(model: nn.Module, task: Task, split: Split, device: torch.device, processes: Processes = SINGLE_PROCESS) -> float:
-    """Share of a split's images that the model classifies right, in [0, 1]; processes divide the images."""
+    """Fraction of a split's images that the model classifies correctly, in [0, 1]. The processes divide the images."""
     model.eval()
-    right_and_seen = torch.zeros(2, dtype=torch.int64, device=device)
+    correct_and_seen = torch.zeros(2, dtype=torch.int64, device=device)
     for images_BCHW, labels_B in task.data.evaluation_batches(split, device, processes.rank, processes.count):
         with torch.autocast(device.type, torch.bfloat16, enabled=task.amp(device)):
             logits_BK = model(images_BCHW)
-        right_and_seen[0] += (logits_BK.argmax(dim=1) == labels_B).sum()
-        right_and_seen[1] += len(labels_B)
-    right, seen = processes.all_reduce(right_and_seen).tolist()
-    return right / seen
+        correct_and_seen[0] += (logits_BK.argmax(dim=1) == labels_B).sum()
+        correct_and_seen[1] += len(labels_B)
+    correct, seen = processes.all_reduce(correct_and_seen).tolist()
+    return correct / seen

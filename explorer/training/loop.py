@@ -1,4 +1,4 @@
-"""The loop: executes the segments of a plan and decides nothing."""
+"""The training loop: executes the segments of a plan and decides nothing."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ from typing import Any
 import torch
 from torch import nn
 
-from explorer.data.source import Batch
 from explorer.errors import InvalidInput
-from explorer.plan import Plan, Segment
+from explorer.plan import Plan
+from explorer.segment import Segment
 from explorer.spec.rates import Rates
 from explorer.training.checkpoint import identity, own_checkpoint, save_checkpoint
 from explorer.training.distributed import SINGLE_PROCESS, Processes
 from explorer.training.evaluation import accuracy
 from explorer.training.progress import Progress, SegmentResult
 from explorer.training.stage_store import StageStore, prefix_keys
-from explorer.training.staged_model import TrainingState
 from explorer.training.steps import training_steps
 from explorer.training.task import Task
+from explorer.training.training_state import TrainingState
 
-CHECK_EVERY, LOOK_SECONDS = 50, 5.0
-"""Most steps, and about the most seconds, between looks at the loss: each waits for the device, and for the other processes."""
+LOSS_CHECK_STEPS = 50
+"""Largest number of steps between loss checks: each check waits for the device and for the other processes."""
+LOSS_CHECK_SECONDS = 5.0
+"""Approximate largest time between loss checks."""
 
 
 class TrainingError(RuntimeError):
-    """Training cannot go on, for a reason that one line says."""
+    """Training failed; the message is one line that says why."""
 
 
 class DivergedError(TrainingError):
@@ -43,23 +45,27 @@ class TrainingResult:
     """A finished run."""
 
     model: nn.Module
-    """The plain timm model at full size, in evaluation mode; the average of its weights where the recipe keeps one."""
+    """The plain timm model at full size, in evaluation mode; the average of its weights if the recipe keeps one."""
     validation_accuracy: float
+    """Fraction of the validation images that are classified correctly, in [0, 1]."""
     test_accuracy: float
-    """Shares of images classified right, in [0, 1]."""
+    """Fraction of the test images that are classified correctly, in [0, 1]."""
     steps: int
+    """Optimizer steps."""
     flops: int
-    """Cost of the whole run: what was counted for each step, summed."""
+    """Cost of the whole run: the counted FLOPs of all steps."""
     executed_flops: int
-    """Cost of what was trained here and not taken from a store."""
+    """Cost of the steps that were trained in this run and not taken from a store."""
     seconds: float
-    """Training time of the whole run; of segments from a store as measured where they were trained."""
+    """Training time of the whole run. For segments from a store, the time that was measured when they were trained."""
     executed_seconds: float
-    """Time until the model was trained: segments trained here, reading and writing states."""
+    """Time until the model was trained: the segments trained in this run, and reading and writing states."""
     evaluation_seconds: float
+    """Time of the evaluation."""
     peak_memory: int | None
-    """Bytes of GPU memory that training held at its peak; none on the CPU."""
+    """Largest GPU memory use of training, in bytes; `None` on the CPU."""
     segments: tuple[SegmentResult, ...]
+    """Results of the plan's segments."""
 
 
 def train(
@@ -75,75 +81,77 @@ def train(
     on_segment: Callable[[Progress], None] | None = None,
     on_loss_check: Callable[[Progress], None] | None = None,
 ) -> TrainingResult:
-    """Train by the plan and evaluate the finished model once.
+    """Execute a plan, and evaluate the finished model once.
 
-    The same task, plan, seed, processes and thread count give the same weights on the CPU, with or without a stop.
+    On the CPU the same task, plan, seed, number of processes and number of threads give the same weights, whether or not the
+    run was interrupted.
 
     Args:
         task: model, data and recipe.
         plan: the segments to execute, compiled for this task.
-        seed: of the initialisation, the data order, augmentation and dropout.
+        seed: seed of the weights' initialization, data order, augmentation and dropout.
         device: where to train.
-        checkpoint: file that is renewed after every segment; where it exists already, the run goes on from it.
-        checkpoint_every: seconds after which it is renewed in the middle of a segment too.
-        store: of segments that other runs have trained; used to start from and added to. For a worker that is alone.
-        processes: this process's place among those that train the same model, each of them in this function.
+        checkpoint: file that is rewritten after each segment. If it exists, the run resumes from it.
+        checkpoint_every: seconds after which the checkpoint is also rewritten within a segment.
+        store: store of segments that other runs have trained, to start from and to add to. For a single process only.
+        processes: the processes that train this model together; each of them calls this function.
         on_segment: called after each segment.
-        on_loss_check: called every `CHECK_EVERY` steps, or more often: about every `LOOK_SECONDS` of slow ones.
+        on_loss_check: called at each loss check within a segment: every `LOSS_CHECK_STEPS` steps, or about every
+            `LOSS_CHECK_SECONDS` seconds if that is more often.
 
     Raises:
         DivergedError: when the loss is NaN or infinite.
-        InvalidInput: when the checkpoint is damaged or belongs to another run, or processes cannot share a batch equally.
+        InvalidInput: when the checkpoint is damaged or belongs to another run, or the processes cannot divide a batch equally.
     """
     begun = time.perf_counter()
     device = torch.device(device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    _check_share(task, processes)
+    _check_local_batch(task, processes)
     state = TrainingState(task, seed, device, processes)
     progress = Progress(plan)
-    own = identity(task.spec, plan, seed, processes.count)
+    run_identity = identity(task.spec, plan, seed, processes.count)
     keys = prefix_keys(task, plan.segments, seed, device, task.amp(device)) if store else []
     if checkpoint is not None and checkpoint.exists():
         _restore(own_checkpoint(checkpoint, task.spec, plan, seed, processes.count), state, progress)
-    elif store and (found := store.longest(keys)):
-        progress.reused, content = found
+    elif store and (stored := store.longest(keys)):
+        progress.reused, content = stored
         _restore(content, state, progress)
-    saved = time.perf_counter()
+    last_saved = time.perf_counter()
 
-    def save(offered: StageStore | None = None) -> None:
-        nonlocal saved
+    def save(offer_to: StageStore | None = None) -> None:
+        nonlocal last_saved
         with state.content() as trained:
             content = {
-                "segments": [list(astuple(done)) for done in progress.segments],
+                "segments": [list(astuple(result)) for result in progress.segments],
                 "unfinished": list(astuple(progress.unfinished)) if progress.unfinished else None,
                 **trained,
             }
             if checkpoint and processes.is_main:
-                save_checkpoint(checkpoint, {**own, **content})
-            if offered:
-                offered.offer(keys[len(progress.segments) - 1], content)
-        saved = time.perf_counter()
+                save_checkpoint(checkpoint, {**run_identity, **content})
+            if offer_to:
+                offer_to.offer(keys[len(progress.segments) - 1], content)
+        last_saved = time.perf_counter()
 
-    def look(done: SegmentResult) -> None:
-        progress.unfinished = done
+    def check_loss(unfinished: SegmentResult) -> None:
+        progress.unfinished = unfinished
         if on_loss_check is not None:
             on_loss_check(progress)
-        if checkpoint and processes.broadcast(time.perf_counter() - saved >= checkpoint_every):
+        if checkpoint and processes.broadcast(time.perf_counter() - last_saved >= checkpoint_every):
             save()
 
-    # One stream for all segments: a loader's processes start once.
+    # One stream for all segments, so that the data loader's processes start only once.
     batches = task.train_batches(seed, progress.steps, plan.steps - progress.steps, device, processes)
     for segment in plan.segments[len(progress.segments) :]:
         state.set_rates(segment.requested)
-        left = segment.steps - (progress.unfinished.steps if progress.unfinished else 0)
-        finished = _execute(task, state, segment, progress, islice(batches, left), processes, look)
+        remaining = segment.steps - (progress.unfinished.steps if progress.unfinished else 0)
+        losses = training_steps(task, state, segment, islice(batches, remaining), segment.steps - remaining)
+        finished = _execute(segment, losses, progress, processes, check_loss)
         progress.unfinished = None
         progress.segments.append(finished)
-        number = len(progress.segments) - 1
-        offered = store if store and number < len(keys) and store.wants() else None
-        if checkpoint or offered:
-            save(offered)
+        offer_to = store if store and len(progress.segments) <= len(keys) and store.wants() else None
+        if checkpoint or offer_to:
+            save(offer_to)
         if on_segment is not None:
             on_segment(progress)
 
@@ -169,45 +177,46 @@ def train(
 
 
 def _execute(
-    task: Task,
-    state: TrainingState,
     segment: Segment,
+    losses: Iterator[torch.Tensor],
     progress: Progress,
-    batches: Iterator[Batch],
     processes: Processes,
-    look: Callable[[SegmentResult], None],
+    check_loss: Callable[[SegmentResult], None],
 ) -> SegmentResult:
-    """Do the steps that are left of a segment; look at the loss now and then, and stop where it is not finite."""
+    """Do the remaining steps of a segment by iterating over their losses, and stop when a loss check finds no finite number.
+
+    All processes must check the loss at the same steps. These are chosen by the main process's clock, which it broadcasts after
+    the first step and at each check.
+    """
     before = progress.unfinished or SegmentResult(segment.stage, 0, 0, 0.0, 0.0)
-    done, total = before, torch.zeros(())
-    # Processes must look together: by the first one's clock, which they agree on after the first step and at each look.
-    looked, next_check = before.steps, before.steps + 1
+    steps_before_segment = progress.steps - before.steps
+    result, total = before, torch.zeros(())
+    last_check, next_check = before.steps, before.steps + 1
     started = time.perf_counter()
-    for step, loss in enumerate(training_steps(task, state, segment, batches, before.steps), start=before.steps + 1):
+    for step, loss in enumerate(losses, start=before.steps + 1):
         total = total.to(loss.device) + loss
         if step < min(next_check, segment.steps):
             continue
-        losses = before.mean_loss * before.steps + float(processes.all_reduce(total.clone())) / processes.count
-        if not math.isfinite(losses):
-            at = progress.steps - looked + step
-            raise DivergedError(f"the loss is not finite by step {at} (stage {segment.stage + 1})")
+        loss_sum = before.mean_loss * before.steps + float(processes.all_reduce(total.clone())) / processes.count
+        if not math.isfinite(loss_sum):
+            raise DivergedError(f"the loss is not finite by step {steps_before_segment + step} (stage {segment.stage + 1})")
         elapsed = time.perf_counter() - started
-        in_time = LOOK_SECONDS * (step - done.steps) / processes.all_gather(elapsed)[0]
-        done = SegmentResult(segment.stage, step, step * segment.step_flops, losses / step, done.seconds + elapsed)
-        pause = max(1, min(CHECK_EVERY, int(in_time)))
-        if looked + pause <= step < segment.steps:
-            looked = step
-            look(done)
-        next_check = looked + pause
+        steps_in_time = LOSS_CHECK_SECONDS * (step - result.steps) / processes.broadcast(elapsed)
+        result = SegmentResult(segment.stage, step, step * segment.step_flops, loss_sum / step, result.seconds + elapsed)
+        interval = max(1, min(LOSS_CHECK_STEPS, int(steps_in_time)))
+        if last_check + interval <= step < segment.steps:
+            last_check = step
+            check_loss(result)
+        next_check = last_check + interval
         started = time.perf_counter()
-    return done
+    return result
 
 
-def _check_share(task: Task, processes: Processes) -> None:
-    """See that every worker gets an equal share that the recipe can process."""
+def _check_local_batch(task: Task, processes: Processes) -> None:
+    """Check that every process gets a slice of equal size, which the recipe can process."""
     recipe = task.spec.recipe
-    share = processes.local_slice(recipe.batch_size)
-    images = share.stop - share.start
+    local = processes.local_slice(recipe.batch_size)
+    images = local.stop - local.start
     if images % recipe.accumulation:
         raise InvalidInput("recipe.accumulation", recipe.accumulation, f"must divide a process's {images} images equally")
     if recipe.augmentation.mixes and images % 2:
@@ -215,7 +224,8 @@ def _check_share(task: Task, processes: Processes) -> None:
 
 
 def _restore(content: dict[str, Any], state: TrainingState, progress: Progress) -> None:
-    progress.take([SegmentResult(*row) for row in content["segments"]])
+    """Resume from the content of a checkpoint or a stage store."""
+    progress.resume_after([SegmentResult(*row) for row in content["segments"]])
     if content["unfinished"]:
         progress.unfinished = SegmentResult(*content["unfinished"])
     current = len(progress.segments) - (0 if progress.unfinished else 1)

@@ -1,9 +1,9 @@
-"""Training that other trials have done already: states at segment boundaries, found by what led to them.
+"""A store of training states at segment boundaries, from which other trials can start.
 
 Two runs with equal task, seed and leading segments are the same run so far (stage trees: Shin et al., "Hippo: Sharing
-Computations in Hyper-Parameter Optimization", PVLDB 15(5), 2022). The key of a state is a hash of all that training depends on,
-learning rates step by step included, so a wrong share cannot happen; on the CPU a run that starts from the store ends in the
-same bits.
+Computations in Hyper-Parameter Optimization", PVLDB 15(5), 2022). The key of a state is a hash of everything that training
+depends on, including the learning rate of each step, so a state is never used where it does not belong. On the CPU a run that
+starts from the store ends in the same bits as one that does not.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from explorer.plan import Segment
 from explorer.training.task import Task
 
 Content = dict[str, Any]
-PATIENCE = 20
-"""A state is written once training took so many times as long since the last one as writing did: at most 5 % go into it."""
+MAX_WRITE_OVERHEAD = 0.05
+"""Writing a state may take this fraction of the training time since the last one was written; until then none is written."""
 _DIGEST = hashlib.sha256().digest_size
 
 
 class StageStore:
-    """A folder of states, one file each: a SHA-256 of the rest, then what `torch.save` wrote.
+    """A folder of states, one file each: the SHA-256 of the rest of the file, then the output of `torch.save`.
 
     Args:
-        location: path or URI, shared by all processes.
-        max_bytes: once the folder is larger, states that were not used for longest are removed.
+        location: path or URI, shared by all Ray workers.
+        max_bytes: when the folder is larger, the least recently used states are removed.
 
     Raises:
         InvalidInput: when the URI's file system is unknown or its package is missing.
@@ -50,18 +50,18 @@ class StageStore:
         except (ImportError, ValueError) as error:
             raise InvalidInput("storage", location, str(error)) from None
         self._max_bytes = max_bytes
-        self._writing = 0.0
-        self._written = time.perf_counter()
+        self._last_write_seconds = 0.0
+        self._last_written = time.perf_counter()
         self._usable = True
 
     def longest(self, keys: Sequence[str]) -> tuple[int, Content] | None:
-        """The state after the most segments.
+        """The state after the largest number of segments.
 
         Args:
-            keys: of the states after one segment, two, ...; as `prefix_keys` gives.
+            keys: keys of the states after one segment, two, ...; as `prefix_keys` returns.
 
         Returns:
-            How many segments are done, and what `offer` was given there; none where the store has no state.
+            The number of finished segments, and the state that `offer` received there; `None` if the store has no such state.
         """
         for number in range(len(keys), 0, -1):
             content = self._read(keys[number - 1])
@@ -70,11 +70,12 @@ class StageStore:
         return None
 
     def wants(self) -> bool:
-        """True when writing a state now keeps what is spent on writing small; see `PATIENCE`."""
-        return self._usable and time.perf_counter() - self._written >= PATIENCE * self._writing
+        """Whether a state may be written now; see `MAX_WRITE_OVERHEAD`."""
+        training_seconds = time.perf_counter() - self._last_written
+        return self._usable and self._last_write_seconds <= MAX_WRITE_OVERHEAD * training_seconds
 
     def offer(self, key: str, content: Content) -> None:
-        """Publish a state: readers see all of it or nothing. Where the storage refuses, warn once and go on without."""
+        """Publish a state atomically. If the storage refuses it, warn once and stop using the store."""
         started = time.perf_counter()
         path, unfinished = f"{self._path}/{key}.pt", f"{self._path}/{key}.{uuid.uuid4().hex}.tmp"
         buffer = io.BytesIO()
@@ -88,9 +89,9 @@ class StageStore:
                 self._evict()
         except OSError as error:
             self._usable = False
-            warnings.warn(f"stage store {self._path}: cannot be written, going on without it: {error}", stacklevel=2)
-        self._written = time.perf_counter()
-        self._writing = self._written - started
+            warnings.warn(f"stage store {self._path}: cannot be written; training continues without it: {error}", stacklevel=2)
+        self._last_written = time.perf_counter()
+        self._last_write_seconds = self._last_written - started
 
     def clear(self) -> None:
         """Remove every state."""
@@ -108,9 +109,9 @@ class StageStore:
                 return None
             content = torch.load(io.BytesIO(data[_DIGEST:]), map_location="cpu", weights_only=True)
             if hasattr(os, "utime") and os.path.exists(path):
-                os.utime(path)  # used now: evicted later
+                os.utime(path)  # recently used states are kept
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError):
-            return None  # lost or evicted meanwhile: it is trained again
+            return None  # lost or evicted in the meantime: the segments are trained again
         return content if isinstance(content, dict) else None
 
     def _evict(self) -> None:
@@ -124,7 +125,7 @@ class StageStore:
             try:
                 self._fs.rm(entry["name"])
             except FileNotFoundError:
-                continue  # another worker was faster
+                continue  # another process removed it
 
 
 def prefix_keys(task: Task, segments: Sequence[Segment], seed: int, device: torch.device, amp: bool) -> list[str]:

@@ -1,4 +1,4 @@
-"""What training changes: model, optimizer, average of the weights. Resized, saved and restored together."""
+"""What training changes: a model, its optimizer and the average of its weights, resized, saved and restored together."""
 
 from __future__ import annotations
 
@@ -6,102 +6,109 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import torch
-from timm.utils import ModelEmaV3
 from torch import nn
+from torch.optim import Optimizer
 
+from explorer.elastic import ElasticModel
 from explorer.spec.rates import Rates
-from explorer.training.checkpoint import random_state, restore_random_state
-from explorer.training.distributed import Processes
-from explorer.training.task import Task
+from explorer.spec.staging import Staging
 
 
-class TrainingState:
-    """A task's model on its device, with all that is trained along.
+class StagedModel:
+    """A timm model with everything that has to be resized along with it.
 
     Args:
-        task: model, recipe and staging.
-        seed: of the initialisation and of random subsets.
-        device: where to train.
-        processes: that train the same model.
+        model: a timm model at full size, not wrapped.
+        optimizer: an optimizer over the model's parameters.
+        average: a copy of the model that holds an average of its weights; `None` if there is none. Whoever trains the model
+            updates it.
+        staging: how reduced models are derived from the full model.
+        image_size: height and width of full images in pixels, or the side of square ones; `None`: the size that the model
+            was built for.
+        seed: seed of random subsets.
+
+    Raises:
+        InvalidInput: when nothing in the model can be resized, or it does not allow this staging.
     """
 
-    def __init__(self, task: Task, seed: int, device: torch.device, processes: Processes) -> None:
-        recipe = task.spec.recipe
-        torch.manual_seed(seed)
-        self.model = task.build_model().to(device).train()
-        self.optimizer = task.build_optimizer(self.model)
-        self._average = ModelEmaV3(self.model, recipe.ema_decay, use_warmup=True) if recipe.ema_decay else None
-        self._elastic = task.elastic(self.model, seed)
-        self._averaged = task.elastic(self._average.module, seed) if self._average else None
-        self._compiles, self._processes = recipe.compile, processes
-        self._wrapped: nn.Module | None = None
-        self._steps = 0
-        if processes.rank:  # same weights, other random numbers: dropout, dropped tokens
-            torch.manual_seed(seed + processes.rank)
-
-    @property
-    def trained(self) -> nn.Module:
-        """The model as steps see it: with the processes' gradients averaged, compiled."""
-        if self._wrapped is not None:
-            return self._wrapped
-        wrapped = self._processes.wrapped(self.model)
-        if self._compiles:
-            # Sizes are constants within a stage: a compiler that guesses at dynamic ones is slower.
-            wrapped = torch.compile(wrapped, dynamic=False)  # type: ignore[assignment]
-        self._wrapped = wrapped
-        return wrapped
-
-    @property
-    def result(self) -> nn.Module:
-        """The model to evaluate and keep: the average where there is one."""
-        return self._average.module if self._average else self.model
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        average: nn.Module | None = None,
+        *,
+        staging: Staging = Staging(),  # noqa: B008 (frozen)
+        image_size: int | tuple[int, int] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.model, self.optimizer, self.average = model, optimizer, average
+        self._elastic = ElasticModel(model, staging, image_size=image_size, seed=seed)
+        self._elastic_average = (
+            ElasticModel(average, staging, image_size=image_size, seed=seed) if average is not None else None
+        )
 
     @property
     def requested(self) -> Rates:
-        """The rates it was last set to."""
+        """The rates that the model was last set to."""
         return self._elastic.requested
 
-    def set_rates(self, requested: Rates, *, grow: bool = True) -> None:
-        """Resize; nothing where the rates are the same. See `ElasticModel.set_rates`."""
-        if requested == self.requested:
-            return
-        self._wrapped = None
-        self._elastic.set_rates(requested, self.optimizer, grow=grow)
-        if self._averaged:
-            self._averaged.set_rates(requested, grow=grow)
+    @property
+    def rates(self) -> Rates:
+        """The realised rates."""
+        return self._elastic.rates
 
-    def stepped(self) -> None:
-        """To be called after each optimizer step: the average follows."""
-        self._steps += 1
-        if self._average:
-            self._average.update(self.model, self._steps)
+    def set_rates(self, requested: Rates, *, grow: bool = True) -> bool:
+        """Resize model, optimizer state and average, unless they have these rates already.
+
+        Args:
+            requested: the rates to set.
+            grow: whether newly active entries get their growth initialization. `False` for changes that training must not
+                see: to full size for a checkpoint, and back.
+
+        Returns:
+            Whether anything was resized. Wrappers of the model (DDP, `torch.compile`) must then be created again.
+
+        Raises:
+            InvalidInput: when the model cannot have these rates, or the optimizer's state cannot be resized.
+        """
+        if requested == self.requested:
+            return False
+        self._elastic.set_rates(requested, self.optimizer, grow=grow)
+        if self._elastic_average is not None:
+            self._elastic_average.set_rates(requested, grow=grow)
+        return True
 
     @contextmanager
-    def content(self) -> Iterator[dict[str, Any]]:
-        """All of it at full size, as plain data and tensors that are valid within the context. Every worker has to call."""
-        random = self._processes.all_gather(random_state())
+    def at_full_size(self) -> Iterator[None]:
+        """Set everything to full size within the context, to save or evaluate it; training does not see this."""
         with ExitStack() as stack:
             stack.enter_context(self._elastic.at_full_size(self.optimizer))
-            if self._averaged:
-                stack.enter_context(self._averaged.at_full_size())
-            yield {
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "average": self._average.module.state_dict() if self._average else None,
-                "steps": self._steps,
-                "random": random,
-            }
-        if self._processes.count > 1:
-            self._wrapped = None  # it holds on to what resizing replaces
+            if self._elastic_average is not None:
+                stack.enter_context(self._elastic_average.at_full_size())
+            yield
 
-    def restore(self, content: dict[str, Any], requested: Rates) -> None:
-        """Go on from a `content` that was taken at these rates."""
-        self.model.load_state_dict(content["model"])
-        if self._average:
-            self._average.module.load_state_dict(content["average"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        self._steps = content["steps"]
-        restore_random_state(content["random"][self._processes.rank])
-        # What grows at the next change is what grew in a run without a stop.
-        self.set_rates(requested, grow=False)
+    def state_dict(self) -> dict[str, Any]:
+        """States of model, optimizer and average, to be taken within `at_full_size`. They refer to the tensors in place."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state_dict() if self.average is not None else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Load what `state_dict` returned, at full size. `set_rates(..., grow=False)` then returns to a stage's size."""
+        self.model.load_state_dict(state["model"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    @property
+    def subset_orders(self) -> dict[str, list[int]]:
+        """The order in which heads and channels become active, read from the first weights; empty unless by importance."""
+        return self._elastic.subset_orders
+
+    @subset_orders.setter
+    def subset_orders(self, orders: dict[str, list[int]]) -> None:
+        self._elastic.subset_orders = orders
+        if self._elastic_average is not None:
+            self._elastic_average.subset_orders = orders

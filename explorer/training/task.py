@@ -1,10 +1,10 @@
-"""The task: model + data + recipe, everything about a training run but its schedule."""
+"""The task: model, data and recipe; everything about a training run but its schedule."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from functools import cached_property, lru_cache
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import timm
@@ -13,14 +13,13 @@ from timm.optim import create_optimizer_v2, list_optimizers
 from torch import nn
 from torch.optim import Optimizer
 
-from explorer.cost import count_step_flops
 from explorer.data import Batch, DataSource, TrainStream, open_data
 from explorer.data.augmentation import check_transform, mix_batches
 from explorer.data.preprocessing import preprocessing_for
-from explorer.elastic import ElasticModel
 from explorer.elastic.optimizer_state import resizing_obstacle
+from explorer.elastic.step_cost import StepCounter, UnsuitableImagesError
 from explorer.errors import InvalidInput
-from explorer.plan import StepCost
+from explorer.segment import StepCost
 from explorer.spec.lr_schedule import LearningRateSchedule
 from explorer.spec.model import ModelSpec
 from explorer.spec.rates import Rates
@@ -32,18 +31,14 @@ FUSED = ("adam", "adamw")
 """Optimizers whose torch implementation has a fused kernel on both CPU and GPU."""
 
 
-CostKey = tuple[str, int, int, int, Staging]
-"""What the cost of a step depends on besides the rates: the model as JSON, channels, classes, image size, staging."""
-
-
 class Task:
-    """A task whose data is open: what `plan` and `train` take.
+    """A task with its data opened: what `compile_plan` and `train` take.
 
     Args:
         spec: the description.
 
     Raises:
-        InvalidInput: when the data cannot be opened or holds fewer images than a batch, or the recipe does not fit it.
+        InvalidInput: when the data cannot be opened or has fewer images than a batch, or the recipe does not fit the data.
     """
 
     def __init__(self, spec: TaskSpec) -> None:
@@ -67,7 +62,14 @@ class Task:
                 reason = f"does not apply to {spec.data.name!r}, whose images are changed by {supported}"
                 raise InvalidInput(f"recipe.augmentation.{name}", given, reason)
         if recipe.augmentation.mixes and recipe.batch_size % 2:
-            raise InvalidInput("recipe.batch_size", recipe.batch_size, "must be even where images are mixed (mixup, cutmix)")
+            raise InvalidInput("recipe.batch_size", recipe.batch_size, "must be even if images are mixed (mixup, cutmix)")
+        self._architecture = _Architecture(
+            model=spec.model,
+            channels=self.data.channels,
+            classes=self.data.classes,
+            image_size=self.data.image_size,
+            staging=spec.staging,
+        )
 
     @property
     def train_images(self) -> int:
@@ -76,21 +78,21 @@ class Task:
 
     @property
     def epochs(self) -> float:
-        """Length of full training."""
+        """Length of full training in epochs."""
         return self.spec.recipe.epochs
 
     @property
     def batch_size(self) -> int:
-        """Images in one step."""
+        """Images per step."""
         return self.spec.recipe.batch_size
 
     @property
     def lr_schedule(self) -> LearningRateSchedule:
-        """The learning rate over budget time."""
+        """Learning-rate schedule over budget time."""
         return self.spec.recipe.lr_schedule
 
     def amp(self, device: torch.device) -> bool:
-        """Whether training on a device is in bf16."""
+        """Whether training on a device uses bf16."""
         wanted = self.spec.recipe.amp
         return wanted == "bf16" or (wanted == "auto" and device.type == "cuda")
 
@@ -110,55 +112,49 @@ class Task:
         return mix_batches(self.data.train_batches(stream), stream, self.data.classes)
 
     def build_model(self) -> nn.Module:
-        """The timm model at full size, initialised from torch's current random state.
+        """The timm model at full size, initialized from torch's current random state.
 
         Raises:
             InvalidInput: when timm does not know the model or its options.
         """
-        return _create(self.spec.model, self.model_arguments())
+        return _create(self.spec.model, self.model_arguments(), self.spec.model.pretrained)
 
     def model_arguments(self) -> dict[str, Any]:
         """Keyword arguments with which plain `timm.create_model` builds the same architecture."""
-        return dict(_meta_model(self._cost_key)[1])
-
-    def elastic(self, model: nn.Module, seed: int) -> ElasticModel:
-        """The handle that sets the rates of a model from `build_model`, by the task's staging; `seed` of a random subset."""
-        return _elastic(model, self.spec.staging, self.data.image_size, seed)
+        return dict(_counted_model(self._architecture).arguments)
 
     def build_optimizer(self, model: nn.Module) -> Optimizer:
-        """timm's optimizer for the recipe, fused where torch offers it."""
+        """timm's optimizer for the recipe, fused if torch has a fused implementation."""
         recipe = self.spec.recipe
         fused: dict[str, Any] = {"fused": True} if recipe.optimizer in FUSED else {}
         return create_optimizer_v2(model, recipe.optimizer, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, **fused)
 
-    @cached_property
-    def _cost_key(self) -> CostKey:
-        data, spec = self.data, self.spec
-        return spec.model.model_dump_json(), data.channels, data.classes, data.image_size, spec.staging
-
     def step_cost(self, rates: Rates) -> StepCost:
-        """Counted FLOPs of one training step at the requested rates, and the rates realised. Cached in the process.
+        """Counted FLOPs of one training step at the requested rates, and the realised rates. Cached in the process.
 
         Raises:
-            InvalidInput: when the model cannot have these rates.
+            InvalidInput: when the model cannot have these rates, or cannot process images of this size.
         """
-        realised, image_flops = _image_cost(self._cost_key, rates)
-        return StepCost(realised, image_flops * self.batch_size)
+        try:
+            return _counted_model(self._architecture).counter.step_cost(rates, self.batch_size)
+        except UnsuitableImagesError as error:
+            reason = f"{self.spec.model.name} with these options cannot process such images: {error}"
+            raise InvalidInput("data.image_size", self.data.image_size, reason) from None
 
     @property
     def warning(self) -> str | None:
-        """What to tell people before a run: which attention or MLP modules of the model are not resized."""
-        unknown = _meta_model(self._cost_key)[0].unknown
+        """A warning to print before a run: which attention or MLP modules of the model are not resized; else `None`."""
+        unknown = _counted_model(self._architecture).counter.elastic.unknown
         if not unknown:
             return None
         others = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
-        return f"{unknown[0]}{others} will stay at full size: no row in the table of layouts; see CONTRIBUTING.md"
+        return f"{unknown[0]}{others} will stay at full size: the table of layouts has no row for them; see CONTRIBUTING.md"
 
     def check(self) -> None:
-        """See that the model builds and that its optimizer can be resized, without training.
+        """Check that the model can be built and that the optimizer's state can be resized, without training.
 
         Raises:
-            InvalidInput: naming what is wrong.
+            InvalidInput: naming the wrong setting.
         """
         self.step_cost(Rates())
         layer = nn.Linear(256, 256)  # large enough for optimizers that factor the state of large matrices
@@ -171,10 +167,10 @@ class Task:
 
 
 def _check_names(spec: TaskSpec) -> None:
-    """See that timm has the model and the optimizer, and accepts the transform.
+    """Check that timm has the model and the optimizer, and accepts the transform.
 
     Raises:
-        InvalidInput: naming the first that it has not.
+        InvalidInput: naming the first setting that timm does not accept.
     """
     if not timm.is_model(spec.model.name):
         near = timm.list_models(f"*{spec.model.name.split('_')[0]}*")[:3]
@@ -186,43 +182,51 @@ def _check_names(spec: TaskSpec) -> None:
     check_transform(spec.recipe.augmentation.transform)
 
 
-def _create(model: ModelSpec, arguments: dict[str, Any], pretrained: bool | None = None) -> nn.Module:
-    try:
-        return timm.create_model(pretrained=model.pretrained if pretrained is None else pretrained, **arguments)
-    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
-        raise InvalidInput("model.options", model.options, f"timm refuses to build {model.name}: {error}") from None
+@dataclass(frozen=True, kw_only=True)
+class _Architecture:
+    """Everything that the cost of a step depends on besides the rates and the batch size."""
+
+    model: ModelSpec
+    channels: int
+    classes: int
+    image_size: int
+    staging: Staging
+
+    def __hash__(self) -> int:  # a model's options may be lists
+        return hash((self.model.model_dump_json(), self.channels, self.classes, self.image_size, self.staging))
 
 
-def _elastic(model: nn.Module, staging: Staging, image_size: int, seed: int = 0) -> ElasticModel:
-    return ElasticModel(model, staging, image_size=image_size, seed=seed)
+@dataclass(frozen=True)
+class _CountedModel:
+    """A model on the meta device."""
+
+    counter: StepCounter
+    arguments: dict[str, Any]
+    """Keyword arguments of `timm.create_model` that the model was built with."""
 
 
-@lru_cache(maxsize=8)
-def _meta_model(key: CostKey) -> tuple[ElasticModel, dict[str, Any]]:
-    """The model without memory, and the arguments of `timm.create_model` that it takes."""
-    text, channels, classes, size, staging = key
-    model = ModelSpec(**json.loads(text))
-    arguments = {"model_name": model.name, "in_chans": channels, "num_classes": classes, **model.options}
+@lru_cache(maxsize=64)
+def _counted_model(architecture: _Architecture) -> _CountedModel:
+    """Build the model on the meta device, with the arguments of `timm.create_model` that it accepts."""
+    model, size = architecture.model, architecture.image_size
+    required = {"model_name": model.name, "in_chans": architecture.channels, "num_classes": architecture.classes}
+    # The task's JSON form, in which lists stand for tuples, is what result.json and other processes build the model from.
+    options = model.model_dump(mode="json")["options"]
+    arguments = {"img_size": size, **required, **options}
     with torch.device("meta"):
         try:
-            sized = {"img_size": size, **arguments}
-            return _elastic(_create(model, sized, pretrained=False), staging, size), sized
+            built = _create(model, arguments)
         except InvalidInput as error:
             if "'img_size'" not in error.allowed:
                 raise
-        # Many pyramids take images of any size, and no such argument.
-        return _elastic(_create(model, arguments, pretrained=False), staging, size), arguments
+            # Many pyramids take images of any size, and have no such argument.
+            arguments = {**required, **options}
+            built = _create(model, arguments)
+        return _CountedModel(StepCounter(built, architecture.staging, (architecture.channels, size, size)), arguments)
 
 
-@lru_cache(maxsize=4096)
-def _image_cost(key: CostKey, rates: Rates) -> tuple[Rates, int]:
-    """Realised rates and FLOPs an image; counted on two images because BatchNorm needs more than one."""
-    elastic, _ = _meta_model(key)
-    realised = elastic.set_rates(rates)
-    model, channels, _, size, _ = key
+def _create(model: ModelSpec, arguments: dict[str, Any], pretrained: bool = False) -> nn.Module:
     try:
-        flops = count_step_flops(elastic.model, (2, channels, size, size))
-    except (RuntimeError, AssertionError, ValueError) as error:
-        name = json.loads(model)["name"]
-        raise InvalidInput("data.image_size", size, f"{name} with these options cannot process such images: {error}") from None
-    return realised, flops // 2
+        return timm.create_model(pretrained=pretrained, **arguments)
+    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+        raise InvalidInput("model.options", model.options, f"timm refuses to build {model.name}: {error}") from None

@@ -1,4 +1,4 @@
-"""The launcher of timm's train.py, on a short script that makes the same calls, and on the real one where TIMM_TRAIN says."""
+"""The launcher of timm's train.py, with a short script that makes the same calls, and with the real one if TIMM_TRAIN is set."""
 
 import json
 import os
@@ -23,7 +23,7 @@ REPLACED = (
     (timm.scheduler, "create_scheduler_v2"),
     (timm.utils, "CheckpointSaver"),
 )
-pytestmark = pytest.mark.filterwarnings("ignore")  # timm's own warnings are not ours to mend
+pytestmark = pytest.mark.filterwarnings("ignore")  # timm's own warnings
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def launch(monkeypatch, tmp_path, three_stages, image_folder, capsys):
             monkeypatch.setattr(module, name, original)  # and put back at the end of the test
         arguments = [*OPTIONS.split(), "--model-kwargs", *(f"{name}={value}" for name, value in MODEL.items())]
         folders = ["--data-dir", str(image_folder), "--output", str(tmp_path), "--experiment", experiment]
-        launcher = ["timm_train", "--schedule", str(schedule), "--budget", budget, "--curve", "linear", "--warmup", "0"]
+        launcher = ["timm_train", "--schedule", str(schedule), "--budget", budget, "--lr-schedule", "linear", "--warmup", "0"]
         monkeypatch.setattr(sys, "argv", [*launcher, str(script), *arguments, *folders, *more])
         code = 0
         try:
@@ -52,10 +52,10 @@ def weights(path):
     return torch.load(path, weights_only=False)["state_dict"]
 
 
-def test_the_scripts_epochs_are_full_training_and_its_checkpoints_are_whole(launch, tmp_path):
+def test_the_scripts_epochs_are_full_training_and_its_checkpoints_contain_the_full_model(launch, tmp_path):
     code, printed, _ = launch("straight", "--epochs", "4")
     assert code == 0
-    # 60 images of which 7 batches of 8 are used (drop_last), 4 epochs: 28 updates are full training.
+    # 60 images, of which 7 batches of 8 are used (drop_last), and 4 epochs: full training has 28 updates.
     seen = json.loads((tmp_path / "straight" / "seen.json").read_text())
     updates, epochs = int(printed.split()[1]), int(printed.split()[4])
     assert epochs == -(-updates // 7)
@@ -63,7 +63,7 @@ def test_the_scripts_epochs_are_full_training_and_its_checkpoints_are_whole(laun
     widths = [width for width, _ in seen]
     assert widths == sorted(widths)
     assert set(widths) == {32, 64, 128}
-    # The last stage has .4 of half of that.
+    # The last stage gets .4 of half of that.
     assert widths[:updates].count(128) == pytest.approx(5.6, abs=1.5)
     rates = [rate for _, rate in seen]
     assert rates[0] == 1e-3
@@ -75,7 +75,7 @@ def test_the_scripts_epochs_are_full_training_and_its_checkpoints_are_whole(laun
     model.load_state_dict(weights(tmp_path / "straight" / "checkpoint-0.pth.tar"))  # the first stage trains a smaller model
 
 
-def test_it_goes_on_from_a_checkpoint(launch, tmp_path):
+def test_it_resumes_from_a_checkpoint(launch, tmp_path):
     launch("straight", "--epochs", "4")
     seen = json.loads((tmp_path / "straight" / "seen.json").read_text())
     code, *_ = launch("resumed", "--epochs", "4", "--resume", str(tmp_path / "straight" / "checkpoint-1.pth.tar"))
@@ -83,7 +83,7 @@ def test_it_goes_on_from_a_checkpoint(launch, tmp_path):
     assert json.loads((tmp_path / "resumed" / "seen.json").read_text()) == seen[2 * 7 :]
     code, _, errors = launch("other", "--epochs", "5", "--resume", str(tmp_path / "straight" / "checkpoint-1.pth.tar"))
     assert code == 2
-    assert errors.strip() == "timm_train: state: 'plan': is of another schedule, budget, model, batch size or full_steps"
+    assert errors.strip() == "timm_train: state: 'plan': belongs to another schedule, budget, model, batch size or full_steps"
 
 
 def test_accumulated_batches_are_one_update(launch, tmp_path):
@@ -93,7 +93,7 @@ def test_accumulated_batches_are_one_update(launch, tmp_path):
     assert seen[0][0] < seen[-1][0] == 128
 
 
-def test_what_does_not_go_together_ends_in_one_line(launch):
+def test_invalid_options_end_in_one_line(launch):
     code, _, errors = launch("ema", "--model-ema")
     assert code == 2
     assert errors.strip().splitlines()[-1].startswith("timm_train: --model-ema: True: must be left out")
@@ -105,7 +105,7 @@ def test_what_does_not_go_together_ends_in_one_line(launch):
     assert errors.startswith("timm_train: script: 'nowhere/train.py': there is no such file")
 
 
-@pytest.mark.skipif("TIMM_TRAIN" not in os.environ, reason="TIMM_TRAIN=/path/to/train.py, of timm's repository")
+@pytest.mark.skipif("TIMM_TRAIN" not in os.environ, reason="needs TIMM_TRAIN=/path/to/train.py, from timm's repository")
 def test_the_real_script(launch, tmp_path):
     script = os.environ["TIMM_TRAIN"]
     assert launch("straight", "--epochs", "4", "-j", "0", script=script)[0] == 0

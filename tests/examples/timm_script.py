@@ -1,6 +1,7 @@
-"""A short training script that makes optimizer, scheduler and checkpoints as timm's train.py does, in the same order.
+"""A short training script that creates optimizer, scheduler and checkpoints as timm's train.py does, in the same order.
 
-train.py is in no package, so this stands in for it; `TIMM_TRAIN=/path/to/train.py` has the tests run the real one.
+It is used in place of train.py, which is not part of any package. With `TIMM_TRAIN=/path/to/train.py` the tests also run the
+real one.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""A tiny model, its schedule and fixed batches: the same for every trainer."""
+"""A tiny model, its schedule and fixed batches, shared by the tests of all trainers."""
 
 import timm
 import torch
@@ -11,7 +11,7 @@ SETTINGS = {"budget": "50%", "full_steps": 20, "image_shape": SHAPE, "batch_size
 WIDTHS = Schedule(
     stages=(Stage(rates=Rates(heads=0.5, mlp=0.5), duration_ratio=0.5), Stage(rates=Rates(), duration_ratio=0.5)), grid=4
 )
-"""No tokens are dropped, so no random number is drawn and every trainer must end with the same weights."""
+"""No tokens are dropped, so training uses no random numbers, and every trainer must end with the same weights."""
 
 
 def tiny_model(seed=0):

@@ -1,4 +1,4 @@
-"""The callback in the real Lightning."""
+"""The callback in Lightning's Trainer."""
 
 import copy
 
@@ -15,7 +15,7 @@ from explorer import InvalidInput, StagedTraining
 from explorer.production.lightning_callback import StagedTrainingCallback
 from tests.production.conftest import SETTINGS, SHAPE, WIDTHS, batch, plain_loop, tiny_model, watched
 
-pytestmark = pytest.mark.filterwarnings("default")  # Lightning's own warnings are not ours to mend
+pytestmark = pytest.mark.filterwarnings("default")  # Lightning's own warnings
 
 
 class Classifier(pl.LightningModule):
@@ -36,7 +36,7 @@ class Classifier(pl.LightningModule):
 
 
 class Average(pl.Callback):
-    """Someone's average of the weights, saved in each checkpoint."""
+    """A user's average of the weights, saved in each checkpoint."""
 
     def __init__(self, module):
         self.ema = ModelEmaV3(module.model, decay=0.9)
@@ -76,7 +76,7 @@ def test_the_same_steps_and_weights_as_in_a_plain_loop(tmp_path):
     assert trainer.global_step == callback.training.plan.steps == len(seen)
 
 
-def test_it_goes_on_in_the_middle_of_a_stage(tmp_path):
+def test_it_resumes_in_the_middle_of_a_stage(tmp_path):
     straight = Classifier()
     callback, _ = fit(straight, tmp_path / "straight", batches=1)
     stages = callback.training.plan.stages()
@@ -87,7 +87,7 @@ def test_it_goes_on_in_the_middle_of_a_stage(tmp_path):
         latest = max((tmp_path / f"stopped{number}").glob("*.ckpt"), key=lambda path: int(path.stem.split("=")[1]))
         content = torch.load(latest, weights_only=True)
         weights = {name.removeprefix("model."): tensor for name, tensor in content["state_dict"].items()}
-        tiny_model().load_state_dict(weights, strict=True)  # plain timm loads what it keeps
+        tiny_model().load_state_dict(weights, strict=True)  # plain timm loads its weights
         resumed = Classifier(seed=5)
         fit(resumed, tmp_path / "resumed", batches=1, resume=str(latest))
         done = int(latest.stem.split("=")[1])
@@ -96,7 +96,7 @@ def test_it_goes_on_in_the_middle_of_a_stage(tmp_path):
         assert same(resumed.model, straight.model)
 
 
-def test_it_goes_on_with_an_average_of_the_weights(tmp_path):
+def test_it_resumes_with_an_average_of_the_weights(tmp_path):
     def run(folder, seed=0, stop_after=None, resume=None):
         module = Classifier(seed, stop_after)
         average = Average(module)
@@ -114,7 +114,7 @@ def test_it_goes_on_with_an_average_of_the_weights(tmp_path):
 
 @pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("other", [EMAWeightAveraging(decay=0.9), StochasticWeightAveraging(1e-2, swa_epoch_start=1)])
-def test_averages_of_lightning_are_refused(tmp_path, other, first):
+def test_weight_averaging_by_lightning_is_refused(tmp_path, other, first):
     ours = StagedTrainingCallback(WIDTHS, **SETTINGS)
     given = {"callback": other, "others": [ours]} if first else {"callback": ours, "others": [other]}
     with pytest.raises(InvalidInput, match=f"callbacks: '{type(other).__name__}': cannot be used with stages: .*ema="):
@@ -129,14 +129,21 @@ def test_accumulated_batches_are_one_step(tmp_path):
     assert module.seen[::2] == module.seen[1::2]
 
 
+def test_missing_and_unknown_arguments_are_type_errors():
+    with pytest.raises(TypeError, match="batch_size"):
+        StagedTrainingCallback(WIDTHS, budget="50%", full_steps=20)
+    with pytest.raises(TypeError, match="subset"):
+        StagedTrainingCallback(WIDTHS, **SETTINGS, subset="random")
+
+
 def test_the_plan_is_that_of_staged_training(tmp_path):
     callback, _ = fit(Classifier(), tmp_path)
     model = tiny_model()
-    alone = StagedTraining(model, torch.optim.AdamW(model.parameters(), lr=1e-2), WIDTHS, **SETTINGS)
-    assert callback.training.plan == alone.plan
+    plain = StagedTraining(model, torch.optim.AdamW(model.parameters(), lr=1e-2), WIDTHS, **SETTINGS)
+    assert callback.training.plan == plain.plan
 
 
-def test_a_trainer_that_would_stop_by_itself_is_refused(tmp_path):
+def test_a_trainer_with_a_limit_of_its_own_is_refused(tmp_path):
     with pytest.raises(InvalidInput, match=r"max_epochs: .*both must be -1: training ends when the budget is spent"):
         fit(Classifier(), tmp_path, max_epochs=3)
 
@@ -144,11 +151,11 @@ def test_a_trainer_that_would_stop_by_itself_is_refused(tmp_path):
 def test_a_module_without_a_timm_model_or_with_two_is_refused(tmp_path):
     module = Classifier()
     module.model = torch.nn.Linear(3, 5)
-    with pytest.raises(InvalidInput, match="model: 'Classifier': must hold one timm model; it holds 0"):
+    with pytest.raises(InvalidInput, match="model: 'Classifier': must contain one timm model; it contains 0"):
         fit(module, tmp_path)
     module = Classifier()
     module.teacher = timm.create_model(
         "vit_tiny_patch16_224", img_size=SHAPE[1], patch_size=4, depth=1, embed_dim=32, num_heads=2
     )
-    with pytest.raises(InvalidInput, match="it holds 2"):
+    with pytest.raises(InvalidInput, match="it contains 2"):
         fit(module, tmp_path)

@@ -1,4 +1,4 @@
-"""Ray Train runs the workers, and starts them again when one dies."""
+"""Ray Train runs the processes of a training, and restarts them when one dies."""
 
 import os
 import signal
@@ -18,11 +18,11 @@ from explorer.training.loop import DivergedError, TrainingError
 from tests.conftest import processes, quiet
 from tests.production.test_processes import assert_same_up_to_rounding, run_of_one, wait_for_segments
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.filterwarnings("default")]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.filterwarnings("default")]
 
 
-def test_two_workers_of_ray_end_where_one_ends_though_one_is_killed(local_ray, tmp_path):
-    train_to_folder(run_of_one(tmp_path / "alone"), quiet())
+def test_two_processes_of_ray_end_where_one_ends_though_one_is_killed(local_ray, tmp_path):
+    train_to_folder(run_of_one(tmp_path / "single"), quiet())
     killed = []
 
     def kill() -> None:
@@ -34,23 +34,23 @@ def test_two_workers_of_ray_end_where_one_ends_though_one_is_killed(local_ray, t
     console = quiet()
     result = train_on_ray(run_of_one(tmp_path / "together"), 2, None, console)
     assert killed
-    assert result["workers"] == 2
+    assert result.processes == 2
     first, then = console.file.getvalue().splitlines()
-    assert first == "training with 2 workers, each on the CPU, 1 thread"
+    assert first == "training with 2 processes, each on the CPU, 1 thread"
     assert "of the budget, stage 1" in then
     assert " left, cost " in then
-    assert_same_up_to_rounding(tmp_path / "alone", tmp_path / "together")
-    with pytest.raises(InvalidInput, match="'budget': the checkpoint belongs to a run with another one: '50%', now '40%'"):
+    assert_same_up_to_rounding(tmp_path / "single", tmp_path / "together")
+    with pytest.raises(InvalidInput, match=r"'budget': differs from the run .*: it was '50%' and is now '40%'"):
         train_on_ray(run_of_one(tmp_path / "together", budget="40%"), 2, None, quiet())
 
 
-def test_more_workers_than_the_cluster_has_room_for_are_refused(local_ray, tmp_path):
-    with pytest.raises(InvalidInput, match="workers: 64: 64 CPUs are needed, the cluster has"):
+def test_more_processes_than_the_cluster_has_cpus_for_are_refused(local_ray, tmp_path):
+    with pytest.raises(InvalidInput, match="processes: 64: 64 CPUs are needed, but the cluster has"):
         train_on_ray(run_of_one(tmp_path / "run"), 64, None, quiet())
 
 
-def test_a_loss_that_is_not_finite_ends_in_its_own_error_and_is_not_tried_again(local_ray, tmp_path, monkeypatch):
-    monkeypatch.setattr(ray_workers, "FAILURES", -1)  # Ray would try for ever
+def test_a_run_that_diverges_is_not_restarted(local_ray, tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_workers, "MAX_FAILURES", -1)  # Ray would restart it forever
     run = run_of_one(tmp_path / "run")
     recipe = run.task.recipe.model_copy(update={"learning_rate": 1e12, "clip_grad": None})
     with pytest.raises(DivergedError, match="the loss is not finite by step"):
@@ -58,7 +58,7 @@ def test_a_loss_that_is_not_finite_ends_in_its_own_error_and_is_not_tried_again(
 
 
 def test_the_device_is_that_of_the_cluster_and_not_of_the_driver(local_ray, tmp_path, monkeypatch):
-    """A cluster that says it has two GPUs, on a machine that has none: workers find out, and the error is one line."""
+    """A cluster that claims to have two GPUs, on a machine without any: its processes fail, and the error is one line."""
     assert device_on_ray(1, None) == ("cuda" if torch.cuda.is_available() else "cpu")
     ray.shutdown()
     with _on_loopback():
@@ -66,8 +66,8 @@ def test_the_device_is_that_of_the_cluster_and_not_of_the_driver(local_ray, tmp_
     assert device_on_ray(0, None) == "cpu"
     assert device_on_ray(1, None) == "cuda"
     if torch.cuda.device_count() < 2:
-        monkeypatch.setattr(ray_workers, "FAILURES", 0)
+        monkeypatch.setattr(ray_workers, "MAX_FAILURES", 0)
         run = replace(run_of_one(tmp_path / "run"), device="cuda")
-        with pytest.raises(TrainingError, match=r"^the workers failed: \w+: ") as failed:
+        with pytest.raises(TrainingError, match=r"^the processes failed: \w+: ") as failed:
             train_on_ray(run, 2, None, quiet())
         assert "\n" not in str(failed.value)

@@ -1,6 +1,7 @@
-"""A schedule in a loop that is not ours: the plan's steps, its learning rates, and the same weights as our own loop."""
+"""A schedule in anyone's training loop: the plan's steps, its learning rates, and the same weights as the trainer's."""
 
 import copy
+import inspect
 import itertools
 
 import numpy as np
@@ -14,48 +15,18 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from explorer import Budget, InvalidInput, Rates, Schedule, Stage, StagedTraining, compile_plan
+from explorer.production.arguments import StagedTrainingSettings
 from explorer.spec.staging import Staging
 from explorer.training.loop import train
 from explorer.training.task import Task
-
-HALVES = Schedule(
-    stages=(Stage(rates=Rates(heads=0.5, mlp=0.5, tokens=0.5), duration_ratio=0.5), Stage(rates=Rates(), duration_ratio=0.5)),
-    grid=4,
-)
+from tests.production.loops import HALVES, one_step, same, small, staged
 
 
-def small(seed=0, **options):
-    torch.manual_seed(seed)
-    model = timm.create_model(
-        "vit_tiny_patch16_224", img_size=16, patch_size=4, embed_dim=32, depth=2, num_heads=4, num_classes=5, **options
-    )
-    return model, torch.optim.AdamW(model.parameters(), lr=1e-2)
-
-
-def staged(model, optimizer, schedule=HALVES, **changes):
-    settings = {"budget": "50%", "full_steps": 20, "image_shape": (3, 16, 16), **changes}
-    return StagedTraining(model, optimizer, schedule, **settings)
-
-
-def one_step(model, optimizer, number):
-    """Forward, backward and update on images that depend on the step's number alone."""
-    generator = torch.Generator().manual_seed(number)
-    images = torch.randn(8, 3, 16, 16, generator=generator)
-    torch.manual_seed(number)  # of dropped tokens
-    loss = functional.cross_entropy(model(images), torch.arange(8) % 5)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-
-
-def same(one, other):
-    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
-
-
-def test_the_same_weights_as_in_our_own_loop(tiny_spec, three_stages):
-    task = Task(tiny_spec)
+@pytest.mark.parametrize("staging", [Staging(), Staging(subset="importance", growth="zero"), Staging(subset="random")])
+def test_the_weights_are_those_of_the_trainer(tiny_spec, three_stages, staging):
+    task = Task(tiny_spec.model_copy(update={"staging": staging}))
     recipe = task.spec.recipe
-    compiled = compile_plan(three_stages, task, Budget(0.5), task.step_cost)
+    compiled = compile_plan(three_stages, task, Budget(0.2), task.step_cost)
     ours = train(task, compiled, seed=3)
 
     torch.manual_seed(3)
@@ -66,11 +37,12 @@ def test_the_same_weights_as_in_our_own_loop(tiny_spec, three_stages):
         model,
         optimizer,
         three_stages,
-        budget="50%",
+        budget="20%",
         full_steps=full_steps,
         batch_size=recipe.batch_size,
-        curve=recipe.lr_schedule,
+        lr_schedule=recipe.lr_schedule,
         image_shape=(1, 8, 8),
+        staging=staging,
         seed=3,
     )
     assert [s.steps for s in training.plan.segments] == [s.steps for s in compiled.segments]
@@ -86,6 +58,12 @@ def test_the_same_weights_as_in_our_own_loop(tiny_spec, three_stages):
     assert training.done
     assert training.spent == 1
     assert same(model, ours.model)
+
+
+def test_a_forgotten_batch_size_is_a_type_error():
+    model, optimizer = small()
+    with pytest.raises(TypeError, match="batch_size"):
+        StagedTraining(model, optimizer, HALVES, budget="50%", full_steps=20, image_shape=(3, 16, 16))
 
 
 def test_steps_resize_and_set_the_learning_rate():
@@ -153,17 +131,17 @@ def test_resume_in_the_middle_of_a_stage_with_an_average_of_the_weights(subset, 
     def start(seed):
         model, optimizer = small(seed)
         ema = ModelEmaV3(model, decay=0.9)
-        return model, optimizer, ema, staged(model, optimizer, ema=ema.module, subset=subset)
+        return model, optimizer, ema, staged(model, optimizer, ema=ema.module, staging=Staging(subset=subset))
 
-    def go_on(model, optimizer, ema, training, until=10**9):
+    def run(model, optimizer, ema, training, until=10**9):
         while training.begun < until and training.step():
             one_step(model, optimizer, training.begun)
             ema.update(model)
 
     straight = start(0)
-    go_on(*straight)
+    run(*straight)
     model, optimizer, ema, training = start(0)
-    go_on(model, optimizer, ema, training, until=stop)
+    run(model, optimizer, ema, training, until=stop)
     with training.at_full_size():
         kept = copy.deepcopy([each.state_dict() for each in (model, optimizer, ema.module, training)])
     assert [tensor.shape for tensor in kept[0].values()] == [tensor.shape for tensor in straight[0].state_dict().values()]
@@ -171,7 +149,7 @@ def test_resume_in_the_middle_of_a_stage_with_an_average_of_the_weights(subset, 
     model, optimizer, ema, training = start(1)  # other weights, which loading replaces
     for each, state in zip((model, optimizer, ema.module, training), kept, strict=True):
         each.load_state_dict(state)
-    go_on(model, optimizer, ema, training)
+    run(model, optimizer, ema, training)
     assert same(model, straight[0])
     assert same(ema.module, straight[2].module)
     assert not same(model, ema.module)
@@ -190,13 +168,13 @@ def test_gradients_are_accumulated_within_a_step():
         optimizer.step()
         steps += 1
     assert steps == training.plan.steps
-    alone = staged(*small())
-    assert training.plan.flops == 16 * alone.plan.flops
+    single_image = staged(*small(), batch_size=1)
+    assert training.plan.flops == 16 * single_image.plan.flops
 
 
-def test_without_a_curve_the_rates_are_the_callers():
+def test_without_a_learning_rate_schedule_the_learning_rates_are_left_unchanged():
     model, optimizer = small()
-    training = staged(model, optimizer, curve=None)
+    training = staged(model, optimizer, lr_schedule=None)
     factors = []
     while training.step():
         assert optimizer.param_groups[0]["lr"] == 1e-2
@@ -205,7 +183,7 @@ def test_without_a_curve_the_rates_are_the_callers():
     assert 0 < factors[-1] < 1
 
 
-def test_compiled_and_wrapped_anew_after_a_resize():
+def test_a_model_is_compiled_again_after_a_resize():
     model, optimizer = small()
     training = staged(model, optimizer, budget="10%")
     wrapped, wrappers = None, 0
@@ -234,12 +212,9 @@ def test_compiled_and_wrapped_anew_after_a_resize():
         ({"image_shape": (16, 16)}, r"image_shape: \(16, 16\): must be three whole numbers: channels, height and width"),
         ({"image_shape": (3, 16.0, 16.0)}, r"image_shape: .*must be three whole numbers"),
         ({"image_shape": 16}, r"image_shape: 16: must be three whole numbers"),
-        ({"subset": "lead"}, r"StagedTraining: subset: 'lead': Input should be 'leading', 'random' or 'importance'"),
-        ({"token_policy": "x"}, r"StagedTraining: token_policy: 'x': Input should be 'auto', 'drop' or 'resize'"),
-        ({"growth": "zero"}, r"StagedTraining: growth: 'zero': Input should be 'initial' or 'zero'"),
-        ({"blocks": "odd"}, r"StagedTraining: blocks: 'odd': Input should be 'prefix' or 'even'"),
-        ({"growth": "zero", "subset": "random"}, r"growth: zero needs a subset that only grows"),
-        ({"schedule": "best.json"}, r"schedule: 'best\.json': must be a Schedule, such as Schedule\.load\(path\) gives"),
+        ({"staging": "random"}, r"staging: 'random': must be a Staging"),
+        ({"staging": {"subset": "random"}}, r"staging: .*: must be a Staging"),
+        ({"schedule": "best.json"}, r"schedule: 'best\.json': must be a Schedule, as Schedule\.load\(path\) returns"),
     ],
 )
 def test_bad_arguments_are_refused(changes, said):
@@ -256,9 +231,9 @@ def test_numbers_may_be_those_of_numpy():
 
 def test_what_does_not_fit_the_model_is_refused():
     model, optimizer = small()
-    with pytest.raises(InvalidInput, match="optimizer: 'AdamW': was not built on this model: it does not hold cls_token"):
+    with pytest.raises(InvalidInput, match="optimizer: 'AdamW': was not built for this model: it does not have cls_token"):
         staged(model, small()[1])
-    with pytest.raises(InvalidInput, match="model: 'OptimizedModule': give the model inside it"):
+    with pytest.raises(InvalidInput, match="model: 'OptimizedModule': pass the model within"):
         staged(torch.compile(model, backend="eager"), optimizer)
     shallow = Schedule(stages=(Stage(rates=Rates(tokens=0.5), duration_ratio=0.5), Stage(rates=Rates(), duration_ratio=0.5)))
     torch.manual_seed(0)
@@ -267,7 +242,7 @@ def test_what_does_not_fit_the_model_is_refused():
         staged(tnt, torch.optim.SGD(tnt.parameters()), shallow, image_shape=(3, 32, 32))
 
 
-def test_going_on_with_another_schedule_or_batch_size_is_refused():
+def test_resuming_with_another_schedule_or_batch_size_is_refused():
     training = staged(*small())
     for _ in itertools.repeat(None, 3):
         training.step()
@@ -275,13 +250,13 @@ def test_going_on_with_another_schedule_or_batch_size_is_refused():
     other = HALVES.model_copy(update={"grid": 8})
     for changed in (staged(*small(), batch_size=2), staged(*small(), other), staged(*small(), full_steps=30)):
         with pytest.raises(
-            InvalidInput, match="state: 'plan': is of another schedule, budget, model, batch size or full_steps"
+            InvalidInput, match="state: 'plan': belongs to another schedule, budget, model, batch size or full_steps"
         ):
             changed.load_state_dict(state)
 
 
-def test_a_state_that_is_none_is_refused():
-    training = staged(*small(), subset="importance")
+def test_invalid_states_are_refused():
+    training = staged(*small(), staging=Staging(subset="importance"))
     state = training.state_dict()
     steps = training.plan.steps
     for wrong, said in [
@@ -291,8 +266,8 @@ def test_a_state_that_is_none_is_refused():
         ({**state, "begun": -1}, "state: begun: -1: Input should be greater than or equal to 0"),
         ({**state, "begun": steps + 1}, f"state: begun: {steps + 1}: must be at most {steps}, the steps of the plan"),
         ({name: state[name] for name in ("begun", "plan")}, "state: orders: 'missing': this key is required"),
-        ({**state, "orders": {}}, "state: 'orders': is of another subset"),
-        (staged(*small()).state_dict(), "state: 'orders': is of another subset"),
+        ({**state, "orders": {}}, "state: 'orders': belongs to another staging.subset"),
+        (staged(*small()).state_dict(), "state: 'orders': belongs to another staging.subset"),
     ]:
         with pytest.raises(InvalidInput) as refused:
             training.load_state_dict(wrong)
@@ -325,97 +300,6 @@ def test_an_optimizer_whose_state_cannot_be_resized_is_refused_after_its_first_s
     assert training.begun == 1
 
 
-def test_every_setting_of_staging_has_its_argument():
-    assert set(Staging.model_fields) <= set(StagedTraining.__init__.__annotations__)
-
-
-class Loop:
-    """Someone's loop that knows nothing of schedules: a scheduler of its own, accumulation, an evaluation now and then."""
-
-    def __init__(self, model, optimizer, accumulate=1):
-        self.model, self.optimizer, self.accumulate = model, optimizer, accumulate
-        self.widths, self.rates, self.evaluated = [], [], []
-
-    def run(self, updates, first=1):
-        for update in range(first, first + updates):
-            self.model.train()
-            self.optimizer.zero_grad()
-            for part in range(self.accumulate):
-                generator = torch.Generator().manual_seed(update * self.accumulate + part)
-                images = torch.randn(8, 3, 16, 16, generator=generator)
-                torch.manual_seed(update)  # of dropped tokens
-                functional.cross_entropy(self.model(images), torch.arange(8) % 5).backward()
-            for group in self.optimizer.param_groups:
-                group["lr"] = 7.0  # a scheduler that knows better
-            self.optimizer.step()
-            self.widths.append(self.model.blocks[0].mlp.fc1.out_features)
-            self.rates.append(self.optimizer.param_groups[0]["lr"])
-            self.model.eval()
-            with torch.inference_mode():
-                self.model(torch.zeros(1, 3, 16, 16))
-            self.evaluated.append(self.model.blocks[0].mlp.fc1.out_features)
-
-
-@pytest.mark.parametrize("token_policy", ["drop", "resize"])
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_following_an_optimizer_is_the_same_as_calling_step(token_policy, accumulate):
-    model, optimizer = small(dynamic_img_size=True)
-    called = staged(model, optimizer, token_policy=token_policy)
-    widths, rates = [], []
-    while called.step():
-        optimizer.zero_grad()
-        for part in range(accumulate):
-            generator = torch.Generator().manual_seed(called.begun * accumulate + part)
-            images = torch.randn(8, 3, 16, 16, generator=generator)
-            torch.manual_seed(called.begun)
-            functional.cross_entropy(model(images), torch.arange(8) % 5).backward()
-        optimizer.step()
-        widths.append(model.blocks[0].mlp.fc1.out_features)
-        rates.append(optimizer.param_groups[0]["lr"])
-
-    theirs, optimizer = small(dynamic_img_size=True)
-    followed = staged(theirs, optimizer, token_policy=token_policy)
-    followed.follow_optimizer()
-    loop = Loop(theirs, optimizer, accumulate)
-    loop.run(followed.plan.steps)
-    assert followed.done
-    assert (loop.widths, loop.rates) == (widths, rates)
-    assert loop.evaluated == loop.widths  # an evaluation sees the model that was trained
-    assert same(theirs, model)
-    loop.run(2, first=100)  # beyond the plan: nothing changes
-    assert loop.rates[-2:] == [0, 0]
-    assert same(theirs, model)
-
-
-def test_following_goes_on_from_a_checkpoint_at_a_change_of_stage():
-    model, optimizer = small()
-    straight = staged(model, optimizer)
-    straight.follow_optimizer()
-    all_of_it = Loop(model, optimizer)
-    all_of_it.run(straight.plan.steps)
-
-    for stop in (5, straight.plan.stages()[0].steps, straight.plan.stages()[0].steps + 2):
-        stopped, optimizer = small()
-        training = staged(stopped, optimizer)
-        training.follow_optimizer()
-        Loop(stopped, optimizer).run(stop)
-        with training.at_full_size():
-            kept = copy.deepcopy([each.state_dict() for each in (stopped, optimizer, training)])
-        resumed, optimizer = small(seed=1)
-        training = staged(resumed, optimizer)
-        for each, state in zip((resumed, optimizer, training), kept, strict=True):
-            each.load_state_dict(state)
-        training.follow_optimizer()
-        loop = Loop(resumed, optimizer)
-        loop.run(training.plan.steps - stop, first=stop + 1)
-        assert loop.widths == all_of_it.widths[stop:]
-        assert same(resumed, model)
-
-
-def test_following_without_a_curve_leaves_the_rates_to_the_scheduler():
-    model, optimizer = small()
-    training = staged(model, optimizer, curve=None)
-    training.follow_optimizer()
-    loop = Loop(model, optimizer)
-    loop.run(3)
-    assert loop.rates == [7.0] * 3
+def test_the_settings_of_callbacks_are_the_arguments_of_staged_training():
+    arguments = set(inspect.signature(StagedTraining).parameters) - {"model", "optimizer", "schedule"}
+    assert set(StagedTrainingSettings.__annotations__) == arguments

@@ -1,4 +1,4 @@
-"""The callback in Hugging Face's real Trainer."""
+"""The callback in Hugging Face's Trainer."""
 
 import json
 
@@ -14,7 +14,7 @@ from explorer.production.transformers_callback import StagedTrainingCallback
 from explorer.spec.lr_schedule import LearningRateSchedule
 from tests.production.conftest import SETTINGS, WIDTHS, batch, plain_loop, tiny_model, watched
 
-pytestmark = pytest.mark.filterwarnings("default")  # the library's own warnings are not ours to mend
+pytestmark = pytest.mark.filterwarnings("default")  # the library's own warnings
 
 
 class Images(Dataset):
@@ -36,7 +36,7 @@ class InOrder(Trainer):
 
 
 class Watch(TrainerCallback):
-    """Notes what every step trains with; stops without a word after some."""
+    """Records what each step trains with; raises an error after a number of steps."""
 
     def __init__(self, stop_after=None):
         self.seen, self.evaluated, self.stop_after = [], [], stop_after
@@ -59,7 +59,7 @@ def wrapped(seed=0):
 
 
 class Average(TrainerCallback):
-    """Someone's average of the weights, saved beside each checkpoint."""
+    """A user's average of the weights, saved beside each checkpoint."""
 
     def __init__(self, model, resume):
         self.model, self.ema, self.staged = model, ModelEmaV3(model, decay=0.9), None
@@ -115,8 +115,8 @@ def test_the_same_steps_and_weights_as_in_a_plain_loop(tmp_path):
     assert callback.training.done
 
 
-def test_it_goes_on_in_the_middle_of_a_stage(tmp_path):
-    straight, all_of_it, callback = trained(tmp_path / "straight")
+def test_it_resumes_in_the_middle_of_a_stage(tmp_path):
+    straight, whole_run, callback = trained(tmp_path / "straight")
     first = callback.training.plan.stages()[0].steps
     for stop_after in (8, first + 4):
         folder = tmp_path / f"stopped{stop_after}"
@@ -124,16 +124,16 @@ def test_it_goes_on_in_the_middle_of_a_stage(tmp_path):
             trained(folder, stop_after=stop_after)
         latest = max(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
         weights = {name.removeprefix("timm_model."): tensor for name, tensor in load_file(latest / "model.safetensors").items()}
-        tiny_model().load_state_dict(weights, strict=True)  # plain timm loads what it keeps
+        tiny_model().load_state_dict(weights, strict=True)  # plain timm loads its weights
         done = int(latest.name.split("-")[1])
         resumed, watch, _ = trained(folder, seed=5, resume=str(latest))
         assert 0 < done < stop_after
-        assert watch.seen == all_of_it.seen[done:]
+        assert watch.seen == whole_run.seen[done:]
         assert close(resumed, straight)
 
 
 @pytest.mark.parametrize("restore", [False, True])
-def test_it_goes_on_with_a_curve_and_an_average_of_the_weights(tmp_path, restore):
+def test_it_resumes_with_a_learning_rate_schedule_and_an_average_of_the_weights(tmp_path, restore):
     def run(folder, seed=0, resume=None, **options):
         model = wrapped(seed)
         average = Average(model.timm_model, resume)
@@ -156,11 +156,11 @@ def test_it_goes_on_with_a_curve_and_an_average_of_the_weights(tmp_path, restore
 def test_evaluation_sees_the_model_of_the_stage_and_a_checkpoint_the_full_one(tmp_path):
     widths = []
 
-    class TraceStyle(StagedTrainingCallback):
+    class Recorder(StagedTrainingCallback):
         def on_prediction_step(self, args, state, control, model=None, **_):
             widths.append(self.training.rates.mlp)
 
-    trained(tmp_path, callback=TraceStyle(WIDTHS, **SETTINGS), eval_strategy="steps", eval_steps=6, save_steps=6)
+    trained(tmp_path, callback=Recorder(WIDTHS, **SETTINGS), eval_strategy="steps", eval_steps=6, save_steps=6)
     assert widths[0] == 0.5
     assert widths[-1] == 1.0
     weights = load_file(tmp_path / "checkpoint-6" / "model.safetensors")
@@ -173,7 +173,7 @@ def test_accumulated_batches_are_one_step(tmp_path):
 
 
 def test_other_numbers_of_steps_and_foreign_checkpoints_are_refused(tmp_path):
-    with pytest.raises(InvalidInput, match=r"max_steps: 3: must be \d+, what steps_for\(model\) gives"):
+    with pytest.raises(InvalidInput, match=r"max_steps: 3: must be \d+, which steps_for\(model\) returns"):
         trained(tmp_path / "few", max_steps=3)
     with pytest.raises(InvalidInput, match="save_strategy: 'best': must be steps, epoch or no"):
         trained(tmp_path / "best", save_strategy="best", eval_strategy="steps", metric_for_best_model="loss")
@@ -183,5 +183,5 @@ def test_other_numbers_of_steps_and_foreign_checkpoints_are_refused(tmp_path):
     content = json.loads(state.read_text())
     del content["stateful_callbacks"]["StagedTraining"]
     state.write_text(json.dumps(content))
-    with pytest.raises(InvalidInput, match="resume_from_checkpoint: 6: was taken without this callback"):
+    with pytest.raises(InvalidInput, match="resume_from_checkpoint: 6: was saved without this callback"):
         trained(tmp_path / "foreign", resume=str(state.parent))

@@ -1,9 +1,10 @@
-"""What a finished run is held against."""
+"""What a finished run is compared with."""
 
 import pytest
 
 from explorer import Budget, Schedule, compile_plan
 from explorer.frontier.uncertainty import run_interval
+from explorer.production.result import RunResult
 from explorer.production.verdict import other_task, transfer_warning, verdict
 from explorer.spec.provenance import Provenance
 from explorer.spec.task import TaskSpec
@@ -33,15 +34,28 @@ def measured(three_stages, tiny_spec) -> Schedule:
 def judged(schedule: Schedule, spec: TaskSpec, budget="50%", **result) -> list[str]:
     task = Task(spec)
     compiled = compile_plan(schedule, task, Budget.parse(budget), task.step_cost)
-    done = {"cost": compiled.cost, "steps": compiled.steps, "train_seconds": 1.5, "seed": 3}
-    return verdict(schedule, spec, compiled, {**done, "validation_accuracy": 0.5, "test_accuracy": 0.5, **result})
+    settings = {
+        "timm_create_model": {},
+        "seed": 3,
+        "budget": budget,
+        "planned_flops": compiled.flops,
+        "realised_flops": compiled.flops,
+        "planned_seconds": None,
+        "train_seconds": 1.5,
+        "cost": compiled.cost,
+        "steps": compiled.steps,
+        "processes": 1,
+        "validation_accuracy": 0.5,
+        "test_accuracy": 0.5,
+    }
+    return verdict(schedule, spec, compiled, RunResult(**{**settings, **result}))
 
 
 def with_recipe(spec: TaskSpec, **recipe) -> TaskSpec:
     return spec.model_copy(update={"recipe": spec.recipe.model_copy(update=recipe)})
 
 
-def test_the_same_task_is_held_against_the_prediction(measured, tiny_spec):
+def test_a_run_on_the_same_task_is_compared_with_the_prediction(measured, tiny_spec):
     cost, accuracies, predicted, reproduced = judged(measured, tiny_spec)
     assert "steps in 1.5 s" in cost
     assert accuracies == "validation accuracy 50.0000%, test accuracy 50.0000%"
@@ -61,24 +75,26 @@ def test_on_another_task_there_is_no_prediction(measured, tiny_spec, recipe, dif
     other = with_recipe(tiny_spec, **recipe)
     reason = f"the schedule was measured on another task ({difference})"
     assert other_task(measured, other) == reason
-    assert (transfer_warning(measured, other) or "").startswith(f"{reason}: the accuracy in its file is no promise here")
+    assert (transfer_warning(measured, other) or "").startswith(
+        f"{reason}: the accuracy in its file is no prediction for this task"
+    )
     assert judged(measured, other)[2:] == [f"no prediction: {reason}"]
 
 
 def test_a_warning_names_the_settings_that_come_from_the_other_task(measured, tiny_spec):
     other = with_recipe(tiny_spec, epochs=3.0, learning_rate=9e-3).measured_as(measured.provenance)
-    assert "learning rate 0.002 and batch size 32 are taken from there" in transfer_warning(measured, other)
+    assert "learning rate 0.002 and batch size 32 are also taken from there" in transfer_warning(measured, other)
 
 
 def test_a_file_that_does_not_say_its_task_predicts_nothing(measured, tiny_spec):
-    silent = measured.model_copy(update={"provenance": measured.provenance.model_copy(update={"task": {}})})
+    unknown = measured.model_copy(update={"provenance": measured.provenance.model_copy(update={"task": None})})
     reason = "the schedule's file does not say on which task it was measured"
-    assert judged(silent, tiny_spec)[2:] == [f"no prediction: {reason}"]
-    assert transfer_warning(silent, tiny_spec).startswith(reason)
+    assert judged(unknown, tiny_spec)[2:] == [f"no prediction: {reason}"]
+    assert transfer_warning(unknown, tiny_spec).startswith(reason)
 
 
-def test_where_data_lies_does_not_make_another_task(measured, tiny_spec):
-    moved = tiny_spec.model_copy(update={"data": tiny_spec.data.model_copy(update={"root": "/elsewhere", "workers": 3})})
+def test_moved_data_and_another_number_of_loader_workers_are_the_same_task(measured, tiny_spec):
+    moved = tiny_spec.model_copy(update={"data": tiny_spec.data.model_copy(update={"root": "/elsewhere", "num_workers": 3})})
     assert other_task(measured, moved) is None
 
 
@@ -86,8 +102,8 @@ def test_at_another_budget_there_is_no_prediction(measured, tiny_spec):
     assert judged(measured, tiny_spec, "25%")[2] == "no prediction: the sweep measured this schedule at 50%, not at 25%"
 
 
-def test_a_schedule_from_nowhere_predicts_nothing(three_stages, tiny_spec):
-    assert judged(three_stages, tiny_spec)[2:] == ["no prediction: the schedule's file holds no measurement"]
+def test_a_schedule_without_provenance_predicts_nothing(three_stages, tiny_spec):
+    assert judged(three_stages, tiny_spec)[2:] == ["no prediction: the schedule's file contains no measurement"]
     assert transfer_warning(three_stages, tiny_spec) is None
 
 

@@ -17,7 +17,7 @@ def measured(tiny_task, three_stages):
     return Calibration.measure(tiny_task, [stage.rates for stage in three_stages.stages], "cpu", seconds=0.5)
 
 
-def test_what_is_measured_is_read_back_and_plans_in_seconds(measured, tiny_task, three_stages, tmp_path):
+def test_a_calibration_is_saved_and_plans_in_seconds(measured, tiny_task, three_stages, tmp_path):
     loaded = Calibration.load(measured.save(tmp_path / "new" / "calibration.json"))
     assert loaded == measured
     assert [step.rates for step in loaded.steps] == [stage.rates for stage in three_stages.stages]
@@ -29,18 +29,17 @@ def test_what_is_measured_is_read_back_and_plans_in_seconds(measured, tiny_task,
     assert 0 <= 1 - compiled.seconds < cost(Rates()).seconds
     result = train(tiny_task, compiled, seed=0)
     assert result.steps == compiled.steps
-    assert 0.2 < result.seconds < 5  # of the right unit; the machine may be busy, and the benchmark says how near it is
 
 
-def test_measured_for_something_else_is_refused(measured, tiny_task, tiny_spec):
+def test_a_calibration_of_another_setting_is_refused(measured, tiny_task, tiny_spec):
     other = Task(tiny_spec.with_settings(1e-3, 16))
-    with pytest.raises(InvalidInput, match="calibration: 'batch_size': was measured with 32, and this is 16"):
+    with pytest.raises(InvalidInput, match=r"calibration: 'recipe\.batch_size': was measured with 32, and this is 16"):
         measured.step_cost(other, "cpu")
     torch.set_num_threads(2)
     with pytest.raises(InvalidInput, match="calibration: 'threads': was measured with 1, and this is 2"):
         measured.step_cost(tiny_task, "cpu")
     torch.set_num_threads(1)
-    elsewhere = measured.model_copy(update={"device": "NVIDIA H200"})
+    elsewhere = measured.model_copy(update={"setting": measured.setting.model_copy(update={"device": "NVIDIA H200"})})
     with pytest.raises(InvalidInput, match="calibration: 'device': was measured with 'NVIDIA H200', and this is 'cpu'"):
         elsewhere.step_cost(tiny_task, "cpu")
 
@@ -48,16 +47,16 @@ def test_measured_for_something_else_is_refused(measured, tiny_task, tiny_spec):
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
-        ({"recipe": {"accumulation": 2}}, "'accumulation': was measured with 1, and this is 2"),
-        ({"recipe": {"ema_decay": 0.9}}, "'ema_decay': was measured with None, and this is 0.9"),
-        ({"recipe": {"clip_grad": None}}, "'clip_grad'"),
-        ({"recipe": {"augmentation": {"flip": True}}}, "'augmentation'"),
-        ({"data": {"workers": 2}}, "'data.workers': was measured with 0, and this is 2"),
-        ({"data": {"image_size": 10}}, "'data.image_size'"),
-        ({"staging": {"token_policy": "resize"}}, "'staging'"),
+        ({"recipe": {"accumulation": 2}}, r"'recipe\.accumulation': was measured with 1, and this is 2"),
+        ({"recipe": {"ema_decay": 0.9}}, r"'recipe\.ema_decay': was measured with None, and this is 0.9"),
+        ({"recipe": {"clip_grad": None}}, r"'recipe\.clip_grad'"),
+        ({"recipe": {"augmentation": {"flip": True}}}, r"'recipe\.augmentation\.flip'"),
+        ({"data": {"num_workers": 2}}, r"'data\.num_workers': was measured with 0, and this is 2"),
+        ({"data": {"image_size": 10}}, r"'data\.image_size'"),
+        ({"staging": {"token_policy": "resize"}}, r"'staging\.token_policy'"),
     ],
 )
-def test_whatever_a_step_takes_longer_by_is_part_of_it(measured, tiny_spec, changes, field):
+def test_everything_that_changes_the_time_of_a_step_must_be_the_same(measured, tiny_spec, changes, field):
     content = tiny_spec.model_dump()
     for part, values in changes.items():
         content[part] |= values
@@ -65,7 +64,7 @@ def test_whatever_a_step_takes_longer_by_is_part_of_it(measured, tiny_spec, chan
         measured.step_cost(Task(TaskSpec.model_validate(content)), "cpu")
 
 
-def test_length_and_learning_rate_are_not_part_of_it(measured, tiny_spec):
+def test_length_and_learning_rate_may_differ(measured, tiny_spec):
     recipe = tiny_spec.recipe.model_copy(update={"epochs": 9.0, "learning_rate": 1.0, "weight_decay": 0.3})
     assert measured.step_cost(Task(tiny_spec.model_copy(update={"recipe": recipe})), "cpu")(Rates()).seconds > 0
 
@@ -79,7 +78,7 @@ def test_impossible_seconds_are_refused(measured, tmp_path, seconds):
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"schema": "other"}', '{"schema": "vit-budget-explorer/calibration"}', "[1]"])
-def test_files_that_are_no_calibration_are_refused(tmp_path, content):
+def test_files_that_are_not_calibrations_are_refused(tmp_path, content):
     path = tmp_path / "c.json"
     path.write_text(content)
     with pytest.raises(InvalidInput):

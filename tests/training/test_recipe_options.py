@@ -12,7 +12,7 @@ from explorer.spec.recipe import Augmentation
 from explorer.training import loop
 from explorer.training.loop import train
 from explorer.training.task import Task
-from tests.training.test_loop import Stop, planned, same_weights, stopped_and_resumed
+from tests.training.runs import Interrupted, assert_resumes_exactly, planned, same_weights
 
 CPU = torch.device("cpu")
 
@@ -21,7 +21,7 @@ def task_with(spec, **recipe) -> Task:
     return Task(spec.model_copy(update={"recipe": spec.recipe.model_copy(update=recipe)}))
 
 
-def test_mixed_targets_are_shares_of_the_two_labels_that_were_mixed(tiny_spec):
+def test_mixed_targets_are_fractions_of_the_two_labels_that_were_mixed(tiny_spec):
     task = task_with(tiny_spec, augmentation=Augmentation(mixup=0.8))
     plain = Task(tiny_spec)
     images, shares = next(task.train_batches(3, 0, 1, CPU))
@@ -54,16 +54,16 @@ def test_mixing_depends_on_seed_and_step_alone(tiny_spec):
 
 
 def test_the_average_is_timms(tiny_spec):
-    """Against anyone's loop with timm's ModelEmaV3."""
+    """Compared with a plain loop that uses timm's ModelEmaV3."""
     task = task_with(tiny_spec, ema_decay=0.9)
-    compiled = planned(task, Schedule.full_model(), "20%")
-    ours = train(task, compiled, seed=0)
+    plan = planned(task, Schedule.full_model(), "20%")
+    ours = train(task, plan, seed=0)
     torch.manual_seed(0)
     model = timm.create_model(**task.model_arguments())
     average = ModelEmaV3(model, 0.9, use_warmup=True)
     optimizer = timm.optim.create_optimizer_v2(model, "adamw", lr=2e-3, weight_decay=0.05, fused=True)
-    factors = [s.learning_rate_factor(i) for s in compiled.segments for i in range(s.steps)]
-    batches = task.train_batches(0, 0, compiled.steps, CPU)
+    factors = [s.learning_rate_factor(i) for s in plan.segments for i in range(s.steps)]
+    batches = task.train_batches(0, 0, plan.steps, CPU)
     for step, ((images, labels), factor) in enumerate(zip(batches, factors, strict=True), start=1):
         optimizer.param_groups[0]["lr"] = optimizer.param_groups[1]["lr"] = 2e-3 * factor
         optimizer.zero_grad()
@@ -76,7 +76,7 @@ def test_the_average_is_timms(tiny_spec):
 
 
 def test_accumulated_parts_add_up_to_the_batch(tiny_spec):
-    """Widths and depth: dropped tokens would be drawn for parts and for batches in another order."""
+    """Width and depth only: tokens to drop would be drawn in another order for parts than for batches."""
     tiny = tiny_spec.model_copy(update={"recipe": tiny_spec.recipe.model_copy(update={"optimizer": "sgd"})})
     results = []
     for parts in (1, 4):
@@ -95,46 +95,46 @@ def test_accumulated_parts_add_up_to_the_batch(tiny_spec):
     assert results[0].segments[-1].mean_loss == pytest.approx(results[1].segments[-1].mean_loss, rel=1e-4)
 
 
-def test_all_of_it_resumes_in_bit_identical_weights(tiny_spec, three_stages, tmp_path):
+def test_a_run_with_all_options_resumes_exactly(tiny_spec, three_stages, tmp_path):
     task = task_with(tiny_spec, augmentation=Augmentation(mixup=0.8, cutmix=1.0), ema_decay=0.95, accumulation=2)
-    compiled = planned(task, three_stages)
-    straight = train(task, compiled, seed=1)
-    for stop_after in (5, 7, 19):
-        resumed = stopped_and_resumed(task, compiled, stop_after, tmp_path / f"{stop_after}.pt")
-        assert same_weights(straight.model, resumed.model)
+    plan = planned(task, three_stages.model_copy(update={"grid": 10}), "25%")
+    assert_resumes_exactly(task, plan, (2, 4, 9), tmp_path)
 
 
-def test_a_checkpoint_in_the_middle_of_a_segment_resumes_exactly(tiny_spec, three_stages, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "CHECK_EVERY", 3)
-    task = task_with(tiny_spec, epochs=8, ema_decay=0.95)
-    compiled = planned(task, three_stages)
-    straight = train(task, compiled, seed=1)
-    looks = []
+def test_a_checkpoint_within_a_segment_resumes_exactly(tiny_spec, three_stages, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "LOSS_CHECK_STEPS", 3)
+    task = task_with(tiny_spec, ema_decay=0.95)
+    plan = planned(task, three_stages.model_copy(update={"grid": 5}))
+    straight = train(task, plan, seed=1)
+    assert plan.segments[0].steps > 10
+    checks = []
 
-    def stop(progress):
-        looks.append(progress.unfinished.steps)
-        if len(looks) == 8:
-            raise Stop
+    def interrupt(progress):
+        checks.append(progress.unfinished.steps)
+        if len(progress.segments) == 1 and progress.unfinished.steps == 6:
+            raise Interrupted
 
-    with pytest.raises(Stop):
-        train(task, compiled, seed=1, checkpoint=tmp_path / "c.pt", checkpoint_every=0, on_loss_check=stop)
-    assert looks[:2] == [3, 6]
+    with pytest.raises(Interrupted):
+        train(task, plan, seed=1, checkpoint=tmp_path / "c.pt", checkpoint_every=0, on_loss_check=interrupt)
+    assert checks[:2] == checks[-2:] == [3, 6]
     seen = []
-    resumed = train(task, compiled, seed=1, checkpoint=tmp_path / "c.pt", on_loss_check=lambda p: seen.append(p.steps))
+    resumed = train(task, plan, seed=1, checkpoint=tmp_path / "c.pt", on_loss_check=lambda p: seen.append(p.steps))
     assert same_weights(straight.model, resumed.model)
     assert (resumed.steps, resumed.flops) == (straight.steps, straight.flops)
     assert [s.steps for s in resumed.segments] == [s.steps for s in straight.segments]
     assert [s.mean_loss for s in resumed.segments] == pytest.approx([s.mean_loss for s in straight.segments])
-    # The eighth look came before the eighth checkpoint: it goes on from the seventh, within a segment.
-    assert looks[7] - looks[6] == 3
-    assert seen[0] % compiled.segments[0].steps == looks[7]
+    # The interruption came before the checkpoint at step 6: the run resumed at step 3 of the second segment.
+    assert seen[0] == plan.segments[0].steps + 6
 
 
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
         ({"accumulation": 5}, r"recipe\.accumulation: 5: must divide the batch of 32 images equally"),
-        ({"batch_size": 31, "augmentation": Augmentation(mixup=0.1)}, r"recipe\.batch_size: 31: must be even"),
+        (
+            {"batch_size": 31, "augmentation": Augmentation(mixup=0.1)},
+            r"recipe\.batch_size: 31: must be even if images are mixed",
+        ),
     ],
 )
 def test_batches_that_cannot_be_divided_are_refused(tiny_spec, recipe, message):

@@ -1,42 +1,37 @@
-import time
+import math
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from explorer import Budget, Rates, Schedule, Stage, compile_plan
+from explorer import Rates, Schedule, Stage
 from explorer.spec.lr_schedule import LearningRateSchedule
 from explorer.training import stage_store
 from explorer.training.loop import train
 from explorer.training.stage_store import StageStore, prefix_keys
 from explorer.training.task import Task
+from tests.training.runs import planned, same_weights
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
 def at_every_boundary(monkeypatch):
-    monkeypatch.setattr(stage_store, "PATIENCE", 0)
+    monkeypatch.setattr(stage_store, "MAX_WRITE_OVERHEAD", math.inf)
 
 
-def schedule(*units: int) -> Schedule:
-    """Grid units at .5, .75 and 1 of heads and channels; tokens from .5."""
+def schedule(*slots: int) -> Schedule:
+    """Grid slots at .5, .75 and 1 of heads and channels; tokens from .5."""
     rates = (Rates(heads=0.5, mlp=0.5, tokens=0.5), Rates(heads=0.75, mlp=0.75), Rates())
-    stages = [Stage(rates=r, duration_ratio=u / 20) for r, u in zip(rates, units, strict=True) if u]
+    stages = [Stage(rates=r, duration_ratio=n / 20) for r, n in zip(rates, slots, strict=True) if n]
     return Schedule(stages=tuple(stages))
-
-
-def compiled(task, schedule, budget="50%"):
-    return compile_plan(schedule, task, Budget.parse(budget), task.step_cost)
-
-
-def same_weights(one, other):
-    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
 
 
 @pytest.fixture
 def task(tiny_spec):
-    recipe = tiny_spec.recipe.model_copy(update={"epochs": 4})
+    recipe = tiny_spec.recipe.model_copy(update={"epochs": 3})
     model = tiny_spec.model.model_copy(update={"options": {**tiny_spec.model.options, "drop_path_rate": 0.2}})
     return Task(tiny_spec.model_copy(update={"recipe": recipe, "model": model}))
 
@@ -45,54 +40,57 @@ def entries(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.pt"))
 
 
-def test_runs_that_share_end_in_the_same_bits_and_train_only_what_is_new(task, tmp_path):
-    """A tree of six schedules: they part within a stage, at a stage change, in the last stage and at the very start."""
-    tree = [(8, 6, 6), (8, 8, 4), (8, 0, 12), (12, 4, 4), (0, 10, 10), (8, 6, 6)]
-    shared = [0, 14, 8, 8, 0, 19]  # grid units in common with any earlier one; the end itself is not kept
+def test_runs_with_a_store_end_in_the_same_bits_and_train_only_what_is_new(task, tmp_path):
+    """A tree of five schedules: they differ from within a stage, a stage change, the last stage and the very start on."""
+    tree = [(8, 6, 6), (8, 8, 4), (8, 0, 12), (12, 4, 4), (0, 10, 10)]
+    shared = [0, 14, 8, 8, 0]  # grid slots in common with any earlier one
     store = StageStore(str(tmp_path), 10**9)
-    for units, known in zip(tree, shared, strict=True):
-        todo = compiled(task, schedule(*units))
-        assert len(todo.segments) == 20
-        alone, together = train(task, todo, seed=1), train(task, todo, seed=1, store=store)
-        assert same_weights(alone.model, together.model), units
-        assert together.test_accuracy == alone.test_accuracy
-        assert (together.flops, alone.executed_flops) == (alone.flops, alone.flops)
-        assert together.executed_flops == sum(segment.flops for segment in todo.segments[known:])
-        assert [s.stage for s in together.segments] == [s.stage for s in todo.segments]
+    for slots, known in zip(tree, shared, strict=True):
+        plan = planned(task, schedule(*slots))
+        assert len(plan.segments) == 20
+        without, with_store = train(task, plan, seed=1), train(task, plan, seed=1, store=store)
+        assert same_weights(without.model, with_store.model), slots
+        assert with_store.test_accuracy == without.test_accuracy
+        assert (with_store.flops, without.executed_flops) == (without.flops, without.flops)
+        assert with_store.executed_flops == sum(segment.flops for segment in plan.segments[known:])
+        assert [s.stage for s in with_store.segments] == [s.stage for s in plan.segments]
+    # The same plan again trains the last segment only: the end itself is not kept.
+    again = train(task, planned(task, schedule(8, 6, 6)), seed=1, store=store)
+    assert again.executed_flops == planned(task, schedule(8, 6, 6)).segments[-1].flops
 
 
 @pytest.mark.parametrize("staging", [{"subset": "random"}, {"subset": "importance", "growth": "zero"}])
-def test_other_ways_of_staging_share_too(task, tmp_path, staging):
+def test_other_kinds_of_staging_use_the_store_too(task, tmp_path, staging):
     task = Task(task.spec.with_settings(2e-3, 32, staging))
     store = StageStore(str(tmp_path), 10**9)
-    train(task, compiled(task, schedule(8, 6, 6)), seed=1, store=store)
-    todo = compiled(task, schedule(8, 8, 4))
-    together = train(task, todo, seed=1, store=store)
-    assert together.executed_flops < together.flops
-    assert same_weights(train(task, todo, seed=1).model, together.model)
+    train(task, planned(task, schedule(8, 6, 6)), seed=1, store=store)
+    plan = planned(task, schedule(8, 8, 4))
+    with_store = train(task, plan, seed=1, store=store)
+    assert with_store.executed_flops < with_store.flops
+    assert same_weights(train(task, plan, seed=1).model, with_store.model)
 
 
-def test_what_training_depends_on_is_in_the_key_and_nothing_else(task):
-    todo = compiled(task, schedule(8, 6, 6))
-    keys = prefix_keys(task, todo.segments, 1, CPU, False)
-    assert len(set(keys)) == len(todo.segments) - 1
-    assert keys == prefix_keys(Task(task.spec), todo.segments, 1, CPU, False)
-    assert not set(keys) & set(prefix_keys(task, todo.segments, 2, CPU, False))
-    assert not set(keys) & set(prefix_keys(task, todo.segments, 1, CPU, True))
+def test_a_key_depends_on_what_training_depends_on_and_on_nothing_else(task):
+    plan = planned(task, schedule(8, 6, 6))
+    keys = prefix_keys(task, plan.segments, 1, CPU, False)
+    assert len(set(keys)) == len(plan.segments) - 1
+    assert keys == prefix_keys(Task(task.spec), plan.segments, 1, CPU, False)
+    assert not set(keys) & set(prefix_keys(task, plan.segments, 2, CPU, False))
+    assert not set(keys) & set(prefix_keys(task, plan.segments, 1, CPU, True))
     for change in ({"learning_rate": 1e-4}, {"weight_decay": 0.5}, {"optimizer": "sgd"}):
         other = Task(task.spec.model_copy(update={"recipe": task.spec.recipe.model_copy(update=change)}))
-        assert not set(keys) & set(prefix_keys(other, todo.segments, 1, CPU, False)), change
+        assert not set(keys) & set(prefix_keys(other, plan.segments, 1, CPU, False)), change
 
 
 def test_a_constant_rate_is_shared_between_budgets_and_a_falling_one_is_not(task):
     def keys(kind: str, budget: str) -> list[str]:
-        curve = LearningRateSchedule(kind=kind, warmup=0, **({"cooldown": 0.2} if kind == "wsd" else {}))
-        recipe = task.spec.recipe.model_copy(update={"lr_schedule": curve})
+        lr_schedule = LearningRateSchedule(kind=kind, warmup=0, **({"cooldown": 0.2} if kind == "wsd" else {}))
+        recipe = task.spec.recipe.model_copy(update={"lr_schedule": lr_schedule})
         changed = Task(task.spec.model_copy(update={"recipe": recipe}))
         full = Schedule.full_model(grid=10)
-        return prefix_keys(changed, compiled(changed, full, budget).segments, 1, CPU, False)
+        return prefix_keys(changed, planned(changed, full, budget).segments, 1, CPU, False)
 
-    # 40 % of the budget, in tenths: 5 % of training a unit at 50 %, 10 % at 100 %.
+    # Slots of a tenth of the budget: 5 % of full training each at 50 %, 10 % at 100 %.
     small, large = keys("wsd", "50%"), keys("wsd", "100%")
     assert {small[1], small[3]} <= set(large)
     assert not set(keys("linear", "50%")) & set(keys("linear", "100%"))
@@ -101,8 +99,8 @@ def test_a_constant_rate_is_shared_between_budgets_and_a_falling_one_is_not(task
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "empty", "code"])
 def test_a_damaged_state_is_trained_again_never_trusted(task, tmp_path, damage):
     store = StageStore(str(tmp_path), 10**9)
-    todo = compiled(task, schedule(8, 6, 6))
-    first = train(task, todo, seed=1, store=store)
+    plan = planned(task, schedule(8, 6, 6))
+    first = train(task, plan, seed=1, store=store)
     for path in entries(tmp_path):
         data = bytearray(path.read_bytes())
         if damage == "flipped":
@@ -110,20 +108,20 @@ def test_a_damaged_state_is_trained_again_never_trusted(task, tmp_path, damage):
         path.write_bytes(
             {"truncated": bytes(data[: len(data) // 2]), "empty": b"", "code": b"cos\nsystem\n"}.get(damage, bytes(data))
         )
-    again = train(task, todo, seed=1, store=store)
+    again = train(task, plan, seed=1, store=store)
     assert again.executed_flops == again.flops
     assert same_weights(first.model, again.model)
-    assert train(task, todo, seed=1, store=store).executed_flops < again.flops  # what was damaged has been replaced
+    keys = prefix_keys(task, plan.segments, 1, CPU, False)
+    assert store.longest(keys)[0] == len(keys)  # damaged states have been replaced
 
 
-def test_the_store_keeps_to_its_size_and_drops_what_was_not_used_for_longest(tmp_path):
+def test_a_store_stays_below_its_size_and_evicts_the_least_recently_used(tmp_path):
     content = {"model": torch.zeros(25_000)}  # 100 kB
     store = StageStore(str(tmp_path), 350_000)
-    for key in "abc":
+    for seconds, key in enumerate("abc"):
         store.offer(key, content)
-        time.sleep(0.02)
+        os.utime(tmp_path / f"{key}.pt", (seconds, seconds))
     assert store.longest(["a"]) is not None  # used again
-    time.sleep(0.02)
     store.offer("d", content)
     assert [path.stem for path in entries(tmp_path)] == ["a", "c", "d"]
     assert store.longest(["a", "b", "c", "x"])[0] == 3
@@ -131,37 +129,36 @@ def test_the_store_keeps_to_its_size_and_drops_what_was_not_used_for_longest(tmp
     assert not tmp_path.exists()
 
 
-def test_storage_that_refuses_does_not_stop_training(task, tmp_path):
+def test_a_storage_that_refuses_states_does_not_stop_training(task, tmp_path):
     (tmp_path / "file").write_text("in the way")
     store = StageStore(str(tmp_path / "file"), 10**9)
-    todo = compiled(task, schedule(8, 6, 6))
-    with pytest.warns(UserWarning, match="stage store .*cannot be written, going on without it") as caught:
-        result = train(task, todo, seed=1, store=store)
+    plan = planned(task, schedule(8, 6, 6))
+    with pytest.warns(UserWarning, match="stage store .*cannot be written; training continues without it") as caught:
+        result = train(task, plan, seed=1, store=store)
     assert len([w for w in caught if "stage store" in str(w.message)]) == 1
-    assert same_weights(train(task, todo, seed=1).model, result.model)
+    assert same_weights(train(task, plan, seed=1).model, result.model)
 
 
-def test_little_time_is_spent_on_writing(monkeypatch, tmp_path):
-    monkeypatch.setattr(stage_store, "PATIENCE", 20)
+def test_writing_takes_at_most_a_twentieth_of_the_time(monkeypatch, tmp_path):
+    """By a clock on which writing a state takes a second."""
+    now = iter(range(10**6))
+    monkeypatch.setattr(stage_store, "MAX_WRITE_OVERHEAD", 0.05)
+    monkeypatch.setattr(stage_store, "time", SimpleNamespace(perf_counter=lambda: next(now)))
     store = StageStore(str(tmp_path), 10**9)
     assert store.wants()
-    started = time.perf_counter()
-    store.offer("a", {"model": torch.zeros(2_500_000)})
-    took = time.perf_counter() - started
-    assert not store.wants()
-    time.sleep(20 * took + 0.05)
-    assert store.wants()
+    store.offer("a", {"model": torch.zeros(1)})
+    assert [store.wants() for _ in range(21)] == [False] * 19 + [True] * 2
 
 
-def test_a_state_of_a_smaller_budget_goes_on_in_a_larger_one_with_the_same_bits(task, tmp_path):
-    curve = LearningRateSchedule(kind="wsd", warmup=0, cooldown=0.2)
-    changed = Task(task.spec.model_copy(update={"recipe": task.spec.recipe.model_copy(update={"lr_schedule": curve})}))
+def test_a_state_of_a_smaller_budget_is_used_at_a_larger_one_with_the_same_bits(task, tmp_path):
+    constant = LearningRateSchedule(kind="wsd", warmup=0, cooldown=0.2)
+    changed = Task(task.spec.model_copy(update={"recipe": task.spec.recipe.model_copy(update={"lr_schedule": constant})}))
     full = Schedule.full_model(grid=10)
     store = StageStore(str(tmp_path), 10**9)
-    train(changed, compiled(changed, full, "50%"), seed=1, store=store)
-    todo = compiled(changed, full, "100%")
-    together = train(changed, todo, seed=1, store=store)
-    assert same_weights(train(changed, todo, seed=1).model, together.model)
-    # Of ten units of 10 % the store has the first four (40 % of training, 80 % of the small budget).
-    assert together.executed_flops == sum(segment.flops for segment in todo.segments[4:])
-    assert [s.steps for s in together.segments] == [s.steps for s in todo.segments]
+    train(changed, planned(changed, full, "50%"), seed=1, store=store)
+    plan = planned(changed, full, "100%")
+    with_store = train(changed, plan, seed=1, store=store)
+    assert same_weights(train(changed, plan, seed=1).model, with_store.model)
+    # Of ten slots of 10 % the store has the first four (40 % of full training, 80 % of the small budget).
+    assert with_store.executed_flops == sum(segment.flops for segment in plan.segments[4:])
+    assert [s.steps for s in with_store.segments] == [s.steps for s in plan.segments]

@@ -1,0 +1,64 @@
+"""Cost of a training step at given activation rates, counted on a copy of the model on the meta device."""
+
+from __future__ import annotations
+
+import copy
+
+from torch import nn
+
+from explorer.cost import count_step_flops
+from explorer.elastic.model import ElasticModel
+from explorer.segment import StepCost
+from explorer.spec.rates import Rates
+from explorer.spec.staging import Staging
+
+COUNTED_IMAGES = 2
+"""Batch size that is counted: BatchNorm needs more than one image."""
+
+
+class UnsuitableImagesError(ValueError):
+    """The model cannot process images of the given shape; the message says why."""
+
+
+class StepCounter:
+    """Counts the FLOPs of a training step at any rates. Counts are cached.
+
+    Args:
+        model: a timm model on the meta device, in training mode. The counter resizes it.
+        staging: how reduced models are derived from it.
+        image_shape_CHW: channels, height and width of full images.
+
+    Raises:
+        InvalidInput: when nothing in the model can be resized, or it does not allow this staging.
+    """
+
+    def __init__(self, model: nn.Module, staging: Staging, image_shape_CHW: tuple[int, int, int]) -> None:
+        self.elastic = ElasticModel(model, staging, image_size=image_shape_CHW[1:])
+        self._shape = image_shape_CHW
+        self._counted: dict[Rates, tuple[Rates, int]] = {}
+
+    @classmethod
+    def of_copy(cls, model: nn.Module, staging: Staging, image_shape_CHW: tuple[int, int, int]) -> StepCounter:
+        """A counter for a model with weights, which is left as it is."""
+        return cls(copy.deepcopy(model).to("meta").train(), staging, image_shape_CHW)
+
+    def image_cost(self, rates: Rates) -> tuple[Rates, int]:
+        """The realised rates, and the FLOPs of a training step per image.
+
+        Raises:
+            InvalidInput: when the model cannot have these rates.
+            UnsuitableImagesError: when the model cannot process such images.
+        """
+        if rates not in self._counted:
+            realised = self.elastic.set_rates(rates)
+            try:
+                flops = count_step_flops(self.elastic.model, (COUNTED_IMAGES, *self._shape))
+            except (RuntimeError, AssertionError, ValueError) as error:
+                raise UnsuitableImagesError(str(error)) from None
+            self._counted[rates] = realised, flops // COUNTED_IMAGES
+        return self._counted[rates]
+
+    def step_cost(self, rates: Rates, batch_size: int) -> StepCost:
+        """Cost of a training step with a batch of `batch_size` images; raises as `image_cost`."""
+        realised, flops = self.image_cost(rates)
+        return StepCost(realised, flops * batch_size)

@@ -1,0 +1,48 @@
+"""The result of a production run: `result.json`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from explorer.errors import validated
+from explorer.files import write_file
+from explorer.spec.base import Frozen, read_mapping
+
+RESULT = "result.json"
+
+
+class RunResult(Frozen):
+    """What was trained, at which cost, and how accurate it became."""
+
+    timm_create_model: dict[str, Any]
+    """Keyword arguments with which `timm.create_model` builds the model."""
+    seed: int
+    budget: str
+    planned_flops: int
+    realised_flops: int
+    planned_seconds: float | None
+    """Planned device-seconds; `None` if not calibrated."""
+    train_seconds: float
+    cost: float
+    """Realised FLOPs as a fraction of full training."""
+    steps: int
+    """Optimizer steps."""
+    processes: int
+    """Number of processes that trained together."""
+    validation_accuracy: float
+    test_accuracy: float
+
+    def save(self, out: Path) -> None:
+        """Write `result.json` into the run's folder."""
+        write_file(out / RESULT, json.dumps(self.model_dump(mode="json"), indent=2) + "\n")
+
+    @classmethod
+    def load(cls, out: Path) -> RunResult:
+        """Read `result.json` from a run's folder.
+
+        Raises:
+            InvalidInput: when it is missing or damaged.
+        """
+        return validated(cls, read_mapping(out / RESULT), str(out / RESULT))

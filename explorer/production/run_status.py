@@ -1,0 +1,90 @@
+"""How far a production run is: `progress.json`, and its display on the console."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as ProgressBar
+
+from explorer.files import write_file
+from explorer.training.progress import Progress
+
+PROGRESS = "progress.json"
+PRINT_INTERVAL_SECONDS = 60.0
+"""Time between two printed lines if there is no terminal."""
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """How far a run is: the content of `progress.json`."""
+
+    spent: float
+    """Spent share of the budget."""
+    cost: float
+    """Cost so far as a fraction of full training."""
+    stage: int
+    """Number of the present stage, from 1."""
+    loss: float
+    """Mean loss of the present segment so far."""
+    seconds_left: float
+    """Remaining training time, if a FLOP takes as long as so far on average."""
+
+    @classmethod
+    def of(cls, progress: Progress) -> RunStatus:
+        """The status of a run in this process."""
+        plan, flops, last = progress.plan, progress.flops, progress.parts[-1]
+        seconds_left = progress.seconds / flops * (plan.flops - flops)
+        return cls(flops / plan.flops, flops / plan.full_flops, last.stage + 1, last.mean_loss, seconds_left)
+
+    @classmethod
+    def read(cls, out: Path) -> RunStatus | None:
+        """The status of a run in another process; `None` if it has not written any."""
+        try:
+            return cls(**json.loads((out / PROGRESS).read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+
+    def save(self, out: Path) -> None:
+        """Write it for other processes."""
+        write_file(out / PROGRESS, json.dumps(asdict(self)) + "\n")
+
+
+class BudgetBar:
+    """Shows the spent share of the budget and the remaining time: a bar on a terminal, otherwise a line per minute."""
+
+    def __init__(self, console: Console) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rest]}"))
+        self._console, self._last_printed = console, -math.inf
+        self._bar = ProgressBar(*columns, console=console)
+        self._task = self._bar.add_task("", total=1.0, rest="")
+
+    def __enter__(self) -> BudgetBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar.live.is_started:
+            self._bar.stop()
+
+    def show(self, status: RunStatus) -> None:
+        """Show a status. Nothing is shown before the first one."""
+        stage = f"stage {status.stage}, loss {status.loss:.3f}"
+        spent = f"{status.spent:.0%} of the budget"
+        left = f"{timedelta(seconds=round(status.seconds_left))} left"
+        if self._console.is_interactive:
+            self._bar.start()
+            self._bar.update(self._task, completed=status.spent, description=stage, rest=f"{spent}, {left}")
+        elif time.monotonic() - self._last_printed >= PRINT_INTERVAL_SECONDS:
+            self._last_printed = time.monotonic()
+            print_line(self._console, f"{spent}, {stage}, {left}, cost {status.cost:.3%} of full training")
+
+
+def print_line(console: Console, line: str) -> None:
+    """Print a line without highlighting, markup and wrapping."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,87 @@
+"""The parts of a plan: what a training step costs, a run of steps at constant rates, and a stage's row of the plan's table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from explorer.spec.lr_schedule import LearningRateSchedule
+from explorer.spec.rates import Rates
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """Cost of one training step."""
+
+    rates: Rates
+    """The rates that the model really has: numbers of heads, channels, tokens and blocks are whole."""
+    flops: int
+    """Floating-point operations of one forward and backward pass over a batch."""
+    seconds: float | None = None
+    """Measured seconds of the step on this device; `None` if not calibrated."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of steps at constant rates, with its piece of the learning-rate schedule.
+
+    A segment covers one grid slot of one stage, so schedules that begin alike have equal leading segments.
+    """
+
+    stage: int
+    """Number of the stage, from 0."""
+    requested: Rates
+    """The rates that the model is set to. The realised rates would not do: averaged over modules of unequal size, they can
+    round to other numbers of heads and channels."""
+    rates: Rates
+    """The realised rates, for display."""
+    steps: int
+    step_flops: int
+    start_time: float
+    """Budget time at the start of the first step."""
+    end_time: float
+    """Budget time at the end of the last step."""
+    lr_schedule: LearningRateSchedule
+    step_seconds: float | None = None
+    """Measured seconds of a step; `None` if not calibrated."""
+
+    @property
+    def flops(self) -> int:
+        """Counted cost of all steps of the segment."""
+        return self.steps * self.step_flops
+
+    @property
+    def seconds(self) -> float | None:
+        """Measured seconds of all steps of the segment; `None` if not calibrated."""
+        return None if self.step_seconds is None else self.step_seconds * self.steps
+
+    def learning_rate_factor(self, step: int) -> float:
+        """Factor on the peak learning rate for one step.
+
+        The learning-rate schedule is read at the step's start. In the warmup it is read at the step's end, because the first
+        step would otherwise have a learning rate of zero and be wasted.
+
+        Args:
+            step: number of the step within the segment, from 0.
+        """
+        width = (self.end_time - self.start_time) / self.steps
+        time = self.start_time + width * step
+        return self.lr_schedule.factor(time + width if time < self.lr_schedule.warmup else time)
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """The segments of one stage taken together: a row of the plan's table."""
+
+    stage: int
+    """Number of the stage, from 0."""
+    rates: Rates
+    """The realised rates."""
+    steps: int
+    step_flops: int
+    flops: int
+    share: float
+    """Share of the budget."""
+    seconds: float | None
+    """Planned device-seconds; `None` if not calibrated."""
+    factors: tuple[float, ...]
+    """Learning-rate factors of the first and the last step; between them the peak, if the warmup ends within this stage."""

@@ -1,0 +1,106 @@
+"""The state of a training run in this process: the staged model, its wrappers, random generators and the number of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from timm.utils import ModelEmaV3
+from torch import nn
+from torch.optim import Optimizer
+
+from explorer.spec.rates import Rates
+from explorer.training.checkpoint import random_state, restore_random_state
+from explorer.training.distributed import Processes
+from explorer.training.staged_model import StagedModel
+from explorer.training.task import Task
+
+
+class TrainingState:
+    """A task's model on its device, with its optimizer and the average of its weights.
+
+    Args:
+        task: model, recipe and staging.
+        seed: seed of the weights' initialization and of random subsets.
+        device: where to train.
+        processes: the processes that train this model together.
+    """
+
+    def __init__(self, task: Task, seed: int, device: torch.device, processes: Processes) -> None:
+        recipe = task.spec.recipe
+        torch.manual_seed(seed)
+        model = task.build_model().to(device).train()
+        optimizer = task.build_optimizer(model)
+        self._average = ModelEmaV3(model, recipe.ema_decay, use_warmup=True) if recipe.ema_decay else None
+        self._staged = StagedModel(
+            model,
+            optimizer,
+            self._average.module if self._average else None,
+            staging=task.spec.staging,
+            image_size=task.data.image_size,
+            seed=seed,
+        )
+        self._compile, self._processes = recipe.compile, processes
+        self._wrapped: nn.Module | None = None
+        self._steps = 0
+        if not processes.is_main:  # the same weights, but other random numbers: dropout, dropped tokens
+            torch.manual_seed(seed + processes.rank)
+
+    @property
+    def model(self) -> nn.Module:
+        """The timm model at its present size, not wrapped."""
+        return self._staged.model
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer over the model's parameters."""
+        return self._staged.optimizer
+
+    @property
+    def wrapped_model(self) -> nn.Module:
+        """The model to train with: gradients are averaged over processes, and it is compiled if the recipe says so."""
+        if self._wrapped is None:
+            wrapped = self._processes.wrapped(self.model)
+            if self._compile:
+                # Sizes are constant within a stage, and code for sizes that may change is slower.
+                wrapped = torch.compile(wrapped, dynamic=False)  # type: ignore[assignment]
+            self._wrapped = wrapped
+        return self._wrapped
+
+    @property
+    def result(self) -> nn.Module:
+        """The model to evaluate and keep: the average if there is one."""
+        return self.model if self._staged.average is None else self._staged.average
+
+    def set_rates(self, requested: Rates, *, grow: bool = True) -> None:
+        """Resize; see `StagedModel.set_rates`."""
+        if self._staged.set_rates(requested, grow=grow):
+            self._wrapped = None
+
+    def count_step(self) -> None:
+        """To be called after each optimizer step: counts it, and updates the average."""
+        self._steps += 1
+        if self._average:
+            self._average.update(self.model, self._steps)
+
+    @contextmanager
+    def content(self) -> Iterator[dict[str, Any]]:
+        """The whole state at full size, as plain data and tensors that are valid within the context.
+
+        Every process has to call this.
+        """
+        random = self._processes.all_gather(random_state())
+        with self._staged.at_full_size():
+            yield {**self._staged.state_dict(), "steps": self._steps, "random": random}
+        if self._processes.count > 1:
+            self._wrapped = None  # DDP keeps references to tensors that resizing replaces
+
+    def restore(self, content: dict[str, Any], requested: Rates) -> None:
+        """Resume from a `content` that was taken at these rates."""
+        self._staged.load_state_dict(content)
+        self._steps = content["steps"]
+        restore_random_state(content["random"][self._processes.rank])
+        # What grows at the next stage change is what would have grown without the interruption.
+        self.set_rates(requested, grow=False)
