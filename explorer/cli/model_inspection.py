@@ -113,14 +113,17 @@ def _candidates(data: DataFiles, published_size: int) -> Iterator[tuple[dict[str
 def _on_data(task: Task, data: DataFiles, published_size: int) -> ModelOnData:
     import torch
 
+    from explorer.elastic import ElasticModel
+
     with torch.device("meta"):
-        smallest = task.elastic(task.build_model(), seed=0).smallest_rates
+        model = ElasticModel(task.build_model(), task.spec.staging, image_size=task.data.image_size)
+    smallest = model.smallest_rates
     # Depth is left to the user: dropping blocks pays for deep models only.
     axes = [axis for axis in AXES if axis != "depth" and getattr(smallest, axis) < 1]
     found: list[tuple[tuple[float, ...], dict[Axis, tuple[float, ...]]]] = []
-    for levels in LEVELS:
-        realised = {axis: _realised(task, axis, levels) for axis in axes}
-        found.append((levels, {axis: rates for axis, rates in realised.items() if rates}))
+    for candidate in LEVELS:
+        realised = {axis: _realised(task, axis, candidate) for axis in axes}
+        found.append((candidate, {axis: rates for axis, rates in realised.items() if rates}))
     # Prefer the levels that give every axis the most different rates; the first ones if there is no difference.
     levels, by_axis = max(found, key=lambda one: sum(len(set(rates)) for rates in one[1].values()))
     if not by_axis:

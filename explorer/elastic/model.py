@@ -74,7 +74,7 @@ class ElasticModel:
             found.add("tokens")
         if self._depth:
             found.add("depth")
-        return tuple(axis for axis in AXES if axis in found)  # type: ignore[misc]
+        return tuple(axis for axis in AXES if axis in found)
 
     @property
     def smallest_rates(self) -> Rates:

@@ -252,7 +252,7 @@ def check_compiled(family: Family, backend: str = "aot_eager") -> None:
     elastic = ElasticModel(model)
     elastic.set_rates(reduced_width(elastic, 0.5))
     torch.compiler.reset()
-    compiled = torch.compile(model.eval(), dynamic=False, backend=backend)
+    compiled: nn.Module = torch.compile(model.eval(), dynamic=False, backend=backend)  # type: ignore[assignment]
     gradients = []
     for candidate in (model, compiled):
         model.zero_grad()

@@ -18,12 +18,12 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from explorer.ledger import Kind
-from explorer.spec.rates import AXES, Rates
+from explorer.spec.rates import AXES, Axis, Rates
 from explorer.spec.schedule import Schedule, Stage
 from explorer.spec.search_space import SearchSettings
 
 
-def _groups(search: SearchSettings) -> dict[str, tuple[str, ...]]:
+def _groups(search: SearchSettings) -> dict[str, tuple[Axis, ...]]:
     """Names of the rate variables, and the axes that each one sets. Axes with one level need no variable."""
     if search.tied:
         return {"rates": search.rates.searched}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 
 from explorer.spec.base import Frozen
 
 Axis = Literal["heads", "mlp", "tokens", "depth"]
-AXES = ("heads", "mlp", "tokens", "depth")
+AXES: tuple[Axis, ...] = get_args(Axis)
 
 
 class Rates(Frozen):
@@ -45,4 +45,4 @@ class Rates(Frozen):
 def shown_axes(rates: Iterable[Rates]) -> tuple[Axis, ...]:
     """The axes to show in tables and figures: depth only if one of the rates reduces it."""
     depth_reduced = any(each.depth < 1 for each in rates)
-    return tuple(axis for axis in AXES if axis != "depth" or depth_reduced)  # type: ignore[misc]
+    return tuple(axis for axis in AXES if axis != "depth" or depth_reduced)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -70,7 +71,7 @@ class RateLevels(Frozen):
     @property
     def searched(self) -> tuple[Axis, ...]:
         """Axes that tied rates set: those that have a choice."""
-        return tuple(axis for axis in AXES if len(getattr(self, axis)) > 1)  # type: ignore[misc]
+        return tuple(axis for axis in AXES if len(getattr(self, axis)) > 1)
 
 
 class StagingChoices(Frozen):
@@ -165,7 +166,7 @@ class SearchSettings(Frozen):
             self.rates_at({axis: min(level, len(getattr(self.rates, axis)) - 1) for axis in AXES}) for level in range(count)
         ]
 
-    def rates_at(self, positions: dict[str, int]) -> Rates:
+    def rates_at(self, positions: Mapping[Axis, int]) -> Rates:
         """Rates from the position of each axis in its levels."""
         return Rates(**{axis: getattr(self.rates, axis)[positions[axis]] for axis in AXES})
 
