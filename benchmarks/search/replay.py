@@ -168,7 +168,7 @@ def main() -> None:
     variants: dict[str, Callable[[int], Progress]] = {
         "ours": lambda seed: ours(table, seed, **settings),
         "ours without sharing": lambda seed: ours(table, seed, sharing=False, **settings),
-        "ours without climbing": lambda seed: ours(table, seed, promote=0, **settings),
+        "ours without promotion": lambda seed: ours(table, seed, promote=0, **settings),
     }
     limit = statistics.mean(ours(table, seed, **settings).spent for seed in range(SEEDS))
     variants |= {
