@@ -104,11 +104,20 @@ class Progress:
 
 def ours(table: Table, seed: int, sharing: bool = True, **search: Any) -> Progress:
     """A sweep of this project."""
-    space = table.space.model_copy(update={"search": table.space.search.model_copy(update={"seed": seed, **search})})
+    space = table.space.with_search(seed=seed, **search)
     progress, trained = Progress(space), set()
-    # Results were recorded with one training seed; here the seed is the search's alone.
+    # Results were recorded with one training seed; here the seed is that of the search only.
     work = Dispatcher(Search(space), table.plan, hold_back=False)
+
+    def add_shared() -> None:
+        """A staged trial that shares the training of a baseline is charged in full: baselines are not counted here."""
+        for record in work.take_shared_records():
+            if record.trial.kind == "staged" and record.outcome:
+                cost = record.outcome.planned_flops / record.outcome.full_flops
+                progress.add(str(record.trial.budget), record.outcome.validation_accuracy, cost)
+
     while isinstance(planned := work.next(), PlannedTrial):
+        add_shared()
         trial, plan = planned.trial, planned.plan
         known = planned.segments_in(trained) if sharing else 0
         trained.update(planned.prefixes)
@@ -117,11 +126,7 @@ def ours(table: Table, seed: int, sharing: bool = True, **search: Any) -> Progre
         if trial.kind == "staged":
             progress.add(str(trial.budget), accuracy, executed / plan.full_flops)
         work.finished(synthetic_record(trial, plan, accuracy))
-        for record in work.take_shared_records():
-            # A staged trial that shares the training of a baseline is charged in full: baselines are not counted here.
-            if record.trial.kind == "staged" and record.outcome:
-                cost = record.outcome.planned_flops / record.outcome.full_flops
-                progress.add(str(record.trial.budget), record.outcome.validation_accuracy, cost)
+    add_shared()
     return progress
 
 
@@ -168,7 +173,7 @@ def main() -> None:
     variants: dict[str, Callable[[int], Progress]] = {
         "ours": lambda seed: ours(table, seed, **settings),
         "ours without sharing": lambda seed: ours(table, seed, sharing=False, **settings),
-        "ours without climbing": lambda seed: ours(table, seed, promote=0, **settings),
+        "ours without promotion": lambda seed: ours(table, seed, promote=0, **settings),
     }
     limit = statistics.mean(ours(table, seed, **settings).spent for seed in range(SEEDS))
     variants |= {

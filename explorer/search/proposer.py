@@ -20,6 +20,10 @@ class Status(Enum):
 class Proposer(Protocol):
     """Proposes trials and learns how they ended. Every proposal is reported back, by one of the last two methods."""
 
+    @property
+    def planned(self) -> int:
+        """Number of trials of the whole sweep."""
+
     def next(self) -> Trial | Status:
         """The next trial, or why there is none."""
 

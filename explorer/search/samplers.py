@@ -8,9 +8,11 @@ short name.
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 
 from explorer.errors import InvalidInput
@@ -100,7 +102,9 @@ def make_sampler(name: str, settings: StudySettings) -> BaseSampler:
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise InvalidInput(FIELD, name, f"unknown sampler; {hint}Allowed are {', '.join(sampler_names())} and {FORM}")
     try:
-        sampler = factory(settings)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)  # some versions of Optuna warn about each option
+            sampler = factory(settings)
     except InvalidInput:
         raise
     except Exception as error:  # a factory of the user's may fail in any way

@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.timeout(2 * TIMEOUT),
     pytest.mark.filterwarnings("default"),
 ]  # Ray's own warnings are not ours to fix
-LONG_SPACE = TINY_SPACE.replace("epochs: 2", "epochs: 20").replace("[25%, 50%]", "[50%]")
+LONG_SPACE = TINY_SPACE.replace("epochs: 2", "epochs: 12").replace("[25%, 50%]", "[50%]")
 
 
 def with_task(space: SearchSpace, **sections) -> SearchSpace:
@@ -126,7 +126,7 @@ def test_a_driver_killed_in_mid_sweep_loses_no_result_and_trained_segments_are_n
 @pytest.mark.slow
 def test_a_node_that_is_lost_costs_no_trial(tmp_path):
     space_file = tmp_path / "long.yaml"
-    space_file.write_text(LONG_SPACE.replace("epochs: 20", "epochs: 8"))
+    space_file.write_text(LONG_SPACE.replace("epochs: 12", "epochs: 6"))
     token = tmp_path / "token"
     token.write_text("a" * 64)
     code = f"""

@@ -8,7 +8,7 @@ import pytest
 import ray
 import torch
 
-from explorer import InvalidInput, Schedule, SearchSpace, Sweep, compile_plan
+from explorer import InvalidInput, SearchSpace, Sweep, compile_plan
 from explorer.frontier import best_by_budget, trials_frame
 from explorer.ledger import Ledger
 from explorer.search.search import Search
@@ -95,7 +95,7 @@ def test_more_than_any_node_has_is_refused(local_ray, space_file, tmp_path):
     for name, amount in (("gpus", 1), ("cpus", 999)):
         greedy = SearchSpace.model_validate({**space.model_dump(), "resources": {name: amount}})
         with pytest.raises(
-            InvalidInput, match=rf"resources\.{name}: {amount}: a trial needs more than any node has: at most \d+"
+            InvalidInput, match=rf"resources\.{name}: {amount}(\.0)?: a trial needs more than any node has: at most \d+"
         ):
             Sweep(greedy, tmp_path / "sweeps", console=quiet()).run()
 
@@ -127,15 +127,6 @@ def test_a_script_joins_a_running_cluster(local_ray, space_file, tmp_path):
     assert done.returncode == 0, done.stderr
     assert len(Ledger(tmp_path / "tiny").records()) == 6
     assert ray.is_initialized()
-
-
-def test_the_example_script_runs_as_it_is_copied(space_file, tmp_path):
-    script = Path("examples/launch_sweep.py").resolve()
-    command = [sys.executable, str(script), "--task", str(space_file), "--budget", "50%"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "reports" / "tiny" / "index.html").exists()
-    assert Schedule.load(tmp_path / "best.json").provenance.budget == "50%"
 
 
 def test_trials_of_a_sweep_share_their_prefixes_and_end_as_if_they_did_not(space_file, tmp_path, local_ray):
