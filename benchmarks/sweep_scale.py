@@ -1,8 +1,8 @@
-"""The driver's side of a large sweep, replayed: 10,000 trials and 256 workers, no training.
+"""Replay the driver's part of a large sweep: 10,000 trials and 256 workers, without training.
 
-    python benchmarks/sweep_scale.py    some minutes on one CPU core
+    python benchmarks/sweep_scale.py    a few minutes on one CPU core
 
-Search, sharing, ledger and report are the real ones, as is what Ray Tune calls; only training is left out.
+Search, sharing, ledger, report, and the searcher that Ray Tune calls are the real ones; only training is left out.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from explorer.sweep.searcher import RECORD, TRIAL, SweepSearcher
 
 
 def main() -> None:
-    """Replay and print rates, memory and the time to a report."""
+    """Replay the sweep; print rates, memory, and the time to write a report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=10_000)
     parser.add_argument("--workers", type=int, default=256)

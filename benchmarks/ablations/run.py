@@ -90,7 +90,7 @@ VARIANTS = {
     "three stages from .25": Variant("stages", staged((0.25, 0.5, 1.0), (0.36, 0.36, 0.28))),
     "random subset": Variant("subset", staging={"subset": "random"}),
     "important subset": Variant("subset", staging={"subset": "importance"}),
-    "zero growth": Variant("growth", staging={"growth": "zero"}),
+    "zero-init growth": Variant("growth", staging={"growth": "zero"}),
     "cosine": Variant("learning-rate schedule", recipe=lr_schedule("cosine")),
     "wsd": Variant("learning-rate schedule", recipe=lr_schedule("wsd")),
     **{

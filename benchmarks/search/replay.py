@@ -1,16 +1,16 @@
-"""How much training a search needs: ours against Ray Tune with OptunaSearch used plainly, replayed on recorded results.
+"""Compare the training that this project's search and Ray Tune with OptunaSearch need, replayed on recorded results.
 
     python benchmarks/search/replay.py    a minute
 
-The same space, the same recorded accuracies (table.csv, made by record.py), ten seeds of the search.
+Both use the same search space and the same recorded accuracies (table.csv, written by record.py), with ten seeds of the search.
 
-- Plain: `OptunaSearch`, asked and told as Tune does, each trial trained without sharing. Once with accuracy and cost as
-  objectives and the budget as one more parameter; once with a searcher for each budget, budgets in turn.
-- Ours: the ladder, duplicates deduplicated, common prefixes trained once (the state at the end of every segment is kept, as in
-  the stage store). Baseline trials are not counted: the plain search has none.
+- Direct: `OptunaSearch`, asked and told as Ray Tune does, without sharing. Once with accuracy and cost as objectives and the
+  budget as a parameter; once with one searcher per budget, in turn.
+- Ours: one study per budget with promotion, duplicates reused, and prefixes trained once (with every state at the end of a
+  segment stored, as in the stage store). Baseline trials are not counted, because the direct search has none.
 
-Progress is the hypervolume of validation accuracy over log2 of cost: each doubling of the budget weighs the same. The
-reference point is full training and no accuracy.
+Progress is the hypervolume of validation accuracy over log2 of the cost, so that each doubling of the budget has the same
+weight. The reference point is full training with zero accuracy.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 import torch
 from PIL import Image
-from sklearn.model_selection import train_test_split
 from timm.data import create_transform
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -149,6 +148,8 @@ def _labels(data: Any) -> list[int]:
 
 def _hold_out(labels: list[int]) -> tuple[list[int], list[int]]:
     """Numbers of the images to train on, and of a stratified tenth to validate on; the same every time."""
+    from sklearn.model_selection import train_test_split  # not needed by data sources that are split already
+
     try:
         kept, held_out = train_test_split(range(len(labels)), test_size=VALIDATION_FRACTION, stratify=labels, random_state=0)
     except ValueError as error:

@@ -1,8 +1,8 @@
 """Which heads and channels are active at a rate: the leading ones, random ones, or those with the largest weights.
 
 The choice is a function of the setting, the seed, the initial weights and the number of active entries, so a resumed run
-makes the same choice without having stored it. The paper's own choice is not known to this project, so a sweep can compare
-them.
+makes the same choice without having stored it. In the paper, parts become active in order, as with the leading ones;
+the other choices are this project's own, and a sweep can compare them.
 """
 
 from __future__ import annotations
