@@ -13,8 +13,8 @@ from figures import keep
 from PIL import Image
 
 from explorer import Rates, SearchSpace
-from explorer.data.resident import ResidentData
-from explorer.spec.recipe import Augmentation
+from explorer.data import ResidentData, TrainStream
+from explorer.data.fractals import open_fractals
 from explorer.training.step_time import step_seconds
 from explorer.training.task import Task
 
@@ -24,7 +24,7 @@ BATCHES = 2000
 
 def draw(data: ResidentData, path: str, across: int = 16, shown: int = 2) -> None:
     """Training images, one class per row, with each pixel `shown` pixels wide."""
-    images_NHW, labels_N = data._images["train"][:, 0], data._labels["train"]
+    images_NHW, labels_N = data.images["train"][:, 0], data.labels["train"]
     rows = [torch.cat(list(images_NHW[labels_N == label][:across]), dim=1) for label in range(data.classes)]
     pixels = torch.cat(rows).repeat_interleave(shown, 0).repeat_interleave(shown, 1)
     Image.fromarray(pixels.numpy()).save(path, optimize=True)
@@ -38,13 +38,13 @@ def main() -> None:
     torch.set_num_threads(1)
     space = SearchSpace.load(SPACE)
     begun = time.perf_counter()
-    data = ResidentData.fractals(space.data)
+    data = open_fractals(space.data)
     rendering = time.perf_counter() - begun
     if options.picture:
         draw(data, options.picture)
-    images = sum(len(labels) for labels in data._labels.values())
+    images = sum(len(labels) for labels in data.labels.values())
     begun = time.perf_counter()
-    for _ in data.train_batches(0, 0, BATCHES, 16, Augmentation(), torch.device("cpu")):
+    for _ in data.train_batches(TrainStream(seed=0, steps=BATCHES, batch_size=16)):
         pass
     forming = (time.perf_counter() - begun) / BATCHES
     step = step_seconds(Task(space.task.with_settings(1e-3, 16)), Rates(heads=0.5, mlp=0.5, tokens=0.5))
@@ -55,7 +55,7 @@ def main() -> None:
     few_large = space.data.fractals.model_copy(update={"classes": 2, "instances": 80, "held_out": 1})
     large = space.data.model_copy(update={"image_size": 224, "fractals": few_large})
     begun = time.perf_counter()
-    few = sum(len(labels) for labels in ResidentData.fractals(large)._labels.values())
+    few = sum(len(labels) for labels in open_fractals(large).labels.values())
     each = (time.perf_counter() - begun) / few
     print(f"at 224 px: {1 / each:.0f} images a second")
     keep("fractals of 32 px rendered a second", images / rendering, 0.5)

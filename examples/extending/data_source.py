@@ -1,9 +1,12 @@
-"""A data set that lives outside the package: horizontal and vertical stripes. docs/howto/own-data.md explains it.
+"""A data source outside of the package: horizontal and vertical stripes in noise.
 
-    python examples/extending/data_source.py     trains on it; a few seconds
+    python examples/extending/data_source.py     trains a small model on it in a few seconds
 
-A search space names it as `data_source:stripes` where this folder is on PYTHONPATH. `tests/data/test_example.py` runs it
-through `explorer.data.contract`, which has the tests that every data source must pass.
+Use it in a search space, with this folder on PYTHONPATH:
+
+    data:
+      name: data_source:stripes
+      options: {noise: 0.25}
 """
 
 from __future__ import annotations
@@ -21,8 +24,11 @@ class StripesOptions(Frozen):
     """What `data.options` may hold."""
 
     train_images: int = Field(320, ge=16)
+    """Number of training images."""
     held_out_images: int = Field(80, ge=8)
+    """Number of validation images, and of test images."""
     noise: float = Field(0.5, ge=0)
+    """Standard deviation of the noise; stripes have values from -1 to 1."""
 
 
 def stripes(spec: DataSpec) -> ResidentData:
@@ -56,7 +62,7 @@ TASK = {
 
 
 def main() -> None:
-    """Train a small model on half of the cost of full training."""
+    """Train a small model at half of the cost of full training."""
     from explorer import Budget, Rates, Schedule, Stage, compile_plan
     from explorer.training.loop import train
     from explorer.training.task import Task

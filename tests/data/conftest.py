@@ -7,6 +7,7 @@ import tarfile
 import numpy as np
 import pytest
 
+from explorer.data import registry
 from explorer.spec import DataSpec
 from tests.docs.blocks import ROOT
 
@@ -66,3 +67,11 @@ def extending(monkeypatch):
     """The folder of the examples, importable as a user's own modules are."""
     monkeypatch.syspath_prepend(EXTENDING)
     return EXTENDING
+
+
+@pytest.fixture
+def clean_registry(monkeypatch):
+    """Sources that a test registers are forgotten after it."""
+    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
+    yield
+    registry._open.cache_clear()

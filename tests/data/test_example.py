@@ -1,13 +1,35 @@
-"""The example of docs/howto/own-data.md; test_contract.py runs it through the contract."""
+"""Data sources outside of the package: those of docs/howto/own-data.md, and the example, which test_contract.py covers too."""
 
 import runpy
 
 import pytest
 
 from explorer import InvalidInput
-from explorer.data import open_data
+from explorer.data import open_data, register
+from explorer.data.contract import DataSourceContract
 from explorer.spec import DataSpec
 from tests.data.conftest import EXTENDING
+from tests.docs.blocks import blocks
+
+CONTRACT = DataSourceContract()
+PAGE = "docs/howto/own-data.md"
+
+
+@pytest.fixture(scope="module")
+def sources():
+    """The functions that the page defines."""
+    namespace = {"__name__": "__main__"}
+    for block in blocks(PAGE):
+        if block.language == "python":
+            exec(block.code, namespace)
+    return namespace
+
+
+@pytest.mark.parametrize("test", [name for name in dir(CONTRACT) if name.startswith("test_")])
+@pytest.mark.parametrize("name", ["stripes", "shades"])
+def test_the_sources_of_the_page_pass_the_contract(sources, clean_registry, name, test):
+    register(name, sources[name])
+    getattr(CONTRACT, test)(DataSpec(name=name, image_size=8))
 
 
 def test_the_example_trains(extending, capsys):

@@ -19,15 +19,6 @@ def nothing(spec: DataSpec) -> None:
     return None
 
 
-@pytest.fixture
-def clean_registry(monkeypatch):
-    from explorer.data import registry
-
-    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
-    yield
-    registry._open.cache_clear()
-
-
 def test_built_in_sources_are_registered():
     assert registered_names() == ("digits", "folder", "fractals", "hfds/", "torch/", "wds")
 
