@@ -80,7 +80,9 @@ class SchedulePayload:
     budget: str
     title: str
     settings: str
-    staging: str
+    """Learning rate as text."""
+    other_settings: str
+    """Batch size and searched settings of `staging` as text."""
     accuracy: Accuracy
     when_clicked: str
     """Sentence for a reader who clicked one of its runs; `{run}` stands for the run."""
