@@ -118,7 +118,7 @@ class PositionPayload:
     schedule: str
     """Id of the schedule to use."""
     near: str
-    """The measured budget at which that schedule was found."""
+    """The measured budget that the schedule is the best of."""
     x: dict[str, float]
     """Cost in every unit, by the unit's key."""
     expected: dict[Kind, tuple[float | None, float | None, float | None]]

@@ -214,7 +214,7 @@ def _basis(budget: str, schedule: SchedulePayload, measured: bool) -> str:
         return f"Measured at this budget, {seeds}.{baseline}"
     return (
         "Interpolated between measured budgets (monotone cubic over the logarithm of cost, through means made "
-        f"non-decreasing); the schedule is the one found at {budget}.{baseline}"
+        f"non-decreasing); the schedule is that of {budget}.{baseline}"
     )
 
 
