@@ -40,7 +40,6 @@ COLUMNS = [
     "finished",
     "worker",
     "device",
-    "shared_with",
     "schedule",
     "stages",
     "losses",
