@@ -1,4 +1,4 @@
-"""Accuracy as a function of cost, between the measured budgets: what to expect, and what cost a given accuracy takes."""
+"""Accuracy as a function of cost between the measured budgets, and the cost at which an accuracy is reached."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from scipy.optimize import isotonic_regression
 from explorer.errors import InvalidInput
 from explorer.frontier.uncertainty import percentiles, resampled_means
 
-POINTS = 400
-"""Costs, evenly spaced by their logarithm, between which a cost to match is interpolated linearly."""
+GRID_POINTS = 400
+"""Costs, evenly spaced over the logarithm, between which the cost to match is interpolated."""
 
 
 class Expected(NamedTuple):
-    """Mean test accuracies in [0, 1] at M costs with their 95 % intervals; NaN bounds where a measured budget has one seed."""
+    """Mean test accuracies in [0, 1] at M costs with their 95 % intervals; bounds are NaN if a measured budget has one seed."""
 
     mean: NDArray[np.float64]
     low: NDArray[np.float64]
@@ -30,43 +30,45 @@ class Match(NamedTuple):
     """The smallest cost at which a target accuracy is reached, a fraction of full training."""
 
     cost: float
-    """Infinite when the target is not reached within the measured costs; their smallest when it is reached there already."""
+    """Infinite if the target is not reached within the measured costs; the smallest of them if it is reached there already."""
     low: float
     high: float
-    """95 % interval; NaN where a mean behind it has one seed; infinite bounds lie beyond the measured costs."""
+    """Bounds of the 95 % interval; NaN if a mean behind it has one seed; infinite beyond the measured costs."""
 
 
 @dataclass(frozen=True)
 class AccuracyCurve:
     """The mean accuracy of one kind of training between its measured budgets.
 
-    Through the measured means, made non-decreasing by isotonic regression weighted by seeds, runs a monotone cubic (PCHIP) over
-    the logarithm of cost. Its uncertainty is that of the means: the same is done with means resampled from their
-    t distributions. What the curve does between two budgets is not measured; it is assumed to rise steadily.
+    A monotone cubic (PCHIP) over the logarithm of cost, through the measured means made non-decreasing by isotonic regression
+    weighted by seeds. Its uncertainty is that of the means: the same curve is computed through means resampled from their
+    t distributions. What happens between two budgets is not measured; the accuracy is assumed to increase steadily.
     """
 
     costs: NDArray[np.float64]
     """(N,) increasing; fractions of full training."""
     means: NDArray[np.float64]
+    """(N,) mean test accuracies in [0, 1]."""
     errors: NDArray[np.float64]
-    """Standard errors of the means; NaN for one seed."""
+    """(N,) standard errors of the means; NaN for one seed."""
     seeds: NDArray[np.int64]
+    """(N,) numbers of runs behind the means."""
 
     @classmethod
     def through(cls, points: pd.DataFrame) -> AccuracyCurve:
-        """The curve of `best_by_budget`'s rows of one kind, at least one row."""
+        """The curve through rows of `best_by_budget` of one kind; at least one row."""
         ordered = points.sort_values("cost").drop_duplicates("cost")
         columns = (ordered[name].to_numpy() for name in ("cost", "test_mean", "test_error", "seeds"))
         return cls(*columns)
 
     def at(self, costs: ArrayLike) -> Expected:
-        """What to expect at costs.
+        """The expected accuracy at given costs.
 
         Args:
-            costs: (M,)
+            costs: (M,) fractions of full training.
 
         Raises:
-            InvalidInput: for a cost outside the measured ones.
+            InvalidInput: for a cost outside the measured range.
         """
         cost_M = np.atleast_1d(np.asarray(costs, float))
         smallest, largest = self.costs[0], self.costs[-1]
@@ -80,18 +82,18 @@ class AccuracyCurve:
 
     @property
     def has_interval(self) -> bool:
-        """False when some mean is of one seed."""
+        """False if a mean is of one seed."""
         return not np.isnan(self.errors).any()
 
     def cost_to_match(self, mean: float, error: float, seeds: int) -> Match:
-        """The smallest cost at which this curve reaches the mean accuracy of something else.
+        """The smallest cost at which this curve reaches a target: the mean accuracy of another training.
 
         Args:
-            mean: the target.
+            mean: the target, in [0, 1].
             error: its standard error; NaN for one seed.
-            seeds: behind the target.
+            seeds: number of runs behind the target.
         """
-        grid = np.geomspace(self.costs[0], self.costs[-1], POINTS)
+        grid = np.geomspace(self.costs[0], self.costs[-1], GRID_POINTS)
         grid[-1] = self.costs[-1]
 
         def reached(means_DN: NDArray[np.float64], targets_D: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -100,13 +102,13 @@ class AccuracyCurve:
         cost = float(reached(self.means[None], np.array([mean]))[0])
         if not self.has_interval or np.isnan(error):
             return Match(cost, np.nan, np.nan)
-        # One call for curve and target, so that their deviations are independent.
+        # Curve and target are resampled in one call, so that their deviations are independent.
         together = resampled_means(np.append(self.means, mean), np.append(self.errors, error), np.append(self.seeds, seeds))
         low, high = percentiles(reached(together[:, :-1], together[:, -1]))
         return Match(cost, float(low), float(high))
 
     def _monotone(self, means_DN: NDArray[np.float64], cost_M: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Curves through D sets of means, at M costs: (D, M)."""
+        """Curves through D sets of N means, at M costs: (D, M)."""
         if len(self.costs) == 1:
             return np.repeat(means_DN, len(cost_M), axis=1)
         rising_DN = np.stack([isotonic_regression(means_N, weights=self.seeds).x for means_N in means_DN])
@@ -116,12 +118,12 @@ class AccuracyCurve:
 def _first_cost(
     grid_M: NDArray[np.float64], curves_DM: NDArray[np.float64], targets_D: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Where each rising curve reaches its target: (D,); infinite where it does not."""
-    there_DM = curves_DM >= targets_D[:, None] - 1e-12
-    first_D = there_DM.argmax(axis=1)
+    """The cost at which each rising curve reaches its target, (D,); infinite if it does not."""
+    reached_DM = curves_DM >= targets_D[:, None] - 1e-12
+    first_D = reached_DM.argmax(axis=1)
     rows = np.arange(len(curves_DM))
     before_D = np.maximum(first_D - 1, 0)
-    rise = curves_DM[rows, first_D] - curves_DM[rows, before_D]
-    share = np.divide(targets_D - curves_DM[rows, before_D], rise, out=np.ones_like(rise), where=rise > 0)
-    cost_D = grid_M[before_D] * (grid_M[first_D] / grid_M[before_D]) ** np.clip(share, 0, 1)
-    return np.where(there_DM.any(axis=1), cost_D, np.inf)
+    rise_D = curves_DM[rows, first_D] - curves_DM[rows, before_D]
+    fraction_D = np.divide(targets_D - curves_DM[rows, before_D], rise_D, out=np.ones_like(rise_D), where=rise_D > 0)
+    cost_D = grid_M[before_D] * (grid_M[first_D] / grid_M[before_D]) ** np.clip(fraction_D, 0, 1)
+    return np.where(reached_DM.any(axis=1), cost_D, np.inf)

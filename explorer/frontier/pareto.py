@@ -1,4 +1,4 @@
-"""Non-dominated points and hypervolume for two objectives: cost, to be small, and accuracy, to be large."""
+"""Non-dominated points, hypervolume and knee for two objectives: minimal cost and maximal accuracy."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def non_dominated(cost: ArrayLike, accuracy: ArrayLike) -> NDArray[np.bool_]:
-    """Which points no other point beats: none has a cost as small and an accuracy as large, one of them better.
+    """Which points are not dominated: no other point is at least as good in both objectives and better in one.
 
-    Equal points are all kept; points with a NaN never are.
+    Equal points are all kept; points with a NaN are not.
 
     Args:
         cost: (N,)
         accuracy: (N,)
 
     Returns:
-        bool (N,)
+        (N,) bool
     """
     cost_N, accuracy_N = np.asarray(cost, float), np.asarray(accuracy, float)
     valid = ~(np.isnan(cost_N) | np.isnan(accuracy_N))
@@ -36,8 +36,8 @@ def non_dominated(cost: ArrayLike, accuracy: ArrayLike) -> NDArray[np.bool_]:
 def hypervolume(cost: ArrayLike, accuracy: ArrayLike, reference: tuple[float, float] = (1.0, 0.0)) -> float:
     """Area dominated by the points and bounded by the reference point (largest cost, smallest accuracy).
 
-    With the default reference, full training and no accuracy, it is the mean over all costs up to full
-    training of the best accuracy reachable at that cost. Points beyond the reference add nothing.
+    With the default reference, full training and accuracy 0, it is the mean, over all costs up to full training, of the best
+    accuracy at that cost or below. Points beyond the reference add nothing.
     """
     cost_N, accuracy_N = np.asarray(cost, float), np.asarray(accuracy, float)
     kept = non_dominated(cost_N, accuracy_N)
@@ -51,17 +51,17 @@ def hypervolume(cost: ArrayLike, accuracy: ArrayLike, reference: tuple[float, fl
 
 
 def knee(cost: ArrayLike, accuracy: ArrayLike) -> int | None:
-    """The point of the frontier after which more cost brings less than before.
+    """The point of the frontier above which more cost gains less than below it.
 
     The non-dominated point farthest above the straight line from the cheapest to the best one, with the logarithm of
     cost and the accuracy both scaled to [0, 1] (Kneedle: Satopaa et al. 2011).
 
     Args:
-        cost: (N,), above 0
+        cost: (N,) above 0
         accuracy: (N,)
 
     Returns:
-        Its index; None when no point of the frontier lies above the line, so always with fewer than three.
+        Its index; `None` if no point of the frontier lies above the line, as with fewer than three points.
     """
     cost_N, accuracy_N = np.asarray(cost, float), np.asarray(accuracy, float)
     index = np.flatnonzero(non_dominated(cost_N, accuracy_N))

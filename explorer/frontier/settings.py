@@ -11,19 +11,19 @@ FULL_SHARE = "full share"
 
 
 def settings_table(trials: pd.DataFrame) -> pd.DataFrame:
-    """One row a completed staged search trial.
+    """One row per completed staged search trial.
 
     Schedules are aligned at their last stage, the full model. A schedule with fewer stages than others starts with
-    stages of no length, whose rates are those of the stage after them.
+    stages of zero length, whose rates are those of the stage after them.
 
     Args:
-        trials: as `trials_frame` gives.
+        trials: the table that `trials_frame` returns.
 
     Returns:
         Columns id, budget, budget_amount, validation_accuracy; `share 1`, `share 2`, ... of the budget for each stage
         and `full share` for the last one; `rate 1` ... where all axes move together, else `heads 1`, `mlp 1`, ...;
-        learning_rate, batch_size, and every searched setting of `staging`. Of rates, learning rate, batch size and staging only
-        what varies.
+        learning_rate, batch_size, and every searched setting of `staging`. Rates, learning rate,
+        batch size and staging have a column only if they vary.
     """
     searched = trials[(trials.status == "completed") & (trials.phase == "search") & (trials.kind == "staged")]
     searched = searched.reset_index(drop=True)

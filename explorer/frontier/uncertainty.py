@@ -1,8 +1,8 @@
-"""How sure a mean over seeds is, and what follows from it: Student's t.
+"""The uncertainty of a mean over seeds, and of what is computed from it: Student's t.
 
-Few seeds are the rule. Resampling three of them with replacement (the plain bootstrap over seeds) covers the true mean in
-three of four cases where 95 of 100 are claimed; so resampled means are drawn from the t distribution that the interval is of
-(parametric bootstrap). A test measures both coverages.
+There are usually few seeds. Resampling three of them with replacement (the plain bootstrap over seeds) covers the true mean in
+three of four cases where 95 of 100 are claimed. Resampled means are therefore drawn from the t distribution that the interval
+is based on (parametric bootstrap). A test measures both coverages.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 LEVEL = 0.95
+"""Confidence level of all intervals."""
 DRAWS = 2000
-"""Resampled means; percentiles of a cost or an accuracy then move by less than a digit that is shown."""
+"""Number of resampled means; percentiles of a cost or an accuracy then vary by less than the digits shown."""
 
 
 def interval(mean: ArrayLike, error: ArrayLike, seeds: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """95 % confidence intervals of means of shares, within [0, 1] (Student's t); NaN for fewer than two seeds.
+    """95 % confidence intervals of mean accuracies, within [0, 1] (Student's t); NaN for fewer than two seeds.
 
     Args:
-        mean: (N,)
+        mean: (N,) mean accuracies.
         error: (N,) standard errors of the means.
         seeds: (N,) numbers of values behind each mean.
 
@@ -33,12 +34,15 @@ def interval(mean: ArrayLike, error: ArrayLike, seeds: ArrayLike) -> tuple[NDArr
 
 
 def run_interval(mean: float, error: float, seeds: int) -> tuple[float, float] | None:
-    """Where one more run's value will be found with a probability of 95 %, within [0, 1]: Student's prediction interval.
+    """The interval that contains the value of one more run with 95 % probability, within [0, 1]: Student's prediction interval.
 
     Args:
-        mean: of the runs there are.
+        mean: mean of the existing runs.
         error: standard error of the mean.
-        seeds: number of the runs; fewer than two give None.
+        seeds: number of existing runs.
+
+    Returns:
+        Lower and upper bound; `None` for fewer than two runs.
     """
     if seeds < 2:
         return None
@@ -47,15 +51,16 @@ def run_interval(mean: float, error: float, seeds: int) -> tuple[float, float] |
 
 
 def resampled_means(mean: ArrayLike, error: ArrayLike, seeds: ArrayLike, draws: int = DRAWS) -> NDArray[np.float64]:
-    """Means of shares as they could have been; the same call gives the same numbers.
+    """Mean accuracies as other seeds could have given them; equal calls return equal numbers.
 
     Args:
-        mean: (N,)
+        mean: (N,) mean accuracies.
         error: (N,) standard errors of the means.
         seeds: (N,) numbers of values behind each mean, at least two.
+        draws: D, the number of resampled means.
 
     Returns:
-        (draws, N), within [0, 1]
+        (D, N) within [0, 1]
     """
     mean_N, error_N, seeds_N = np.asarray(mean, float), np.asarray(error, float), np.asarray(seeds, int)
     deviations_DN = np.random.default_rng(0).standard_t(seeds_N - 1, size=(draws, len(mean_N)))
@@ -63,7 +68,7 @@ def resampled_means(mean: ArrayLike, error: ArrayLike, seeds: ArrayLike, draws: 
 
 
 def percentiles(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The bounds between which the middle 95 % of the values lie; infinite values count as the largest.
+    """The bounds of the middle 95 % of values; infinite values count as the largest.
 
     Args:
         values: (D,) or (D, M)

@@ -138,8 +138,8 @@ def _all_budgets(named: Sequence[NamedSweep]) -> Table:
 def _differing_settings(sweeps: Sequence[LoadedSweep]) -> list[str]:
     """What each search space has where the search spaces differ from one another."""
     spaces = [sweep.header.space.model_dump(mode="json") for sweep in sweeps]
-    found = (difference.field for space in spaces[1:] for difference in differences(spaces[0], space, ignored=("name",)))
-    fields = list(dict.fromkeys(found))
+    differing = (difference.field for space in spaces[1:] for difference in differences(spaces[0], space, ignored=("name",)))
+    fields = list(dict.fromkeys(differing))
     values = [flattened(space) for space in spaces]
     listed = [[f"{field} {each.get(field, 'default')}" for field in fields[:MAX_DIFFERENCES]] for each in values]
     more = f", and {len(fields) - MAX_DIFFERENCES} more" if len(fields) > MAX_DIFFERENCES else ""

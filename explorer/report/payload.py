@@ -80,7 +80,9 @@ class SchedulePayload:
     budget: str
     title: str
     settings: str
-    staging: str
+    """Learning rate as text."""
+    other_settings: str
+    """Batch size and searched settings of `staging` as text."""
     accuracy: Accuracy
     when_clicked: str
     """Sentence for a reader who clicked one of its runs; `{run}` stands for the run."""
@@ -116,7 +118,7 @@ class PositionPayload:
     schedule: str
     """Id of the schedule to use."""
     near: str
-    """The measured budget at which that schedule was found."""
+    """The measured budget that the schedule is the best of."""
     x: dict[str, float]
     """Cost in every unit, by the unit's key."""
     expected: dict[Kind, tuple[float | None, float | None, float | None]]

@@ -43,5 +43,6 @@ def _search_cost(sweep: LoadedSweep) -> Tile:
     spent, planned = in_full_trainings(trials, "executed_flops"), in_full_trainings(trials, "planned_flops")
     shared = int(trials.shared_with.notna().sum())
     both_kinds = f" ({shared} trained once for both kinds)" if shared else ""
-    remark = f"{len(trials)} trials{both_kinds}; {planned:.1f} planned, the rest was shared"
+    saved = f"{planned:.1f} planned, the rest was shared" if spent < planned else "all planned training was executed"
+    remark = f"{len(trials)} trials{both_kinds}; {saved}"
     return Tile("search cost", f"{spent:.1f} full trainings", remark)

@@ -197,8 +197,8 @@ def test_light_and_dark(opened, report, scheme):
     assert corner == tuple(bytes.fromhex(surface[1:]))
 
 
-def rgb(colour):
-    red, green, blue = bytes.fromhex(colour[1:])
+def rgb(color):
+    red, green, blue = bytes.fromhex(color[1:])
     return f"rgb({red}, {green}, {blue})"
 
 

@@ -81,6 +81,6 @@ def test_bad_input_is_refused(real_ledger, tmp_path, arguments, said):
         raise done.exception
 
 
-def test_more_sweeps_than_colours_are_refused(real_ledger, tmp_path):
+def test_more_sweeps_than_colors_are_refused(real_ledger, tmp_path):
     with pytest.raises(InvalidInput, match="sweeps: 7: at most 6 can be told apart"):
         write_comparison([real_ledger] * 7, tmp_path)

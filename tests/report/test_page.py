@@ -99,7 +99,7 @@ def test_a_training_that_both_kinds_share_is_charged_once(ledger, tmp_path):
     sweep = LoadedSweep.read(ledger)
     search_cost = tiles(sweep)[-1]
     assert search_cost.value == "0.5 full trainings"
-    assert search_cost.remark == "2 trials (1 trained once for both kinds); 0.5 planned, the rest was shared"
+    assert search_cost.remark == "2 trials (1 trained once for both kinds); all planned training was executed"
     spending = spending_data(sweep.trials)
     assert spending[["runs", "spent", "planned"]].to_numpy().tolist() == [[1, 0.5, 0.5], [1, 0.5, 0.5]]
     assert spending.baseline.iloc[-1] == spending.staged.iloc[-1] > 0  # the accuracy counts for both kinds

@@ -97,6 +97,7 @@ def _schedule(
     """A candidate with its settings, bars, table and file; `runs` are its own."""
     bars = stage_bars(row["stages"], axes)
     name, seeds = str(row["id"]), int(row["seeds"])
+    staging = [f"{setting} {value}" for setting, value in runs.staging.iloc[0].items()]
     test = _interval(row)
     kind = "staged schedule" if row["kind"] == "staged" else "baseline, the full model throughout"
     return SchedulePayload(
@@ -104,8 +105,8 @@ def _schedule(
         kind=row["kind"],
         budget=row["budget"],
         title=f"{name}: {kind}",
-        settings=f"LR {_short(row['learning_rate'])}, batch size {int(row['batch_size'])}",
-        staging=", ".join(f"{setting} {value}" for setting, value in runs.staging.iloc[0].items()),
+        settings=f"LR {_short(row['learning_rate'])}",
+        other_settings=", ".join([f"batch size {int(row['batch_size'])}", *staging]),
         accuracy=_accuracy(test),
         when_clicked=(
             f"You clicked {{run}}. The accuracy of its schedule is the mean of {seeds} seed{'s' if seeds > 1 else ''}, "
@@ -213,7 +214,7 @@ def _basis(budget: str, schedule: SchedulePayload, measured: bool) -> str:
         return f"Measured at this budget, {seeds}.{baseline}"
     return (
         "Interpolated between measured budgets (monotone cubic over the logarithm of cost, through means made "
-        f"non-decreasing); the schedule is the one found at {budget}.{baseline}"
+        f"non-decreasing); the schedule is that of {budget}.{baseline}"
     )
 
 

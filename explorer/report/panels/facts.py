@@ -33,13 +33,14 @@ def facts(header: SweepHeader, trials: pd.DataFrame) -> dict[str, str]:
     trained = charged(trials)
     seconds = trained.executed_seconds.fillna(trained.train_seconds).sum()
     devices = ", ".join(sorted(set(trials.device)))
+    workers = trials.worker.nunique()
     seeds = sorted({int(seed) for seed in trials.seed})
     return {
         "model": _on_one_line(task.model.model_dump()),
         "data": _on_one_line(task.data.model_dump()),
         "recipe": _on_one_line(task.recipe.model_dump()),
         "seeds": ", ".join(map(str, seeds)),
-        "training": f"{seconds / 60:.1f} device-minutes on {devices}, {trials.worker.nunique()} workers",
+        "training": f"{seconds / 60:.1f} device-minutes on {devices}, {workers} worker{'s' if workers > 1 else ''}",
         "hardware": header.hardware,
         "started": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(header.created)),
         "versions": ", ".join(f"{name} {number}" for name, number in header.versions.items()),

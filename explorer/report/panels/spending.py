@@ -94,6 +94,8 @@ def in_full_trainings(trials: pd.DataFrame, column: str) -> float:
 def sharing_note(data: pd.DataFrame) -> str:
     """What sharing saved, in a sentence."""
     spent, planned = float(data.spent.iloc[-1]), float(data.planned.iloc[-1])
+    if spent == planned:
+        return f"The plans of the trials cost {planned:.1f} full trainings in total, all of which were executed."
     return (
         f"The plans of the trials cost {planned:.1f} full trainings in total; {spent:.1f} were executed, because trials with "
         f"equal beginnings share them ({1 - spent / planned:.0%} saved)."

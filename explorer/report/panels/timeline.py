@@ -20,6 +20,8 @@ MIN_LABELED_SHARE = 0.05
 """A shorter bar has no room for its rate."""
 LIGHT_TEXT_FROM = 0.6
 """Bars of higher rates are so dark (on a dark page so light) that text on them has the color of the page."""
+AXIS_END = 1.001
+"""End of the axis of budget time; at exactly 1, plotly leaves out the last tick."""
 BAR_COLUMNS = ["axis", "start", "end", "rate"]
 
 
@@ -68,7 +70,7 @@ def timeline_figure(data: pd.DataFrame) -> go.Figure:
     _add_bars(figure, [list(data.budget), list(data.axis)], data)
     bar_rows = len(data[["budget", "axis"]].drop_duplicates())
     figure.update_layout(LAYOUT, height=84 + 26 * bar_rows, bargap=0.15, barmode="overlay", margin={"t": 8})
-    figure.update_xaxes(AXIS, title_text="budget time: share of the budget spent", range=[0, 1], **SHARE_TICKS)
+    figure.update_xaxes(AXIS, title_text="budget time: share of the budget spent", range=[0, AXIS_END], **SHARE_TICKS)
     figure.update_yaxes(AXIS, autorange="reversed", dividercolor=MUTED, showdividers=len(budgets) > 1)
     return figure
 
@@ -89,7 +91,7 @@ def schedule_figure(bars: pd.DataFrame, time: Sequence[float], learning_rate: Se
         col=1,
     )
     figure.update_layout(LAYOUT, height=200 + 48 * len(axes), bargap=0.15, barmode="overlay", margin={"t": 8})
-    figure.update_xaxes(AXIS, range=[0, 1], showgrid=False, **SHARE_TICKS)
+    figure.update_xaxes(AXIS, range=[0, AXIS_END], showgrid=False, **SHARE_TICKS)
     figure.update_xaxes(title_text="budget time: share of the budget spent", row=2, col=1)
     figure.update_yaxes(AXIS)
     figure.update_yaxes(type="category", categoryorder="array", categoryarray=axes[::-1], showgrid=False, row=1, col=1)

@@ -101,7 +101,7 @@
       cost: shown.cost_text,
       "cost-more": shown.other_costs,
       settings: chosen.settings,
-      "settings-more": chosen.staging,
+      "settings-more": chosen.other_settings,
       "schedule-name": chosen.title,
       command: filled(chooser.command, { file: chosen.file_name, budget: shown.argument }),
     };
