@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from dataclasses import replace
 
 import pytest
 import timm
@@ -148,16 +149,16 @@ def test_the_table_agrees_with_a_fresh_count(name):
 
 
 @pytest.mark.slow
-def test_the_table_agrees_with_a_fresh_count_in_every_family():
-    """The model of each family that costs least; together with the axes of a sixth of all models, uncounted."""
+def test_the_table_agrees_with_a_fresh_look_in_every_family():
+    """The cheapest model of each family, without counting its step, which takes most of the time."""
     table = read_table(timm.__version__)
     if table is None:
         pytest.skip(f"this release has no table for timm {timm.__version__}")
     cheapest = {}
     for row in sorted(table.rows, key=lambda row: row.full_flops or 0, reverse=True):
         if row.reason is None:
-            cheapest[row.family] = row
+            cheapest[row.family] = replace(row, full_flops=None, half_flops=None)
     assert len(cheapest) == len({row.family for row in table.rows})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        assert [coverage(row.name) for row in cheapest.values()] == list(cheapest.values())
+        assert [coverage(row.name, count=False) for row in cheapest.values()] == list(cheapest.values())
