@@ -232,10 +232,11 @@ def test_a_resume_with_something_else_is_refused_in_one_line(explorer, space_fil
     arguments = ("train", "--schedule", schedule_file, "--task", space_file, "--out", tmp_path / "run", "--budget")
     assert explorer(*arguments, "20%").returncode == 0
     refused = explorer(*arguments, "10%")
-    assert_refused(refused, "checkpoint.pt: 'budget'", "'20%', now '10%'", "remove it to start anew")
+    values = "it was '20%' and is now '10%'"
+    assert_refused(refused, "checkpoint.pt: 'budget'", values, "remove the checkpoint to start from the beginning")
     assert refused.stdout == ""
     (tmp_path / "run" / "checkpoint.pt").write_bytes(b"PK")
-    assert_refused(explorer(*arguments, "20%"), "cannot be read", "remove it to start anew")
+    assert_refused(explorer(*arguments, "20%"), "cannot be read", "remove it to start from the beginning")
 
 
 @pytest.fixture

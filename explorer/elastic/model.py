@@ -1,8 +1,8 @@
-"""A timm model at any activation rate, by surgery: parameters are sliced in place, nothing is masked.
+"""A timm model at any activation rates: its parameters are sliced in place, and nothing is masked.
 
-The parameter objects keep their identity, so optimizers, hooks and references stay valid; the optimizer's
-per-parameter state is sliced with them. What is cut away is kept aside and put back untouched when the model
-grows. At rates 1 nothing is left behind: the model is the plain timm model.
+The parameter objects keep their identity, so that optimizers, hooks and references stay valid; the optimizer's per-parameter
+state is sliced with them. Inactive entries are stored, and restored unchanged when the model grows. At rates 1 the model is the
+plain timm model.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ class ElasticModel:
     """Handle on a timm model that sets its activation rates in place.
 
     Args:
-        model: a model from `timm.create_model`, at full size. It stays an ordinary timm model; use it as such.
-        staging: which parts are active, and how new entries start.
-        image_size: height and width of full images in pixels, or the side of square ones; `None`: what the model was built for.
-        seed: seed of a random subset.
+        model: a model from `timm.create_model`, at full size. It remains an ordinary timm model, and is used as such.
+        staging: which parts are active, and how newly active entries are initialized.
+        image_size: height and width of full images in pixels, or the side of square ones; `None`: the size that the model was
+            built for.
+        seed: seed of random subsets.
 
     Raises:
         InvalidInput: when nothing in the model can be resized.
-        ValueError: when a module does not match its row in the table of layouts.
+        ValueError: when a module does not match its row of the table of layouts.
     """
 
     def __init__(
@@ -56,12 +57,12 @@ class ElasticModel:
         self._tokens = token_reduction(model, staging.token_policy, image_size)
         self._depth = depth_of(model, staging.blocks)
         self.requested = Rates()
-        """Rates the model was last set to."""
+        """The rates that the model was last set to."""
         self.rates = Rates()
-        """The rates that this realised."""
+        """The rates that were realised."""
         self.unknown = _unknown(model)
         """Attention and MLP modules without a row in the table, which stay at full size: `path (Class)`."""
-        if not self.resizable_modules:  # a smaller image alone does not make a plain convolutional network elastic
+        if not self.resizable_modules:  # smaller images alone do not make a convolutional network elastic
             reason = f"{self.unknown[0]} has no row in the table of layouts" if self.unknown else "it has no attention or MLP"
             allowed = f"nothing in it can be resized: {reason}; explorer.elastic.register_layout adds a row"
             raise InvalidInput("model", type(model).__name__, allowed)
@@ -69,32 +70,32 @@ class ElasticModel:
     @property
     def axes(self) -> tuple[Axis, ...]:
         """The axes on which this model can be reduced."""
-        found: set[str] = {LETTERS[letter] for module in self.resizable_modules for letter in module.counts}
+        present: set[str] = {LETTERS[letter] for module in self.resizable_modules for letter in module.counts}
         if self._tokens.smallest < 1:
-            found.add("tokens")
+            present.add("tokens")
         if self._depth:
-            found.add("depth")
-        return tuple(axis for axis in AXES if axis in found)
+            present.add("depth")
+        return tuple(axis for axis in AXES if axis in present)
 
     @property
     def smallest_rates(self) -> Rates:
-        """The smallest rate that each axis can really have: 1 / heads, or 1 where a layer's only head has to stay."""
-        asked: dict[str, float] = {}
+        """The smallest rate that each axis can have: 1 / heads, or 1 if a layer has a single head, which must stay."""
+        requested: dict[str, float] = {}
         for letter, axis in LETTERS.items():
             counts = [module.counts[letter] for module in self.resizable_modules if letter in module.counts]
             several = [count for count in counts if count > 1]
             if several:
-                asked[axis] = min(1.0, 0.51 / min(several))  # just enough for one, out of reach of rounding
-        asked["tokens"] = self._tokens.smallest
+                requested[axis] = min(1.0, 0.51 / min(several))  # rounds to one, with a margin for rounding errors
+        requested["tokens"] = self._tokens.smallest
         if self._depth:
-            asked["depth"] = 0.51 / self._depth.count
-        return self.realise(Rates(**asked))
+            requested["depth"] = 0.51 / self._depth.count
+        return self.realise(Rates(**requested))
 
     def realise(self, rates: Rates) -> Rates:
-        """The rates the model would really have: heads, channels and tokens are whole numbers.
+        """The rates that the model would have: the numbers of heads, channels, tokens and blocks are whole.
 
         Raises:
-            InvalidInput: when a rate leaves nothing, or is below 1 on an axis the model does not have.
+            InvalidInput: when a rate leaves nothing active, or is below 1 on an axis that the model does not have.
         """
         for axis in AXES:
             if getattr(rates, axis) < 1 and axis not in self.axes:
@@ -131,13 +132,14 @@ class ElasticModel:
         Args:
             rates: requested rates.
             optimizer: an optimizer over this model's parameters; required once it has state.
-            grow: False for a change that training must not see: to full size for a checkpoint, and back.
+            grow: whether newly active entries get their growth initialization. `False` for changes that training must not see:
+                to full size for a checkpoint, and back.
 
         Returns:
-            The realised rates, as `realise` gives.
+            The realised rates, as `realise` returns.
 
         Raises:
-            InvalidInput: as `realise`; also for optimizers whose state is not shaped like its parameter.
+            InvalidInput: as `realise`; also when the state of the optimizer is not shaped like its parameter.
         """
         realised = self.realise(rates)
         with torch.no_grad():
@@ -158,7 +160,7 @@ class ElasticModel:
 
     @contextmanager
     def at_full_size(self, optimizer: Optimizer | None = None) -> Iterator[None]:
-        """The model and its optimizer at rates 1 for a moment, for a checkpoint; training does not see it."""
+        """Set the model and its optimizer to full size within the context, for a checkpoint; training does not see this."""
         rates = self.requested
         self.set_rates(Rates(), optimizer, grow=False)
         try:
@@ -168,7 +170,7 @@ class ElasticModel:
 
     @property
     def subset_orders(self) -> dict[str, list[int]]:
-        """What the choice of active heads and channels has read off the first weights; empty unless it is by importance."""
+        """The order in which heads and channels become active, read from the first weights; empty unless by importance."""
         return self._subset.orders
 
     @subset_orders.setter
@@ -182,7 +184,7 @@ class ElasticModel:
 
 def _unknown(model: nn.Module) -> tuple[str, ...]:
     """Modules that look like attention or an MLP and are neither in the table, nor in WHOLE, nor made of modules that are."""
-    found = []
+    unknown = []
     inside: set[nn.Module] = set()
     for path, module in model.named_modules():
         if module in inside:
@@ -193,13 +195,13 @@ def _unknown(model: nn.Module) -> tuple[str, ...]:
         named = type(module).__name__.lower().endswith(("attention", "attn", "mlp")) or hasattr(module, "num_heads")
         plain = not any(type(inner) in LAYOUTS for inner in module.modules())
         if path and named and plain and any(True for _ in module.parameters()):
-            found.append(f"{path} ({type(module).__name__})")
+            unknown.append(f"{path} ({type(module).__name__})")
             inside.update(module.modules())
-    return tuple(found)
+    return tuple(unknown)
 
 
 def _resizable(model: nn.Module) -> Iterator[tuple[str, nn.Module, Layout]]:
-    """Modules with a table row, outermost first, with their names; each once, and nothing from within WHOLE modules."""
+    """Names, modules and rows of the modules in the table, outermost first, each once; without those within WHOLE modules."""
     seen: set[int] = set()
 
     def walk(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module, Layout]]:

@@ -13,7 +13,7 @@ from explorer import InvalidInput
 from explorer.production import ray_workers
 from explorer.production.ray_workers import device_on_ray, train_on_ray
 from explorer.production.run import train_to_folder
-from explorer.sweep.cluster import _on_loopback
+from explorer.sweep.loopback import on_loopback
 from explorer.training.loop import DivergedError, TrainingError
 from tests.conftest import processes, quiet
 from tests.production.test_processes import assert_same_up_to_rounding, run_of_one, wait_for_segments
@@ -61,7 +61,7 @@ def test_the_device_is_that_of_the_cluster_and_not_of_the_driver(local_ray, tmp_
     """A cluster that claims to have two GPUs, on a machine without any: its processes fail, and the error is one line."""
     assert device_on_ray(1, None) == ("cuda" if torch.cuda.is_available() else "cpu")
     ray.shutdown()
-    with _on_loopback():
+    with on_loopback():
         ray.init(_node_ip_address="127.0.0.1", include_dashboard=False, log_to_driver=False, num_cpus=2, num_gpus=2)
     assert device_on_ray(0, None) == "cpu"
     assert device_on_ray(1, None) == "cuda"
