@@ -26,7 +26,7 @@ class Sizes:
     classes: int
     image_size: int
     channels: int = 3
-    augmented_by: tuple[str, ...] = ("transform",)
+    supported_augmentations: tuple[str, ...] = ("transform",)
 
 
 SIZES = {
