@@ -37,7 +37,7 @@ def search_space() -> str:
         lines += ["", f"## {title or 'The file'}", "", summary(model), "", "| field, value, default | what it is |"]
         lines.append("| --- | --- |")
         texts = docstrings(model)
-        for name, field in model.model_fields.items():
+        for name, field in fields_in_files(model).items():
             path = f"{prefix}{name}"
             text = texts.get(name)
             inner = inner_model(field)
@@ -63,9 +63,9 @@ def search_space() -> str:
 
 
 def sections(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, type[BaseModel], str]]:
-    """Every pydantic class inside another, with where its fields stand."""
+    """Every pydantic class inside another: its path, the class, and what the paths of its fields begin with."""
     yield prefix.rstrip("."), model, prefix
-    for name, field in model.model_fields.items():
+    for name, field in fields_in_files(model).items():
         inner = inner_model(field)
         if inner is not None:
             yield from sections(inner, f"{prefix}{name}.")
@@ -77,8 +77,19 @@ def inner_model(field: FieldInfo) -> type[BaseModel] | None:
     return found if isinstance(found, type) and issubclass(found, BaseModel) else None
 
 
+def fields_in_files(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields of a class as they are in a file, where those of the task are at the top level, after the scalar ones."""
+    flattened = getattr(model, "FLATTENED", None)
+    fields = dict(model.model_fields)
+    if flattened is None:
+        return fields
+    task = inner_model(fields.pop(flattened))
+    assert task is not None
+    return ({"name": fields.pop("name")} if "name" in fields else {}) | task.model_fields | fields
+
+
 def docstrings(model: type[BaseModel]) -> dict[str, str]:
-    """What stands below each field, of the class and those it inherits from."""
+    """The docstrings below the fields of a class and of those it inherits from."""
     found: dict[str, str] = {}
     for each in reversed(model.__mro__):
         if each is BaseModel or not issubclass(each, BaseModel) or not each.__module__.startswith("explorer"):

@@ -13,7 +13,7 @@ from explorer.spec.rates import AXES, Axis, Rates
 from explorer.spec.task import TaskSpec
 from explorer.training.task import Task
 
-LEVELS = ((0.5, 0.75, 1.0), (0.34, 0.67, 1.0))
+LEVELS: tuple[tuple[float, ...], ...] = ((0.5, 0.75, 1.0), (0.34, 0.67, 1.0))
 """Rates to propose on every axis, the preferred ones first; the second ones are for models with three heads."""
 UPSCALING_LIMIT = 0.6
 """Images whose side is below this fraction of the model's own image size are not enlarged if the model allows that."""
