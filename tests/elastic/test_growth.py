@@ -110,7 +110,7 @@ def test_a_temporary_change_without_growth_changes_nothing():
 def test_zero_growth_needs_subsets_that_only_grow():
     with pytest.raises(InvalidInput, match="growth: zero needs a subset that only grows"):
         validated(Staging, {"subset": "random", "growth": "zero"}, "staging")
-    with pytest.raises(InvalidInput, match="growth: zero needs blocks that stay active, prefix, not even"):
+    with pytest.raises(InvalidInput, match="growth: zero needs blocks that stay active: prefix"):
         validated(Staging, {"blocks": "even", "growth": "zero"}, "staging")
 
 

@@ -4,7 +4,6 @@ import random
 from itertools import product
 
 import pytest
-from explorer.report.spending_panel import spending_data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +12,7 @@ from explorer.frontier import best_by_budget, trials_frame
 from explorer.frontier.trials import COLUMNS
 from explorer.ledger import KINDS
 from explorer.plan import StepCost, compile_plan
+from explorer.report.panels.spending import spending_data
 from explorer.search.dispatcher import Dispatcher, PlannedTrial
 from explorer.search.forecast import synthetic_record
 from explorer.search.proposer import Status

@@ -15,7 +15,7 @@ from explorer.training_key import prefix_keys, schedule_key, settings_key, train
 class PlainTask:
     """A task whose steps cost as much as their heads' rate."""
 
-    train_images, epochs, batch_size = 4000, 10, 10
+    train_images, epochs, batch_size = 400, 10, 10
 
     def __init__(self, **schedule):
         self.lr_schedule = LearningRateSchedule(**schedule)
@@ -50,9 +50,12 @@ def test_keys_are_equal_exactly_where_all_steps_are(one_units, other_units, one_
     one, other = segments(one_units, one_budget, **shape), segments(other_units, other_budget, **shape)
     one_keys, other_keys = prefix_keys("base", one), prefix_keys("base", other)
     assert len(one_keys) == len(one) - 1
-    for i, j in itertools.product(range(len(one_keys)), range(len(other_keys))):
-        same = described(one[: i + 1]) == described(other[: j + 1])
-        assert (one_keys[i] == other_keys[j]) == same
+    one_steps = [described(one[:count]) for count in range(1, len(one))]
+    other_steps = [described(other[:count]) for count in range(1, len(other))]
+    for (one_key, steps), (other_key, other_part) in itertools.product(
+        zip(one_keys, one_steps, strict=True), zip(other_keys, other_steps, strict=True)
+    ):
+        assert (one_key == other_key) == (steps == other_part)
 
 
 def test_keys_depend_on_what_is_not_in_the_segments():
