@@ -23,8 +23,9 @@ def main() -> None:
     parser.add_argument("--budget", default="20%")
     options = parser.parse_args()
 
-    space = SearchSpace.load(options.space)  # everything is validated here, before anything runs
-    sweep = Sweep(space, storage=options.storage, address=options.address).run()
+    space = SearchSpace.load(options.space)
+    sweep = Sweep(space, storage=options.storage, address=options.address)  # everything is checked here, before it runs
+    sweep.run()
 
     report = write_report(Ledger(sweep.location), f"reports/{space.name}")
     print(report.headline)

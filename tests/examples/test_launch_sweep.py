@@ -26,4 +26,4 @@ def test_it_sweeps_reports_and_saves_a_schedule(local_ray, tmp_path, monkeypatch
     assert (tmp_path / "reports" / "tiny" / "index.html").exists()
     assert len(Ledger(f"{storage}/tiny").records()) == 2
     saved = Schedule.load("best.json")
-    assert saved.provenance.budget == "50%"
+    assert str(saved.provenance.budget) == "50%"
