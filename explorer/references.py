@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 from explorer.errors import InvalidInput
@@ -29,11 +30,25 @@ def load_reference(reference: str, field: str) -> Any:
     if not is_reference(reference):
         raise InvalidInput(field, reference, f"must have the form {FORM}")
     module_name, _, name = reference.partition(":")
-    try:
-        module = import_module(module_name)
-    except Exception as error:  # a module of the user's may fail in any way when it is imported
-        hint = "; install its package or add its folder to PYTHONPATH" if isinstance(error, ModuleNotFoundError) else ""
-        raise InvalidInput(field, reference, f"{module_name} cannot be imported: {error}{hint}") from error
+    module = import_user_module(module_name, field, reference)
     if not hasattr(module, name):
         raise InvalidInput(field, reference, f"the module {module_name} has no {name!r}")
     return getattr(module, name)
+
+
+def import_user_module(module_name: str, field: str, given: str) -> ModuleType:
+    """Import a module that a setting names.
+
+    Args:
+        module_name: dotted name.
+        field: name of the setting, for the error message.
+        given: value of the setting, for the error message.
+
+    Raises:
+        InvalidInput: when it cannot be imported, for whatever reason.
+    """
+    try:
+        return import_module(module_name)
+    except Exception as error:  # a module of the user's may fail in any way when it is imported
+        hint = "; install its package or add its folder to PYTHONPATH" if isinstance(error, ModuleNotFoundError) else ""
+        raise InvalidInput(field, given, f"{module_name} cannot be imported: {error}{hint}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -16,6 +15,7 @@ from rich.progress import track
 from explorer.cli.shared import console
 from explorer.elastic.coverage_table import Coverage, installed_timm_version, no_match, read_table, summary
 from explorer.errors import InvalidInput
+from explorer.references import import_user_module
 from explorer.spec.rates import AXES
 
 
@@ -60,10 +60,7 @@ def _rows(pattern: str, count: bool) -> list[Coverage]:
 
 def _registered(module: str, pattern: str) -> list[str]:
     """Names that match a pattern and are registered outside timm, after importing a module."""
-    try:
-        importlib.import_module(module)
-    except Exception as error:  # a module of the user may fail in any way when it is imported
-        raise InvalidInput("models", f"{module}:{pattern}", f"{module} cannot be imported: {error}") from None
+    import_user_module(module, "models", f"{module}:{pattern}")
     names = _registered_before(pattern)
     if not names:
         raise InvalidInput("models", f"{module}:{pattern}", f"{module} registers no such model in timm")

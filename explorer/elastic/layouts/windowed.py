@@ -85,7 +85,7 @@ class NarrowGlobalContext(gcvit.WindowAttentionGlobal):
     def forward(self, x: Tensor, q_global: Tensor | None = None) -> Tensor:
         if self.use_global and q_global is not None:
             k, v = split(self.qkv(x), 2, self.num_heads)
-            # Windows are image-major. The query has every head: another module makes it, once for a whole stage.
+            # Windows are ordered by image. The shared query has all heads: another module computes it once per stage.
             queries = q_global.repeat_interleave(x.shape[0] // q_global.shape[0], dim=0)
             queries = queries.reshape(x.shape[0], x.shape[1], -1, self.head_dim)
             q = queries[:, :, : self.num_heads].transpose(1, 2)
