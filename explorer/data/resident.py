@@ -5,7 +5,9 @@ Shapes: B batch, C channels, S side of an image in pixels, N images of a split.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -15,6 +17,7 @@ from explorer.data.seeding import seed_for
 from explorer.data.source import Batch, Split, TrainStream
 from explorer.data.stream import stream_indices
 from explorer.errors import InvalidInput
+from explorer.spec.inventory import Inventory, SplitInventory
 
 SPLITS = ("train", "validation", "test")
 EVALUATION_BATCH_SIZE = 512
@@ -40,6 +43,21 @@ class ResidentData:
         self.images, self.labels, self.classes = dict(images_NCSS), dict(labels_N), classes
         self.train_images, self.channels, self.image_size = self.images["train"].shape[:3]
         self._copies: dict[tuple[str, torch.device], Batch] = {}
+
+    @cached_property
+    def inventory(self) -> Inventory:
+        """What is in each split; contents are those of the tensors."""
+        splits = {split: self._split_inventory(split) for split in SPLITS}
+        names = tuple(str(label) for label in range(self.classes))
+        return Inventory(source="tensors", class_names=names, checked=True, **splits)
+
+    def _split_inventory(self, split: str) -> SplitInventory:
+        images, labels = self.images[split].cpu().contiguous(), self.labels[split].cpu().contiguous()
+        digest = hashlib.sha256(images.numpy().tobytes())
+        digest.update(labels.numpy().tobytes())
+        per_class = tuple(torch.bincount(labels, minlength=self.classes).tolist())
+        content = digest.hexdigest()
+        return SplitInventory(name=split, images=len(labels), per_class=per_class, listing=content, content=content)
 
     def train_batches(self, stream: TrainStream) -> Iterator[Batch]:
         """See `DataSource`."""

@@ -12,6 +12,7 @@ from typing import Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from explorer.spec.inventory import Inventory
 from explorer.spec.recipe import Augmentation
 
 Batch = tuple[Tensor, Tensor]
@@ -82,6 +83,10 @@ class DataSource(Protocol):
     @property
     def train_images(self) -> int:
         """Number of training images: the length of an epoch."""
+
+    @property
+    def inventory(self) -> Inventory:
+        """What is in each split, as far as it is known without decoding images."""
 
     @property
     def supported_augmentations(self) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from explorer.data.source import Batch, Split, TrainStream
 from explorer.data.stream import stream_indices
 from explorer.errors import InvalidInput
 from explorer.spec.data import DataSpec
+from explorer.spec.inventory import Inventory, SplitInventory
 
 EVALUATION_BATCH_SIZE = 128
 VALIDATION_FRACTION = 0.1
@@ -73,6 +74,27 @@ class StreamedData:
             self._validation, self._validation_numbers = validation, list(range(len(validation)))
         self._test = test
         self.train_images = len(self._train_numbers)
+        self._spec, self._train_labels = spec, labels
+
+    @property
+    def inventory(self) -> Inventory:
+        """What is in each split, without opening images."""
+        spec, labels = self._spec, self._train_labels
+        held_out = _labels(self._validation) if self._validation is not self._train else labels
+        return Inventory(
+            source=spec.name,
+            root=spec.root,
+            class_names=tuple(str(label) for label in range(self.classes)),
+            train=self._split_inventory(spec.train_split, [labels[number] for number in self._train_numbers]),
+            validation=self._split_inventory(
+                spec.validation_split or f"a tenth of {spec.train_split}", [held_out[n] for n in self._validation_numbers]
+            ),
+            test=self._split_inventory(spec.test_split, _labels(self._test)),
+        )
+
+    def _split_inventory(self, name: str, labels: Sequence[int]) -> SplitInventory:
+        per_class = torch.bincount(torch.tensor(labels), minlength=self.classes).tolist()
+        return SplitInventory(name=name, images=len(labels), per_class=tuple(per_class))
 
     def train_batches(self, stream: TrainStream) -> Iterator[Batch]:
         """See `DataSource`."""

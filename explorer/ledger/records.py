@@ -6,11 +6,15 @@ from typing import Literal
 
 from explorer.spec.base import Frozen
 from explorer.spec.budget import BudgetField
+from explorer.spec.inventory import Inventory
 from explorer.spec.rates import Rates
 from explorer.spec.schedule import Schedule
 from explorer.spec.search_space import Kind, SearchSpace
 
 Phase = Literal["search", "repeat"]
+Failure = Literal["diverged", "memory", "error", "place", "lost"]
+"""Kinds of failures: the loss diverged; memory ran out; the training raised an error; the host lacks something that other
+hosts may have (data, storage, device, package); the worker or its node was lost."""
 
 
 class Trial(Frozen):
@@ -83,6 +87,8 @@ class Record(Frozen):
     status: Literal["completed", "failed"]
     reason: str | None = None
     """Why a trial failed, in one line."""
+    failure: Failure | None = None
+    """What kind of failure it was; `None` for a completed trial."""
     outcome: Outcome | None = None
     started: float
     """Seconds since the epoch."""
@@ -94,6 +100,8 @@ class Record(Frozen):
     """Name of the device that trained it."""
     plan: str = ""
     """Digest of the compiled plan. Empty if the worker was lost."""
+    versions: dict[str, str] = {}
+    """Versions of the packages that the result depends on, as installed on the worker."""
     shared_with: str | None = None
     """Id of the trial whose training this record shares: the trial of another kind that was the same training and was trained
     in this one's place. `None` for a trial that was trained itself."""
@@ -111,3 +119,5 @@ class SweepHeader(Frozen):
     hardware: str
     """Hardware of the driver's machine."""
     git_commit: str | None = None
+    inventory: Inventory | None = None
+    """What the sweep was trained on. `None` if it was not recorded."""

@@ -3,6 +3,7 @@
 from explorer.spec.base import Frozen, read_mapping
 from explorer.spec.budget import Budget, BudgetField
 from explorer.spec.data import DataSpec, FractalSpec, Preprocessing
+from explorer.spec.inventory import Inventory, SplitInventory
 from explorer.spec.loggers import LoggerName
 from explorer.spec.lr_schedule import LearningRateSchedule
 from explorer.spec.model import ModelSpec
@@ -24,6 +25,7 @@ __all__ = [
     "DataSpec",
     "FractalSpec",
     "Frozen",
+    "Inventory",
     "LearningRateSchedule",
     "LoggerName",
     "ModelSpec",
@@ -36,6 +38,7 @@ __all__ = [
     "Schedule",
     "SearchSettings",
     "SearchSpace",
+    "SplitInventory",
     "Stage",
     "Staging",
     "StagingChoices",

@@ -60,6 +60,13 @@ class DataSpec(Frozen):
     """Split on which schedules are chosen. `None` sets a tenth of the training images aside, the same for every seed."""
     test_split: str = "validation"
     """Split on which results are reported; nothing is chosen on it."""
+    unreadable: Literal["error", "skip"] = "error"
+    """What to do with images that cannot be decoded: `error` refuses the data set, `skip` leaves them out of all counts."""
+    skip_files: tuple[str, ...] = ()
+    """Images to leave out, relative to `root`. With `unreadable: skip`, those that the check found are added."""
+    exif_orientation: Literal["ignore", "apply"] = "ignore"
+    """What to do with the orientation that cameras note in EXIF: `ignore` it, as timm and torchvision do, or `apply` it, which
+    turns the images upright."""
     num_workers: int = Field(0, ge=0)
     """Number of processes that decode images; 0 decodes in the training process."""
     preprocessing: Preprocessing = Preprocessing()

@@ -38,6 +38,7 @@ from explorer.sweep.searcher import RECORD, TRIAL, SweepSearcher
 from explorer.sweep.trial import STORE, run_trial
 from explorer.training.progress import Progress
 from explorer.training.stage_store import StageStore
+from explorer.training.task import Task
 
 CHANGEABLE = (
     *(f"search.{name}" for name in ("trials", "baseline_trials", "sampler", "promote", "repeat")),
@@ -147,6 +148,7 @@ class Sweep:
                     versions=installed_versions(),
                     hardware=_hardware(),
                     git_commit=_git_commit(),
+                    inventory=Task(self.space.task).data.inventory,
                 )
             )
             return
