@@ -23,6 +23,9 @@ def sweep(
             help="Staged trials at the cheapest budget, in place of search.trials: more of them extend a finished sweep.", min=1
         ),
     ] = None,
+    retry: Annotated[
+        str, typer.Option(help="Failed trials of earlier runs to try again: failed (those that did not diverge) or none.")
+    ] = "failed",
     address: Annotated[
         str | None,
         typer.Option(help="Address of a Ray cluster (auto: the one this machine belongs to); default: this machine."),
@@ -37,12 +40,13 @@ def sweep(
 ) -> None:
     """Run a sweep; the same command resumes an interrupted one."""
     from explorer.spec.search_space import SearchSpace
+    from explorer.sweep.completeness import failures_line
     from explorer.sweep.driver import Sweep
     from explorer.training.task import Task
 
     loaded = SearchSpace.load(space)
     warn(Task(loaded.task).warning)
-    planned = Sweep(loaded, storage, name=name, trials=trials, address=address, console=console)
+    planned = Sweep(loaded, storage, name=name, trials=trials, retry=retry, address=address, console=console)
     if dry_run:
         from explorer.search.forecast import forecast
 
@@ -52,16 +56,12 @@ def sweep(
         return
     finished = planned.run()
     records = finished.ledger.records()
-    failed = [record for record in records if record.outcome is None]
-    if failed:
-        console.print(
-            f"{len(failed)} of {len(records)} trials failed, the first one with: {failed[0].reason}",
-            markup=False,
-            highlight=False,
-        )
-    if len(failed) == len(records):
-        raise typer.Exit(1)
+    if line := failures_line(records):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(f"ledger: {finished.location}\nnext: explorer report {finished.location}", highlight=False, soft_wrap=True)
+    if missing := finished.lacking:
+        console.print("\n".join(missing), markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(1)
 
 
 def report(

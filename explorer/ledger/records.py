@@ -106,6 +106,16 @@ class Record(Frozen):
     """Id of the trial whose training this record shares: the trial of another kind that was the same training and was trained
     in this one's place. `None` for a trial that was trained itself."""
 
+    @property
+    def diverged(self) -> bool:
+        """Whether the loss diverged: the same training would diverge again."""
+        return self.failure == "diverged" or (self.failure is None and (self.reason or "").startswith("diverged:"))
+
+    @property
+    def describes_training(self) -> bool:
+        """Whether the record says how the training ends, and not only what happened to its worker or where it ran."""
+        return bool(self.plan) and self.failure not in ("place", "lost")
+
 
 class SweepHeader(Frozen):
     """Description of a sweep: written when it starts, never changed."""

@@ -1,7 +1,8 @@
 """The ledger: the source of truth about a sweep. One immutable JSON record per trial, written when the trial ends.
 
-A sweep's folder (local, or any URI that fsspec opens) holds `sweep.json`, written once, `ledger/<trial id>.json`, and
-`started/<trial id>.json`, written before the trial runs. Needs neither torch nor ray.
+A sweep's folder (local, or any URI that fsspec opens) holds `sweep.json`, written once, `ledger/<trial id>.json`,
+`started/<trial id>.json`, written before the trial runs, and `superseded/<trial id>.<n>.json` for attempts at a trial that
+failed and were followed by another one. Needs neither torch nor ray.
 """
 
 from __future__ import annotations
@@ -91,6 +92,37 @@ class Ledger:
         finished = {record.trial.id for record in records}
         paths = [path for path in self._files("started") if path.rsplit("/", 1)[-1].removesuffix(".json") not in finished]
         return [self._read(Trial, path) for path in sorted(paths)]
+
+    def set_aside(self, record: Record) -> None:
+        """Keep the record of a failed attempt at a trial that is tried again: `superseded/<trial id>.<n>.json`, from n = 1.
+
+        A record of the trial in the ledger is moved there, and the trial is unfinished again. A crash in between loses nothing:
+        the same call finds the copy that was written.
+
+        Raises:
+            InvalidInput: when the storage cannot be written.
+        """
+        trial_id = record.trial.id
+        earlier = [kept for kept in self.superseded() if kept.trial.id == trial_id]
+        self.start(record.trial)
+        if record not in earlier:
+            name = f"superseded/{trial_id}.{len(earlier) + 1}.json"
+            self._write(name, {"version": VERSION, **record.model_dump(mode="json")})
+        path = f"{self._path}/ledger/{trial_id}.json"
+        try:
+            if self._fs.exists(path):
+                self._fs.rm(path)
+        except OSError as error:
+            raise InvalidInput("storage", self.location, f"cannot be written: {error}") from None
+
+    def superseded(self) -> list[Record]:
+        """Records of failed attempts at trials that were tried again, in the order of finishing. They count as spending.
+
+        Raises:
+            InvalidInput: when a record is damaged or of another release.
+        """
+        records = [self._read(Record, path) for path in self._files("superseded")]
+        return sorted(records, key=lambda record: (record.finished, record.trial.id))
 
     def count(self) -> int:
         """Number of records."""

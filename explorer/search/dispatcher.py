@@ -75,7 +75,7 @@ class Dispatcher:
         self._shared_records: list[Record] = []
         self.duplicates = 0
         for record in records:
-            if record.plan:
+            if record.describes_training:
                 self._remember(training_key(_settings(record.trial), record.plan), record)
 
     def next(self) -> PlannedTrial | Status:
@@ -113,18 +113,21 @@ class Dispatcher:
         planned = self._running.pop(record.trial.id)
         if record.outcome:
             self._trained_prefixes.update(planned.prefixes)
-        if record.plan:
+        if record.describes_training:
             self._remember(planned.key, record)
         self._search.finished(record)
         followers = self._followers.pop(planned.key, [])
-        if record.plan:
+        if record.describes_training:
             for trial in followers:
                 self._serve(trial, planned.key)
         elif followers:
-            self._after_lost_worker(record, followers)
+            self._train_followers(record, followers)
 
-    def _after_lost_worker(self, record: Record, followers: list[Trial]) -> None:
-        """A lost worker says nothing about the training. The first follower of another group trains it; the others wait on."""
+    def _train_followers(self, record: Record, followers: list[Trial]) -> None:
+        """A lost worker or a bad host says nothing about the training.
+
+        The first follower of another group trains it; the others wait on.
+        """
         others = []
         for trial in followers:
             if _group(trial) == _group(record.trial):
@@ -187,12 +190,14 @@ def shared_record(trial: Trial, trained: Record) -> Record:
         trial=trial,
         status=trained.status,
         reason=trained.reason,
+        failure=trained.failure,
         outcome=outcome,
         started=now,
         finished=now,
         worker=trained.worker,
         device=trained.device,
         plan=trained.plan,
+        versions=trained.versions,
         shared_with=trained.shared_with or trained.trial.id,
     )
 

@@ -46,9 +46,13 @@ class Search:
 
     @property
     def planned(self) -> int:
-        """Number of trials of the whole sweep, repeats with fresh seeds included."""
-        search = self.space.search
-        return sum(rung.wanted + min(search.repeat, rung.wanted) * search.repeat_seeds for rung in self.rungs)
+        """Number of trials of the whole sweep, repeats with fresh seeds included.
+
+        It falls where fewer trials than `search.repeat` succeeded: failed trials are not repeated. It rises where a trial that
+        was tried again turned out to be better than one that was repeated before. A sweep is complete when it has as many
+        records.
+        """
+        return sum(max(rung.wanted, rung.asked) + self._planned_repeats(rung) for rung in self.rungs)
 
     def next(self) -> Trial | Status:
         """The next trial, or why there is none."""
@@ -75,6 +79,14 @@ class Search:
     def deduplicated(self, trial: Trial, record: Record) -> None:
         """Learn that a proposal is the same training as the trial of an earlier record."""
         self._rung(trial).deduplicated(trial, record)
+
+    def _planned_repeats(self, rung: Rung) -> int:
+        """Number of repeats of a rung: those that were proposed, and those that are or will be."""
+        proposed = {name for name in self._proposed_repeats if name.startswith(f"{rung.prefix}-")}
+        if rung.settled():
+            return len(proposed.union(trial.id for trial in self._repeats(rung)))
+        search = self.space.search
+        return max(len(proposed), min(search.repeat, rung.wanted) * search.repeat_seeds)
 
     def _repeats(self, rung: Rung) -> list[Trial]:
         """The best trials of a rung with fresh seeds."""

@@ -10,14 +10,13 @@ import time
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import ray
 import torch
 from ray import tune
 from rich.console import Console
 
-from explorer.differences import first_difference
 from explorer.errors import InvalidInput
 from explorer.frontier import best_schedule, trials_frame
 from explorer.ledger import Ledger, Record, SweepHeader
@@ -30,31 +29,33 @@ from explorer.search.trial_plan import compile_trial
 from explorer.spec.budget import Budget
 from explorer.spec.schedule import Schedule
 from explorer.spec.search_space import NAME_PATTERN, SearchSpace
+from explorer.sweep.attempts import Attempts
 from explorer.sweep.cluster import start_ray, trials_at_once
+from explorer.sweep.completeness import lacking
+from explorer.sweep.first_failures import FirstFailures
+from explorer.sweep.header import open_sweep
 from explorer.sweep.lock import DriverLock, only_driver
 from explorer.sweep.loggers import logger_callbacks
+from explorer.sweep.placement import hosts_with_room, placement
 from explorer.sweep.progress import SweepProgress
-from explorer.sweep.searcher import RECORD, TRIAL, SweepSearcher
+from explorer.sweep.searcher import NODE, RECORD, TRIAL, SweepSearcher
 from explorer.sweep.trial import STORE, run_trial
+from explorer.sweep.tune_errors import ErrorNotes, StopTogether
 from explorer.training.progress import Progress
 from explorer.training.stage_store import StageStore
 from explorer.training.task import Task
 
-CHANGEABLE = (
-    *(f"search.{name}" for name in ("trials", "baseline_trials", "sampler", "promote", "repeat")),
-    "resources.",
-    "store_gb",
-    "loggers",
-)
-"""Prefixes of settings that may change between runs of one sweep. They add trials, order them, or say where they run."""
-MAX_LOST_WORKERS = 2
-"""Number of times a trial is tried again after its worker died. Each time it finds its trained segments in the stage store."""
 DASHBOARD = "optuna.log"
 """File for `optuna-dashboard`, in a sweep's folder."""
+Retry = Literal["failed", "none"]
 REPORT_SECONDS = 1.0
 """Shortest time between two progress reports of a trial."""
 PACKAGES = ("vit-budget-explorer", "torch", "timm", "ray", "optuna")
 """Packages that a result depends on."""
+
+
+class FailedTrialError(RuntimeError):
+    """A trial failed, and its record has been reported."""
 
 
 class Sweep:
@@ -66,11 +67,12 @@ class Sweep:
         name: name of the sweep's folder; default: the name of the space.
         trials: replaces `search.trials` of the space: number of staged trials at the cheapest budget, from which those of the
             budgets above follow, or a number for each budget.
+        retry: which failed trials of earlier runs are tried again: `failed` (those that did not diverge) or `none`.
         address: address of a running Ray cluster (`auto` for the one that this machine belongs to); `None` starts Ray here.
         console: where progress is written.
 
     Raises:
-        InvalidInput: when the storage is unusable or holds another sweep under this name.
+        InvalidInput: when the storage is unusable.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Sweep:
         *,
         name: str | None = None,
         trials: int | tuple[int, ...] | None = None,
+        retry: Retry = "failed",
         address: str | None = None,
         console: Console | None = None,
     ) -> None:
@@ -90,7 +93,9 @@ class Sweep:
             raise InvalidInput(
                 "name", name, "must be letters, digits, dots, dashes and underscores, and start with a letter or digit"
             )
-        self.space, self.address = space, address
+        if retry not in get_args(Retry):
+            raise InvalidInput("retry", retry, f"must be one of {', '.join(get_args(Retry))}")
+        self.space, self.address, self.retry = space, address, retry
         self.console = console or Console()
         root = str(storage) if "://" in str(storage) else str(Path(storage).resolve())
         self.location = f"{root.rstrip('/')}/{name or space.name}"
@@ -100,14 +105,16 @@ class Sweep:
         """Run every trial that the ledger does not hold yet, and return this sweep.
 
         Raises:
-            InvalidInput: when the cluster lacks the resources of one trial, the storage takes no more records, or another
-                driver has taken over the sweep.
+            InvalidInput: when the storage holds a sweep with other settings or data under this name, the cluster lacks the
+                resources of one trial, the storage takes no more records, another driver has taken over the sweep, the first
+                trials all failed in the same way, or no host is left that can run trials.
         """
         with only_driver(self.location) as lock, quiet_optuna():
             self._open()
-            records = self.ledger.records()
+            records = self._without_retried(self.ledger.records())
             search = self._search(records)
             if len(records) >= search.planned:
+                StageStore(f"{self.location}/{STORE}", 0).clear()
                 self.console.print(f"all {len(records)} trials are in the ledger: {self.location}", highlight=False)
                 return self
             if records:
@@ -126,6 +133,11 @@ class Sweep:
         self.console.print(progress.table())
         return self
 
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """What the results lack, one line each: budgets without a successful staged or baseline trial."""
+        return lacking(self.space, self.ledger.records())
+
     def best(self, budget: str | Budget) -> Schedule:
         """The best schedule for a budget of the sweep; see `explorer.frontier.best_schedule`."""
         return best_schedule(trials_frame(self.ledger.records()), self.ledger.header(), Budget.parse(budget))
@@ -133,29 +145,35 @@ class Sweep:
     def _search(self, records: list[Record]) -> Search:
         return Search(self.space, records, self.ledger.unfinished(records))
 
+    def _without_retried(self, records: list[Record]) -> list[Record]:
+        """The records without those of failed trials that are tried again, which are set aside."""
+        retried = [record for record in records if record.outcome is None and not record.diverged and self.retry == "failed"]
+        for record in retried:
+            self.ledger.set_aside(record)
+        if retried:
+            self.console.print(f"trying {len(retried)} failed trials again", highlight=False)
+        return [record for record in records if record not in retried]
+
     def _dashboard(self, records: list[Record]) -> Dashboard | None:
         """The file for `optuna-dashboard`; `None` where the storage is not a folder."""
         return None if "://" in self.location else Dashboard(self.space, Path(self.location, DASHBOARD), records)
 
     def _open(self) -> None:
         """Write the sweep's header, or check that the one on the storage is of this sweep."""
-        if not self.ledger.exists:
-            self.ledger.create(
-                SweepHeader(
-                    name=self.location.rsplit("/", 1)[-1],
-                    space=self.space,
-                    created=time.time(),
-                    versions=installed_versions(),
-                    hardware=_hardware(),
-                    git_commit=_git_commit(),
-                    inventory=Task(self.space.task).data.inventory,
-                )
+        inventory = Task(self.space.task).data.inventory
+
+        def new_header() -> SweepHeader:
+            return SweepHeader(
+                name=self.location.rsplit("/", 1)[-1],
+                space=self.space,
+                created=time.time(),
+                versions=installed_versions(),
+                hardware=_hardware(),
+                git_commit=_git_commit(),
+                inventory=inventory,
             )
-            return
-        stored = self.ledger.header().space.model_dump(mode="json")
-        if different := first_difference(stored, self.space.model_dump(mode="json"), CHANGEABLE):
-            allowed = f"the sweep at {self.location} has {different.before!r}; give this one another --name"
-            raise InvalidInput(different.field, different.after, allowed)
+
+        open_sweep(self.ledger, self.space, inventory, new_header)
 
     def _tune(self, search: Search, records: list[Record], progress: SweepProgress, lock: DriverLock) -> None:
         space, location = self.space, self.location
@@ -163,21 +181,40 @@ class Sweep:
         def trainable(config: dict[str, Any]) -> None:
             record = run_trial(config[TRIAL], space, Ledger(location), on_segment=_Reports())
             measured = record.outcome.model_dump(exclude={"stages", "losses"}, exclude_none=True) if record.outcome else {}
-            tune.report({RECORD: record, **measured})  # the numbers are for loggers
+            node = ray.get_runtime_context().get_node_id()
+            tune.report({RECORD: record, NODE: node, **measured})  # the numbers are for loggers
+            if record.outcome is None and not record.diverged:
+                raise FailedTrialError(record.reason)  # the process may be damaged: Tune starts another one
 
         dashboard = self._dashboard(records)
 
         def on_record(record: Record) -> None:
+            first_failures.add(record)
+            progress.planned = search.planned
             progress.finished(record)
             if dashboard:
                 dashboard.add(record)
 
         dispatcher = Dispatcher(search, lambda trial: compile_trial(trial, space)[1], records, hold_back=space.store_gb > 0)
-        searcher = SweepSearcher(dispatcher, self.ledger, on_record, stop_reason=lambda: lock.lost)
+        first_failures, errors = FirstFailures(space, location, records), ErrorNotes()
+        attempts = Attempts(lambda: hosts_with_room(space.resources), self._say)
+
+        def hopeless() -> InvalidInput | None:
+            return attempts.stopped or first_failures.stopped
+
+        searcher = SweepSearcher(
+            dispatcher,
+            self.ledger,
+            on_record,
+            stop_reason=lambda: lock.lost or hopeless(),
+            attempts=attempts,
+            error_of=errors.take,
+        )
         tuner = tune.Tuner(
-            tune.with_resources(trainable, {"cpu": space.resources.cpus, "gpu": space.resources.gpus}),
+            tune.with_resources(trainable, placement(space.resources)),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
+                scheduler=errors,
                 num_samples=-1,
                 reuse_actors=True,  # imports take longer than a short trial; train() resets all state
                 trial_name_creator=_trial_id,
@@ -187,7 +224,7 @@ class Sweep:
                 name="tune",
                 storage_path=location,
                 verbose=0,
-                failure_config=tune.FailureConfig(max_failures=MAX_LOST_WORKERS),  # trials catch their own errors
+                stop=StopTogether(hopeless),
                 callbacks=logger_callbacks(space.loggers, self.ledger.header().name),
             ),
         )
@@ -203,8 +240,11 @@ class Sweep:
                 f"took no more records, so the sweep stopped; {len(searcher.unwritten)} finished trials could not be written "
                 f"({searcher.refused.allowed})",
             )
-        if lock.lost:
-            raise lock.lost
+        if stopped := lock.lost or hopeless():
+            raise stopped
+
+    def _say(self, line: str) -> None:
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 class _Reports:

@@ -13,10 +13,12 @@ from explorer.frontier.trials import describe
 from explorer.ledger import Ledger, Record, Trial
 from explorer.search.dispatcher import Dispatcher
 from explorer.search.proposer import Status
+from explorer.sweep.attempts import Attempts
+from explorer.sweep.failures import reason_around
+from explorer.sweep.placement import AVOIDED, node_at
 
-TRIAL, RECORD = "trial", "record"
-"""Keys under which a trial travels to its worker and its record comes back. Both travel as they are; Ray pickles them."""
-LOST_WORKER = "the worker process died (killed, out of memory, or its node was lost)"
+TRIAL, RECORD, NODE = "trial", "record", "node_id"
+"""Keys under which a trial travels to its worker, and its record and the id of its node come back. Ray pickles them."""
 
 
 class SweepSearcher(Searcher):
@@ -29,6 +31,8 @@ class SweepSearcher(Searcher):
         ledger: is told what starts, and gets every record that no worker could write.
         on_record: called with every record.
         stop_reason: says why no more trials may start; `None` while they may.
+        attempts: decides which failed trials are tried again.
+        error_of: gives the text of the error in which one of Tune's trials ended, by Tune's id.
 
     Attributes:
         refused: error of a storage that could not be written; no trial is started after it.
@@ -40,11 +44,16 @@ class SweepSearcher(Searcher):
         dispatcher: Dispatcher,
         ledger: Ledger,
         on_record: Callable[[Record], None],
-        stop_reason: Callable[[], InvalidInput | None] = lambda: None,
+        stop_reason: Callable[[], InvalidInput | None],
+        attempts: Attempts,
+        error_of: Callable[[str], str],
     ) -> None:
         super().__init__()
         self._dispatcher, self._ledger, self._on_record, self._stop_reason = dispatcher, ledger, on_record, stop_reason
+        self._attempts, self._error_of = attempts, error_of
         self._running: dict[str, tuple[Trial, float]] = {}
+        self._reported: dict[str, tuple[Record, str | None]] = {}
+        self._again: list[Trial] = []
         self.refused: InvalidInput | None = None
         self.unwritten: list[Record] = []
 
@@ -56,11 +65,15 @@ class SweepSearcher(Searcher):
         """The config of the next trial; `None` when there is none now, FINISHED when there are no more."""
         if self.refused or self._stop_reason():
             return Searcher.FINISHED
-        planned = self._dispatcher.next()
-        self._keep_shared()
-        if isinstance(planned, Status):
-            return Searcher.FINISHED if planned is Status.FINISHED else None
-        trial = planned.trial
+        if self._again:
+            trial = self._again.pop(0)
+        else:
+            planned = self._dispatcher.next()
+            self._keep_shared()
+            if isinstance(planned, Status):
+                # A trial that runs may have to be tried again, and Tune asks no more after FINISHED.
+                return Searcher.FINISHED if planned is Status.FINISHED and not self._running else None
+            trial = planned.trial
         try:
             self._ledger.start(trial)
         except InvalidInput as error:
@@ -69,31 +82,50 @@ class SweepSearcher(Searcher):
         self._running[trial_id] = (trial, time.time())
         # Loggers show the settings; the worker takes the trial.
         shown = trial.model_dump(include={"kind", "phase", "budget", "learning_rate", "batch_size", "seed"})
-        return {"id": trial.id, **shown, "schedule": describe(trial.schedule), TRIAL: trial}
+        config = {"id": trial.id, **shown, "schedule": describe(trial.schedule), TRIAL: trial}
+        avoided = self._attempts.avoided(trial.id)
+        return {**config, AVOIDED: list(avoided)} if avoided else config
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Note the progress of a running trial."""
-        if "segments" in result:
+        """Note the progress of a running trial, and its record."""
+        if RECORD in result:
+            self._reported[trial_id] = (result[RECORD], result.get(NODE))
+        elif "segments" in result:
             self._dispatcher.progressed(self._running[trial_id][0].id, result["segments"])
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Pass a trial's record on, or make one for a trial that left none."""
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:  # noqa: ARG002
+        """Pass a trial's record on, or make one for a trial that left none; or let it be tried again."""
         trial, started = self._running.pop(trial_id)
-        if result and RECORD in result and not error:
-            record: Record = result[RECORD]
+        text, reported = self._error_of(trial_id), self._reported.pop(trial_id, None)
+        if reported:
+            record, node = reported
         else:
+            failure, reason, address = reason_around(text)
+            node = node_at(address)
             record = Record(
                 trial=trial,
                 status="failed",
-                reason=LOST_WORKER,
+                reason=reason,
+                failure=failure,
                 started=started,
                 finished=time.time(),
-                worker="unknown",
+                worker=address or "unknown",
                 device="unknown",
             )
-        self._keep(record)
+        if self._attempts.ended(record, node, around=reported is None):
+            self._set_aside(record)
+            return
         self._dispatcher.finished(record)
+        self._keep(record)
         self._keep_shared()
+
+    def _set_aside(self, record: Record) -> None:
+        """Keep the record of an attempt, and queue its trial."""
+        self._again.append(record.trial)
+        try:
+            self._ledger.set_aside(record)
+        except InvalidInput as error:
+            self.refused = error
 
     def write(self) -> None:
         """Write the records that the storage has not taken yet.

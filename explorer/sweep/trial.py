@@ -16,19 +16,21 @@ from explorer.ledger import Ledger, Outcome, Record, StageOutcome, Trial
 from explorer.plan import Plan
 from explorer.search.trial_plan import compile_trial
 from explorer.spec.search_space import SearchSpace
+from explorer.sweep.failures import reason_of
 from explorer.training.device import device_for, device_name
-from explorer.training.loop import DivergedError, TrainingResult, train
+from explorer.training.loop import TrainingResult, train
 from explorer.training.progress import Progress
 from explorer.training.stage_store import StageStore
 
 STORE = "stages"
 """Folder of the stage store in a sweep's folder."""
-CPU_OUT_OF_MEMORY = "DefaultCPUAllocator: can't allocate memory"
-"""Message of torch's plain RuntimeError when memory runs out on the CPU."""
 
 
 def run_trial(trial: Trial, space: SearchSpace, ledger: Ledger, on_segment: Callable[[Progress], None] | None = None) -> Record:
     """Train a trial and write its record. Any error becomes a failed record with its reason.
+
+    A failure of the place (data, device or package missing on this host) is not written: the driver decides whether the trial
+    is tried again elsewhere.
 
     Args:
         trial: the trial.
@@ -37,27 +39,25 @@ def run_trial(trial: Trial, space: SearchSpace, ledger: Ledger, on_segment: Call
         on_segment: called after each segment.
 
     Returns:
-        The record, as written.
+        The record.
     """
     torch.set_num_threads(space.resources.cpus)
-    device = device_for(space.resources.gpus)
     started = time.time()
-    outcome, reason, digest = None, None, ""
+    outcome, failed, digest, device = None, None, "", "unknown"
     try:
+        device = device_for(space.resources.gpus)
         task, planned = compile_trial(trial, space)
         digest = planned.digest()
         store = StageStore(f"{ledger.location}/{STORE}", int(space.store_gb * 1e9)) if space.store_gb else None
         result = train(task, planned, seed=trial.seed, device=device, store=store, on_segment=on_segment)
         outcome = _outcome(planned, result)
-    except DivergedError as error:
-        reason = f"diverged: {error}"
     except Exception as error:
-        out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or CPU_OUT_OF_MEMORY in str(error)
-        reason = f"{'out of memory' if out_of_memory else type(error).__name__}: {error}"
+        failed = reason_of(error)
     record = Record(
         trial=trial,
-        status="completed" if outcome else "failed",
-        reason=" ".join(reason.split()) if reason else None,
+        status="failed" if failed else "completed",
+        reason=failed.reason if failed else None,
+        failure=failed.failure if failed else None,
         outcome=outcome,
         started=started,
         finished=time.time(),
@@ -65,8 +65,9 @@ def run_trial(trial: Trial, space: SearchSpace, ledger: Ledger, on_segment: Call
         device=device_name(device),
         plan=digest,
     )
-    with suppress(InvalidInput):
-        ledger.append(record)
+    if record.failure != "place":
+        with suppress(InvalidInput):
+            ledger.append(record)
     return record
 
 

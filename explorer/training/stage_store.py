@@ -132,9 +132,14 @@ def prefix_keys(task: Task, segments: Sequence[Segment], seed: int, device: torc
     """Keys of the states after one segment, two, ... and all but the last; see `explorer.training_key.prefix_keys`.
 
     A key depends on model, data, recipe, staging, seed, device and versions, and on the segments. It does not depend on the
-    length of full training, nor on the learning-rate schedule beyond these segments.
+    length of full training, nor on the learning-rate schedule beyond these segments, nor on the number of processes that
+    read images. Data is identified by the listings of its splits, wherever it is; by its folder where a source has no listings.
     """
     spec = task.spec.model_dump(mode="json")
+    del spec["data"]["num_workers"]
+    listings = [split.listing for split in task.data.inventory.splits.values()]
+    if all(listings):
+        spec["data"]["root"] = listings
     for described_by_segments in ("epochs", "lr_schedule"):
         del spec["recipe"][described_by_segments]
     where = [device.type, torch.get_num_threads() if device.type == "cpu" else torch.cuda.get_device_name(device), amp]

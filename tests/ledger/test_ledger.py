@@ -197,3 +197,21 @@ def test_started_trials_are_unfinished_until_they_have_a_record(tmp_path):
         ledger.start(record.trial)
     ledger.append(records[0])
     assert ledger.unfinished(ledger.records()) == [records[1].trial]
+
+
+def test_a_failed_record_that_is_set_aside_is_kept_and_its_trial_is_unfinished_again(ledger):
+    failed = make_record(status="failed", outcome=None, failure="memory", reason="out of memory")
+    ledger.append(failed)
+    ledger.set_aside(failed)
+    assert (ledger.records(), ledger.superseded()) == ([], [failed])
+    assert ledger.unfinished([]) == [failed.trial]
+    again = failed.model_copy(update={"finished": 2.0})
+    ledger.append(again)
+    ledger.set_aside(again)
+    ledger.append(again)  # as after a crash between copying and removing
+    ledger.set_aside(again)
+    assert (ledger.records(), ledger.superseded()) == ([], [failed, again])
+    assert sorted(path.name for path in Path(ledger.location, "superseded").iterdir()) == [
+        "25pct-staged-000.1.json",
+        "25pct-staged-000.2.json",
+    ]

@@ -89,6 +89,15 @@ def test_a_trial_whose_worker_died_serves_no_later_ones(shared):
     assert search.duplicates == []
 
 
+def test_a_bad_host_says_nothing_about_the_same_training_elsewhere(shared):
+    staged, baseline = trial("s", 0), trial("b", 0, kind="baseline")
+    work, search = shared([staged, baseline])
+    assert [following(work), following(work)] == [staged, Status.WAIT]
+    work.finished(ended(staged, shared.digest(staged), None).model_copy(update={"failure": "place"}))
+    assert following(work) == baseline
+    assert search.told == ["s"]
+
+
 def test_a_trial_whose_prefix_is_being_trained_lets_others_go_first(shared):
     leader, behind, unrelated = trial("a", 6), trial("b", 3), trial("c", 0)
     work, _ = shared([leader, behind, unrelated])
@@ -163,9 +172,9 @@ def test_a_shared_training_that_failed_is_a_failure_of_both_trials(shared):
     staged, baseline = trial("s", 0), trial("b", 0, kind="baseline")
     work, search = shared([staged, baseline])
     assert [following(work), following(work)] == [staged, Status.WAIT]
-    work.finished(ended(staged, shared.digest(staged), None))
+    work.finished(ended(staged, shared.digest(staged), None).model_copy(update={"failure": "memory"}))
     (record,) = work.take_shared_records()
-    assert (record.status, record.reason, record.shared_with) == ("failed", "x", "s")
+    assert (record.status, record.reason, record.failure, record.shared_with) == ("failed", "x", "memory", "s")
     assert search.told == ["s", "b"]
 
 

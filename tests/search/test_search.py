@@ -194,3 +194,30 @@ def test_a_second_objective_is_searched_and_trials_that_none_dominates_are_best(
     assert [d.name for d in study.directions] == ["MAXIMIZE", "MINIMIZE"]
     assert sorted(t.number for t in study.best_trials) == [0, 1]
     assert [r.outcome.validation_accuracy for r in search.rungs[0].best(3)] == [0.9, 0.5, 0.8]
+
+
+def test_failed_trials_are_not_repeated_and_the_planned_number_falls_to_what_can_be_reached(space_file):
+    whole = space(space_file, trials=3, baseline_trials=2, repeat=2, repeat_seeds=2)
+    search = Search(whole)
+    assert search.planned == 2 * (3 + 2 + 2 * 2 * 2)
+    records = run(search, accuracy=lambda trial: 0.5 if trial.id.endswith("-000") or trial.phase == "repeat" else None)
+    assert search.next() == Status.FINISHED
+    # Of each kind and budget one trial succeeded, so that one is repeated instead of two.
+    assert len(records) == search.planned == 2 * (3 + 2 + 2 * 2)
+    assert Search(whole, records).planned == len(records)
+
+
+def test_a_failed_trial_that_is_tried_again_keeps_its_id_and_may_change_what_is_repeated(space_file):
+    whole = space(space_file, trials=2, baseline_trials=1, repeat=1, repeat_seeds=1)
+    records = run(Search(whole), accuracy=lambda trial: None if trial.id == "25pct-staged-001" else 0.5)
+    failed = next(record for record in records if record.outcome is None)
+    rest = [record for record in records if record is not failed]
+    search = Search(whole, rest, [failed.trial])
+    assert search.next() == failed.trial
+    assert len(rest) + 1 == search.planned
+    search.finished(finish(failed.trial, 0.9))
+    assert search.planned == len(rest) + 2
+    repeat = search.next()
+    assert repeat.id == "25pct-staged-001-seed1"
+    search.finished(finish(repeat, 0.9))
+    assert search.next() == Status.FINISHED

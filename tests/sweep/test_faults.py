@@ -51,7 +51,7 @@ def driver(space: Path, storage: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_trials_fail_alone_each_with_its_reason(local_ray, space_file, tmp_path, monkeypatch):
+def test_trials_fail_alone_each_with_its_reason_and_the_next_run_tries_them_again(local_ray, space_file, tmp_path, monkeypatch):
     def faulty(trial: Trial, space: SearchSpace, ledger: Ledger, on_segment=None):
         if trial.id == "25pct-staged-001":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -72,13 +72,35 @@ def test_trials_fail_alone_each_with_its_reason(local_ray, space_file, tmp_path,
         return with_task(space, model={"options": {**space.task.model.options, "mlp_ratio": 200_000}})
 
     monkeypatch.setattr(sweep_module, "run_trial", faulty)
-    sweep = Sweep(SearchSpace.load(space_file), tmp_path / "sweeps", console=quiet()).run()
-    reasons = {r.trial.id: r.reason for r in sweep.ledger.records()}
-    assert len(reasons) == 6
-    assert reasons.pop("25pct-staged-001").startswith("the worker process died")
-    assert reasons.pop("25pct-baseline-000").startswith("out of memory: ")
-    assert reasons.pop("50pct-staged-000").startswith("InvalidInput: data.root: ")
-    assert set(reasons.values()) == {None}
+    space, storage = SearchSpace.load(space_file), tmp_path / "sweeps"
+    sweep = Sweep(space, storage, console=quiet()).run()
+    first = {r.trial.id: r for r in sweep.ledger.records()}
+    assert len(first) == 6
+    expected = {
+        "25pct-staged-001": ("lost", "the worker process on 127.0.0.1 ended: without a Python error, as after SIGKILL"),
+        "25pct-baseline-000": ("memory", "out of memory: "),
+        "50pct-staged-000": ("place", "data.root: "),
+    }
+    for name, record in first.items():
+        failure, reason = expected.get(name, (None, ""))
+        assert record.failure == failure
+        assert (record.reason or "").startswith(reason)
+    assert [r.trial.id for r in sweep.ledger.superseded()] == ["25pct-staged-001"] * 2
+    assert sweep.lacking == ("25%: no baseline trial succeeded",)
+
+    monkeypatch.undo()
+    unchanged = quiet()
+    Sweep(space, storage, retry="none", console=unchanged).run()
+    assert "all 6 trials are in the ledger" in unchanged.file.getvalue()
+    again = quiet()
+    assert Sweep(space, storage, console=again).run().lacking == ()
+    assert "trying 3 failed trials again" in again.file.getvalue()
+    second = {r.trial.id: r for r in sweep.ledger.records()}
+    assert second.keys() == first.keys()
+    assert all(record.outcome for record in second.values())
+    assert all(second[name] == record for name, record in first.items() if name not in expected)
+    assert len(sweep.ledger.superseded()) == 2 + 3
+    assert not Path(sweep.location, STORE).exists()
 
 
 @pytest.mark.slow
@@ -124,9 +146,21 @@ def test_a_driver_killed_in_mid_sweep_loses_no_result_and_trained_segments_are_n
 
 
 @pytest.mark.slow
-def test_a_node_that_is_lost_costs_no_trial(tmp_path):
+def test_a_bad_host_costs_itself_alone_and_a_node_that_is_lost_costs_no_trial(tmp_path):
+    """Three nodes: on one of them the folder with the images is missing, and one is killed while it trains."""
+    images, module = tmp_path / "images", tmp_path / "mounted_data.py"
+    images.mkdir()
+    module.write_text("""
+import os
+from explorer.data.digits import open_digits
+
+def open_mounted(spec):
+    os.listdir(os.environ["IMAGES"])
+    return open_digits(spec)
+""")
     space_file = tmp_path / "long.yaml"
-    space_file.write_text(LONG_SPACE.replace("epochs: 12", "epochs: 6"))
+    longer = LONG_SPACE.replace("epochs: 12", "epochs: 6").replace("trials: 2", "trials: 4")
+    space_file.write_text(longer.replace("name: digits", 'name: "mounted_data:open_mounted"'))
     token = tmp_path / "token"
     token.write_text("a" * 64)
     code = f"""
@@ -137,7 +171,8 @@ from explorer import SearchSpace, Sweep
 
 head = {{"num_cpus": 1, "node_ip_address": "127.0.0.2", "include_dashboard": False}}
 cluster = Cluster(initialize_head=True, head_node_args=head)
-lost = cluster.add_node(num_cpus=1, node_ip_address="127.0.0.3")
+bad = cluster.add_node(num_cpus=1, node_ip_address="127.0.0.3", env_vars={{"IMAGES": {str(tmp_path / "unmounted")!r}}})
+lost = cluster.add_node(num_cpus=1, node_ip_address="127.0.0.4")
 space = SearchSpace.load({str(space_file)!r})
 sweep = Sweep(space, {str(tmp_path)!r}, address=cluster.address)
 
@@ -151,9 +186,18 @@ threading.Thread(target=kill).start()
 sweep.run()
 records = sweep.ledger.records()
 print("completed", sum(r.status == "completed" for r in records), "of", len(records))
+for record in sweep.ledger.superseded():
+    print("attempt:", record.failure, record.reason)
 cluster.shutdown()
 """
-    environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    environment = {
+        **os.environ,
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "IMAGES": str(images),
+        "PYTHONPATH": paths,
+    }
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
@@ -163,8 +207,12 @@ cluster.shutdown()
         env=environment,
         cwd=tmp_path,
     )
-    assert "node killed after" in done.stdout, done.stderr[-3000:]
-    assert "completed 3 of 3" in done.stdout, done.stdout + done.stderr[-3000:]
+    told = done.stdout + done.stderr[-3000:]
+    assert "node killed after" in done.stdout, told
+    assert "completed 5 of 5" in done.stdout, told
+    missing = f"FileNotFoundError: [Errno 2] No such file or directory: '{tmp_path / 'unmounted'}'"
+    assert done.stdout.count(f"attempt: place {missing}") >= 2, told
+    assert "(127.0.0.3) gets no more work: 2 trials in a row failed there" in done.stdout, told
 
 
 @pytest.mark.slow

@@ -1,0 +1,85 @@
+"""Which failed trials are tried again in the same run, and which hosts get no more work. No ray.
+
+A host that lacks something (data, device, package) fails every trial within seconds, and would be given one after another. Such
+failures of a place are tried again elsewhere, and a host with several of them in a row is excluded.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+
+from explorer.errors import InvalidInput
+from explorer.ledger import Record
+
+MAX_LOST_WORKERS = 2
+"""Number of times a trial is tried again after its worker was lost. It finds its trained segments in the stage store."""
+MAX_PLACE_FAILURES = 2
+"""A host gets no more work after this number of failures of a place in a row."""
+
+
+class Attempts:
+    """The attempts at the trials of one run of a sweep.
+
+    Args:
+        hosts: names of the hosts that have room for a trial, by the id of their node; asked whenever they are needed.
+        say: called with a line for the user.
+
+    Attributes:
+        excluded: ids of the hosts that get no more work.
+        stopped: why no trial can run any more; `None` while a host is left.
+    """
+
+    def __init__(self, hosts: Callable[[], Mapping[str, str]], say: Callable[[str], None]) -> None:
+        self._hosts, self._say = hosts, say
+        self._lost: Counter[str] = Counter()
+        self._failed_at: defaultdict[str, set[str]] = defaultdict(set)
+        self._place_failures: Counter[str] = Counter()
+        self.excluded: set[str] = set()
+        self.stopped: InvalidInput | None = None
+
+    def avoided(self, trial_id: str) -> tuple[str, ...]:
+        """Ids of the hosts where a trial is not to run: those that are excluded, and those where it has failed."""
+        return tuple(sorted(self.excluded | self._failed_at[trial_id]))
+
+    def ended(self, record: Record, host: str | None, *, around: bool = False) -> bool:
+        """Note how an attempt ended, and return whether the trial is to be tried again.
+
+        Args:
+            record: of the attempt.
+            host: id of the node where it ran; `None` if unknown.
+            around: whether the trial's process ended without a record of its own.
+        """
+        if record.failure != "place":
+            if host and record.describes_training:
+                self._place_failures[host] = 0
+            return around and self._again_after_loss(record)
+        if host is None:
+            return self._again_after_loss(record)
+        return self._again_elsewhere(record, host)
+
+    def _again_after_loss(self, record: Record) -> bool:
+        trial_id = record.trial.id
+        self._lost[trial_id] += 1
+        again = self._lost[trial_id] <= MAX_LOST_WORKERS and self.stopped is None
+        if again:
+            self._say(f"{trial_id}: {record.reason}; it is tried again")
+        return again
+
+    def _again_elsewhere(self, record: Record, host: str) -> bool:
+        hosts, trial_id = self._hosts(), record.trial.id
+        name = hosts.get(host, record.worker)
+        self._failed_at[trial_id].add(host)
+        self._place_failures[host] += 1
+        if self._place_failures[host] >= MAX_PLACE_FAILURES and host not in self.excluded:
+            self.excluded.add(host)
+            self._say(f"{name} gets no more work: {MAX_PLACE_FAILURES} trials in a row failed there ({record.reason})")
+        if not hosts.keys() - self.excluded:
+            self.stopped = self.stopped or InvalidInput(
+                "hosts", ", ".join(sorted(hosts.values())), f"no trial can run there, so the sweep stopped: {record.reason}"
+            )
+            return False
+        again = bool(hosts.keys() - set(self.avoided(trial_id)))
+        if again:
+            self._say(f"{trial_id} failed on {name} and is tried again elsewhere: {record.reason}")
+        return again

@@ -1,0 +1,86 @@
+"""The header of a sweep: written when it starts, compared when it resumes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from explorer.differences import first_difference
+from explorer.errors import InvalidInput
+from explorer.ledger import Ledger, SweepHeader
+from explorer.spec.inventory import Inventory, SplitInventory
+from explorer.spec.search_space import SearchSpace
+
+CHANGEABLE = (
+    *(f"search.{name}" for name in ("trials", "baseline_trials", "sampler", "promote", "repeat")),
+    "data.root",
+    "data.num_workers",
+    "resources.",
+    "store_gb",
+    "loggers",
+)
+"""Prefixes of settings that may change between runs of one sweep. They add trials, order them, or say where trials run and
+where their data are. Data is identified by its inventory, wherever it is."""
+
+
+def open_sweep(ledger: Ledger, space: SearchSpace, inventory: Inventory, new_header: Callable[[], SweepHeader]) -> None:
+    """Write the sweep's header, or check that the one on the storage is of this sweep.
+
+    Args:
+        ledger: of the sweep.
+        space: the search space of this run.
+        inventory: what the data set contains now.
+        new_header: makes the header of a sweep that starts.
+
+    Raises:
+        InvalidInput: when the sweep on the storage has other settings or was trained on other data.
+    """
+    if not ledger.exists:
+        ledger.create(new_header())
+        return
+    header = ledger.header()
+    stored, given = header.space.model_dump(mode="json"), space.model_dump(mode="json")
+    if different := first_difference(stored, given, CHANGEABLE):
+        allowed = f"the sweep at {ledger.location} has {different.before!r}; give this one another --name"
+        raise InvalidInput(different.field, different.after, allowed)
+    if header.inventory is not None:
+        _check_same_data(header.inventory, inventory, ledger.location)
+
+
+def _check_same_data(before: Inventory, now: Inventory, location: str) -> None:
+    """Check that the images and classes are those that the sweep was started with.
+
+    Raises:
+        InvalidInput: naming the first difference.
+    """
+
+    def refuse(field: str, after: object, said: str) -> InvalidInput:
+        return InvalidInput(field, after, f"{said}; the results would not be comparable: give this sweep another --name")
+
+    if before.class_names != now.class_names:
+        added = [name for name in now.class_names if name not in before.class_names]
+        gone = [name for name in before.class_names if name not in now.class_names]
+        changes = [f"new are {', '.join(added)}"] if added else []
+        changes += [f"missing are {', '.join(gone)}"] if gone else []
+        changed = " and ".join(changes) or "their order is another one"
+        said = f"the sweep at {location} was started with {len(before.class_names)} classes ({changed})"
+        raise refuse("data: classes", f"{len(now.class_names)} classes", said)
+    for role, split in before.splits.items():
+        current = now.splits[role]
+        started = f"the sweep at {location} was started with"
+        if split.images != current.images:
+            raise refuse(f"data: {role} images", current.images, f"{started} {split.images}")
+        if split.per_class != current.per_class:
+            label = next(n for n, (a, b) in enumerate(zip(split.per_class, current.per_class, strict=True)) if a != b)
+            count = f"{started} {split.per_class[label]} images of class {now.class_names[label]!r}"
+            raise refuse(f"data: {role} images", f"{current.per_class[label]} of class {now.class_names[label]!r}", count)
+        if digest := _changed_digest(split, current):
+            raise refuse(f"data: {role} images", current.images, f"{started} as many, but {digest}")
+
+
+def _changed_digest(before: SplitInventory, now: SplitInventory) -> str | None:
+    """What differs although the numbers are equal; `None` if nothing does. A digest that is missing says nothing."""
+    if before.content and now.content and before.content != now.content:
+        return "their contents or labels have changed"
+    if before.listing and now.listing and before.listing != now.listing:
+        return "their names, sizes or labels have changed"
+    return None
