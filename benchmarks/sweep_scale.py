@@ -24,6 +24,7 @@ from explorer.search.forecast import synthetic_record
 from explorer.search.optuna_logs import quiet_optuna
 from explorer.search.search import Search
 from explorer.search.trial_plan import compile_trial
+from explorer.sweep.attempts import Attempts
 from explorer.sweep.searcher import RECORD, TRIAL, SweepSearcher
 
 
@@ -53,7 +54,14 @@ def main() -> None:
         def on_record(record: Record) -> None:
             dashboard.add(record)
 
-        searcher = SweepSearcher(Dispatcher(Search(space), plan_of), sweep.ledger, on_record)
+        searcher = SweepSearcher(
+            Dispatcher(Search(space), plan_of),
+            sweep.ledger,
+            on_record,
+            lambda: None,
+            attempts=Attempts(dict, print),
+            error_of=lambda _: "",
+        )
         running: deque[tuple[str, Trial]] = deque()
         started, suggesting, telling, number = time.perf_counter(), 0.0, 0.0, 0
         done = False

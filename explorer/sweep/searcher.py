@@ -95,6 +95,8 @@ class SweepSearcher(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:  # noqa: ARG002
         """Pass a trial's record on, or make one for a trial that left none; or let it be tried again."""
+        if result:
+            self.on_trial_result(trial_id, result)
         trial, started = self._running.pop(trial_id)
         text, reported = self._error_of(trial_id), self._reported.pop(trial_id, None)
         if reported:
