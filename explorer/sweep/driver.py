@@ -40,7 +40,7 @@ from explorer.sweep.placement import hosts_with_room, placement
 from explorer.sweep.progress import SweepProgress
 from explorer.sweep.searcher import NODE, RECORD, TRIAL, SweepSearcher
 from explorer.sweep.trial import STORE, run_trial
-from explorer.sweep.tune_errors import ErrorNotes, StopTogether
+from explorer.sweep.tune_errors import ErrorNotes, StopTogether, without_tracebacks
 from explorer.training.progress import Progress
 from explorer.training.stage_store import StageStore
 from explorer.training.task import Task
@@ -200,7 +200,7 @@ class Sweep:
         attempts = Attempts(lambda: hosts_with_room(space.resources), self._say)
 
         def hopeless() -> InvalidInput | None:
-            return attempts.stopped or first_failures.stopped
+            return attempts.check() or first_failures.stopped
 
         searcher = SweepSearcher(
             dispatcher,
@@ -228,7 +228,8 @@ class Sweep:
                 callbacks=logger_callbacks(space.loggers, self.ledger.header().name),
             ),
         )
-        tuner.fit()
+        with without_tracebacks():
+            tuner.fit()
         if dispatcher.duplicates:
             served = f"{dispatcher.duplicates} duplicate proposals were served from earlier trials"
             self.console.print(served, highlight=False)

@@ -77,12 +77,13 @@ def reason_around(error: str) -> FailureReason:
         return FailureReason("memory", f"out of memory: Ray killed the worker because memory{on} ran low{used}", address)
     if "node has died" in text or "node was terminated" in text or "node is dead" in text:
         cause = _first(r"node was terminated[^:]*: (.+)|terminated expectedly: (.+)", text)
-        return FailureReason("lost", f"the node{on} was lost{f': {_one_line(cause)}' if cause else ''}", address)
+        at, why = f" at {address}" if address else "", f": {_one_line(cause)}" if cause else ""
+        return FailureReason("lost", f"the node{at} was lost{why}", address)
     if "worker process has died" in text or "died unexpectedly" in text or not text:
         detail = _first(r"Worker exit detail: (.+?)\.(?: |$)", text) or "no reason is known"
-        known = "connection error code 2" not in detail
-        how = _one_line(detail) if known else "without a Python error, as after SIGKILL or a segmentation fault"
-        return FailureReason("lost", f"the worker process{on} ended: {how}", address)
+        silent = "connection error code 2" in detail
+        how = " without a Python error, as after SIGKILL or a segmentation fault" if silent else f": {_one_line(detail)}"
+        return FailureReason("lost", f"the worker process{on} ended{how}", address)
     last = _last_error(text)
     starting = "creation task" in text or "failed to import" in text or "runtime environment" in text.lower()
     if starting:

@@ -43,5 +43,7 @@ def hosts_with_room(resources: Resources) -> dict[str, str]:
 
 def node_at(address: str | None) -> str | None:
     """Id of the node at an IP address; `None` if there is none, or several."""
-    nodes = [node["NodeID"] for node in ray.nodes() if address and node["Alive"] and node["NodeManagerAddress"] == address]
+    if address is None:
+        return None
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["NodeManagerAddress"] == address]
     return nodes[0] if len(nodes) == 1 else None

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
+
+LOGS_OF_FAILED_TRIALS = ("ray.tune.tune", "ray.tune.analysis.experiment_analysis")
+"""Names of the logs in which Tune lists failed trials, which a sweep tells in lines of its own."""
+
+
+@contextmanager
+def without_tracebacks() -> Iterator[None]:
+    """Keep Tune from writing the traceback of every failed trial to the terminal. Records have their reasons."""
+    logs = [logging.getLogger(name) for name in LOGS_OF_FAILED_TRIALS]
+    levels = [log.level for log in logs]
+    os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
+    for log in logs:
+        log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)
 
 
 class ErrorNotes(FIFOScheduler):

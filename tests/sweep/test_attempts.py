@@ -147,3 +147,24 @@ def test_a_search_that_has_proposed_all_its_trials_is_not_over_while_one_may_be_
     assert config is None
     searcher.on_trial_complete(last, error=True)
     assert searcher.suggest("again")["trial"] == running[last]
+
+
+def test_a_trial_whose_last_host_is_gone_may_go_back_and_one_that_waits_in_vain_stops_the_sweep():
+    hosts, now = dict(HOSTS), [0.0]
+    attempts = Attempts(lambda: hosts, print, clock=lambda: now[0])
+    now[0] = 1000.0
+    assert attempts.check() is None
+    assert attempts.ended(failed("one"), "a")
+    assert attempts.avoided("one") == ("a",)  # it waits for the other host, which is lost
+    del hosts["b"]
+    for now[0] in (1010.0, 1300.0):
+        assert attempts.check() is None
+    now[0] = 1310.0
+    assert str(attempts.check()).startswith("hosts: 'one': can run on no host that is left, so the sweep stopped")
+
+    attempts = Attempts(lambda: hosts, print, clock=lambda: now[0])
+    hosts["b"] = HOSTS["b"]
+    assert attempts.ended(failed("one"), "a")
+    del hosts["b"]
+    assert attempts.avoided("one") == ()  # it starts only now
+    assert attempts.check() is None

@@ -81,13 +81,13 @@ def test_errors_of_a_trial(error, failure, reason):
         (
             KILLED,
             "lost",
-            "the worker process on 127.0.0.3 ended: without a Python error, as after SIGKILL or a segmentation fault",
+            "the worker process on 127.0.0.3 ended without a Python error, as after SIGKILL or a segmentation fault",
             "127.0.0.3",
         ),
         (
             NODE_LOST,
             "lost",
-            "the node on 127.0.0.3 was lost: health check failed due to missing too many heartbeats",
+            "the node at 127.0.0.3 was lost: health check failed due to missing too many heartbeats",
             "127.0.0.3",
         ),
         (
