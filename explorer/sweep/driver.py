@@ -138,6 +138,18 @@ class Sweep:
         """What the results lack, one line each: budgets without a successful staged or baseline trial."""
         return lacking(self.space, self.ledger.records())
 
+    def header(self) -> SweepHeader:
+        """The header that this sweep writes when it starts."""
+        return SweepHeader(
+            name=self.location.rsplit("/", 1)[-1],
+            space=self.space,
+            created=time.time(),
+            versions=installed_versions(),
+            hardware=_hardware(),
+            git_commit=_git_commit(),
+            inventory=Task(self.space.task).data.inventory,
+        )
+
     def best(self, budget: str | Budget) -> Schedule:
         """The best schedule for a budget of the sweep; see `explorer.frontier.best_schedule`."""
         return best_schedule(trials_frame(self.ledger.records()), self.ledger.header(), Budget.parse(budget))
@@ -160,20 +172,7 @@ class Sweep:
 
     def _open(self) -> None:
         """Write the sweep's header, or check that the one on the storage is of this sweep."""
-        inventory = Task(self.space.task).data.inventory
-
-        def new_header() -> SweepHeader:
-            return SweepHeader(
-                name=self.location.rsplit("/", 1)[-1],
-                space=self.space,
-                created=time.time(),
-                versions=installed_versions(),
-                hardware=_hardware(),
-                git_commit=_git_commit(),
-                inventory=inventory,
-            )
-
-        open_sweep(self.ledger, self.space, inventory, new_header)
+        open_sweep(self.ledger, self.space, Task(self.space.task).data.inventory, self.header)
 
     def _tune(self, search: Search, records: list[Record], progress: SweepProgress, lock: DriverLock) -> None:
         space, location = self.space, self.location
