@@ -110,7 +110,7 @@ class SweepSearcher(Searcher):
                 reason=reason,
                 failure=failure,
                 started=started,
-                finished=time.time(),
+                finished=max(started, time.time()),
                 worker=address or "unknown",
                 device="unknown",
             )
