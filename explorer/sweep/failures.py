@@ -71,9 +71,9 @@ def reason_around(error: str) -> FailureReason:
     text = re.sub(r"\x1b\[\d*m", "", error).strip()
     address = _first(r"\bip(?::|=) ?([\d.]+)|\bIP: ([\d.]+)", text)
     on = f" on {address}" if address else ""
-    if "running low on memory" in text:
-        usage = _first(r"was running was ([\d.]+ ?\w+ ?/ ?[\d.]+ ?\w+)", text)
-        used = f" ({usage} in use)" if usage else ""
+    if "running low on memory" in text or "Memory on the node" in text:
+        usage = re.search(r"was ([\d.]+ ?GB)(?: used)? / ([\d.]+ ?GB)", text)
+        used = f" ({usage[1]} of {usage[2]} in use)" if usage else ""
         return FailureReason("memory", f"out of memory: Ray killed the worker because memory{on} ran low{used}", address)
     if "node has died" in text or "node was terminated" in text or "node is dead" in text:
         cause = _first(r"node was terminated[^:]*: (.+)|terminated expectedly: (.+)", text)

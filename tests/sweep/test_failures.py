@@ -25,10 +25,10 @@ NODE_LOST = f"""{ACTOR_DIED}The actor died because its node has died. Node Id: 8
 \tthe actor's node was terminated unexpectedly: health check failed due to missing too many heartbeats
 The actor never ran - it was cancelled before it started running.
 """
-LOW_MEMORY = """Task was killed due to the node running low on memory.
-Memory on the node (IP: 10.0.62.231, ID: e5d953ef03e55e26f13973ea1b5a0fd0ecc729cd820bc89e4aa50451) where the task (actor ID: \
-43534ce9375fa8e4cd0d0ec285d9974a6a95897401000000, name=ImplicitFunc.train, pid=11362, memory used=1.25GB) was running was \
-27.71GB / 28.80GB (0.962273), which exceeds the memory usage threshold of 0.95. Ray killed this worker (ID: 6f2ec5c8).
+LOW_MEMORY = """1 worker(s) were killed due to the node running low on memory.
+Memory on the node (IP: 10.0.62.231, ID: e5d953ef03e55e26f13973ea1b5a0fd0ecc729cd820bc89e4aa5) was 27.71GB used / 28.80GB limit \
+(0.962273)
+Ray killed 1 worker(s) based on the killing policy
 """
 CANNOT_START = """The actor died because of an error raised in its creation task, \x1b[36mray::ImplicitFunc.__init__()\x1b[39m \
 (pid=28719, ip=127.0.0.3, actor_id=7f857af8928d8844bacb013101000000)
@@ -93,7 +93,7 @@ def test_errors_of_a_trial(error, failure, reason):
         (
             LOW_MEMORY,
             "memory",
-            "out of memory: Ray killed the worker because memory on 10.0.62.231 ran low (27.71GB / 28.80GB in use)",
+            "out of memory: Ray killed the worker because memory on 10.0.62.231 ran low (27.71GB of 28.80GB in use)",
             "10.0.62.231",
         ),
         (
