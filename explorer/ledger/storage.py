@@ -96,8 +96,8 @@ class Ledger:
     def set_aside(self, record: Record) -> None:
         """Keep the record of a failed attempt at a trial that is tried again: `superseded/<trial id>.<n>.json`, from n = 1.
 
-        A record of the trial in the ledger is moved there, and the trial is unfinished again. A crash in between loses nothing:
-        the same call finds the copy that was written.
+        If it is the trial's record in the ledger, it is moved there, and the trial is unfinished again. A crash in between
+        loses nothing: the same call finds the copy that was written.
 
         Raises:
             InvalidInput: when the storage cannot be written.
@@ -108,12 +108,22 @@ class Ledger:
         if record not in earlier:
             name = f"superseded/{trial_id}.{len(earlier) + 1}.json"
             self._write(name, {"version": VERSION, **record.model_dump(mode="json")})
-        path = f"{self._path}/ledger/{trial_id}.json"
+        if self.record_of(trial_id) != record:
+            return
         try:
-            if self._fs.exists(path):
-                self._fs.rm(path)
+            self._fs.rm(f"{self._path}/ledger/{trial_id}.json")
         except OSError as error:
             raise InvalidInput("storage", self.location, f"cannot be written: {error}") from None
+
+    def record_of(self, trial_id: str) -> Record | None:
+        """The record of a trial; `None` if there is none.
+
+        Raises:
+            InvalidInput: when it is damaged or of another release.
+        """
+        self._fs.invalidate_cache()
+        path = f"{self._path}/ledger/{trial_id}.json"
+        return self._read(Record, path) if self._fs.exists(path) else None
 
     def superseded(self) -> list[Record]:
         """Records of failed attempts at trials that were tried again, in the order of finishing. They count as spending.

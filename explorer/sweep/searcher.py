@@ -99,9 +99,13 @@ class SweepSearcher(Searcher):
             self.on_trial_result(trial_id, result)
         trial, started = self._running.pop(trial_id)
         text, reported = self._error_of(trial_id), self._reported.pop(trial_id, None)
+        around = False
         if reported:
             record, node = reported
+        elif written := self._ledger.record_of(trial.id):  # the worker died after its trial had ended
+            record, node = written, None
         else:
+            around = True
             failure, reason, address = reason_around(text)
             node = node_at(address)
             record = Record(
@@ -114,7 +118,7 @@ class SweepSearcher(Searcher):
                 worker=address or "unknown",
                 device="unknown",
             )
-        if self._attempts.ended(record, node, around=reported is None):
+        if self._attempts.ended(record, node, around=around):
             self._set_aside(record)
             return
         self._dispatcher.finished(record)

@@ -168,3 +168,12 @@ def test_a_trial_whose_last_host_is_gone_may_go_back_and_one_that_waits_in_vain_
     del hosts["b"]
     assert attempts.avoided("one") == ()  # it starts only now
     assert attempts.check() is None
+
+
+def test_a_worker_that_dies_after_it_has_written_its_record_loses_nothing(sweep):
+    searcher, ledger, kept, _ = sweep
+    trial = searcher.suggest("tune-1")["trial"]
+    done = make_record(plan="p").model_copy(update={"trial": trial})
+    ledger.append(done)
+    searcher.on_trial_complete("tune-1", error=True)
+    assert (kept, ledger.records(), ledger.superseded()) == ([done], [done], [])
