@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from ray.tune.search import Searcher
@@ -99,31 +100,31 @@ class SweepSearcher(Searcher):
             self.on_trial_result(trial_id, result)
         trial, started = self._running.pop(trial_id)
         text, reported = self._error_of(trial_id), self._reported.pop(trial_id, None)
-        around = False
-        if reported:
-            record, node = reported
-        elif written := self._ledger.record_of(trial.id):  # the worker died after its trial had ended
-            record, node = written, None
-        else:
-            around = True
-            failure, reason, address = reason_around(text)
-            node = node_at(address)
-            record = Record(
-                trial=trial,
-                status="failed",
-                reason=reason,
-                failure=failure,
-                started=started,
-                finished=max(started, time.time()),
-                worker=address or "unknown",
-                device="unknown",
-            )
-        if self._attempts.ended(record, node, around=around):
+        record, node = reported or self._after_process_ended(trial, started, text)
+        if self._attempts.ended(record, node, around=reported is None and record.outcome is None):
             self._set_aside(record)
             return
         self._dispatcher.finished(record)
         self._keep(record)
         self._keep_shared()
+
+    def _after_process_ended(self, trial: Trial, started: float, error: str) -> tuple[Record, str | None]:
+        """The record of a trial whose process ended without a report, and the id of its node if it is known."""
+        with suppress(InvalidInput):
+            if written := self._ledger.record_of(trial.id):  # the process ended after its trial
+                return written, None
+        failure, reason, address = reason_around(error)
+        record = Record(
+            trial=trial,
+            status="failed",
+            reason=reason,
+            failure=failure,
+            started=started,
+            finished=max(started, time.time()),
+            worker=address or "unknown",
+            device="unknown",
+        )
+        return record, node_at(address)
 
     def _set_aside(self, record: Record) -> None:
         """Keep the record of an attempt, and queue its trial."""
