@@ -35,9 +35,9 @@ CalibrationOption = Annotated[
 PriceOption = Annotated[float | None, typer.Option("--price", help="Price of a device-hour; required for budgets in money.")]
 
 
-def warn(text: str | None) -> None:
-    """Print a warning on stderr; `None` prints nothing."""
-    if text:
+def warn(*texts: str | None) -> None:
+    """Print warnings on stderr; `None` prints nothing."""
+    for text in filter(None, texts):
         print(f"explorer: warning: {text}", file=sys.stderr)
 
 
@@ -54,7 +54,7 @@ def load_task(path: Path, schedule: Schedule | None) -> tuple[Task, TaskFile]:
     file = TaskFile.load_task(path)
     task = Task(file.task.measured_as(schedule.provenance if schedule else None))
     task.check()
-    warn(task.warning)
+    warn(*task.warnings)
     torch.set_num_threads(file.resources.cpus)
     return task, file
 
