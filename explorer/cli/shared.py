@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ParamSpec
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from explorer.paths import expanded
 from explorer.spec.rates import shown_axes
 from explorer.spec.schedule import Schedule
 from explorer.spec.task_file import TaskFile
 
 if TYPE_CHECKING:
     from explorer.training.task import Task
+
+P = ParamSpec("P")
 
 # rich assumes 80 columns for files and pipes; the tables are wider.
 console = Console(width=None if sys.stdout.isatty() else 120)
@@ -33,6 +38,19 @@ CalibrationOption = Annotated[
     typer.Option("--calibration", help="File written by `explorer calibrate`; required for budgets in time or money."),
 ]
 PriceOption = Annotated[float | None, typer.Option("--price", help="Price of a device-hour; required for budgets in money.")]
+
+
+def with_expanded_paths(command: Callable[P, None]) -> Callable[P, None]:
+    """A command that gets its paths with `~` and environment variables replaced, as shells do only in some places."""
+
+    @functools.wraps(command)
+    def expanding(*arguments: P.args, **options: P.kwargs) -> None:
+        for name, value in options.items():
+            if isinstance(value, Path):
+                options[name] = Path(expanded(value, name))
+        command(*arguments, **options)
+
+    return expanding
 
 
 def warn(*texts: str | None) -> None:

@@ -21,6 +21,7 @@ from explorer.differences import first_difference
 from explorer.errors import InvalidInput
 from explorer.frontier import best_schedule, trials_frame
 from explorer.ledger import Ledger, Record, SweepHeader
+from explorer.paths import expanded
 from explorer.search.checks import check_space
 from explorer.search.dashboard import Dashboard
 from explorer.search.dispatcher import Dispatcher
@@ -92,7 +93,8 @@ class Sweep:
             )
         self.space, self.address = space, address
         self.console = console or Console()
-        root = str(storage) if "://" in str(storage) else str(Path(storage).resolve())
+        root = expanded(storage, "storage")
+        root = root if "://" in root else str(Path(root).resolve())
         self.location = f"{root.rstrip('/')}/{name or space.name}"
         self.ledger = Ledger(self.location)
 
