@@ -142,8 +142,8 @@ def _augmentation(image_size: int) -> str:
     else:
         reason, transform = "timm's values for ImageNet", {"scale": [0.08, 1.0], "hflip": 0.5, "color_jitter": 0.4}
     return (
-        "  # Arguments of timm.data.create_transform: random crops of `scale` times the image's area, flips with the probability\n"
-        f"  # `hflip` (0 for digits or text); {reason}.\n"
+        "  # Arguments of timm.data.create_transform: random crops of `scale` times the image's area, flips with\n"
+        f"  # the probability `hflip` (0 for digits or text); {reason}.\n"
         f"  augmentation: {{transform: {_flow(transform)}}}\n"
     )
 
