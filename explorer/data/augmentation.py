@@ -46,7 +46,7 @@ PROBABILITIES = ("hflip", "vflip", "color_jitter_prob", "grayscale_prob", "gauss
 """Arguments of `timm.data.create_transform` that are probabilities."""
 RANGES = ("scale", "ratio")
 """Arguments of `timm.data.create_transform` that are two positive numbers, the lower one first."""
-POLICY_SECTION = r"[a-z]+\d.*|tweights|t3aw?"
+POLICY_SECTION = r"[a-su-z][a-z]*\d.*|t(weights|3aw?)"
 """The sections of a policy (`m9`, `mstd0.5`, `tweights`) that timm does not ignore."""
 TRIED_SIZES = ((40, 24), (24, 40), (300, 30))
 """Width and height in pixels of the images that `check_transform` transforms."""
