@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from explorer.cli import init, models, plan, sweeps, train
+from explorer.cli.shared import with_expanded_paths
 from explorer.errors import InvalidInput
 
 SWEEPS = "Sweep: find schedules"
@@ -20,14 +21,14 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command(rich_help_panel=SWEEPS)(init.init)
-app.command(rich_help_panel=SWEEPS)(sweeps.sweep)
-app.command(rich_help_panel=SWEEPS)(sweeps.report)
-app.command(rich_help_panel=SWEEPS)(sweeps.best)
-app.command(rich_help_panel=TRAINING)(plan.plan)
-app.command(rich_help_panel=TRAINING)(plan.calibrate)
-app.command(rich_help_panel=TRAINING)(train.train)
-app.command(rich_help_panel="Look up")(models.models)
+app.command(rich_help_panel=SWEEPS)(with_expanded_paths(init.init))
+app.command(rich_help_panel=SWEEPS)(with_expanded_paths(sweeps.sweep))
+app.command(rich_help_panel=SWEEPS)(with_expanded_paths(sweeps.report))
+app.command(rich_help_panel=SWEEPS)(with_expanded_paths(sweeps.best))
+app.command(rich_help_panel=TRAINING)(with_expanded_paths(plan.plan))
+app.command(rich_help_panel=TRAINING)(with_expanded_paths(plan.calibrate))
+app.command(rich_help_panel=TRAINING)(with_expanded_paths(train.train))
+app.command(rich_help_panel="Look up")(with_expanded_paths(models.models))
 
 
 def _print_version(wanted: bool) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from explorer.errors import InvalidInput
+from explorer.paths import expanded
 from explorer.references import is_reference
 
 TRAIN_NAMES = ("train", "training")
@@ -50,9 +51,9 @@ def inspect_data(text: str) -> DataFiles:
         if path:
             raise InvalidInput("data", text, f"{name} needs no folder; leave out {':' + path!r}")
         return DataFiles(name=name, side=8 if name == "digits" else FRACTAL_SIZE)
-    if not path and (name.startswith((".", "~", "/")) or Path(name).is_dir()):
+    if not path and (name.startswith((".", "~", "/", "$")) or Path(name).is_dir()):
         name, path = "folder", name
-    root = Path(path).expanduser().resolve() if path else None
+    root = Path(expanded(path, "data")).resolve() if path else None
     if name == "folder":
         return _inspect_folder(text, root)
     if name.split("/")[0] in ("torch", "wds"):

@@ -134,7 +134,7 @@ def _on_data(task: Task, data: DataFiles, published_size: int) -> ModelOnData:
         model=task.spec.model.name,
         options=task.spec.model.options,
         data=data,
-        image_size=task.spec.data.image_size,
+        image_size=task.data.image_size,
         published_size=published_size,
         train_images=task.train_images,
         classes=task.data.classes,

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ParamSpec
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from explorer.paths import expanded
 from explorer.spec.rates import shown_axes
 from explorer.spec.schedule import Schedule
 from explorer.spec.task_file import TaskFile
 
 if TYPE_CHECKING:
     from explorer.training.task import Task
+
+P = ParamSpec("P")
 
 # rich assumes 80 columns for files and pipes; the tables are wider.
 console = Console(width=None if sys.stdout.isatty() else 120)
@@ -35,9 +40,22 @@ CalibrationOption = Annotated[
 PriceOption = Annotated[float | None, typer.Option("--price", help="Price of a device-hour; required for budgets in money.")]
 
 
-def warn(text: str | None) -> None:
-    """Print a warning on stderr; `None` prints nothing."""
-    if text:
+def with_expanded_paths(command: Callable[P, None]) -> Callable[P, None]:
+    """A command that gets its paths with `~` and environment variables replaced, as shells do only in some places."""
+
+    @functools.wraps(command)
+    def expanding(*arguments: P.args, **options: P.kwargs) -> None:
+        for name, value in options.items():
+            if isinstance(value, Path):
+                options[name] = Path(expanded(value, name))
+        command(*arguments, **options)
+
+    return expanding
+
+
+def warn(*texts: str | None) -> None:
+    """Print warnings on stderr; `None` prints nothing."""
+    for text in filter(None, texts):
         print(f"explorer: warning: {text}", file=sys.stderr)
 
 
@@ -54,7 +72,7 @@ def load_task(path: Path, schedule: Schedule | None) -> tuple[Task, TaskFile]:
     file = TaskFile.load_task(path)
     task = Task(file.task.measured_as(schedule.provenance if schedule else None))
     task.check()
-    warn(task.warning)
+    warn(*task.warnings)
     torch.set_num_threads(file.resources.cpus)
     return task, file
 

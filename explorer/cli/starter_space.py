@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from explorer.cli.model_inspection import ModelOnData, data_section
+from explorer.spec.applied_augmentation import SMALL_IMAGES
 from explorer.spec.rates import Axis
 
 BUDGETS = (10, 25, 50, 100)
@@ -21,6 +22,8 @@ EPOCHS = 50
 MIN_FULL_STEPS = 1000
 """Optimizer steps of full training that the proposed epochs give at least: the cheapest budget must still hold every stage."""
 MIN_STEPS_PER_EPOCH = 8
+SMALL_TRANSFORM: dict[str, Any] = {"scale": [0.6, 1.0], "hflip": 0.5, "color_jitter": None}
+"""Augmentation that is proposed for images below `SMALL_IMAGES` pixels."""
 AXIS_MEANING: dict[Axis, str] = {
     "heads": "attention heads",
     "mlp": "hidden channels of the MLPs",
@@ -96,6 +99,8 @@ def _data(found: ModelOnData, machine: Machine) -> str:
     if data.from_files:
         if not data.validation_split:
             lines.append("  validation_split: null    # a tenth of the training images is set aside to choose schedules on")
+        if found.image_size < SMALL_IMAGES:
+            lines.append("  preprocessing: {crop_pct: 1}    # evaluation crops nothing: these images are small")
         decoders = min(8, machine.cpus)
         lines.append(f"  num_workers: {decoders}    # processes of the data loader that decode images")
     return "\n".join(lines) + "\n"
@@ -115,12 +120,7 @@ def _data_comment(key: str, found: ModelOnData) -> str:
 
 def _recipe(found: ModelOnData, batch_size: int, epochs: int) -> str:
     steps = epochs * found.train_images // batch_size
-    augmentation = (
-        "  # Training images are cropped and flipped at random (timm's default); digits or text must not be flipped:\n"
-        "  # augmentation: {transform: {hflip: 0}}\n"
-        if found.data.from_files
-        else ""
-    )
+    augmentation = _augmentation(found.image_size) if found.data.from_files else ""
     return f"""\
 # Training of the full model at budget 100 %, and the starting point of every trial.
 recipe:
@@ -133,6 +133,24 @@ recipe:
   label_smoothing: 0.1
   clip_grad: 1.0
 {augmentation}"""
+
+
+def _augmentation(image_size: int) -> str:
+    """The augmentation of images that are decoded, written out: gentle for small images, timm's for ImageNet otherwise."""
+    if image_size < SMALL_IMAGES:
+        reason, transform = "moderate crops and no color jitter, as usual for small images", SMALL_TRANSFORM
+    else:
+        reason, transform = "timm's values for ImageNet", {"scale": [0.08, 1.0], "hflip": 0.5, "color_jitter": 0.4}
+    return (
+        "  # Arguments of timm.data.create_transform: random crops of `scale` times the image's area, flips with\n"
+        f"  # the probability `hflip` (0 for digits or text); {reason}.\n"
+        f"  augmentation: {{transform: {_flow(transform)}}}\n"
+    )
+
+
+def _flow(value: dict[str, Any]) -> str:
+    """A mapping in braces, as YAML has it."""
+    return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=math.inf).strip()
 
 
 def _search(found: ModelOnData, batch_size: int) -> str:

@@ -45,7 +45,7 @@ def sweep(
     from explorer.training.task import Task
 
     loaded = SearchSpace.load(space)
-    warn(Task(loaded.task).warning)
+    warn(*Task(loaded.task).warnings)
     planned = Sweep(loaded, storage, name=name, trials=trials, retry=retry, address=address, console=console)
     if dry_run:
         from explorer.search.forecast import forecast

@@ -9,10 +9,8 @@ from sklearn.model_selection import train_test_split
 from torch.nn import functional
 
 from explorer.data.resident import ResidentData
-from explorer.spec.data import DataSpec
+from explorer.spec.data import DIGITS_SIZE, DataSpec
 
-STORED_SIZE = 8
-"""Height and width of scikit-learn's images, in pixels."""
 TEST_IMAGES = 360
 VALIDATION_IMAGES = 288
 
@@ -25,9 +23,9 @@ def open_digits(spec: DataSpec) -> ResidentData:
     images, labels = load_digits(return_X_y=True)
     fitted, test = train_test_split(np.arange(len(labels)), test_size=TEST_IMAGES, stratify=labels, random_state=0)
     train, validation = train_test_split(fitted, test_size=VALIDATION_IMAGES, stratify=labels[fitted], random_state=0)
-    images_NCSS = torch.tensor(images, dtype=torch.float32).reshape(-1, 1, STORED_SIZE, STORED_SIZE) / 8 - 1
-    if spec.image_size != STORED_SIZE:
-        images_NCSS = functional.interpolate(images_NCSS, size=spec.image_size, mode="bilinear", antialias=True)
+    images_NCSS = torch.tensor(images, dtype=torch.float32).reshape(-1, 1, DIGITS_SIZE, DIGITS_SIZE) / 8 - 1
+    if spec.side != DIGITS_SIZE:
+        images_NCSS = functional.interpolate(images_NCSS, size=spec.side, mode="bilinear", antialias=True)
     splits = {"train": train, "validation": validation, "test": test}
     return ResidentData(
         {split: images_NCSS[index] for split, index in splits.items()},

@@ -51,7 +51,7 @@ def open_fractals(spec: DataSpec) -> ResidentData:
     Raises:
         InvalidInput: when the images would take more than 16 GiB of memory, or the seed gives no classes.
     """
-    images, labels = fractal_images(spec.fractals, spec.image_size)
+    images, labels = fractal_images(spec.fractals, spec.side)
     return ResidentData(
         {split: torch.from_numpy(array) for split, array in images.items()},
         {split: torch.from_numpy(array) for split, array in labels.items()},

@@ -14,6 +14,7 @@ from timm.data import create_transform
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from explorer.data.augmentation import training_transform
 from explorer.data.seeding import seed_for, seeded
 from explorer.data.source import Batch, Split, TrainStream
 from explorer.data.stream import stream_indices
@@ -61,9 +62,9 @@ class StreamedData:
     supported_augmentations: tuple[str, ...] = ("transform",)
 
     def __init__(self, spec: DataSpec, train: ImageDataset, test: ImageDataset, validation: ImageDataset | None = None) -> None:
-        self.image_size, self._num_workers = spec.image_size, spec.num_workers
+        self.image_size, self._num_workers = spec.side, spec.num_workers
         self._preprocessing = spec.preprocessing.model_dump(exclude_none=True)
-        self._evaluation_transform = create_transform(spec.image_size, is_training=False, **self._preprocessing)
+        self._evaluation_transform = create_transform(spec.side, is_training=False, **self._preprocessing)
         labels = _labels(train)
         self.classes = max(labels) + 1
         self._train, self._train_numbers = train, list(range(len(labels)))
@@ -99,7 +100,7 @@ class StreamedData:
     def train_batches(self, stream: TrainStream) -> Iterator[Batch]:
         """See `DataSource`."""
         arguments = {**self._preprocessing, **stream.augmentation.transform}
-        transform = create_transform(self.image_size, is_training=True, **arguments)
+        transform = training_transform(self.image_size, arguments)
         images = _StreamImages(self._train, transform, self._train_numbers, stream)
         yield from self._load(images, len(stream.local_range), stream.device)
 

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from explorer.errors import InvalidInput, validated
 from explorer.files import write_file
 from explorer.ledger.records import Record, SweepHeader, Trial
+from explorer.paths import expanded
 
 VERSION = 2
 """Version of the schema. A ledger of another version is refused, never converted."""
@@ -192,6 +193,7 @@ def find_sweep(sweep: str, storage: str = "sweeps") -> Ledger:
     Raises:
         InvalidInput: when there is no sweep at any of these places.
     """
+    sweep, storage = expanded(sweep, "sweep"), expanded(storage, "storage")
     ledger = Ledger(sweep)
     if ledger.exists:
         return ledger

@@ -13,6 +13,7 @@ from explorer.errors import InvalidInput
 from explorer.frontier import hypervolume
 from explorer.frontier.trials import row_with_largest
 from explorer.ledger import Ledger
+from explorer.paths import expanded
 from explorer.report.headline import match_verdict
 from explorer.report.html import publish, render
 from explorer.report.loaded_sweep import LoadedSweep
@@ -71,7 +72,7 @@ def write_comparison(
     watching = WatchPayload(watch) if watch else None
     content = comparison_page([LoadedSweep.read(ledger) for ledger in ledgers], price=price, watch=watching)
     try:
-        return publish(Path(out) / "index.html", content, watching.stamp if watching else "")
+        return publish(Path(expanded(out, "out")) / "index.html", content, watching.stamp if watching else "")
     except OSError as error:
         raise InvalidInput("out", str(out), f"cannot be written: {error}") from None
 

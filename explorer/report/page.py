@@ -15,6 +15,7 @@ from explorer.files import write_file
 from explorer.frontier.choice import schedule_with_provenance
 from explorer.frontier.trials import describe
 from explorer.ledger import Ledger
+from explorer.paths import expanded
 from explorer.report.html import publish, render
 from explorer.report.loaded_sweep import LoadedSweep
 from explorer.report.panels import SECTIONS, Panel, Section, Table, with_panels
@@ -85,7 +86,7 @@ def write_report(
     sweep = LoadedSweep.read(ledger, price=price)
     watching = WatchPayload(watch) if watch else None
     content = page(sweep, watch=watching, panels=panels)
-    out = Path(out)
+    out = Path(expanded(out, "out"))
     schedules = {}
     try:
         for _, winner in sweep.data.winners.iterrows():

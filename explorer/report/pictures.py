@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 
 from explorer.errors import InvalidInput
 from explorer.files import write_file
+from explorer.paths import expanded
 from explorer.report.loaded_sweep import LoadedSweep
 from explorer.report.panels.frontier import TraceStyle, frontier_figure
 from explorer.report.panels.timeline import timeline_data, timeline_figure
@@ -35,7 +36,7 @@ def write_pictures(sweep: LoadedSweep, out: str | Path, formats: Sequence[Format
         for picture_format in formats:
             picture = _drawn(figure, picture_format)
             try:
-                paths.append(write_file(Path(out) / f"{name}.{picture_format}", picture))
+                paths.append(write_file(Path(expanded(out, "out")) / f"{name}.{picture_format}", picture))
             except OSError as error:
                 raise InvalidInput("out", str(out), f"cannot be written: {error}") from None
     return paths

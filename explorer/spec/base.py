@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from explorer.errors import InvalidInput
+from explorer.paths import expanded
 
 
 class Frozen(BaseModel):
@@ -21,10 +22,10 @@ def read_mapping(path: str | Path) -> object:
     """Parse a JSON or YAML file into plain data; YAML is read with `safe_load`.
 
     Raises:
-        InvalidInput: when the file is missing, unreadable, or neither JSON nor YAML.
+        InvalidInput: when the file is missing, unreadable, or neither JSON nor YAML, or a variable in its name is not set.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(expanded(path, "file")).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InvalidInput(str(path), "missing", "there is no such file") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from explorer.errors import InvalidInput
 from explorer.spec.base import Frozen
+
+DIGITS_SIZE = 8
+"""Height and width in pixels of scikit-learn's digits."""
 
 
 class FractalSpec(Frozen):
@@ -40,6 +44,9 @@ class Preprocessing(Frozen):
     crop_pct: float | None = Field(None, gt=0, le=1)
     """Evaluation: side of the central crop as a fraction of the shorter side of the image; 1 crops nothing from a square
     image."""
+    crop_mode: Literal["center", "squash", "border"] | None = None
+    """Evaluation of images that are not square: `center` crops the longer side, `squash` resizes both sides to the same length,
+    and `border` pads the shorter side with the mean color."""
 
 
 class DataSpec(Frozen):
@@ -50,9 +57,9 @@ class DataSpec(Frozen):
     one folder per class under root/split; `wds` reads tar files in the WebDataset format; `torch/cifar10` and others are
     torchvision's data sets, `hfds/...` Hugging Face's. `package.module:name` is a data source of your own."""
     root: str | None = None
-    """Folder of the data set."""
-    image_size: int = Field(8, ge=1)
-    """Height and width of the images that the model sees, in pixels."""
+    """Folder of the data set; `~`, `$NAME` and `${NAME}` are replaced where the data is opened."""
+    image_size: int | None = Field(None, ge=1)
+    """Height and width of the images that the model sees, in pixels. Required for all data sets but `digits`, which has 8."""
     train_split: str = "train"
     """Split to train on: the subfolder for `folder`; for `wds` the tar files, by their common prefix or a range such as
     `train-{000..146}.tar`."""
@@ -73,3 +80,22 @@ class DataSpec(Frozen):
     fractals: FractalSpec = FractalSpec()
     options: dict[str, Any] = {}
     """Settings of a data source outside this package, which reads them as `spec.options`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _size_of_digits(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("name") == "digits" and data.get("image_size") is None:
+            return {**data, "image_size": DIGITS_SIZE}
+        return data
+
+    @property
+    def side(self) -> int:
+        """`image_size` where it must be given: an open data source always has it.
+
+        Raises:
+            InvalidInput: when it is missing.
+        """
+        if self.image_size is None:
+            reason = f"this key is required for {self.name!r}: height and width in pixels of the images that the model sees"
+            raise InvalidInput("data.image_size", None, reason)
+        return self.image_size

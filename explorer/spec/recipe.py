@@ -21,8 +21,10 @@ class Augmentation(Frozen):
     flip: bool = False
     """For data held in memory: whether images are flipped horizontally with a probability of 1/2."""
     transform: dict[str, Any] = {}
-    """For data read from disk: keyword arguments of `timm.data.create_transform` (auto_augment, re_prob, ...), except `mean`
-    and `std`, which are set in `data.preprocessing` for training and evaluation alike."""
+    """For data read from disk: keyword arguments of `timm.data.create_transform` (scale, hflip, color_jitter, auto_augment,
+    re_prob, ...). What is not given has timm's value, which is meant for ImageNet: crops of 8 to 100 % of the image, flips with
+    a probability of 1/2, and color jitter of 0.4 where there is no `auto_augment`. `no_aug: true` disables augmentation. `mean`
+    and `std` are set in `data.preprocessing` for training and evaluation alike."""
     mixup: float = Field(0.0, ge=0)
     """Alpha of mixup's beta distribution (arXiv 1710.09412); 0 disables mixup. If cutmix is enabled too, one of the two is
     chosen at random for each batch."""
@@ -56,7 +58,8 @@ class Recipe(Frozen):
     """Peak learning rate."""
     lr_schedule: LearningRateSchedule = LearningRateSchedule()
     optimizer: str = "adamw"
-    """Name of an optimizer in `timm.optim.list_optimizers()` whose state for each parameter has the parameter's shape."""
+    """Name of an optimizer in `timm.optim.list_optimizers()`. Refused are those whose state for a parameter does not have the
+    parameter's shape (adafactor, kron), that need second derivatives (adahessian), or that need a GPU (bnb..., fused...)."""
     weight_decay: float = Field(0.05, ge=0)
     """Weight decay of the optimizer."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)

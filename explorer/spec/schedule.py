@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 
 from explorer.errors import InvalidInput, validated
 from explorer.files import write_file
+from explorer.paths import expanded
 from explorer.spec.base import Frozen, read_mapping
 from explorer.spec.provenance import Provenance
 from explorer.spec.rates import Rates
@@ -114,7 +115,7 @@ class Schedule(Frozen):
         as_yaml = Path(path).suffix in (".yaml", ".yml")
         content = self.to_dict()
         text = yaml.safe_dump(content, sort_keys=False) if as_yaml else json.dumps(content, indent=2) + "\n"
-        return write_file(path, text)
+        return write_file(expanded(path, "schedule"), text)
 
     @classmethod
     def load(cls, path: str | Path) -> Schedule:

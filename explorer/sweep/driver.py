@@ -20,6 +20,7 @@ from rich.console import Console
 from explorer.errors import InvalidInput
 from explorer.frontier import best_schedule, trials_frame
 from explorer.ledger import Ledger, Record, SweepHeader
+from explorer.paths import expanded
 from explorer.search.checks import check_space
 from explorer.search.dashboard import Dashboard
 from explorer.search.dispatcher import Dispatcher
@@ -97,7 +98,8 @@ class Sweep:
             raise InvalidInput("retry", retry, f"must be one of {', '.join(get_args(Retry))}")
         self.space, self.address, self.retry = space, address, retry
         self.console = console or Console()
-        root = str(storage) if "://" in str(storage) else str(Path(storage).resolve())
+        root = expanded(storage, "storage")
+        root = root if "://" in root else str(Path(root).resolve())
         self.location = f"{root.rstrip('/')}/{name or space.name}"
         self.ledger = Ledger(self.location)
 

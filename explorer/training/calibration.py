@@ -13,6 +13,7 @@ from pydantic import Field
 from explorer.differences import first_difference
 from explorer.errors import InvalidInput, validated
 from explorer.files import write_file
+from explorer.paths import expanded
 from explorer.segment import StepCost
 from explorer.spec.base import Frozen
 from explorer.spec.rates import Rates
@@ -103,7 +104,7 @@ class Calibration(Frozen):
         """
         content = {"schema": SCHEMA, **self.model_dump(mode="json")}
         try:
-            return write_file(path, json.dumps(content, indent=1) + "\n")
+            return write_file(expanded(path, "calibration"), json.dumps(content, indent=1) + "\n")
         except OSError as error:
             raise InvalidInput("calibration", str(path), f"cannot be written: {error}") from None
 
@@ -115,7 +116,7 @@ class Calibration(Frozen):
             InvalidInput: when the file is missing or is not a calibration.
         """
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            content = json.loads(Path(expanded(path, "calibration")).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InvalidInput("calibration", str(path), f"cannot be read: {error}") from None
         if not isinstance(content, dict) or content.pop("schema", None) != SCHEMA:

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
-import timm
 import torch
-from timm.optim import create_optimizer_v2, list_optimizers
+from timm.optim import create_optimizer_v2
 from torch import nn
 from torch.optim import Optimizer
 
 from explorer.data import Batch, DataSource, TrainStream, open_data
 from explorer.data.augmentation import check_transform, mix_batches
-from explorer.data.preprocessing import preprocessing_for
-from explorer.elastic.optimizer_state import resizing_obstacle
-from explorer.elastic.step_cost import StepCounter, UnsuitableImagesError
+from explorer.data.preprocessing import model_configuration, preprocessing_for
+from explorer.elastic.step_cost import UnsuitableImagesError
 from explorer.errors import InvalidInput
 from explorer.segment import StepCost
+from explorer.spec.applied_augmentation import SMALL_IMAGES, augmentation_as_applied, defaults_for_large_images
+from explorer.spec.data import Preprocessing
 from explorer.spec.lr_schedule import LearningRateSchedule
-from explorer.spec.model import ModelSpec
 from explorer.spec.rates import Rates
-from explorer.spec.staging import Staging
 from explorer.spec.task import TaskSpec
+from explorer.training.architecture import Architecture, check_model_name, check_output, counted_model, create_model
 from explorer.training.distributed import SINGLE_PROCESS, Processes
+from explorer.training.optimizer_check import check_optimizer, check_optimizer_name
 
 FUSED = ("adam", "adamw")
 """Optimizers whose torch implementation has a fused kernel on both CPU and GPU."""
@@ -44,8 +42,8 @@ class Task:
     def __init__(self, spec: TaskSpec) -> None:
         self.spec = spec
         _check_names(spec)
-        pixels = preprocessing_for(spec.data.preprocessing, spec.model.name)
-        self.data: DataSource = open_data(spec.data.model_copy(update={"preprocessing": pixels}))
+        self._preprocessing = preprocessing_for(spec.data.preprocessing, spec.model)
+        self.data: DataSource = open_data(spec.data.model_copy(update={"preprocessing": self._preprocessing}))
         recipe = spec.recipe
         if recipe.batch_size > self.data.train_images:
             raise InvalidInput(
@@ -63,7 +61,7 @@ class Task:
                 raise InvalidInput(f"recipe.augmentation.{name}", given, reason)
         if recipe.augmentation.mixes and recipe.batch_size % 2:
             raise InvalidInput("recipe.batch_size", recipe.batch_size, "must be even if images are mixed (mixup, cutmix)")
-        self._architecture = _Architecture(
+        self._architecture = Architecture(
             model=spec.model,
             channels=self.data.channels,
             classes=self.data.classes,
@@ -117,11 +115,11 @@ class Task:
         Raises:
             InvalidInput: when timm does not know the model or its options.
         """
-        return _create(self.spec.model, self.model_arguments(), self.spec.model.pretrained)
+        return create_model(self.spec.model, self.model_arguments(), self.spec.model.pretrained)
 
     def model_arguments(self) -> dict[str, Any]:
         """Keyword arguments with which plain `timm.create_model` builds the same architecture."""
-        return dict(_counted_model(self._architecture).arguments)
+        return dict(counted_model(self._architecture).arguments)
 
     def build_optimizer(self, model: nn.Module) -> Optimizer:
         """timm's optimizer for the recipe, fused if torch has a fused implementation."""
@@ -136,97 +134,70 @@ class Task:
             InvalidInput: when the model cannot have these rates, or cannot process images of this size.
         """
         try:
-            return _counted_model(self._architecture).counter.step_cost(rates, self.batch_size)
+            return counted_model(self._architecture).counter.step_cost(rates, self.batch_size)
         except UnsuitableImagesError as error:
             reason = f"{self.spec.model.name} with these options cannot process such images: {error}"
             raise InvalidInput("data.image_size", self.data.image_size, reason) from None
 
     @property
-    def warning(self) -> str | None:
-        """A warning to print before a run: which attention or MLP modules of the model are not resized; else `None`."""
-        unknown = _counted_model(self._architecture).counter.elastic.unknown
+    def augmentation_as_applied(self) -> str:
+        """What is done to training images, in one line of text: timm's values included where the recipe gives none."""
+        return augmentation_as_applied(self.spec.recipe.augmentation, self.data.supported_augmentations)
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """How images are resized, cropped and normalized; `None` if the data source does not use timm's transforms."""
+        return self._preprocessing if "transform" in self.data.supported_augmentations else None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to say before a run: modules that are not resized, and values for large images that small ones get."""
+        return tuple(filter(None, (self._unresized_modules(), self._large_image_defaults())))
+
+    def _unresized_modules(self) -> str | None:
+        unknown = counted_model(self._architecture).counter.elastic.unknown
         if not unknown:
             return None
         others = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
         return f"{unknown[0]}{others} will stay at full size: the table of layouts has no row for them; see CONTRIBUTING.md"
 
+    def _large_image_defaults(self) -> str | None:
+        size, preprocessing = self.data.image_size, self.preprocessing
+        if size >= SMALL_IMAGES or preprocessing is None:
+            return None
+        applied = list(defaults_for_large_images(self.spec.recipe.augmentation.transform))
+        crop_pct = preprocessing.crop_pct
+        if self.spec.data.preprocessing.crop_pct is None and crop_pct is not None and crop_pct < 1:
+            applied.append(f"evaluation crops to {100 * crop_pct:g} % of the side (data.preprocessing.crop_pct)")
+        if not applied:
+            return None
+        return (
+            f"images of {size} pixels get values that are meant for large ones, because the task does not set them: "
+            f"{', '.join(applied)}; usual for small images are recipe.augmentation.transform: {{scale: [0.6, 1], "
+            "color_jitter: null} and data.preprocessing: {crop_pct: 1}"
+        )
+
     def check(self) -> None:
-        """Check that the model can be built and that the optimizer's state can be resized, without training.
+        """Check that the model can be built and classifies, and that the optimizer can be used, without training.
 
         Raises:
             InvalidInput: naming the wrong setting.
         """
         self.step_cost(Rates())
-        layer = nn.Linear(256, 256)  # large enough for optimizers that factor the state of large matrices
-        optimizer = self.build_optimizer(layer)
-        layer(torch.ones(1, 256)).sum().backward()
-        optimizer.step()
-        if obstacle := resizing_obstacle(optimizer):
-            reason = f"cannot be used with stages: {obstacle}; use adamw"
-            raise InvalidInput("recipe.optimizer", self.spec.recipe.optimizer, reason)
+        check_output(self._architecture)
+        check_optimizer(self.spec.recipe.optimizer, self.build_optimizer)
 
 
 def _check_names(spec: TaskSpec) -> None:
-    """Check that timm has the model and the optimizer, and accepts the transform.
+    """Check that timm has the model and the optimizer, and accepts the transform; that an image size is given.
 
     Raises:
         InvalidInput: naming the first setting that timm does not accept.
     """
-    if not timm.is_model(spec.model.name):
-        near = timm.list_models(f"*{spec.model.name.split('_')[0]}*")[:3]
-        hint = f", for example {', '.join(near)}" if near else ""
-        raise InvalidInput("model.name", spec.model.name, f"timm {timm.__version__} has no such model{hint}")
-    if spec.recipe.optimizer not in list_optimizers():
-        allowed = "unknown optimizer; must be one of timm.optim.list_optimizers()"
-        raise InvalidInput("recipe.optimizer", spec.recipe.optimizer, allowed)
-    check_transform(spec.recipe.augmentation.transform)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Architecture:
-    """Everything that the cost of a step depends on besides the rates and the batch size."""
-
-    model: ModelSpec
-    channels: int
-    classes: int
-    image_size: int
-    staging: Staging
-
-    def __hash__(self) -> int:  # a model's options may be lists
-        return hash((self.model.model_dump_json(), self.channels, self.classes, self.image_size, self.staging))
-
-
-@dataclass(frozen=True)
-class _CountedModel:
-    """A model on the meta device."""
-
-    counter: StepCounter
-    arguments: dict[str, Any]
-    """Keyword arguments of `timm.create_model` that the model was built with."""
-
-
-@lru_cache(maxsize=64)
-def _counted_model(architecture: _Architecture) -> _CountedModel:
-    """Build the model on the meta device, with the arguments of `timm.create_model` that it accepts."""
-    model, size = architecture.model, architecture.image_size
-    required = {"model_name": model.name, "in_chans": architecture.channels, "num_classes": architecture.classes}
-    # The task's JSON form, in which lists stand for tuples, is what result.json and other processes build the model from.
-    options = model.model_dump(mode="json")["options"]
-    arguments = {"img_size": size, **required, **options}
-    with torch.device("meta"):
-        try:
-            built = _create(model, arguments)
-        except InvalidInput as error:
-            if "'img_size'" not in error.allowed:
-                raise
-            # Many pyramids take images of any size, and have no such argument.
-            arguments = {**required, **options}
-            built = _create(model, arguments)
-        return _CountedModel(StepCounter(built, architecture.staging, (architecture.channels, size, size)), arguments)
-
-
-def _create(model: ModelSpec, arguments: dict[str, Any], pretrained: bool = False) -> nn.Module:
-    try:
-        return timm.create_model(pretrained=pretrained, **arguments)
-    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
-        raise InvalidInput("model.options", model.options, f"timm refuses to build {model.name}: {error}") from None
+    check_model_name(spec.model)
+    check_optimizer_name(spec.recipe.optimizer)
+    if spec.data.image_size is None:
+        published = model_configuration(spec.model)["input_size"][-1]
+        reason = f"this key is required for {spec.data.name!r}; {spec.model.name} was published for {published} pixels"
+        raise InvalidInput("data.image_size", None, reason)
+    check_transform(spec.recipe.augmentation.transform, spec.data.image_size)

@@ -1,5 +1,7 @@
+import json
 import shutil
 import tarfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -7,10 +9,10 @@ from PIL import Image
 from torchvision.transforms import functional as pixels
 
 from explorer import InvalidInput
-from explorer.data import open_data
-from explorer.data.augmentation import check_transform
+from explorer.data import StreamedData, open_data
 from explorer.data.preprocessing import preprocessing_for
-from explorer.spec import Augmentation, Preprocessing, TaskSpec
+from explorer.spec import Augmentation, DataSpec, Preprocessing, TaskSpec
+from explorer.spec.model import ModelSpec
 from explorer.training.task import Task
 from tests.data.conftest import folder_spec
 
@@ -146,19 +148,103 @@ def test_pixels_are_what_the_model_wants_in_training_and_evaluation(image_folder
 
 
 def test_timm_fills_in_the_preprocessing_that_is_not_given():
-    assert preprocessing_for(Preprocessing(), "vit_base_patch16_224.augreg_in21k") == Preprocessing(
-        mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), interpolation="bicubic", crop_pct=0.9
+    assert preprocessing_for(Preprocessing(), ModelSpec(name="vit_base_patch16_224.augreg_in21k")) == Preprocessing(
+        mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), interpolation="bicubic", crop_pct=0.9, crop_mode="center"
     )
-    assert preprocessing_for(Preprocessing(crop_pct=1), "deit_small_patch16_224").crop_pct == 1
+    assert preprocessing_for(Preprocessing(crop_pct=1), ModelSpec(name="deit_small_patch16_224")).crop_pct == 1
+
+
+def local_model(folder: Path) -> Path:
+    """A model as `timm.models.save_for_hf` writes one, with pixels of its own."""
+    configuration = {"architecture": "vit_tiny_patch16_224", "pretrained_cfg": {"mean": [0.1] * 3, "crop_mode": "squash"}}
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({**configuration, "num_classes": 5}))
+    return folder
 
 
 @pytest.mark.parametrize(
-    ("transform", "message"),
-    [({"foo": 1}, "create_transform refuses it: .*foo"), ({"auto_augment": "nonsense"}, "create_transform refuses it")],
+    ("model", "expected"),
+    [
+        # The same architecture, with weights that were trained on different pixels.
+        ({"name": "vit_small_patch16_224.augreg_in1k"}, ((0.5,) * 3, "center")),
+        ({"name": "vit_small_patch16_224.dino"}, ((0.485, 0.456, 0.406), "center")),
+        ({"name": "vit_base_patch16_siglip_224"}, ((0.5,) * 3, "squash")),
+        ({"name": "vit_small_patch16_224", "options": {"pretrained_cfg": "dino"}}, ((0.485, 0.456, 0.406), "center")),
+        ({"name": "vit_small_patch16_224", "options": {"pretrained_cfg_overlay": {"mean": [0.2] * 3}}}, ((0.2,) * 3, "center")),
+        ({"name": "local-dir:$MODELS/mine"}, ((0.1,) * 3, "squash")),
+    ],
 )
-def test_a_transform_that_timm_cannot_make_is_refused(transform, message):
-    with pytest.raises(InvalidInput, match=message):
-        check_transform(transform)
+def test_the_models_own_configuration_is_found_wherever_it_is_given(model, expected, tmp_path, monkeypatch, image_folder):
+    monkeypatch.setenv("MODELS", str(tmp_path))
+    local_model(tmp_path / "mine")
+    found = preprocessing_for(Preprocessing(), ModelSpec(**model))
+    assert (found.mean, found.crop_mode) == expected
+    # It is what the images have: black pixels are -mean / std.
+    data = {"name": "folder", "root": str(image_folder), "image_size": 20}
+    recipe = {"epochs": 1, "batch_size": 2, "learning_rate": 1e-3}
+    source = Task(TaskSpec.model_validate({"model": model, "data": data, "recipe": recipe})).data
+    normalize = source._evaluation_transform.transforms[-1]
+    assert normalize.mean.tolist() == pytest.approx(expected[0])
+
+
+def test_a_configuration_that_is_not_there_is_refused(tmp_path):
+    for model, message in (
+        ({"name": f"local-dir:{tmp_path}/nosuch"}, r"model\.name: .*finds no configuration: .*config\.json"),
+        ({"name": "vit_small_patch16_224.nosuch"}, r"model\.name: .*Invalid pretrained tag"),
+        ({"name": "vit_small_patch16_224", "options": {"pretrained_cfg_overlay": {"means": [1]}}}, r"model\.options: .*means"),
+    ):
+        with pytest.raises(InvalidInput, match=message):
+            preprocessing_for(Preprocessing(), ModelSpec(**model))
+
+
+def test_images_that_are_not_square_are_squashed_where_the_model_wants_it():
+    """A white bar at the left edge of a 40 x 20 image is cropped away, unless the image is squashed."""
+    image = Image.new("RGB", (40, 20))
+    image.paste((255, 255, 255), (0, 0, 4, 20))
+    for mode, brightness in (("center", 0.0), ("squash", 1.0)):
+        pixels_of = {"mean": (0,) * 3, "std": (1,) * 3, "crop_pct": 1, "crop_mode": mode, "interpolation": "bilinear"}
+        spec = DataSpec(name="x", image_size=20, preprocessing=pixels_of)
+        source = StreamedData(spec, Repeated(image), Repeated(image), Repeated(image))
+        images = next(source.evaluation_batches("test", CPU))[0]
+        assert images[0, 0, 10, 0] == brightness
+
+
+class Repeated:
+    """The same image four times, in two classes."""
+
+    def __init__(self, image):
+        self.image, self.targets = image, [0, 1, 0, 1]
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, number):
+        return self.image, self.targets[number]
+
+
+def test_the_root_may_have_a_variable_and_the_spec_keeps_it(image_folder, monkeypatch):
+    monkeypatch.setenv("IMAGES", str(image_folder))
+    spec = {**folder_spec("${IMAGES}").model_dump(), "image_size": 20}
+    recipe = {"epochs": 1, "batch_size": 2, "learning_rate": 1e-3}
+    task = Task(TaskSpec.model_validate({"model": {"name": "vit_tiny_patch16_224"}, "data": spec, "recipe": recipe}))
+    assert task.data.train_images == 54
+    assert task.spec.data.root == "${IMAGES}"
+    monkeypatch.delenv("IMAGES")
+    with pytest.raises(InvalidInput, match=r"data\.root: '\$\{IMAGES\}': the environment variable IMAGES is not set"):
+        open_data(folder_spec("${IMAGES}"))
+
+
+def test_an_image_size_is_required_for_all_but_digits(image_folder):
+    recipe = {"epochs": 1, "batch_size": 2, "learning_rate": 1e-3}
+    assert DataSpec(name="digits").image_size == 8
+    for name in ("folder", "fractals"):
+        data = {"name": name, "root": str(image_folder)}
+        task = TaskSpec.model_validate({"model": {"name": "deit3_base_patch16_384"}, "data": data, "recipe": recipe})
+        message = f"data\\.image_size: None: this key is required for '{name}'"
+        with pytest.raises(InvalidInput, match=f"{message}; deit3_base_patch16_384 was published for 384 pixels"):
+            Task(task)
+        with pytest.raises(InvalidInput, match=message):
+            open_data(task.data)
 
 
 def test_mean_and_std_do_not_belong_in_the_transform():

@@ -1,10 +1,16 @@
-"""The example spaces for large data: checked and compiled on the meta device, with the sizes of data sets that are not there."""
+"""The example spaces: compiled with the sizes of data sets that are not there, and trained for some steps on small images.
 
+Training has each space's own augmentation, optimizer, schedule of learning rates and staging, and a narrow model of its class.
+"""
+
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from explorer import Rates
 from explorer.errors import validated
@@ -14,6 +20,7 @@ from explorer.search.trial_plan import compile_trial
 from explorer.spec.base import read_mapping
 from explorer.spec.search_space import SearchSpace
 from explorer.training import task as task_module
+from explorer.training.loop import train
 
 FOLDER = Path(__file__).parents[2] / "search_spaces"
 
@@ -37,6 +44,32 @@ SIZES = {
 }
 
 
+NARROW = {
+    "digits": {"embed_dim": 16},
+    "imagenet_deit_small": {"embed_dim": 48, "depth": 2},
+    "imagenet_swin_tiny": {"embed_dim": 24, "depths": (1, 1, 1, 1)},
+    "cifar10_vit_tiny": {"embed_dim": 48, "depth": 2},
+    "imagefolder_finetune": {"embed_dim": 48, "depth": 2},
+}
+"""Options that make the models small; the numbers of heads stay as they are."""
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """JPEG files of several sizes in two classes, in the splits that the example spaces name."""
+    root = tmp_path_factory.mktemp("photos")
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 12), ("validation", 2), ("test", 2)):
+        for label in ("coarse", "fine"):
+            (root / split / label).mkdir(parents=True)
+            for number in range(count):
+                width, height = generator.integers(24, 320, 2)
+                side = 4 if label == "coarse" else 64
+                noise = generator.integers(0, 256, (side, side, 3), dtype=np.uint8)
+                Image.fromarray(noise).resize((width, height)).save(root / split / label / f"{number}.jpg")
+    return root
+
+
 def full_trainings(space):
     """Planned cost of the search and of the repeats with fresh seeds."""
     total = 0.0
@@ -48,7 +81,7 @@ def full_trainings(space):
 
 
 def test_every_space_has_a_test():
-    assert {path.stem for path in FOLDER.glob("*.yaml")} == {*SIZES, "digits"}
+    assert {path.stem for path in FOLDER.glob("*.yaml")} == {*SIZES, "digits"} == {*NARROW}
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -74,6 +107,30 @@ def test_a_space_is_valid_planned_and_costs_what_its_header_says(name, monkeypat
     )
     assert said, f"should read: {cost_line(search.planned, full_trainings(space), plan.full_flops, 100 if full > 1e9 else 20)}"
     assert header == cost_line(search.planned, full_trainings(space), plan.full_flops, float(said[5]))
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_a_space_trains(name, photos):
+    path = FOLDER / f"{name}.yaml"
+    content = read_mapping(path)
+    content["model"] = {**content["model"], "pretrained": False}
+    content["model"]["options"] = {**content["model"]["options"], **NARROW[name]}
+    if name != "digits":
+        content["data"] |= {"name": "folder", "root": str(photos), "num_workers": 0}
+        content["recipe"] |= {"compile": False, "epochs": 4}
+    else:
+        content["recipe"]["epochs"] = 0.08
+    content["recipe"]["batch_size"] = 8
+    content["budgets"] = ["100%"]
+    content["search"] |= {"trials": 1, "baseline_trials": 1, "batch_size": [8], "stages": 2, "grid": 4}
+    space = validated(SearchSpace, content, path.name)
+    check_space(space)
+    search = Search(space)
+    trials = [search.next(), search.next()]
+    task, plan = compile_trial(next(trial for trial in trials if trial.kind == "staged"), space)
+    result = train(task, plan, seed=0)
+    assert result.steps == plan.steps >= 8
+    assert all(math.isfinite(segment.mean_loss) for segment in result.segments)
 
 
 def cost_line(trials, trainings, full_flops, teraflops):

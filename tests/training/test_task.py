@@ -9,10 +9,51 @@ from explorer.spec.staging import Staging
 from explorer.spec.task import TaskSpec
 from explorer.training.loop import train
 from explorer.training.task import Task
+from tests.conftest import TINY_MODEL
 from tests.training.runs import planned
 
 PYRAMID = {"name": "pvt_v2_b0", "options": {"embed_dims": (16, 16, 40, 32), "depths": (1, 1, 1, 1)}}
 """A pyramid with 1, 2, 5 and 8 heads; timm's class takes no `img_size`."""
+
+
+@pytest.mark.parametrize("option", ["drop_rate", "drop_path_rate", "proj_drop_rate", "attn_drop_rate", "pos_drop_rate"])
+def test_options_of_regularization_are_accepted(tiny_spec, option):
+    model = {**TINY_MODEL, "options": {**TINY_MODEL["options"], option: 0.1}}
+    task = Task(changed(tiny_spec, model=model))
+    task.check()
+    assert task.model_arguments()[option] == 0.1
+
+
+def test_small_images_with_values_for_large_ones_are_warned_about(tiny_spec, image_folder):
+    data = {"name": "folder", "root": str(image_folder), "image_size": 32}
+    recipe = {"epochs": 1, "batch_size": 2, "learning_rate": 1e-3}
+
+    def warnings(data, **transform):
+        return Task(changed(tiny_spec, data=data, recipe={**recipe, "augmentation": {"transform": transform}})).warnings
+
+    (warning,) = warnings(data)
+    for part in ("32 pixels", "random crops of 8 to 100 %", "color jitter of 0.4", "evaluation crops to 90 % of the side"):
+        assert part in warning
+    uncropped = {**data, "preprocessing": {"crop_pct": 1}}
+    (warning,) = warnings(uncropped, auto_augment="rand-m5-inc1")
+    assert "random crops" in warning
+    assert "color jitter of" not in warning
+    assert "evaluation" not in warning
+    assert warnings(uncropped, scale=[0.6, 1], color_jitter=None) == ()
+    assert warnings({**data, "image_size": 96}) == ()
+    assert Task(tiny_spec).warnings == ()
+
+
+def test_the_task_says_what_is_done_to_its_images(tiny_spec, image_folder):
+    data = {"name": "folder", "root": str(image_folder), "image_size": 32}
+    recipe = {"epochs": 1, "batch_size": 2, "learning_rate": 1e-3, "augmentation": {"mixup": 0.2}}
+    streamed, resident = (Task(changed(tiny_spec, data=each, recipe=recipe)) for each in (data, {"name": "digits"}))
+    assert streamed.augmentation_as_applied.startswith("random crops of 8 to 100 % of the image; horizontal flips")
+    assert streamed.augmentation_as_applied.endswith("; mixup (0.2)")
+    assert resident.augmentation_as_applied == "mixup (0.2)"
+    assert streamed.preprocessing is not None
+    assert streamed.preprocessing.crop_pct == 0.9
+    assert resident.preprocessing is None
 
 
 def changed(spec: TaskSpec, **sections) -> TaskSpec:
@@ -37,6 +78,17 @@ def test_the_token_policy_is_part_of_the_task_and_is_checked_before_training(tin
         ({"model": {"name": "vit_tinny"}}, r"model\.name: 'vit_tinny': timm .* has no such model"),
         ({"model": {"name": "vit_tiny_patch16_224", "options": {"embed_dims": 3}}}, r"model\.options.*embed_dims"),
         ({"model": {"name": "vit_tiny_patch16_224", "options": {"embed_dim": 32}}}, r"model\.options.*divisible by num_heads"),
+        *(
+            (
+                {"model": {"name": "vit_tiny_patch16_224", "options": {name: value}}},
+                rf"model\.options\.{name}: {value!r}: does not belong here: ",
+            )
+            for name, value in {"num_classes": 0, "in_chans": 3, "img_size": 8, "features_only": True, "pretrained": 1}.items()
+        ),
+        (
+            {"model": {**TINY_MODEL, "options": {**TINY_MODEL["options"], "class_token": False, "global_pool": ""}}},
+            r"model\.options: .*returns \(2, 16, 10\) for 2 images, not scores of shape \(2, 10\)",
+        ),
         ({"model": {"name": "vit_tiny_patch16_224"}}, r"data\.image_size: 8: vit_tiny_patch16_224 .* cannot process"),
         (
             {"recipe": {"epochs": 1, "batch_size": 32, "learning_rate": 1e-3, "optimizer": "adafactor"}},
