@@ -10,10 +10,9 @@ import pandas as pd
 
 from explorer.differences import differences, flattened
 from explorer.errors import InvalidInput
-from explorer.frontier import hypervolume
 from explorer.frontier.trials import row_with_largest
 from explorer.ledger import Ledger
-from explorer.report.headline import match_verdict
+from explorer.report.headline import ahead_count, match_verdict
 from explorer.report.html import publish, render
 from explorer.report.loaded_sweep import LoadedSweep
 from explorer.report.palette import SWEEPS
@@ -33,8 +32,7 @@ SWEEP_COLUMNS = (
     Column("full training, FLOPs", is_number=True),
     Column("staging matches it at", is_number=True),
     Column("best test accuracy", is_number=True),
-    Column("hypervolume, staged", is_number=True),
-    Column("hypervolume, baseline", is_number=True),
+    Column("staging ahead at"),
 )
 
 
@@ -113,7 +111,6 @@ def _names(sweeps: Sequence[LoadedSweep]) -> list[str]:
 def _summary(named: NamedSweep) -> tuple[str, ...]:
     data, task = named.sweep.data, named.sweep.header.space.task
     best = row_with_largest(data.curves, "test_mean")
-    volumes = {kind: f"{hypervolume(curve.cost, curve.test_mean):.3f}" for kind, curve in data.curves.groupby("kind")}
     return (
         named.name,
         task.model.name,
@@ -121,8 +118,7 @@ def _summary(named: NamedSweep) -> tuple[str, ...]:
         f"{data.full_flops:.3g}",
         match_verdict(data.match)[0],
         f"{best.test_mean:.1%} at {best.budget}",
-        volumes.get("staged", "none"),
-        volumes.get("baseline", "none"),
+        ahead_count(data.comparisons),
     )
 
 

@@ -126,9 +126,24 @@ class Sweep:
         self.console.print(progress.table())
         return self
 
+    def header(self) -> SweepHeader:
+        """The header that this sweep writes when it starts: what will be trained, on which data."""
+        task = Task(self.space.task)
+        return SweepHeader(
+            name=self.location.rsplit("/", 1)[-1],
+            space=self.space,
+            created=time.time(),
+            versions=installed_versions(),
+            hardware=_hardware(),
+            git_commit=_git_commit(),
+            inventory=task.data.inventory,
+            model_parameters=task.model_parameters,
+        )
+
     def best(self, budget: str | Budget) -> Schedule:
         """The best schedule for a budget of the sweep; see `explorer.frontier.best_schedule`."""
-        return best_schedule(trials_frame(self.ledger.records()), self.ledger.header(), Budget.parse(budget))
+        header = self.ledger.header()
+        return best_schedule(trials_frame(self.ledger.records(), header), header, Budget.parse(budget))
 
     def _search(self, records: list[Record]) -> Search:
         return Search(self.space, records, self.ledger.unfinished(records))
@@ -140,17 +155,7 @@ class Sweep:
     def _open(self) -> None:
         """Write the sweep's header, or check that the one on the storage is of this sweep."""
         if not self.ledger.exists:
-            self.ledger.create(
-                SweepHeader(
-                    name=self.location.rsplit("/", 1)[-1],
-                    space=self.space,
-                    created=time.time(),
-                    versions=installed_versions(),
-                    hardware=_hardware(),
-                    git_commit=_git_commit(),
-                    inventory=Task(self.space.task).data.inventory,
-                )
-            )
+            self.ledger.create(self.header())
             return
         stored = self.ledger.header().space.model_dump(mode="json")
         if different := first_difference(stored, self.space.model_dump(mode="json"), CHANGEABLE):

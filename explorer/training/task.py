@@ -142,6 +142,11 @@ class Task:
             raise InvalidInput("data.image_size", self.data.image_size, reason) from None
 
     @property
+    def model_parameters(self) -> int:
+        """Number of parameters of the full model."""
+        return _counted_model(self._architecture).parameters
+
+    @property
     def warning(self) -> str | None:
         """A warning to print before a run: which attention or MLP modules of the model are not resized; else `None`."""
         unknown = _counted_model(self._architecture).counter.elastic.unknown
@@ -203,6 +208,8 @@ class _CountedModel:
     counter: StepCounter
     arguments: dict[str, Any]
     """Keyword arguments of `timm.create_model` that the model was built with."""
+    parameters: int
+    """Number of parameters of the model at full size."""
 
 
 @lru_cache(maxsize=64)
@@ -222,7 +229,9 @@ def _counted_model(architecture: _Architecture) -> _CountedModel:
             # Many pyramids take images of any size, and have no such argument.
             arguments = {**required, **options}
             built = _create(model, arguments)
-        return _CountedModel(StepCounter(built, architecture.staging, (architecture.channels, size, size)), arguments)
+        parameters = sum(parameter.numel() for parameter in built.parameters())
+        counter = StepCounter(built, architecture.staging, (architecture.channels, size, size))
+        return _CountedModel(counter, arguments, parameters)
 
 
 def _create(model: ModelSpec, arguments: dict[str, Any], pretrained: bool = False) -> nn.Module:

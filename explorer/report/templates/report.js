@@ -43,8 +43,20 @@
     return JSON.parse(text);
   }
   const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  const NARROW = 720; // pixels; below, the labels of parallel coordinates collide unless they are slanted
+  function fitted(figure, width) {
+    if (width >= NARROW || figure.data[0]?.type !== "parcoords") return figure;
+    const [lines] = figure.data;
+    Object.assign(lines, { labelangle: -40, labelside: "top" });
+    Object.assign(lines.labelfont, { size: 11 });
+    Object.assign(lines.tickfont, { size: 10 });
+    lines.line.showscale = false; // the last axis has the same numbers
+    Object.assign(figure.layout.margin, { l: 24, r: 40, t: 96 });
+    return figure;
+  }
+  const isHidden = (id) => element(id).closest("details:not([open])") !== null; // and so has no width
   const draw = (id, figure) => {
-    const colored = themed(figure);
+    const colored = fitted(themed(figure), element(id).clientWidth);
     return Plotly.react(element(id), colored.data, colored.layout, CONFIG);
   };
 
@@ -78,17 +90,18 @@
     rate.y = chooser.factors.map((factor) => factor * chosen.learning_rate);
     draw("schedule", figure);
 
-    const cell = (tag, text) => {
+    const cell = (tag, text, column) => {
       const made = document.createElement(tag);
       made.textContent = text;
+      made.dataset.title = column;
       made.className = "number";
       return made;
     };
-    element("stage-columns").replaceChildren(...chosen.columns.map((title) => cell("th", title)));
+    element("stage-columns").replaceChildren(...chosen.columns.map((title) => cell("th", title, "")));
     element("stage-rows").replaceChildren(...chosen.stages.map((stage) => {
       const row = document.createElement("tr");
       const epochs = significant(stage.epochs * shown.cost);
-      row.append(...stage.cells.map((text) => cell("td", filled(text, { epochs }))));
+      row.append(...stage.cells.map((text, place) => cell("td", filled(text, { epochs }), chosen.columns[place])));
       return row;
     }));
   }
@@ -123,7 +136,7 @@
     if (drawnNear === shown.near) return;
     drawnNear = shown.near;
     for (const { name, by_budget: byBudget } of page.figures) {
-      if (!byBudget) continue;
+      if (!byBudget || isHidden(name)) continue;
       const figure = byBudget[shown.near];
       element(name).hidden = !figure;
       if (figure) await draw(name, figure);
@@ -173,6 +186,7 @@
     }
     element(name).style.minHeight = `${figure.layout.height}px`;
     const near = () => {
+      if (isHidden(name)) return;
       if (!seen.has(name)) draw(name, figure);
       seen.add(name);
     };
@@ -186,6 +200,10 @@
     if (chooser) await nearby();
     for (const { name, figure } of others) {
       if (!seen.has(name)) continue;
+      if (isHidden(name)) {
+        seen.delete(name); // drawn again when it is opened
+        continue;
+      }
       await pause();
       await draw(name, figure);
     }
@@ -214,6 +232,13 @@
       await navigator.clipboard.writeText(element("command").textContent);
       copy.textContent = copy.dataset.copied;
       setTimeout(() => { copy.textContent = copyText; }, 1500);
+    });
+  }
+  for (const folded of document.querySelectorAll("details")) {
+    folded.addEventListener("toggle", () => {
+      if (!folded.open || !chooser) return;
+      drawnNear = null;
+      nearby();
     });
   }
   dark.addEventListener("change", async () => { await (chooser ? choice() : frontier()); await rest(); });
