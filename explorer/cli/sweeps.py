@@ -28,7 +28,10 @@ def sweep(
         typer.Option(help="Address of a Ray cluster (auto: the one this machine belongs to); default: this machine."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the number of trials, their cost and the expected time; train nothing.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Print what will be trained on, the number of trials, their cost and time; train nothing."
+        ),
     ] = False,
     parallel_trials: Annotated[
         int | None,
@@ -44,8 +47,11 @@ def sweep(
     warn(Task(loaded.task).warning)
     planned = Sweep(loaded, storage, name=name, trials=trials, address=address, console=console)
     if dry_run:
+        from explorer.report.trained_on import trained_on
         from explorer.search.forecast import forecast
 
+        for name, text in trained_on(planned.header()).items():
+            console.print(f"{name}: {text}", highlight=False, markup=False, soft_wrap=True)
         expected = forecast(planned.space)
         console.print(expected.table())
         console.print(expected.summary(planned.space, parallel_trials), highlight=False, soft_wrap=True)

@@ -58,7 +58,8 @@ def candidates(trials: pd.DataFrame) -> pd.DataFrame:
         stages (the StageOutcomes of the searched run), seeds (number of runs behind the means), repeated (True if fresh seeds
         were trained), validation_mean, test_mean, test_low and test_high (95 % confidence interval of the mean test accuracy),
         test_error (the standard error behind the interval: `floored_error`), seed_error (standard error over the seeds alone),
-        test_images (NaN if unknown) and train_seconds (mean). Interval and errors are NaN for one seed.
+        test_images (NaN if unknown) and train_seconds (mean). Interval and errors are NaN for one seed,
+        and for equal seeds if the number of test images is unknown.
     """
     completed = trials[trials.status == "completed"]
     searched = completed.drop_duplicates("candidate").set_index("candidate")  # records are in the order of finishing

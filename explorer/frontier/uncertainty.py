@@ -48,13 +48,14 @@ def floored_error(mean: ArrayLike, error: ArrayLike, seeds: ArrayLike, images: A
         mean: (N,) mean accuracies.
         error: (N,) standard errors of the means over seeds; NaN for one seed.
         seeds: (N,) numbers of values behind each mean.
-        images: (N,) numbers of test images; NaN if unknown, which leaves the error as it is.
+        images: (N,) numbers of test images; NaN if unknown. The error is then that of the seeds, and none if they agree exactly.
 
     Returns:
-        (N,); NaN for one seed.
+        (N,); NaN where there is no interval.
     """
     floor_N = stats.norm.ppf((1 + LEVEL) / 2) * test_set_error(mean, images) / _t(seeds)
-    return np.maximum(np.asarray(error, float), floor_N)
+    floored_N = np.maximum(np.asarray(error, float), floor_N)
+    return np.where(floored_N > 0, floored_N, np.nan)
 
 
 def interval(mean: ArrayLike, error: ArrayLike, seeds: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

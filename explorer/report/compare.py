@@ -21,6 +21,7 @@ from explorer.report.panels.budgets import budgets_table
 from explorer.report.panels.facts import facts
 from explorer.report.panels.frontier import TraceStyle, frontier_figure
 from explorer.report.payload import PagePayload, WatchPayload, figure_payload, units_payload
+from explorer.report.trained_on import data_text
 from explorer.report.units import cost_units
 
 MAX_DIFFERENCES = 12
@@ -114,7 +115,7 @@ def _summary(named: NamedSweep) -> tuple[str, ...]:
     return (
         named.name,
         task.model.name,
-        task.data.name,
+        data_text(task.data),
         f"{data.full_flops:.3g}",
         match_verdict(data.match)[0],
         f"{best.test_mean:.1%} at {best.budget}",

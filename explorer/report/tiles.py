@@ -30,7 +30,9 @@ def tiles(sweep: LoadedSweep) -> list[Tile]:
     shown = [
         Tile("staging ahead at", *_ahead(sweep.data.comparisons)),
         Tile("staging matches full training at", *match_verdict(sweep.data.match)),
-        Tile("best test accuracy", f"{top.test_mean:.1%}", f"at {top.budget}, {top.kind}{_against_other(top.kind, comparison)}"),
+        Tile(
+            "best test accuracy", f"{top.test_mean:.1%}", f"at {top.budget}, {top.kind}{_against_other(top.kind, comparison)}"
+        ),
     ]
     bend = knee(winners.cost, winners.test_mean)
     if bend is not None:
@@ -43,7 +45,7 @@ def tiles(sweep: LoadedSweep) -> list[Tile]:
 def _ahead(comparisons: Sequence[BudgetComparison]) -> tuple[str, str]:
     """At how many budgets staging is ahead, and what is said of the others."""
     undecided = [comparison for comparison in comparisons if comparison.verdict == "undecided"]
-    rest = f"{undecided_text(undecided)} at {len(undecided)}" if undecided else "95 % intervals apart"
+    rest = f"{len(undecided)} {undecided_text(undecided)}" if undecided else "95 % intervals apart"
     return ahead_count(comparisons), rest if comparisons else "no budget in common"
 
 

@@ -57,7 +57,7 @@ def data_text(data: DataSpec) -> str:
 
 def inventory_facts(inventory: Inventory) -> dict[str, str]:
     """Images of each split, classes, and what a reader should know about the files."""
-    splits = [f"{_split_text(role, split)}" for role, split in inventory.splits.items()]
+    splits = [_split_text(role, split) for role, split in inventory.splits.items()]
     names = inventory.class_names
     shown = ", ".join(names[:MAX_CLASS_NAMES]) + (", ..." if len(names) > MAX_CLASS_NAMES else "")
     facts = {"images": "; ".join(splits), "classes": f"{len(names)}: {shown}"}
@@ -76,7 +76,8 @@ def full_training_text(task: TaskSpec, inventory: Inventory | None) -> str:
     recipe = task.recipe
     text = f"{recipe.epochs:g} epochs"
     if inventory:
-        text += f", {recipe.epochs * inventory.train.images / recipe.batch_size:,.0f} steps of batch size {recipe.batch_size}"
+        steps = int(recipe.epochs * inventory.train.images / recipe.batch_size)
+        text += f", {steps:,} steps of batch size {recipe.batch_size}"
     return text
 
 

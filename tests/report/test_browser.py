@@ -73,8 +73,10 @@ def curve(page, name):
 def test_every_figure_is_drawn(opened, report):
     page = opened(report.page)
     assert page.locator(".headline").inner_text() == report.headline
+    assert page.evaluate("document.querySelector('#hypervolume svg') === null")  # folded, and drawn when it is opened
+    page.click("#section-sweep summary")
     figures = page.locator(".figure")
-    assert figures.count() >= 9
+    assert figures.count() >= 8
     for figure in figures.all():
         figure.scroll_into_view_if_needed()
         figure.locator("svg.main-svg").first.wait_for()
@@ -163,11 +165,13 @@ def test_text_of_a_ledger_is_text(opened, tmp_path):
     ledger = Ledger(tmp_path / "s")
     ledger.create(make_header().model_copy(update={"git_commit": hostile, "hardware": hostile}))
     ledger.append(make_record("good", device=hostile, worker=hostile))
+    ledger.append(make_record("other", worker="another host", finished=3.0))
     ledger.append(
         make_record("bad", status="failed", outcome=None, reason=f"RuntimeError: {hostile}", started=5.0, finished=9.0)
     )
     page = opened(write_report(ledger, tmp_path / "out").page)
     assert hostile in page.inner_text("main")
+    page.click("#section-sweep summary")
     page.locator("#workers .barlayer .point path").last.hover(force=True)
     page.wait_for_selector("#workers .hoverlayer .hovertext")
     assert "<script>" in page.text_content("#workers .hoverlayer")
@@ -193,8 +197,19 @@ def test_light_and_dark(opened, report, scheme):
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == rgb(surface)
     assert frontier(page, "gd._fullLayout.paper_bgcolor") == surface
     assert frontier(page, "gd._fullLayout.font.color") == ink
+    # Darker is more of the model on both pages.
+    colors = page.evaluate("[...document.querySelectorAll('#timeline .point path')].map(e => getComputedStyle(e).fill)")
+    rates = page.evaluate("document.getElementById('timeline').data[0].customdata.map(([start, end, rate]) => rate)")
+    by_rate = sorted(zip(rates, (brightness(color) for color in colors), strict=True))
+    assert all(more <= less for (_, less), (_, more) in zip(by_rate, by_rate[1:], strict=False))
+    assert by_rate[0][1] > by_rate[-1][1] + 50
     corner = Image.open(io.BytesIO(page.screenshot())).convert("RGB").getpixel((5, 5))
     assert corner == tuple(bytes.fromhex(surface[1:]))
+
+
+def brightness(color):
+    """Mean of red, green and blue of `rgb(1, 2, 3)`."""
+    return sum(map(int, color.removeprefix("rgb(").rstrip(")").split(","))) / 3
 
 
 def rgb(color):
@@ -206,6 +221,12 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(opened, report):
     page = opened(report.page, width=390, height=844, has_touch=True)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.locator("#frontier").bounding_box()["width"] > 330
+    page.click("#section-sweep summary")
+    page.locator("#parallel").scroll_into_view_if_needed()
+    page.locator("#parallel svg.main-svg").first.wait_for()
+    # Tables, the command line aside, and parallel coordinates fit: nothing scrolls sideways.
+    wider = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
+    assert page.evaluate(wider) == 0
 
 
 def test_a_thousand_trials(opened, large_ledger, tmp_path):

@@ -27,4 +27,6 @@ def test_trainings_end_in_the_same_weights():
 
 
 def test_the_page_shows_the_same_numbers():
-    assert computed.page() == KEPT["page"]
+    """Panels that were added since have no kept numbers; the ternary figures have another place for their legend."""
+    shown = computed.page()
+    assert {name: shown.get(name) for name in KEPT["page"]} == KEPT["page"]

@@ -14,11 +14,11 @@ COLUMNS = (
     Column("training"),
     Column("test", is_number=True),
     Column("95 % interval"),
-    Column("against baseline"),
+    Column("against baseline", wraps=True),
     Column("validation", is_number=True),
     Column("seconds", is_number=True),
     Column("steps", is_number=True),
-    Column("LR and batch size"),
+    Column("LR, batch size"),
     Column("schedule", wraps=True),
 )
 
@@ -32,7 +32,11 @@ def budgets_table(data: FrontierData) -> Table:
             str(row.budget),
             f"{row.kind}{' ◂ use this' if row.id in winners else ''}",
             f"{row.test_mean:.1%}",
-            f"{row.test_low:.1%} to {row.test_high:.1%}" if pd.notna(row.test_low) else "one seed",
+            f"{row.test_low:.1%} to {row.test_high:.1%}"
+            if pd.notna(row.test_low)
+            else "one seed"
+            if row.seeds == 1
+            else "none: equal seeds",
             verdicts.get(row.budget, "not compared") if row.kind == "staged" else "",
             f"{row.validation_mean:.1%}",
             f"{row.train_seconds:.1f}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
@@ -59,11 +60,13 @@ def _panel_data(sweep: LoadedSweep) -> EqualTimeData | None:
 
 
 def _figure(data: EqualTimeData) -> go.Figure:
-    return frontier_figure([(data.frontier, TraceStyle())], [data.seconds], single_runs=False, height=360)
+    figure = frontier_figure([(data.frontier, TraceStyle())], [data.seconds], single_runs=False, height=360)
+    figure.update_xaxes(dtick="D2", title_text="measured seconds of training")  # ticks at 1, 2 and 5 of each decade
+    return figure
 
 
 def _with_interval(accuracy: MeanAccuracy) -> str:
-    spread = f"{accuracy.low:.1%} to {accuracy.high:.1%}" if accuracy.low == accuracy.low else "one seed"
+    spread = "no interval" if math.isnan(accuracy.low) else f"{accuracy.low:.1%} to {accuracy.high:.1%}"
     return f"{accuracy.mean:.1%} ({spread})"
 
 

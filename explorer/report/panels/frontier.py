@@ -61,6 +61,9 @@ def frontier_figure(
             _add_curve(figure, data.curves[data.curves.kind == kind], style, units)
     figure.update_layout(LAYOUT, height=height)
     figure.update_xaxes(AXIS, type="log", **units[0].axis)
+    costs = np.concatenate([units[0].amounts(data.runs) for data, _ in sweeps])
+    if costs.max() < 1.5 * costs.min():  # one budget: the plans differ by a step or two, which is not to fill the axis
+        figure.update_xaxes(range=[np.log10(costs.min() / 2), np.log10(2 * costs.max())])
     figure.update_yaxes(AXIS, title_text="test accuracy", tickformat=".0%")
     return figure
 
@@ -77,8 +80,8 @@ PANEL = Panel(
     label="Test accuracy against training cost, staged schedules and baseline",
     note=(
         "Curves: the best schedule of each budget, chosen on validation data and shown on test data. Bars are 95 % intervals "
-        "over fresh seeds (Student's t), bands show the accuracy to expect between the measured budgets; a difference counts "
-        "only where the intervals of both kinds are apart. Small points: single runs, dominated ones fainter. The baseline "
+        "over fresh seeds (Student's t), at least as wide as the number of test images allows; bands show the accuracy to "
+        "expect between the measured budgets. A difference counts only where the intervals of both kinds are apart. Small points: single runs, dominated ones fainter. The baseline "
         "trains the full model throughout, at every budget, with the same recipe, seeds and choices of learning rate and batch "
         "size; its learning rate decays to zero within the budget. Click a point to see its schedule."
     ),

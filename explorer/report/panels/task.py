@@ -28,9 +28,10 @@ def full_training_time(trials: pd.DataFrame) -> str:
     for device, on_device in runs.groupby("device"):
         full = on_device[on_device.cost >= FULL_TRAINING]
         basis = full if len(full) else on_device[on_device.cost == on_device.cost.max()]
-        minutes = (basis.train_seconds / basis.cost).mean() / 60
+        seconds = float((basis.train_seconds / basis.cost).mean())
         how = "measured" if len(full) else f"from baselines at {basis.budget.iloc[0]}"
-        texts.append(f"{minutes:.2g} minutes on {device} ({how})")
+        time = f"{seconds / 60:.3g} minutes" if seconds >= 60 else f"{seconds:.3g} seconds"
+        texts.append(f"{time} on {device} ({how})")
     return ", ".join(texts)
 
 

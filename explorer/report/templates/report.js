@@ -51,7 +51,7 @@
     Object.assign(lines.labelfont, { size: 11 });
     Object.assign(lines.tickfont, { size: 10 });
     lines.line.showscale = false; // the last axis has the same numbers
-    Object.assign(figure.layout.margin, { l: 24, r: 40, t: 96 });
+    Object.assign(figure.layout.margin, { l: 24, r: 56, t: 96 });
     return figure;
   }
   const isHidden = (id) => element(id).closest("details:not([open])") !== null; // and so has no width
@@ -72,6 +72,12 @@
     const { title_text: title, ...ticks } = unit.axis;
     Object.assign(figure.layout.xaxis, ticks, { type: state.scale });
     figure.layout.xaxis.title.text = title;
+    const costs = figure.data.flatMap((trace) => trace.x);
+    const [low, high] = [Math.min(...costs), Math.max(...costs)];
+    if (high < 1.5 * low) { // one budget: the plans differ by a step or two, which is not to fill the axis
+      const range = [low / 2, 2 * high];
+      figure.layout.xaxis.range = state.scale === "log" ? range.map(Math.log10) : range;
+    }
     if (shown) {
       const line = { color: page.marker_color, width: 1, dash: "dash" };
       figure.layout.shapes = [{ type: "line", x0: shown.x[unit.key], x1: shown.x[unit.key], y0: 0, y1: 1, yref: "paper", line }];
@@ -138,7 +144,7 @@
     for (const { name, by_budget: byBudget } of page.figures) {
       if (!byBudget || isHidden(name)) continue;
       const figure = byBudget[shown.near];
-      element(name).hidden = !figure;
+      element(`panel-${name}`).hidden = !figure;
       if (figure) await draw(name, figure);
     }
   }
