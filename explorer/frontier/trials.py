@@ -65,9 +65,9 @@ def trials_frame(records: Sequence[Record], header: SweepHeader | None = None) -
         one that it repeats. `budget` is the budget as text (`25%`), `budget_amount` and `budget_unit` are its parts. `cost` is
         the planned cost as a fraction of full training. `shared_with` is the id of the trial whose training this record
         shares, if any; such a training is charged to that trial alone. Accuracies are in [0, 1]; what was measured is NaN for
-        failed trials. `test_images` is the number of test images, NaN if unknown. `schedule` is the Schedule, `stages` the StageOutcomes, `losses` the mean training loss of each segment
-        and `segment_ends` the budget time at the end of each, `parameters` the search's own variables, and `versions` those of the
-        packages on the worker.
+        failed trials. `test_images` is the number of test images, NaN if unknown. `schedule` is the Schedule, `stages` the
+        StageOutcomes, `losses` the mean training loss of each segment and `segment_ends` the budget time at the end of each,
+        `parameters` the search's own variables, and `versions` those of the packages on the worker.
     """
     inventory = header.inventory if header else None
     test_images = inventory.test.images if inventory and inventory.test.images else math.nan

@@ -4,8 +4,8 @@ There are usually few seeds. Resampling three of them with replacement (the plai
 three of four cases where 95 of 100 are claimed. Resampled means are therefore drawn from the t distribution that the interval
 is based on (parametric bootstrap). A test measures both coverages.
 
-Seeds that agree say nothing about the test images, which all of them share: two equal accuracies have a standard error of 0. The
-error of a mean is therefore never smaller than what the number of test images allows (`floored_error`).
+Seeds that agree say nothing about the test images, which all of them share: two equal accuracies have a standard error of 0.
+The error of a mean is therefore never smaller than what the number of test images allows (`floored_error`).
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ def floored_error(mean: ArrayLike, error: ArrayLike, seeds: ArrayLike, images: A
         mean: (N,) mean accuracies.
         error: (N,) standard errors of the means over seeds; NaN for one seed.
         seeds: (N,) numbers of values behind each mean.
-        images: (N,) numbers of test images; NaN if unknown. The error is then that of the seeds, and none if they agree exactly.
+        images: (N,) numbers of test images; NaN if unknown. The error is then that of the seeds, and none if they agree
+            exactly.
 
     Returns:
         (N,); NaN where there is no interval.

@@ -17,10 +17,10 @@ from explorer.frontier.trials import describe
 from explorer.ledger import Ledger
 from explorer.report.html import publish, render
 from explorer.report.loaded_sweep import LoadedSweep
+from explorer.report.notices import notices
 from explorer.report.panels import SECTIONS, Panel, Section, Table, with_panels
 from explorer.report.panels.chooser import ChooserData
 from explorer.report.panels.facts import FactsData
-from explorer.report.notices import notices
 from explorer.report.payload import FigurePayload, PagePayload, WatchPayload, figure_payload, units_payload
 from explorer.report.tiles import tiles
 from explorer.report.trained_on import subject

@@ -1,6 +1,7 @@
 """The page in a real Chromium: what a reader sees, clicks and downloads."""
 
 import io
+import itertools
 import shutil
 import signal
 import subprocess
@@ -201,7 +202,7 @@ def test_light_and_dark(opened, report, scheme):
     colors = page.evaluate("[...document.querySelectorAll('#timeline .point path')].map(e => getComputedStyle(e).fill)")
     rates = page.evaluate("document.getElementById('timeline').data[0].customdata.map(([start, end, rate]) => rate)")
     by_rate = sorted(zip(rates, (brightness(color) for color in colors), strict=True))
-    assert all(more <= less for (_, less), (_, more) in zip(by_rate, by_rate[1:], strict=False))
+    assert all(more <= less for (_, less), (_, more) in itertools.pairwise(by_rate))
     assert by_rate[0][1] > by_rate[-1][1] + 50
     corner = Image.open(io.BytesIO(page.screenshot())).convert("RGB").getpixel((5, 5))
     assert corner == tuple(bytes.fromhex(surface[1:]))

@@ -81,9 +81,10 @@ PANEL = Panel(
     note=(
         "Curves: the best schedule of each budget, chosen on validation data and shown on test data. Bars are 95 % intervals "
         "over fresh seeds (Student's t), at least as wide as the number of test images allows; bands show the accuracy to "
-        "expect between the measured budgets. A difference counts only where the intervals of both kinds are apart. Small points: single runs, dominated ones fainter. The baseline "
-        "trains the full model throughout, at every budget, with the same recipe, seeds and choices of learning rate and batch "
-        "size; its learning rate decays to zero within the budget. Click a point to see its schedule."
+        "expect between the measured budgets. A difference counts only where the intervals of both kinds are apart. Small "
+        "points: single runs, dominated ones fainter. The baseline trains the full model throughout, at every budget, with the "
+        "same recipe, seeds and choices of learning rate and batch size; its learning rate decays to zero within the budget. "
+        "Click a point to see its schedule."
     ),
     template="frontier.html",
 )
