@@ -125,5 +125,4 @@ def percentiles(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _t(seeds: ArrayLike) -> NDArray[np.float64]:
     """The two-sided quantile of Student's t for means of (N,) numbers of values; NaN below two."""
-    quantiles_N: NDArray[np.float64] = stats.t.ppf((1 + LEVEL) / 2, np.asarray(seeds, int) - 1)
-    return quantiles_N
+    return np.asarray(stats.t.ppf((1 + LEVEL) / 2, np.asarray(seeds, int) - 1), float)

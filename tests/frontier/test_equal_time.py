@@ -28,6 +28,19 @@ def test_the_staged_accuracy_is_interpolated_at_the_time_of_each_baseline():
     assert [each.comparison.verdict for each in found] == ["undecided", "undecided"]  # one seed
 
 
+def test_only_trainings_that_are_worth_their_time_take_part():
+    records = [
+        record("s25", "staged", "25%", 0.8, 10.0),
+        record("s50", "staged", "50%", 0.7, 30.0),  # slower and worse than the next one, which is the full model
+        record("s100", "staged", "100%", 0.9, 20.0),
+        record("b50", "baseline", "50%", 0.7, 20.0),  # as slow as the next one, and worse
+        record("b100", "baseline", "100%", 0.9, 20.0),
+        record("b200", "baseline", "200%", 0.95, 40.0),  # compared with the best staged training within this time
+    ]
+    found = compare_at_equal_time(best_by_budget(trials_frame(records)))
+    assert [(each.seconds, each.comparison.staged.mean) for each in found] == [(20, 0.9), (40, 0.9)]
+
+
 def test_intervals_decide_at_equal_time_too():
     records = []
     for kind, accuracy in (("staged", 0.9), ("baseline", 0.6)):

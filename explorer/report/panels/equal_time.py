@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import plotly.graph_objects as go
 
+from explorer.frontier import AccuracyCurve
 from explorer.frontier.comparison import MeanAccuracy
-from explorer.frontier.equal_time import TimeComparison, compare_at_equal_time
+from explorer.frontier.equal_time import TimeComparison, compare_at_equal_time, time_frontier
 from explorer.report.frontier_data import FrontierData
 from explorer.report.headline import verdict_text
 from explorer.report.loaded_sweep import LoadedSweep
@@ -28,7 +29,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class EqualTimeData:
-    """The frontier, its unit of time, and the comparisons at the times of the baselines."""
+    """The frontier over time, its unit, and the comparisons at the times of the baselines."""
 
     frontier: FrontierData
     seconds: CostUnit
@@ -56,7 +57,9 @@ def _panel_data(sweep: LoadedSweep) -> EqualTimeData | None:
     if not comparisons or sweep.data.runs.device.nunique() > 1:
         return None
     seconds = next(unit for unit in sweep.units if unit.key == "seconds")
-    return EqualTimeData(sweep.data, seconds, comparisons)
+    kept = time_frontier(sweep.data.curves)
+    between = {kind: AccuracyCurve.through(kept[kept.kind == kind]) for kind in sweep.data.between}
+    return EqualTimeData(replace(sweep.data, curves=kept, between=between), seconds, comparisons)
 
 
 def _figure(data: EqualTimeData) -> go.Figure:
@@ -76,14 +79,15 @@ PANEL = Panel(
     title="At equal time",
     note=(
         "Equal FLOPs are not equal time: a step at half of the rates takes more than a quarter of the time. Each baseline is "
-        "compared with the staged training that takes as long, interpolated between the measured times. Times are those of "
-        "training alone, with as many trials side by side as the sweep ran."
+        "compared with the staged training that takes no longer, interpolated between the measured times. What another of its "
+        "kind beats in less time, on validation data, is left out. Times are those of training alone, with as many trials side "
+        "by side as the sweep ran."
     ),
     data=_panel_data,
     figure=_figure,
     table=lambda data: equal_time_table(data.comparisons),
     label="Test accuracy against measured seconds of training, staged schedules and baseline",
     missing=(
-        "Times cannot be compared: the trials ran on several kinds of device, or no baseline took as long as a staged training."
+        "Times cannot be compared: the trials ran on several kinds of device, or all baselines are quicker than any staged training."
     ),
 )

@@ -105,7 +105,7 @@ def ternary_figure(trials: pd.DataFrame) -> go.Figure:
         }
         for axis, name in zip(("aaxis", "baxis", "caxis"), ("stage 1", "stage 2", "full model"), strict=True)
     }
-    figure.update_layout(LAYOUT, height=460, margin={"l": 48, "r": 48, "t": 40, "b": 100})
+    figure.update_layout(LAYOUT, height=460, margin={"l": 64, "r": 64, "t": 40, "b": 100})
     figure.update_layout(ternary={"bgcolor": SURFACE, **axes})
     return figure
 
