@@ -78,7 +78,7 @@
       const range = [low / 2, 2 * high];
       figure.layout.xaxis.range = state.scale === "log" ? range.map(Math.log10) : range;
     }
-    if (shown) {
+    if (shown && chooser.positions.length > 1) {
       const line = { color: page.marker_color, width: 1, dash: "dash" };
       figure.layout.shapes = [{ type: "line", x0: shown.x[unit.key], x1: shown.x[unit.key], y0: 0, y1: 1, yref: "paper", line }];
     }
