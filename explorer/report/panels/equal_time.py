@@ -88,7 +88,7 @@ PANEL = Panel(
     table=lambda data: equal_time_table(data.comparisons),
     label="Test accuracy against measured seconds of training, staged schedules and baseline",
     missing=(
-        "Times cannot be compared: the trials ran on several kinds of device, one of the two kinds of training is missing, or all "
-        "baselines are quicker than any staged training."
+        "Times cannot be compared: the trials ran on several kinds of device, one of the two kinds of training is missing, or "
+        "all baselines are quicker than any staged training."
     ),
 )
