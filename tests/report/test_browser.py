@@ -79,6 +79,9 @@ def test_every_figure_is_drawn(opened, report):
     figures = page.locator(".figure")
     assert figures.count() >= 8
     for figure in figures.all():
+        if not figure.is_visible():  # no triangle at this budget, which has too few trials
+            assert figure.get_attribute("id") == "ternary"
+            continue
         figure.scroll_into_view_if_needed()
         figure.locator("svg.main-svg").first.wait_for()
         assert figure.locator("svg.main-svg").count() > 0
