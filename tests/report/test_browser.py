@@ -86,6 +86,12 @@ def test_every_figure_is_drawn(opened, report):
         figure.locator("svg.main-svg").first.wait_for()
         assert figure.locator("svg.main-svg").count() > 0
         assert figure.bounding_box()["height"] > 100
+    page.hover("#frontier")
+    toolbar, drawing = (
+        page.locator("#frontier .modebar").bounding_box(),
+        page.locator("#frontier .main-svg").first.bounding_box(),
+    )
+    assert toolbar["y"] + toolbar["height"] <= drawing["y"] + 4  # above the figure, where it covers nothing
     image = Image.open(io.BytesIO(page.screenshot())).convert("L")
     assert len(image.getcolors()) > 20
     assert max(share for share, _ in image.getcolors()) < 0.97 * image.width * image.height
