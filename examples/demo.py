@@ -27,7 +27,8 @@ def run(*arguments: str) -> None:
 
 def demonstrated_budget() -> str:
     """The lowest budget with a validation accuracy that reaches the baseline's best; otherwise the highest budget."""
-    table = best_by_budget(trials_frame(Ledger("sweeps/demo").records()))
+    ledger = Ledger("sweeps/demo")
+    table = best_by_budget(trials_frame(ledger.records(), ledger.header()))
     target = table[table.kind == "baseline"].validation_mean.max()
     matching = table[(table.validation_mean >= target) | (table.budget_amount == table.budget_amount.max())]
     return str(matching.budget.iloc[0])

@@ -100,8 +100,9 @@ def test_budgets_of_time_and_money_need_a_calibration(explorer, space_file, sche
 def test_best_prints_and_saves_the_schedule(explorer, sweep, tmp_path):
     done = explorer("best", sweep.location, "--budget", "25%", "--out", tmp_path / "best.json")
     assert done.returncode == 0, done.stderr
-    assert "best staged: validation 90.00%, test 88.00% (one seed)" in done.stdout
-    assert "best baseline: validation 70.00%, test 71.00% (one seed)" in done.stdout
+    assert "best staged: validation 90.00%, test 88.00% (one seed, no interval)" in done.stdout
+    assert "best baseline: validation 70.00%, test 71.00% (one seed, no interval)" in done.stdout
+    assert "against the baseline, on test data: not distinguishable with 1 seed" in done.stdout
     assert Schedule.load(tmp_path / "best.json").provenance.trial == "a"
 
 

@@ -31,7 +31,10 @@ def sweep(
         typer.Option(help="Address of a Ray cluster (auto: the one this machine belongs to); default: this machine."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the number of trials, their cost and the expected time; train nothing.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Print what will be trained on, the number of trials, their cost and time; train nothing."
+        ),
     ] = False,
     parallel_trials: Annotated[
         int | None,
@@ -48,8 +51,11 @@ def sweep(
     warn(*Task(loaded.task).warnings)
     planned = Sweep(loaded, storage, name=name, trials=trials, retry=retry, address=address, console=console)
     if dry_run:
+        from explorer.report.trained_on import trained_on
         from explorer.search.forecast import forecast
 
+        for name, text in trained_on(planned.header()).items():
+            console.print(f"{name}: {text}", highlight=False, markup=False, soft_wrap=True)
         expected = forecast(planned.space)
         console.print(expected.table())
         console.print(expected.summary(planned.space, parallel_trials), highlight=False, soft_wrap=True)
@@ -125,17 +131,23 @@ def best(
     ] = False,
 ) -> None:
     """Print and save the best schedule for a budget."""
-    from explorer.frontier import best_by_budget, best_schedule, trials_frame
+    from explorer.frontier import best_by_budget, best_schedule, compare_budgets, trials_frame
+    from explorer.report.headline import verdict_text
 
     ledger = find_sweep(sweep, storage)
-    header, trials, parsed = ledger.header(), trials_frame(ledger.records()), Budget.parse(budget)
+    header, parsed = ledger.header(), Budget.parse(budget)
+    trials = trials_frame(ledger.records(), header)
     schedule = best_schedule(trials, header, parsed)
     measured = best_by_budget(trials)
+    measured = measured[measured.budget == str(parsed)]
     print_stages(schedule)
-    for row in measured[measured.budget == str(parsed)].itertuples():
+    for row in measured.itertuples():
         kind = "staged" if row.kind == "staged" else "baseline"
-        seeds = "one seed" if row.seeds == 1 else f"mean of {row.seeds} seeds"
+        interval = f"95 % interval {row.test_low:.2%} to {row.test_high:.2%}"
+        seeds = "one seed, no interval" if row.seeds == 1 else f"mean of {row.seeds} seeds, {interval}"
         console.print(f"best {kind}: validation {row.validation_mean:.2%}, test {row.test_mean:.2%} ({seeds})", highlight=False)
+    for comparison in compare_budgets(measured):
+        console.print(f"staged training against the baseline, on test data: {verdict_text(comparison)}", highlight=False)
     if stages_only:
         schedule = schedule.model_copy(update={"provenance": None})
     path = schedule.save(out or Path(f"{header.name}-{parsed.slug}.json"))

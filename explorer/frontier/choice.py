@@ -8,7 +8,7 @@ import pandas as pd
 
 from explorer.errors import InvalidInput
 from explorer.frontier.trials import row_with_largest
-from explorer.frontier.uncertainty import interval, run_interval
+from explorer.frontier.uncertainty import floored_error, interval, run_interval
 from explorer.ledger import SweepHeader
 from explorer.spec.budget import Budget
 from explorer.spec.provenance import Provenance
@@ -23,6 +23,7 @@ SEARCHED_COLUMNS = (
     "learning_rate",
     "batch_size",
     "planned_flops",
+    "steps",
     "schedule",
     "stages",
 )
@@ -35,6 +36,8 @@ MEASURED_COLUMNS = (
     "test_low",
     "test_high",
     "test_error",
+    "seed_error",
+    "test_images",
     "train_seconds",
 )
 """Columns that are means over a candidate's runs."""
@@ -51,10 +54,12 @@ def candidates(trials: pd.DataFrame) -> pd.DataFrame:
         trials: the table that `trials_frame` returns.
 
     Returns:
-        Columns id, kind, budget, budget_amount, budget_unit, cost, learning_rate, batch_size, planned_flops, schedule, stages
-        (the StageOutcomes of the searched run), seeds (number of runs behind the means), repeated (True if fresh seeds were
-        trained), validation_mean, test_mean, test_low and test_high (95 % confidence interval of the mean test accuracy),
-        test_error (its standard error) and train_seconds (mean). Interval and error are NaN for one seed.
+        Columns id, kind, budget, budget_amount, budget_unit, cost, learning_rate, batch_size, planned_flops, steps, schedule,
+        stages (the StageOutcomes of the searched run), seeds (number of runs behind the means), repeated (True if fresh seeds
+        were trained), validation_mean, test_mean, test_low and test_high (95 % confidence interval of the mean test accuracy),
+        test_error (the standard error behind the interval: `floored_error`), seed_error (standard error over the seeds alone),
+        test_images (NaN if unknown) and train_seconds (mean). Interval and errors are NaN for one seed,
+        and for equal seeds if the number of test images is unknown.
     """
     completed = trials[trials.status == "completed"]
     searched = completed.drop_duplicates("candidate").set_index("candidate")  # records are in the order of finishing
@@ -65,9 +70,11 @@ def candidates(trials: pd.DataFrame) -> pd.DataFrame:
         seeds=("seed", "size"),
         validation_mean=("validation_accuracy", "mean"),
         test_mean=("test_accuracy", "mean"),
-        test_error=("test_accuracy", "sem"),
+        seed_error=("test_accuracy", "sem"),
+        test_images=("test_images", "first"),
         train_seconds=("train_seconds", "mean"),
     ).reindex(searched.index)
+    measured["test_error"] = floored_error(measured.test_mean, measured.seed_error, measured.seeds, measured.test_images)
     low, high = interval(measured.test_mean, measured.test_error, measured.seeds)
     table = searched[list(SEARCHED_COLUMNS)].join(measured).assign(test_low=low, test_high=high)
     table["repeated"] = repeated.groupby(completed.candidate).first()
@@ -111,7 +118,8 @@ def schedule_with_provenance(winner: pd.Series[Any], trials: pd.DataFrame, heade
         header: the header of the sweep.
     """
     runs = trials[(trials.candidate == winner["id"]) & (trials.status == "completed")]
-    run = runs[runs.id == winner["id"]].iloc[0]
+    searched = runs[runs.id == winner["id"]]
+    run = (runs if searched.empty else searched).iloc[0]  # the record of the searched run may be lost while repeats are there
     schedule: Schedule = winner["schedule"]
     provenance = Provenance(
         sweep=header.name,
@@ -127,7 +135,9 @@ def schedule_with_provenance(winner: pd.Series[Any], trials: pd.DataFrame, heade
         mean_validation_accuracy=winner["validation_mean"],
         mean_test_accuracy=winner["test_mean"],
         seeds=int(winner["seeds"]),
-        expected_test_accuracy=run_interval(winner["test_mean"], winner["test_error"], int(winner["seeds"])),
+        expected_test_accuracy=run_interval(
+            winner["test_mean"], winner["seed_error"], int(winner["seeds"]), winner["test_images"]
+        ),
         task=header.space.task,
         versions=header.versions,
     )

@@ -21,7 +21,7 @@ Verdict = Literal["ahead", "behind", "undecided"]
 
 @dataclass(frozen=True)
 class MeanAccuracy:
-    """A mean test accuracy in [0, 1] with its 95 % confidence interval over fresh seeds; NaN bounds for one seed."""
+    """A mean test accuracy in [0, 1] with its 95 % confidence interval; NaN bounds for one seed."""
 
     mean: float
     low: float
@@ -46,6 +46,11 @@ class BudgetComparison:
     def has_intervals(self) -> bool:
         """False if one of the two means is of a single seed."""
         return not (math.isnan(self.staged.low) or math.isnan(self.baseline.low))
+
+    @property
+    def seeds(self) -> int:
+        """Number of seeds behind each of the two means, the smaller one."""
+        return min(self.staged.seeds, self.baseline.seeds)
 
     @property
     def verdict(self) -> Verdict:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from explorer.ledger import Record
+from explorer.ledger import Record, SweepHeader
 from explorer.spec.schedule import Schedule
 
 COLUMNS = [
@@ -29,6 +29,7 @@ COLUMNS = [
     "shared_with",
     "validation_accuracy",
     "test_accuracy",
+    "test_images",
     "planned_flops",
     "executed_flops",
     "full_flops",
@@ -45,23 +46,33 @@ COLUMNS = [
     "losses",
     "segment_ends",
     "parameters",
+    "versions",
 ]
 MEASURED = [name for name in COLUMNS if name.endswith(("_accuracy", "_flops", "_seconds")) or name == "steps"]
 """Columns that a failed trial leaves NaN."""
 
 
-def trials_frame(records: Sequence[Record]) -> pd.DataFrame:
+def trials_frame(records: Sequence[Record], header: SweepHeader | None = None) -> pd.DataFrame:
     """One row per record.
+
+    Args:
+        records: the records of a ledger.
+        header: the header of the ledger. Its inventory has the number of test images, without which confidence intervals may
+            be narrower than the test set allows; see `explorer.frontier.uncertainty.floored_error`.
 
     Returns:
         A table with the columns of `COLUMNS`. `candidate` is the id of the search trial that a row belongs to: its own, or the
         one that it repeats. `budget` is the budget as text (`25%`), `budget_amount` and `budget_unit` are its parts. `cost` is
         the planned cost as a fraction of full training. `shared_with` is the id of the trial whose training this record
         shares, if any; such a training is charged to that trial alone. Accuracies are in [0, 1]; what was measured is NaN for
-        failed trials. `schedule` is the Schedule, `stages` the StageOutcomes, `losses` the mean training loss of each segment
-        and `segment_ends` the budget time at the end of each, `parameters` the search's own variables.
+        failed trials. `test_images` is the number of test images, NaN if unknown. `schedule` is the Schedule, `stages` the
+        StageOutcomes, `losses` the mean training loss of each segment and `segment_ends` the budget time at the end of each,
+        `parameters` the search's own variables, and `versions` those of the packages on the worker.
     """
-    return pd.DataFrame([_row(record) for record in records], columns=pd.Index(COLUMNS))
+    inventory = header.inventory if header else None
+    test_images = inventory.test.images if inventory and inventory.test.images else math.nan
+    rows = [{**_row(record), "test_images": test_images} for record in records]
+    return pd.DataFrame(rows, columns=pd.Index(COLUMNS))
 
 
 def _row(record: Record) -> dict[str, Any]:
@@ -92,6 +103,7 @@ def _row(record: Record) -> dict[str, Any]:
         "losses": outcome.losses if outcome else (),
         "segment_ends": outcome.segment_ends if outcome else (),
         "parameters": trial.parameters,
+        "versions": record.versions,
     }
 
 

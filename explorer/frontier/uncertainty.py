@@ -1,8 +1,11 @@
-"""The uncertainty of a mean over seeds, and of what is computed from it: Student's t.
+"""The uncertainty of a mean over seeds, and of what is computed from it: Student's t, with a floor from the test set.
 
 There are usually few seeds. Resampling three of them with replacement (the plain bootstrap over seeds) covers the true mean in
 three of four cases where 95 of 100 are claimed. Resampled means are therefore drawn from the t distribution that the interval
 is based on (parametric bootstrap). A test measures both coverages.
+
+Seeds that agree say nothing about the test images, which all of them share: two equal accuracies have a standard error of 0.
+The error of a mean is therefore never smaller than what the number of test images allows (`floored_error`).
 """
 
 from __future__ import annotations
@@ -17,6 +20,45 @@ DRAWS = 2000
 """Number of resampled means; percentiles of a cost or an accuracy then vary by less than the digits shown."""
 
 
+def test_set_error(mean: ArrayLike, images: ArrayLike) -> NDArray[np.float64]:
+    """Binomial standard error of accuracies that were measured on a number of test images (Agresti and Coull 1998).
+
+    With p = (correct + 2) / (images + 4), it is sqrt(p (1 - p) / (images + 4)): close to the usual formula, and above 0 even
+    where all images are right or all are wrong.
+
+    Args:
+        mean: (N,) accuracies in [0, 1].
+        images: (N,) numbers of test images; NaN if unknown.
+
+    Returns:
+        (N,); 0 where the number of images is unknown.
+    """
+    mean_N, images_N = np.asarray(mean, float), np.asarray(images, float)
+    p_N = (mean_N * images_N + 2) / (images_N + 4)
+    return np.where(np.isnan(images_N), 0.0, np.sqrt(p_N * (1 - p_N) / (images_N + 4)))
+
+
+def floored_error(mean: ArrayLike, error: ArrayLike, seeds: ArrayLike, images: ArrayLike) -> NDArray[np.float64]:
+    """Standard errors of means over seeds, raised where the 95 % interval would be narrower than the test set allows.
+
+    All seeds are evaluated on the same images, so more seeds do not reduce the error of the test set. Half of an interval is at
+    least 1.96 times `test_set_error`; the error returned is half of the interval over Student's t.
+
+    Args:
+        mean: (N,) mean accuracies.
+        error: (N,) standard errors of the means over seeds; NaN for one seed.
+        seeds: (N,) numbers of values behind each mean.
+        images: (N,) numbers of test images; NaN if unknown. The error is then that of the seeds, and none if they agree
+            exactly.
+
+    Returns:
+        (N,); NaN where there is no interval.
+    """
+    floor_N = stats.norm.ppf((1 + LEVEL) / 2) * test_set_error(mean, images) / _t(seeds)
+    floored_N = np.maximum(np.asarray(error, float), floor_N)
+    return np.where(floored_N > 0, floored_N, np.nan)
+
+
 def interval(mean: ArrayLike, error: ArrayLike, seeds: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """95 % confidence intervals of mean accuracies, within [0, 1] (Student's t); NaN for fewer than two seeds.
 
@@ -28,25 +70,26 @@ def interval(mean: ArrayLike, error: ArrayLike, seeds: ArrayLike) -> tuple[NDArr
     Returns:
         Lower and upper bounds, (N,) each.
     """
-    mean_N, seeds_N = np.asarray(mean, float), np.asarray(seeds, int)
-    half_N = stats.t.ppf((1 + LEVEL) / 2, seeds_N - 1) * np.asarray(error, float)
+    mean_N, half_N = np.asarray(mean, float), _t(seeds) * np.asarray(error, float)
     return np.maximum(0, mean_N - half_N), np.minimum(1, mean_N + half_N)
 
 
-def run_interval(mean: float, error: float, seeds: int) -> tuple[float, float] | None:
+def run_interval(mean: float, error: float, seeds: int, images: float = np.nan) -> tuple[float, float] | None:
     """The interval that contains the value of one more run with 95 % probability, within [0, 1]: Student's prediction interval.
 
     Args:
         mean: mean of the existing runs.
-        error: standard error of the mean.
+        error: standard error of the mean over seeds.
         seeds: number of existing runs.
+        images: number of test images; NaN if unknown. Half of the interval is at least 1.96 times `test_set_error`.
 
     Returns:
         Lower and upper bound; `None` for fewer than two runs.
     """
     if seeds < 2:
         return None
-    half = float(stats.t.ppf((1 + LEVEL) / 2, seeds - 1)) * error * (seeds + 1) ** 0.5
+    floor = float(stats.norm.ppf((1 + LEVEL) / 2) * test_set_error(mean, images))
+    half = max(float(_t(seeds)) * error * (seeds + 1) ** 0.5, floor)
     return max(0.0, mean - half), min(1.0, mean + half)
 
 
@@ -78,3 +121,8 @@ def percentiles(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     bounds = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
     return np.quantile(values, bounds, axis=0, method="nearest")
+
+
+def _t(seeds: ArrayLike) -> NDArray[np.float64]:
+    """The two-sided quantile of Student's t for means of (N,) numbers of values; NaN below two."""
+    return np.asarray(stats.t.ppf((1 + LEVEL) / 2, np.asarray(seeds, int) - 1), float)

@@ -131,3 +131,7 @@ class SweepHeader(Frozen):
     git_commit: str | None = None
     inventory: Inventory | None = None
     """What the sweep was trained on. `None` if it was not recorded."""
+    augmentation: str = ""
+    """Augmentation of training images as it is applied, in words. Empty if it was not recorded."""
+    model_parameters: int | None = None
+    """Number of parameters of the full model. `None` if it was not recorded."""

@@ -10,11 +10,10 @@ import pandas as pd
 
 from explorer.differences import differences, flattened
 from explorer.errors import InvalidInput
-from explorer.frontier import hypervolume
 from explorer.frontier.trials import row_with_largest
 from explorer.ledger import Ledger
 from explorer.paths import expanded
-from explorer.report.headline import match_verdict
+from explorer.report.headline import ahead_count, match_verdict
 from explorer.report.html import publish, render
 from explorer.report.loaded_sweep import LoadedSweep
 from explorer.report.palette import SWEEPS
@@ -23,6 +22,7 @@ from explorer.report.panels.budgets import budgets_table
 from explorer.report.panels.facts import facts
 from explorer.report.panels.frontier import TraceStyle, frontier_figure
 from explorer.report.payload import PagePayload, WatchPayload, figure_payload, units_payload
+from explorer.report.trained_on import data_text
 from explorer.report.units import cost_units
 
 MAX_DIFFERENCES = 12
@@ -34,8 +34,7 @@ SWEEP_COLUMNS = (
     Column("full training, FLOPs", is_number=True),
     Column("staging matches it at", is_number=True),
     Column("best test accuracy", is_number=True),
-    Column("hypervolume, staged", is_number=True),
-    Column("hypervolume, baseline", is_number=True),
+    Column("staging ahead at"),
 )
 
 
@@ -114,16 +113,14 @@ def _names(sweeps: Sequence[LoadedSweep]) -> list[str]:
 def _summary(named: NamedSweep) -> tuple[str, ...]:
     data, task = named.sweep.data, named.sweep.header.space.task
     best = row_with_largest(data.curves, "test_mean")
-    volumes = {kind: f"{hypervolume(curve.cost, curve.test_mean):.3f}" for kind, curve in data.curves.groupby("kind")}
     return (
         named.name,
         task.model.name,
-        task.data.name,
+        data_text(task.data),
         f"{data.full_flops:.3g}",
         match_verdict(data.match)[0],
         f"{best.test_mean:.1%} at {best.budget}",
-        volumes.get("staged", "none"),
-        volumes.get("baseline", "none"),
+        ahead_count(data.comparisons),
     )
 
 

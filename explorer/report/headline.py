@@ -10,7 +10,7 @@ from explorer.spec.budget import Budget
 
 
 def headline(comparisons: Sequence[BudgetComparison], match: FullTrainingMatch | None) -> str:
-    """One or two sentences that hold whichever side is ahead.
+    """One to three sentences that hold whichever side is ahead.
 
     Args:
         comparisons: of both kinds at each budget, as `compare_budgets` returns.
@@ -18,32 +18,72 @@ def headline(comparisons: Sequence[BudgetComparison], match: FullTrainingMatch |
     """
     if not comparisons:
         return "Staged and baseline training have no budget in common yet."
-    budgets = f"{len(comparisons)} budget{'s' if len(comparisons) > 1 else ''}"
-    if not any(comparison.has_intervals for comparison in comparisons):
-        higher = sum(comparison.gain > 0 for comparison in comparisons)
-        return (
-            f"Undecided: with one seed per schedule there are no intervals. Staged accuracy is higher at {higher} of "
-            f"{budgets}, which only repeats with fresh seeds can confirm."
-        )
-    seeds = min(min(c.staged.seeds, c.baseline.seeds) for c in comparisons if c.has_intervals)
-    basis = f"means of {seeds} fresh seeds"
+    decided = [comparison for comparison in comparisons if comparison.verdict != "undecided"]
     if match is not None and match.certain:
+        seeds = _range([match.target.seeds, *(comparison.seeds for comparison in comparisons if comparison.has_intervals)])
         return (
             f"Staging matches full training ({match.target.mean:.1%} test accuracy) at {match_cost(match)} of its cost "
-            f"(95 % interval {match_interval(match)}, {basis})."
+            f"(95 % interval {match_interval(match)}, means of {seeds})."
         )
-    ahead = [comparison for comparison in comparisons if comparison.verdict == "ahead"]
-    behind = sum(comparison.verdict == "behind" for comparison in comparisons)
-    if ahead:
-        best = max(ahead, key=lambda comparison: comparison.gain)
-        losses = f" It is behind at {behind}." if behind else ""
-        return (
-            f"Staging is ahead at {len(ahead)} of {budgets}, most at {_of_full_training(best.budget)}: "
-            f"{best.staged.mean:.1%} against {best.baseline.mean:.1%} (95 % intervals apart, {basis}).{losses}"
-        )
-    if behind:
-        return f"Staging is ahead at no budget and behind at {behind} of {budgets} (95 % intervals apart, {basis})."
-    return f"No certain difference between staged and baseline training at {budgets}: their 95 % intervals overlap ({basis})."
+    open_budgets = [comparison for comparison in comparisons if comparison.verdict == "undecided"]
+    if not decided:
+        return f"Staged and baseline training are {undecided_text(open_budgets)} {_all_of(comparisons)}{_reason(open_budgets)}."
+    basis = f"95 % intervals apart, means of {_seeds(decided)}"
+    ahead = [comparison for comparison in decided if comparison.verdict == "ahead"]
+    behind = len(decided) - len(ahead)
+    rest = f" At {len(open_budgets)}, the two are {undecided_text(open_budgets)}." if open_budgets else ""
+    of_all = f"{len(comparisons)} budget{'s' if len(comparisons) > 1 else ''}"
+    if not ahead:
+        return f"Staging is ahead at no budget and behind at {behind} of {of_all} ({basis}).{rest}"
+    best = max(ahead, key=lambda comparison: comparison.gain)
+    losses = f" It is behind at {behind}." if behind else ""
+    return (
+        f"Staging is ahead at {len(ahead)} of {of_all}, most at {_of_full_training(best.budget)}: "
+        f"{best.staged.mean:.1%} against {best.baseline.mean:.1%} ({basis}).{losses}{rest}"
+    )
+
+
+def verdict_text(comparison: BudgetComparison) -> str:
+    """What is decided at a budget: `ahead`, `behind` or `not distinguishable with 2 seeds`."""
+    return undecided_text([comparison]) if comparison.verdict == "undecided" else comparison.verdict
+
+
+def ahead_count(comparisons: Sequence[BudgetComparison]) -> str:
+    """At how many budgets staging is ahead and behind: `1 of 5 budgets`, `none of 5 budgets, behind at 2`."""
+    if not comparisons:
+        return "not compared"
+    verdicts = [comparison.verdict for comparison in comparisons]
+    behind = f", behind at {verdicts.count('behind')}" if "behind" in verdicts else ""
+    budgets = f"{len(verdicts)} budget{'s' if len(verdicts) > 1 else ''}"
+    return f"{verdicts.count('ahead') or 'none'} of {budgets}{behind}"
+
+
+def undecided_text(comparisons: Sequence[BudgetComparison]) -> str:
+    """What is said of budgets that are not decided: `not distinguishable with 2 seeds`."""
+    return f"not distinguishable with {_seeds(comparisons)}"
+
+
+def _seeds(comparisons: Sequence[BudgetComparison]) -> str:
+    """The numbers of seeds behind the means: `3 seeds`, `1 to 3 seeds`."""
+    return _range([comparison.seeds for comparison in comparisons])
+
+
+def _range(numbers: Sequence[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{high} seed{'s' if high > 1 else ''}" if low == high else f"{low} to {high} seeds"
+
+
+def _all_of(comparisons: Sequence[BudgetComparison]) -> str:
+    return f"at any of {len(comparisons)} budgets" if len(comparisons) > 1 else f"at {_of_full_training(comparisons[0].budget)}"
+
+
+def _reason(comparisons: Sequence[BudgetComparison]) -> str:
+    with_intervals = [comparison.has_intervals for comparison in comparisons]
+    if all(with_intervals):
+        return ": their 95 % intervals overlap"
+    if any(with_intervals):
+        return ": their 95 % intervals overlap, or are not known yet where a mean is of one seed"
+    return ": a single run has no interval, and only repeats with fresh seeds can decide"
 
 
 def match_cost(match: FullTrainingMatch | None) -> str:

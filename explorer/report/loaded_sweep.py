@@ -35,7 +35,8 @@ class LoadedSweep:
         Raises:
             InvalidInput: when the sweep has no finished trial, or the price is not above 0.
         """
-        header, trials = ledger.header(), trials_frame(ledger.records())
+        header = ledger.header()
+        trials = trials_frame(ledger.records(), header)
         if not (trials.status == "completed").any():
             failed = int((trials.status == "failed").sum())
             raise InvalidInput("sweep", ledger.location, f"has no finished trial yet ({failed} failed); nothing to report")

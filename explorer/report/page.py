@@ -18,11 +18,13 @@ from explorer.ledger import Ledger
 from explorer.paths import expanded
 from explorer.report.html import publish, render
 from explorer.report.loaded_sweep import LoadedSweep
+from explorer.report.notices import notices
 from explorer.report.panels import SECTIONS, Panel, Section, Table, with_panels
 from explorer.report.panels.chooser import ChooserData
 from explorer.report.panels.facts import FactsData
 from explorer.report.payload import FigurePayload, PagePayload, WatchPayload, figure_payload, units_payload
 from explorer.report.tiles import tiles
+from explorer.report.trained_on import subject
 from explorer.spec.budget import Budget
 
 
@@ -115,6 +117,8 @@ def page(sweep: LoadedSweep, *, watch: WatchPayload | None = None, panels: Seque
         page_payload(sweep, contents, watch),
         name=sweep.header.name,
         headline=sweep.data.headline,
+        subject=subject(sweep.header),
+        notices=notices(sweep.header, sweep.trials),
         tiles=tiles(sweep),
         units=sweep.units,
         sections=_sections(contents),
@@ -153,7 +157,7 @@ def page_payload(sweep: LoadedSweep, contents: Sequence[PanelContent], watch: Wa
 def figure_payloads(contents: Sequence[PanelContent]) -> tuple[FigurePayload, ...]:
     """The figures of panels that have one."""
     return tuple(
-        figure_payload(content.panel.name, content.figure, lazy=content.panel.lazy)
+        figure_payload(content.panel.name, content.figure, lazy=content.panel.lazy or content.panel.is_folded)
         for content in contents
         if content.figure is not None
     )

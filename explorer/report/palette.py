@@ -22,9 +22,13 @@ GRID = "#e4e7eb"
 SURFACE = "#ffffff"
 PANEL = "#f6f8fa"
 SHARE_SCALE = ((0.0, "#e3f0f9"), (0.5, "#6db3dd"), (1.0, "#00537f"))
-"""Color scale of fractions from 0 to 1: one hue, darker for more."""
+"""Color scale of fractions from 0 to 1: one hue, darker for more, on a dark page too."""
 RATE_COLORS = ((0.3, "#cfe5f4"), (0.55, "#6eb4de"), (0.99, "#2f86bd"), (1.0, "#00547e"))
-"""Color of activation rates up to each bound: darker for more of the model."""
+"""Color of activation rates up to each bound: darker for more of the model, on a dark page too."""
+ON_LIGHT = "#1f2932"
+"""Text on the lighter colors of rates. It has no dark counterpart: those colors are light on both pages."""
+ON_DARK = "#fdfdfe"
+"""Text on the darkest color of rates."""
 DARK: dict[str, str] = {
     STAGED: "#4aa8e0",
     BASELINE: "#ff8a3d",
@@ -38,13 +42,12 @@ DARK: dict[str, str] = {
     GRID: "#2c3440",
     SURFACE: "#12161c",
     PANEL: "#1a2029",
-    "#e3f0f9": "#16324a",
-    "#6db3dd": "#2b7bb0",
-    "#00537f": "#a5d8f8",
-    "#cfe5f4": "#173750",
-    "#6eb4de": "#24618c",
-    "#2f86bd": "#4b9fd3",
-    "#00547e": "#a6d9f9",
+    "#e3f0f9": "#c3dcee",
+    "#6db3dd": "#63aedb",
+    "#00537f": "#0b6ea4",
+    "#6eb4de": "#8cc8ec",
+    "#2f86bd": "#4a9fd6",
+    "#00547e": "#0b6ea3",
 }
 ACCURACY_SCALE = "Cividis"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from explorer.frontier import knee
+from explorer.frontier.comparison import BudgetComparison
 from explorer.frontier.trials import row_with_largest
-from explorer.report.headline import match_verdict
+from explorer.report.headline import ahead_count, match_verdict, undecided_text
 from explorer.report.loaded_sweep import LoadedSweep
 from explorer.report.panels.spending import in_full_trainings
 
@@ -24,18 +26,37 @@ def tiles(sweep: LoadedSweep) -> list[Tile]:
     """The tiles of a sweep."""
     winners = sweep.data.winners.sort_values("cost").reset_index(drop=True)
     top = row_with_largest(winners, "test_mean")
+    comparison = next((each for each in sweep.data.comparisons if str(each.budget) == top.budget), None)
+    shown = [
+        Tile("staging ahead at", *_ahead(sweep.data.comparisons)),
+        Tile("staging matches full training at", *match_verdict(sweep.data.match)),
+        Tile(
+            "best test accuracy", f"{top.test_mean:.1%}", f"at {top.budget}, {top.kind}{_against_other(top.kind, comparison)}"
+        ),
+    ]
     bend = knee(winners.cost, winners.test_mean)
-    knee_tile = Tile("knee of the curve", "none", "")
     if bend is not None:
         at_knee = winners.iloc[bend]
         remark = f"{at_knee.test_mean:.1%}; above it, more cost gains less"
-        knee_tile = Tile("knee of the curve", str(at_knee.budget), remark)
-    return [
-        Tile("staging matches full training at", *match_verdict(sweep.data.match)),
-        Tile("best test accuracy", f"{top.test_mean:.1%}", f"at {top.budget}, {top.kind}"),
-        knee_tile,
-        _search_cost(sweep),
-    ]
+        shown.append(Tile("knee of the curve", str(at_knee.budget), remark))
+    return [*shown, _search_cost(sweep)]
+
+
+def _ahead(comparisons: Sequence[BudgetComparison]) -> tuple[str, str]:
+    """At how many budgets staging is ahead, and what is said of the others."""
+    undecided = [comparison for comparison in comparisons if comparison.verdict == "undecided"]
+    rest = f"{len(undecided)} {undecided_text(undecided)}" if undecided else "95 % intervals apart"
+    return ahead_count(comparisons), rest if comparisons else "no budget in common"
+
+
+def _against_other(kind: str, comparison: BudgetComparison | None) -> str:
+    """What is decided about the most accurate training and the other kind at its budget."""
+    if comparison is None:
+        return ""
+    other = "baseline" if kind == "staged" else "staged training"
+    if comparison.verdict == "undecided":
+        return f"; not distinguishable from {other}"
+    return f", {'ahead of' if (comparison.verdict == 'ahead') == (kind == 'staged') else 'behind'} {other}"
 
 
 def _search_cost(sweep: LoadedSweep) -> Tile:

@@ -57,7 +57,7 @@ def cost_units(budgets: pd.DataFrame, price: float | None = None, *, several: bo
     of_what = "each sweep's own full training" if several else "full training"
     fraction_axis = {"title_text": f"cost, fraction of {of_what}", **(ticks if len(fractions) else FREE_TICKS)}
     flops_axis = {"title_text": "cost, counted FLOPs", **FREE_TICKS, "tickformat": "~s"}
-    seconds_axis = {"title_text": "cost, measured device-seconds", **FREE_TICKS, "tickformat": "~s"}
+    seconds_axis = {"title_text": "cost, measured device-seconds", **FREE_TICKS, "tickformat": ",~r"}
     units = [
         CostUnit("fraction", "fraction of full training", "cost", fraction_axis),
         CostUnit("flops", "FLOPs", "planned_flops", flops_axis),

@@ -11,12 +11,14 @@ import torch
 from rich.table import Table
 
 from explorer.ledger import Outcome, Record, StageOutcome, Trial
-from explorer.plan import Plan
+from explorer.plan import Plan, compile_plan
 from explorer.search.dispatcher import Dispatcher, PlannedTrial
 from explorer.search.optuna_logs import quiet_optuna
 from explorer.search.search import Search
 from explorer.search.trial_plan import compile_trial
+from explorer.spec.budget import Budget
 from explorer.spec.rates import AXES, Rates
+from explorer.spec.schedule import Schedule
 from explorer.spec.search_space import SearchSpace
 from explorer.training.device import device_for
 from explorer.training.step_time import step_seconds
@@ -37,6 +39,8 @@ class BudgetForecast:
     """Number of baseline search trials."""
     repeats: int = 0
     """Number of repeats with fresh seeds, of both kinds."""
+    full_steps: int = 0
+    """Steps of the full model with the recipe's batch size."""
     planned: float = 0.0
     """Cost of all of them in full trainings, without sharing."""
 
@@ -60,6 +64,13 @@ class Forecast:
     """Cost in full trainings of what will be trained: shared training counts once."""
     seconds: float = 0.0
     """Training time on one worker."""
+    full_seconds: float = 0.0
+    """Time of one full training."""
+    trained: int = 0
+    """Number of trials that will be trained; the others share the whole training of one of them."""
+    evaluation: float = 0.0
+    """Cost of evaluating one trained model, in full trainings: a forward pass over validation and test images, for which a
+    third of the FLOPs of a training step per image is counted."""
 
     @property
     def planned(self) -> float:
@@ -71,13 +82,21 @@ class Forecast:
         """Total number of trials."""
         return sum(row.staged + row.baseline + row.repeats for row in self.budgets)
 
+    @property
+    def evaluation_share(self) -> float:
+        """Fraction of the FLOPs of the whole sweep that evaluation takes."""
+        evaluated = self.trained * self.evaluation
+        return evaluated / (evaluated + self.executed) if evaluated else 0.0
+
     def table(self) -> Table:
         """One row per budget."""
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for title in ("budget", "staged trials", "baseline trials", "repeats", "full trainings"):
+        for title in ("budget", "staged trials", "baseline trials", "repeats", "steps, full model", "cost, all"):
             table.add_column(title, justify="right")
         for row in self.budgets:
-            table.add_row(row.budget, str(row.staged), str(row.baseline), str(row.repeats), f"{row.planned:.2f}")
+            table.add_row(
+                row.budget, str(row.staged), str(row.baseline), str(row.repeats), f"{row.full_steps:,}", f"{row.planned:.2f}"
+            )
         return table
 
     def summary(self, space: SearchSpace, workers: int | None = None) -> str:
@@ -92,8 +111,10 @@ class Forecast:
         each = f"{resources.cpus} CPU" + (f" and {resources.gpus:g} GPU" if resources.gpus else "")
         hint = "" if space.search.learning_rate_grid else "; only equal learning rates share: search.learning_rate_grid"
         return (
-            f"{self.trials} trials that would cost {self.planned:.2f} full trainings without sharing; about "
-            f"{self.executed:.2f} will be trained and {shared:.0%} shared (estimated with random accuracies{hint})\n"
+            f"{self.trials} trials; all of them together cost {self.planned:.2f} full trainings, of which about "
+            f"{self.executed:.2f} are trained and {shared:.0%} are shared (estimated with random accuracies{hint})\n"
+            f"one full training takes about {_duration(self.full_seconds)} here; evaluation takes about "
+            f"{self.evaluation_share:.0%} of the FLOPs\n"
             f"about {self.seconds / count / 60:.1f} min with {count} side by side ({each} each), from step times measured here"
         )
 
@@ -107,6 +128,12 @@ def forecast(space: SearchSpace) -> Forecast:
     expected = Forecast([BudgetForecast(str(budget)) for budget in space.budgets])
     rows = {row.budget: row for row in expected.budgets}
     overhead, per_flop = _calibrated(space)
+    task = Task(space.task)
+    full_training = _full_model(task, Budget(1.0))
+    expected.full_seconds = full_training.steps * overhead + full_training.flops * per_flop
+    expected.evaluation = _evaluation_cost(task)
+    for budget in space.budgets:
+        rows[str(budget)].full_steps = _full_model(task, budget).steps
     trained: set[str] = set()
     accuracies = random.Random(space.search.seed)
     with quiet_optuna():
@@ -120,10 +147,26 @@ def forecast(space: SearchSpace) -> Forecast:
                 expected.executed += segment.flops / plan.full_flops
                 expected.seconds += segment.steps * overhead + segment.flops * per_flop
             expected.seconds += TRIAL_OVERHEAD_SECONDS
+            expected.trained += 1
             dispatcher.finished(synthetic_record(planned.trial, plan, accuracies.random()))
             _add_shared(dispatcher, rows)
         _add_shared(dispatcher, rows)
     return expected
+
+
+def _full_model(task: Task, budget: Budget) -> Plan:
+    return compile_plan(Schedule.full_model(), task, budget, task.step_cost)
+
+
+def _evaluation_cost(task: Task) -> float:
+    """Cost of one evaluation in full trainings; see `Forecast.evaluation`."""
+    inventory = task.data.inventory
+    evaluated = inventory.validation.images + inventory.test.images
+    return evaluated / (3 * task.epochs * task.train_images)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.1f} s"
 
 
 def _add_shared(dispatcher: Dispatcher, rows: dict[str, BudgetForecast]) -> None:

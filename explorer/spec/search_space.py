@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -131,8 +132,9 @@ class SearchSettings(Frozen):
     """Batch sizes to choose from."""
     repeat: int = Field(0, ge=0)
     """Number of the best trials of each kind and budget that are repeated with fresh seeds."""
-    repeat_seeds: int = Field(2, ge=1)
-    """Number of fresh seeds for each of them."""
+    repeat_seeds: int = Field(3, ge=1)
+    """Number of fresh seeds for each of them. A 95 % interval extends 12.7 standard errors to either side with two seeds, 4.3
+    with three."""
     seed: int = Field(0, ge=0)
     """Seed of every search trial. The fresh seeds are the numbers that follow it."""
 
@@ -208,6 +210,18 @@ class SearchSpace(TaskFile):
         if isinstance(counts, tuple):
             return counts[self.budgets.index(budget)]
         return max(round(counts * self.budgets[0].amount / budget.amount), min(counts, MIN_TRIALS))
+
+    @property
+    def planned_trials(self) -> int:
+        """Number of trials of a sweep, repeats included; fewer if it runs out of distinct staged schedules."""
+        search, planned = self.search, 0
+        rates = set(search.learning_rates()) or set(search.learning_rate)
+        is_finite = search.learning_rate_grid is not None or len(rates) == 1
+        baselines = len(set(search.batch_size)) * len(rates) if is_finite else sys.maxsize
+        for budget in self.budgets:
+            for count in (self.trials_at(budget, "staged"), min(self.trials_at(budget, "baseline"), baselines)):
+                planned += count + min(search.repeat, count) * search.repeat_seeds
+        return planned
 
     def with_search(self, **changes: Any) -> SearchSpace:
         """The same space with other search settings, checked like those of a file.

@@ -141,7 +141,8 @@ class Sweep:
         return lacking(self.space, self.ledger.records())
 
     def header(self) -> SweepHeader:
-        """The header that this sweep writes when it starts."""
+        """The header that this sweep writes when it starts: what will be trained, on which data."""
+        task = Task(self.space.task)
         return SweepHeader(
             name=self.location.rsplit("/", 1)[-1],
             space=self.space,
@@ -149,12 +150,14 @@ class Sweep:
             versions=installed_versions(),
             hardware=_hardware(),
             git_commit=_git_commit(),
-            inventory=Task(self.space.task).data.inventory,
+            inventory=task.data.inventory,
+            model_parameters=task.model_parameters,
         )
 
     def best(self, budget: str | Budget) -> Schedule:
         """The best schedule for a budget of the sweep; see `explorer.frontier.best_schedule`."""
-        return best_schedule(trials_frame(self.ledger.records()), self.ledger.header(), Budget.parse(budget))
+        header = self.ledger.header()
+        return best_schedule(trials_frame(self.ledger.records(), header), header, Budget.parse(budget))
 
     def _search(self, records: list[Record]) -> Search:
         return Search(self.space, records, self.ledger.unfinished(records))

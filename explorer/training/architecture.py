@@ -66,6 +66,8 @@ class CountedModel:
     counter: StepCounter
     arguments: dict[str, Any]
     """Keyword arguments of `timm.create_model` that the model was built with."""
+    parameters: int
+    """Number of parameters of the model at full size."""
 
 
 @lru_cache(maxsize=64)
@@ -84,7 +86,9 @@ def counted_model(architecture: Architecture) -> CountedModel:
             # Many pyramids take images of any size, and have no such argument.
             arguments = {**required, **options}
             built = create_model(model, arguments)
-        return CountedModel(StepCounter(built, architecture.staging, (architecture.channels, size, size)), arguments)
+        parameters = sum(parameter.numel() for parameter in built.parameters())
+        counter = StepCounter(built, architecture.staging, (architecture.channels, size, size))
+        return CountedModel(counter, arguments, parameters)
 
 
 @lru_cache(maxsize=64)

@@ -140,6 +140,11 @@ class Task:
             raise InvalidInput("data.image_size", self.data.image_size, reason) from None
 
     @property
+    def model_parameters(self) -> int:
+        """Number of parameters of the full model."""
+        return counted_model(self._architecture).parameters
+
+    @property
     def augmentation_as_applied(self) -> str:
         """What is done to training images, in one line of text: timm's values included where the recipe gives none."""
         return augmentation_as_applied(self.spec.recipe.augmentation, self.data.supported_augmentations)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from explorer.frontier.uncertainty import interval, percentiles, resampled_means
+from explorer.frontier.uncertainty import floored_error, interval, percentiles, resampled_means, run_interval
+from explorer.frontier.uncertainty import test_set_error as binomial_error  # pytest would collect its name
 
 
 def test_interval_by_hand():
@@ -14,6 +15,28 @@ def test_interval_by_hand():
     assert high[1] == 1.0
     assert math.isnan(low[2])
     assert math.isnan(high[2])
+
+
+def test_the_error_of_a_test_set_by_hand():
+    # 96 images and 4 added: p is 50 / 100, and sqrt(.5 * .5 / 100) is .05; of 96 correct images, sqrt(.98 * .02 / 100) is .014.
+    assert binomial_error([0.5, 1.0, 0.5], [96, 96, math.nan]) == pytest.approx([0.05, 0.014, 0])
+
+
+def test_equal_seeds_have_the_interval_of_the_test_set():
+    # 1.96 * .05 on either side, whatever Student's t of two or five seeds.
+    mean, seeds = [0.5, 0.5], [2, 5]
+    low, high = interval(mean, floored_error(mean, [0, 0], seeds, [96, 96]), seeds)
+    assert low == pytest.approx([0.402, 0.402], abs=1e-4)
+    assert high == pytest.approx([0.598, 0.598], abs=1e-4)
+    assert run_interval(0.5, 0, 2, 96) == pytest.approx((0.402, 0.598), abs=1e-4)
+
+
+def test_the_floor_leaves_wider_intervals_and_single_seeds_as_they_are():
+    # Three seeds with a standard error of .05: 4.303 * .05 is more than 1.96 * .05.
+    assert floored_error([0.5], [0.05], [3], [96]) == pytest.approx([0.05])
+    assert np.isnan(floored_error([0.5], [math.nan], [1], [96]))
+    # A sweep of an earlier release does not say how many test images it has: equal seeds then give no interval at all.
+    assert floored_error([0.5, 0.5], [0.01, 0], [3, 3], [math.nan] * 2) == pytest.approx([0.01, math.nan], nan_ok=True)
 
 
 def test_percentiles_of_values_with_infinite_ones():

@@ -5,6 +5,7 @@ import pytest
 
 from explorer import InvalidInput, Rates, Schedule
 from explorer.ledger import Ledger, Outcome, Record, StageOutcome, SweepHeader, Trial, find_sweep
+from explorer.spec.inventory import Inventory, SplitInventory
 
 
 def make_record(
@@ -55,6 +56,13 @@ def make_record(
             **changes,
         }
     )
+
+
+def make_inventory(test_images=100) -> Inventory:
+    """Two classes, 1,000 training and 50 validation images."""
+    counts = {"train": 1000, "validation": 50, "test": test_images}
+    splits = {name: SplitInventory(name=name, images=n, per_class=(n // 2, n - n // 2)) for name, n in counts.items()}
+    return Inventory(source="digits", class_names=("cat", "dog"), **splits)
 
 
 def make_header(name="s") -> SweepHeader:

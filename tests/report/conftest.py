@@ -9,6 +9,7 @@ from explorer.frontier import trials_frame
 from explorer.ledger import Ledger, SweepHeader
 from explorer.search.search import Search
 from explorer.sweep.trial import run_trial
+from explorer.training.task import Task
 from tests.conftest import TINY_SPACE, with_search
 from tests.report.synthetic import fill
 
@@ -21,7 +22,8 @@ def real_ledger(tmp_path_factory):
     space = SearchSpace.load(folder / "tiny.yaml")
     space = with_search(space, trials=8, baseline_trials=2, repeat=1, repeat_seeds=2)
     ledger = Ledger(folder / "tiny")
-    ledger.create(SweepHeader(name="tiny", space=space, created=1.0, versions={"torch": "2"}, hardware="2 CPU cores"))
+    header = SweepHeader(name="tiny", space=space, created=1.0, versions={"torch": "2"}, hardware="2 CPU cores")
+    ledger.create(header.model_copy(update={"inventory": Task(space.task).data.inventory}))
     search = Search(space)
     while len(ledger.records()) < search.planned:
         trial = search.next()
@@ -47,4 +49,4 @@ def copied(real_ledger, tmp_path):
 @pytest.fixture(scope="session")
 def real_trials(real_ledger):
     """The real sweep as a table."""
-    return trials_frame(real_ledger.records())
+    return trials_frame(real_ledger.records(), real_ledger.header())

@@ -1,6 +1,7 @@
 """The page in a real Chromium: what a reader sees, clicks and downloads."""
 
 import io
+import itertools
 import shutil
 import signal
 import subprocess
@@ -73,13 +74,24 @@ def curve(page, name):
 def test_every_figure_is_drawn(opened, report):
     page = opened(report.page)
     assert page.locator(".headline").inner_text() == report.headline
+    assert page.evaluate("document.querySelector('#hypervolume svg') === null")  # folded, and drawn when it is opened
+    page.click("#section-sweep summary")
     figures = page.locator(".figure")
-    assert figures.count() >= 9
+    assert figures.count() >= 8
     for figure in figures.all():
+        if not figure.is_visible():  # no triangle at this budget, which has too few trials
+            assert figure.get_attribute("id") == "ternary"
+            continue
         figure.scroll_into_view_if_needed()
         figure.locator("svg.main-svg").first.wait_for()
         assert figure.locator("svg.main-svg").count() > 0
         assert figure.bounding_box()["height"] > 100
+    page.hover("#frontier")
+    toolbar, drawing = (
+        page.locator("#frontier .modebar").bounding_box(),
+        page.locator("#frontier .main-svg").first.bounding_box(),
+    )
+    assert toolbar["y"] + toolbar["height"] <= drawing["y"] + 4  # above the figure, where it covers nothing
     image = Image.open(io.BytesIO(page.screenshot())).convert("L")
     assert len(image.getcolors()) > 20
     assert max(share for share, _ in image.getcolors()) < 0.97 * image.width * image.height
@@ -163,11 +175,13 @@ def test_text_of_a_ledger_is_text(opened, tmp_path):
     ledger = Ledger(tmp_path / "s")
     ledger.create(make_header().model_copy(update={"git_commit": hostile, "hardware": hostile}))
     ledger.append(make_record("good", device=hostile, worker=hostile))
+    ledger.append(make_record("other", worker="another host", finished=3.0))
     ledger.append(
         make_record("bad", status="failed", outcome=None, reason=f"RuntimeError: {hostile}", started=5.0, finished=9.0)
     )
     page = opened(write_report(ledger, tmp_path / "out").page)
     assert hostile in page.inner_text("main")
+    page.click("#section-sweep summary")
     page.locator("#workers .barlayer .point path").last.hover(force=True)
     page.wait_for_selector("#workers .hoverlayer .hovertext")
     assert "<script>" in page.text_content("#workers .hoverlayer")
@@ -193,8 +207,19 @@ def test_light_and_dark(opened, report, scheme):
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == rgb(surface)
     assert frontier(page, "gd._fullLayout.paper_bgcolor") == surface
     assert frontier(page, "gd._fullLayout.font.color") == ink
+    # Darker is more of the model on both pages.
+    colors = page.evaluate("[...document.querySelectorAll('#timeline .point path')].map(e => getComputedStyle(e).fill)")
+    rates = page.evaluate("document.getElementById('timeline').data[0].customdata.map(([start, end, rate]) => rate)")
+    by_rate = sorted(zip(rates, (brightness(color) for color in colors), strict=True))
+    assert all(more <= less for (_, less), (_, more) in itertools.pairwise(by_rate))
+    assert by_rate[0][1] > by_rate[-1][1] + 50
     corner = Image.open(io.BytesIO(page.screenshot())).convert("RGB").getpixel((5, 5))
     assert corner == tuple(bytes.fromhex(surface[1:]))
+
+
+def brightness(color):
+    """Mean of red, green and blue of `rgb(1, 2, 3)`."""
+    return sum(map(int, color.removeprefix("rgb(").rstrip(")").split(","))) / 3
 
 
 def rgb(color):
@@ -206,6 +231,12 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(opened, report):
     page = opened(report.page, width=390, height=844, has_touch=True)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.locator("#frontier").bounding_box()["width"] > 330
+    page.click("#section-sweep summary")
+    page.locator("#parallel").scroll_into_view_if_needed()
+    page.locator("#parallel svg.main-svg").first.wait_for()
+    # Tables, the command line aside, and parallel coordinates fit: nothing scrolls sideways.
+    wider = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
+    assert page.evaluate(wider) == 0
 
 
 def test_a_thousand_trials(opened, large_ledger, tmp_path):

@@ -4,11 +4,11 @@ import pytest
 
 from explorer.frontier import trials_frame
 from explorer.report.frontier_data import frontier_data
-from explorer.report.headline import match_verdict
-from tests.ledger.test_ledger import make_record
+from explorer.report.headline import ahead_count, headline, match_verdict, verdict_text
+from tests.ledger.test_ledger import make_header, make_inventory, make_record
 
 
-def sweep(*means, spread=0.001, seeds=3):
+def sweep(*means, spread=0.001, seeds=3, test_images=None):
     """Trials from (kind, budget, mean test accuracy): one searched run each, and its repeats around the mean.
 
     Three seeds at mean - spread, mean and mean + spread have a standard error of spread / sqrt(3) and an interval of
@@ -23,7 +23,10 @@ def sweep(*means, spread=0.001, seeds=3):
             accuracies = {"validation": mean + step, "test": mean + step}
             repeat = {"repeat_of": name, "seed": seed, "finished": 2.0}
             records.append(make_record(f"{name}-{seed}", kind=kind, budget=budget, **accuracies, **repeat))
-    return frontier_data(trials_frame(records))
+    header = make_header()
+    if test_images:
+        header = header.model_copy(update={"inventory": make_inventory(test_images)})
+    return frontier_data(trials_frame(records, header))
 
 
 def test_apart():
@@ -31,7 +34,7 @@ def test_apart():
     assert [comparison.verdict for comparison in data.comparisons] == ["ahead"]
     assert data.headline == (
         "Staging is ahead at 1 of 1 budget, most at 25% of full training: 80.0% against 60.0% "
-        "(95 % intervals apart, means of 3 fresh seeds)."
+        "(95 % intervals apart, means of 3 seeds)."
     )
 
 
@@ -41,11 +44,33 @@ def test_the_intervals_decide_to_the_digit():
     assert sweep(("staged", "25%", 0.6496), ("baseline", "25%", 0.6), spread=0.01).comparisons[0].verdict == "undecided"
 
 
+def test_few_test_images_decide_nothing_however_much_the_seeds_agree():
+    points = ("staged", "25%", 0.318), ("baseline", "25%", 0.3)
+    assert sweep(*points, spread=0).headline.startswith("Staged and baseline training are not distinguishable")  # no interval
+    assert sweep(*points, spread=1e-6).comparisons[0].verdict == "ahead"  # the number of test images is not known
+    data = sweep(*points, spread=0, test_images=96)
+    # (.318 * 96 + 2) / 100 is .3253, and half of the interval 1.96 * sqrt(.3253 * .6747 / 100), about .092.
+    assert data.curves.test_high[0] - data.curves.test_mean[0] == pytest.approx(1.96 * (0.3253 * 0.6747 / 100) ** 0.5, abs=1e-4)
+    assert [verdict_text(comparison) for comparison in data.comparisons] == ["not distinguishable with 3 seeds"]
+    assert ahead_count(data.comparisons) == "none of 1 budget"
+
+
+def test_an_interrupted_sweep_counts_what_is_decided_and_names_the_rest():
+    repeated = sweep(("staged", "25%", 0.8), ("baseline", "25%", 0.6))
+    single = sweep(("staged", "100%", 0.95), ("baseline", "100%", 0.7), seeds=1)
+    comparisons = [*repeated.comparisons, *single.comparisons]
+    assert headline(comparisons, None) == (
+        "Staging is ahead at 1 of 2 budgets, most at 25% of full training: 80.0% against 60.0% "
+        "(95 % intervals apart, means of 3 seeds). At 1, the two are not distinguishable with 1 seed."
+    )
+    assert ahead_count(comparisons) == "1 of 2 budgets"
+
+
 def test_overlapping_intervals_are_no_win():
     data = sweep(("staged", "25%", 0.64), ("baseline", "25%", 0.6), spread=0.01)
     assert data.headline == (
-        "No certain difference between staged and baseline training at 1 budget: "
-        "their 95 % intervals overlap (means of 3 fresh seeds)."
+        "Staged and baseline training are not distinguishable with 3 seeds at 25% of full training: "
+        "their 95 % intervals overlap."
     )
 
 
@@ -55,8 +80,8 @@ def test_one_seed_each_decides_nothing():
     )
     assert [comparison.verdict for comparison in data.comparisons] == ["undecided", "undecided"]
     assert data.headline == (
-        "Undecided: with one seed per schedule there are no intervals. Staged accuracy is higher at 2 of 2 budgets, "
-        "which only repeats with fresh seeds can confirm."
+        "Staged and baseline training are not distinguishable with 1 seed at any of 2 budgets: "
+        "a single run has no interval, and only repeats with fresh seeds can decide."
     )
     assert match_verdict(data.match) == ("undecided", "estimate 25% or less; one seed, no interval")
 
@@ -64,7 +89,7 @@ def test_one_seed_each_decides_nothing():
 def test_staging_loses():
     data = sweep(("staged", "25%", 0.5), ("baseline", "25%", 0.6))
     assert data.headline == (
-        "Staging is ahead at no budget and behind at 1 of 1 budget (95 % intervals apart, means of 3 fresh seeds)."
+        "Staging is ahead at no budget and behind at 1 of 1 budget (95 % intervals apart, means of 3 seeds)."
     )
     assert match_verdict(data.match) == ("not measured", "")
 
@@ -73,7 +98,7 @@ def test_ahead_at_one_budget_and_behind_at_another():
     data = sweep(("staged", "25%", 0.8), ("baseline", "25%", 0.6), ("staged", "100%", 0.9), ("baseline", "100%", 0.92))
     assert data.headline == (
         "Staging is ahead at 1 of 2 budgets, most at 25% of full training: 80.0% against 60.0% "
-        "(95 % intervals apart, means of 3 fresh seeds). It is behind at 1."
+        "(95 % intervals apart, means of 3 seeds). It is behind at 1."
     )
     assert match_verdict(data.match) == ("not reached", "below the cost of full training")
 
@@ -95,7 +120,7 @@ def test_an_uncertain_match_is_not_claimed():
     )
     assert data.match.reached
     assert not data.match.certain
-    assert data.headline.startswith("No certain difference between staged and baseline training at 2 budgets")
+    assert data.headline.startswith("Staged and baseline training are not distinguishable with 3 seeds at any of 2 budgets")
     value, remark = match_verdict(data.match)
     assert value == "undecided"
     assert remark.startswith("estimate ")

@@ -70,7 +70,11 @@ def test_the_page_is_self_contained_and_escapes_text(tmp_path):
 
 def test_every_panel_and_section_is_on_the_page(real_ledger, tmp_path):
     page = write_report(real_ledger, tmp_path).page.read_text()
-    places = [page.index(f'id="panel-{panel.name}"') for panel in PANELS]
+    places = [page.find(f'id="panel-{panel.name}"') for panel in PANELS]
+    left_out = {panel.name for panel, place in zip(PANELS, places, strict=True) if place < 0}
+    # No trial failed, one process trained all of them, and the search tried too little twice to compare ranks or to share.
+    assert {"failures", "workers"} <= left_out <= {"failures", "workers", "ranks", "sharing"}
+    places = [place for place in places if place >= 0]
     in_order = sorted(PANELS, key=lambda panel: [section.name for section in SECTIONS].index(panel.section))
     assert [panel.name for panel in in_order] == [panel.name for panel in PANELS]  # the list is in the order of the page
     assert places == sorted(places)
@@ -79,9 +83,10 @@ def test_every_panel_and_section_is_on_the_page(real_ledger, tmp_path):
 def test_a_panel_without_data_says_so_or_is_left_out(ledger, tmp_path):
     ledger.append(make_record())
     page = write_report(ledger, tmp_path / "out").page.read_text()
-    assert "No trial failed." in page
-    assert "The sweep has a single budget." in page
-    assert 'id="panel-importance"' not in page
+    assert "Times cannot be compared" in page
+    for name in ("importance", "failures", "ranks", "sharing", "hypervolume", "workers", "parallel"):
+        assert f'id="panel-{name}"' not in page
+    assert 'id="section-sweep"' not in page  # no diagnostics
 
 
 def test_the_baseline_has_one_name(real_ledger, tmp_path):

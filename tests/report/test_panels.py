@@ -178,7 +178,7 @@ def test_one_budget_is_a_curve_of_one_point(tmp_path):
     assert position.label == "25%"
     assert sweep.data.match is None
     assert position.expected["staged"][1:] == (None, None)
-    assert position.accuracy["staged"].interval == "no interval: one seed"
+    assert position.accuracy["staged"].interval == "no interval"
     assert math.isnan(sweep.data.curves.test_low[0])
 
 

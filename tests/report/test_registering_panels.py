@@ -53,7 +53,7 @@ def test_a_registered_panel_is_on_every_page(sweep, monkeypatch):
     assert register_panel(COUNT) is COUNT
     html = page(sweep)
     assert f"There are {len(sweep.trials)} trials &lt;i&gt;in all&lt;/i&gt;." in html
-    assert html.index('id="panel-failures"') < html.index('id="panel-count"') < html.index('id="section-reproduce"')
+    assert html.index('id="panel-parallel"') < html.index('id="panel-count"') < html.index('id="section-reproduce"')
 
 
 @pytest.mark.parametrize(

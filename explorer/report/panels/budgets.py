@@ -6,6 +6,7 @@ import pandas as pd
 
 from explorer.frontier.trials import describe, rows
 from explorer.report.frontier_data import FrontierData
+from explorer.report.headline import verdict_text
 from explorer.report.panels.panel import Column, Panel, Table
 
 COLUMNS = (
@@ -13,9 +14,11 @@ COLUMNS = (
     Column("training"),
     Column("test", is_number=True),
     Column("95 % interval"),
+    Column("against baseline", wraps=True),
     Column("validation", is_number=True),
     Column("seconds", is_number=True),
-    Column("LR and batch size"),
+    Column("steps", is_number=True),
+    Column("LR, batch size"),
     Column("schedule", wraps=True),
 )
 
@@ -23,14 +26,21 @@ COLUMNS = (
 def budgets_table(data: FrontierData) -> Table:
     """One row per budget and kind; the schedule to use at each budget is highlighted."""
     winners = set(data.winners.id)
+    verdicts = {str(comparison.budget): verdict_text(comparison) for comparison in data.comparisons}
     cells = tuple(
         (
             str(row.budget),
             f"{row.kind}{' ◂ use this' if row.id in winners else ''}",
             f"{row.test_mean:.1%}",
-            f"{row.test_low:.1%} to {row.test_high:.1%}" if pd.notna(row.test_low) else "one seed",
+            f"{row.test_low:.1%} to {row.test_high:.1%}"
+            if pd.notna(row.test_low)
+            else "one seed"
+            if row.seeds == 1
+            else "none: equal seeds",
+            verdicts.get(row.budget, "not compared") if row.kind == "staged" else "",
             f"{row.validation_mean:.1%}",
             f"{row.train_seconds:.1f}",
+            f"{row.steps:,.0f}",
             f"{row.learning_rate:.2g}, {row.batch_size}",
             describe(row.schedule),
         )
@@ -43,7 +53,10 @@ def budgets_table(data: FrontierData) -> Table:
 PANEL = Panel(
     name="budgets",
     section="budgets",
-    note="The schedule to use has the higher mean validation accuracy at its budget.",
+    note=(
+        "The schedule to use has the higher mean validation accuracy at its budget. Staged training counts as ahead of the "
+        "baseline, or behind it, only where the 95 % intervals of their mean test accuracies are apart."
+    ),
     data=lambda sweep: sweep.data,
     table=budgets_table,
 )

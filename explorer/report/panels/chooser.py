@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,16 @@ from numpy.typing import NDArray
 
 from explorer.frontier import candidates, knee
 from explorer.frontier.choice import schedule_with_provenance
+from explorer.frontier.comparison import BudgetComparison
 from explorer.frontier.curve import AccuracyCurve
 from explorer.ledger import KINDS, Kind, SweepHeader
 from explorer.report.frontier_data import FrontierData
+from explorer.report.headline import verdict_text
 from explorer.report.loaded_sweep import LoadedSweep
 from explorer.report.panels.panel import Panel
 from explorer.report.panels.timeline import bar_arrays, schedule_figure, stage_bars
 from explorer.report.payload import Accuracy, ChooserPayload, PositionPayload, SchedulePayload, StagePayload
+from explorer.report.trained_on import data_text
 from explorer.report.units import seconds_at
 from explorer.spec.budget import Budget
 from explorer.spec.lr_schedule import LearningRateSchedule
@@ -72,7 +75,7 @@ def chooser_data(sweep: LoadedSweep) -> ChooserData:
         command=f"explorer train --schedule {{file}} --task {shlex.quote(f'{header.name}.yaml')} --budget {{budget}}",
     )
     task = header.space.task
-    measured_with = f"{task.model.name} on {task.data.name}; full training is {task.recipe.epochs:g} epochs"
+    measured_with = f"{task.model.name} on {data_text(task.data)}; full training is {task.recipe.epochs:g} epochs"
     return ChooserData(payload, stage_bars(data.winners.iloc[0].stages, axes), measured_with)
 
 
@@ -171,7 +174,9 @@ def _positions(sweep: LoadedSweep, schedules: Mapping[str, SchedulePayload]) -> 
         at_budget = data.curves[data.curves.budget == winner.budget]
         measured: dict[Kind, Interval] = {row["kind"]: _interval(row) for _, row in at_budget.iterrows()}
         budget = Budget(winner.budget_amount, winner.budget_unit)
-        positions.append(_position(budget, float(winner.cost), winner, measured, sweep, schedules, measured=True))
+        position = _position(budget, float(winner.cost), winner, measured, sweep, schedules, measured=True)
+        verdict = next((_verdict(each) for each in data.comparisons if each.budget == budget), "")
+        positions.append(replace(position, basis=position.basis + verdict))
     return sorted(positions, key=lambda position: (position.cost, not position.measured))
 
 
@@ -206,9 +211,18 @@ def _position(
     )
 
 
+def _verdict(comparison: BudgetComparison) -> str:
+    """What is decided at a measured budget, as a sentence."""
+    if comparison.verdict == "undecided":
+        return f" Staged and baseline training are {verdict_text(comparison)}."
+    return f" Staged training is {comparison.verdict} here: the 95 % intervals are apart."
+
+
 def _basis(budget: str, schedule: SchedulePayload, measured: bool) -> str:
     """What the numbers at a position are based on."""
-    baseline = " Here the baseline has the higher validation accuracy." if schedule.kind == "baseline" else ""
+    baseline = (
+        " The schedule is the baseline's, which has the higher validation accuracy." if schedule.kind == "baseline" else ""
+    )
     if measured:
         seeds = f"mean of {schedule.seeds} fresh seeds" if schedule.seeds > 1 else "one seed"
         return f"Measured at this budget, {seeds}.{baseline}"
@@ -261,9 +275,11 @@ def _accuracy(interval: Interval) -> Accuracy:
     mean, low, high = interval
     if mean is None:
         return Accuracy("not measured", "")
-    return Accuracy(f"{mean:.1%}", "no interval: one seed" if low is None else f"95 % interval {low:.1%} to {high:.1%}")
+    return Accuracy(f"{mean:.1%}", "no interval" if low is None else f"95 % interval {low:.1%} to {high:.1%}")
 
 
 def _short(value: float) -> str:
     """A learning rate in few characters: `0.0125`, `1.0e-3`."""
-    return f"{value:.3g}" if value >= 0.01 or value == 0 else f"{value:.1e}".replace("e-0", "e-")
+    if value < 1e-12:  # the end of a schedule, but for rounding
+        return "0"
+    return f"{value:.3g}" if value >= 0.01 else f"{value:.1e}".replace("e-0", "e-")

@@ -15,6 +15,7 @@ from explorer.ledger import SweepHeader
 from explorer.report.frontier_data import FrontierData
 from explorer.report.loaded_sweep import LoadedSweep
 from explorer.report.panels.panel import Panel
+from explorer.report.trained_on import data_settings, listed, model_text
 from explorer.spec.budget import Budget
 
 
@@ -36,9 +37,9 @@ def facts(header: SweepHeader, trials: pd.DataFrame) -> dict[str, str]:
     workers = trials.worker.nunique()
     seeds = sorted({int(seed) for seed in trials.seed})
     return {
-        "model": _on_one_line(task.model.model_dump()),
-        "data": _on_one_line(task.data.model_dump()),
-        "recipe": _on_one_line(task.recipe.model_dump()),
+        "model": model_text(task.model),
+        "data": listed(data_settings(task.data)).removeprefix("name "),
+        "recipe": listed(task.recipe.model_dump()),
         "seeds": ", ".join(map(str, seeds)),
         "training": f"{seconds / 60:.1f} device-minutes on {devices}, {workers} worker{'s' if workers > 1 else ''}",
         "hardware": header.hardware,
@@ -65,8 +66,20 @@ def commands(header: SweepHeader, data: FrontierData) -> str:
 
 
 def space_file(header: SweepHeader) -> str:
-    """The search space as YAML."""
-    return yaml.safe_dump(header.space.model_dump(mode="json"), sort_keys=False)
+    """The search space as YAML, without empty settings and those of other data sources."""
+    settings = header.space.model_dump(mode="json")
+    if header.space.task.data.name != "fractals":
+        del settings["data"]["fractals"]
+    return yaml.safe_dump(_without_empty(settings), sort_keys=False)
+
+
+def _without_empty(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings without those that are `None` or empty, which are defaults; what is passed on to timm stays as it is."""
+    nested = {
+        key: _without_empty(value) if isinstance(value, dict) and key not in ("options", "transform") else value
+        for key, value in settings.items()
+    }
+    return {key: value for key, value in nested.items() if value not in (None, {}, [], "")}
 
 
 def _facts_data(sweep: LoadedSweep) -> FactsData:
@@ -75,18 +88,3 @@ def _facts_data(sweep: LoadedSweep) -> FactsData:
 
 
 PANEL = Panel(name="facts", section="reproduce", data=_facts_data, template="facts.html")
-
-
-def _on_one_line(settings: dict[str, Any]) -> str:
-    """Settings on one line, the name first; unset ones are left out."""
-    others = _listed({key: value for key, value in settings.items() if key != "name"})
-    return f"{settings['name']}: {others}" if "name" in settings and others else settings.get("name", others)
-
-
-def _listed(settings: dict[str, Any]) -> str:
-    listed = []
-    for key, value in settings.items():
-        text = _listed(value) if isinstance(value, dict) else value
-        if text not in (None, "", [], (), False):
-            listed.append(f"{key} ({text})" if isinstance(value, dict) else f"{key} {text}")
-    return ", ".join(listed)

@@ -20,9 +20,7 @@ def _table(failed: pd.DataFrame) -> Table:
 
 PANEL = Panel(
     name="failures",
-    section="sweep",
-    title="Failed trials",
+    section="failures",
     data=_panel_data,
     table=_table,
-    missing="No trial failed.",
 )

@@ -39,22 +39,31 @@ class TraceStyle:
         return self.staged if kind == "staged" else self.baseline
 
 
-def frontier_figure(sweeps: Sequence[tuple[FrontierData, TraceStyle]], units: Sequence[CostUnit]) -> go.Figure:
+def frontier_figure(
+    sweeps: Sequence[tuple[FrontierData, TraceStyle]],
+    units: Sequence[CostUnit],
+    *,
+    single_runs: bool = True,
+    height: int = 480,
+) -> go.Figure:
     """Draw the frontier in the first unit; each trace's `meta.x` has its costs in all units, by the unit's key."""
     figure = go.Figure()
     for data, style in sweeps:
         for kind, between in data.between.items():
             _add_band(figure, data, kind, between, style, units)
     for data, style in sweeps:
-        for kind in data.between:
+        for kind in data.between if single_runs else ():
             runs = data.runs[data.runs.kind == kind]
             _add_runs(figure, runs[runs.dominated], style, 0.13, units)
             _add_runs(figure, runs[~runs.dominated], style, 0.4, units)
     for data, style in sweeps:
         for kind in reversed(list(data.between)):
             _add_curve(figure, data.curves[data.curves.kind == kind], style, units)
-    figure.update_layout(LAYOUT, height=480)
+    figure.update_layout(LAYOUT, height=height)
     figure.update_xaxes(AXIS, type="log", **units[0].axis)
+    costs = np.concatenate([units[0].amounts(data.runs) for data, _ in sweeps])
+    if costs.max() < 1.5 * costs.min():  # one budget: the plans differ by a step or two, which is not to fill the axis
+        figure.update_xaxes(range=[np.log10(costs.min() / 2), np.log10(2 * costs.max())])
     figure.update_yaxes(AXIS, title_text="test accuracy", tickformat=".0%")
     return figure
 
@@ -71,10 +80,11 @@ PANEL = Panel(
     label="Test accuracy against training cost, staged schedules and baseline",
     note=(
         "Curves: the best schedule of each budget, chosen on validation data and shown on test data. Bars are 95 % intervals "
-        "over fresh seeds (Student's t), bands show the accuracy to expect between the measured budgets; a difference counts "
-        "only where the intervals of both kinds are apart. Small points: single runs, dominated ones fainter. The baseline "
-        "trains the full model throughout, at every budget, with the same recipe, seeds and choices of learning rate and batch "
-        "size; its learning rate decays to zero within the budget. Click a point to see its schedule."
+        "over fresh seeds (Student's t), at least as wide as the number of test images allows; bands show the accuracy to "
+        "expect between the measured budgets. A difference counts only where the intervals of both kinds are apart. Small "
+        "points: single runs, dominated ones fainter. The baseline trains the full model throughout, at every budget, with the "
+        "same recipe, seeds and choices of learning rate and batch size; its learning rate decays to zero within the budget. "
+        "Click a point to see its schedule."
     ),
     template="frontier.html",
 )
@@ -103,7 +113,7 @@ def _add_band(
         }
     )
     figure.add_scatter(
-        x=costs.cost,
+        x=units[0].amounts(costs),
         y=np.concatenate((expected.high, expected.low[::-1])),
         fill="toself",
         fillcolor=faded(style.color(kind), 0.12),
@@ -120,7 +130,7 @@ def _add_runs(figure: go.Figure, runs: pd.DataFrame, style: TraceStyle, opacity:
         return
     kind: Kind = runs.kind.iloc[0]
     figure.add_scatter(
-        x=runs.cost,
+        x=units[0].amounts(runs),
         y=runs.test_accuracy,
         mode="markers",
         marker={"color": style.color(kind), "size": 6, "opacity": opacity},
@@ -136,7 +146,7 @@ def _add_runs(figure: go.Figure, runs: pd.DataFrame, style: TraceStyle, opacity:
 def _add_curve(figure: go.Figure, curve: pd.DataFrame, style: TraceStyle, units: Sequence[CostUnit]) -> None:
     kind: Kind = curve.kind.iloc[0]
     figure.add_scatter(
-        x=curve.cost,
+        x=units[0].amounts(curve),
         y=curve.test_mean,
         error_y={
             "type": "data",

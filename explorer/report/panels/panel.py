@@ -22,6 +22,8 @@ class Section:
     name: str
     title: str = ""
     """Heading; empty for none."""
+    folded: bool = False
+    """True hides the panels until the reader opens the section; their figures are drawn then."""
 
 
 SECTIONS = (
@@ -29,7 +31,9 @@ SECTIONS = (
     Section("choose", "Choose a budget"),
     Section("budgets", "Every budget in numbers"),
     Section("settings", "What matters"),
-    Section("sweep", "How the sweep went"),
+    Section("failures", "Failed trials"),
+    Section("task", "What was trained on"),
+    Section("sweep", "Diagnostics", folded=True),
     Section("reproduce", "Reproduce it"),
 )
 """The parts of the page, from the top."""
@@ -91,6 +95,11 @@ class Panel(Generic[Data]):
     """True draws the figure only when the reader scrolls near it: for figures that take long to draw."""
     missing: str = ""
     """Shown in place of the panel if there is no data; empty leaves the panel out."""
+
+    @property
+    def is_folded(self) -> bool:
+        """True if the panel is in a section that the reader opens."""
+        return any(section.folded for section in SECTIONS if section.name == self.section)
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9-]*", self.name):

@@ -15,6 +15,8 @@ from explorer.report.panels.panel import Panel
 
 LABELS = {"learning_rate": "learning rate", "batch_size": "batch size", "validation_accuracy": "validation"}
 TICKS_PER_DECADE = (1, 2, 5)
+MIN_TRIALS = 8
+"""Fewer lines show nothing that the tables do not say."""
 
 
 def parallel_data(trials: pd.DataFrame) -> pd.DataFrame:
@@ -93,12 +95,12 @@ class ParallelData:
 def _panel_data(sweep: LoadedSweep) -> ParallelData | None:
     settings = parallel_data(sweep.trials)
     budgets = dict(zip(sweep.data.curves.budget_amount, sweep.data.curves.budget, strict=True))
-    return None if settings.empty else ParallelData(settings, budgets)
+    return None if len(settings) < MIN_TRIALS else ParallelData(settings, budgets)
 
 
 PANEL = Panel(
     name="parallel",
-    section="settings",
+    section="sweep",
     title="All staged trials",
     note=(
         "A line is a trial; drag along an axis to see only the trials that pass there. Shares are of the budget; the last "

@@ -32,7 +32,7 @@ def ranks_table(correlations: pd.DataFrame) -> Table:
 
 def _panel_data(sweep: LoadedSweep) -> pd.DataFrame | None:
     correlations = rank_correlations(sweep.trials)
-    return None if correlations.empty else correlations
+    return None if correlations.spearman.isna().all() else correlations
 
 
 PANEL = Panel(
@@ -41,5 +41,4 @@ PANEL = Panel(
     title="Do ranks carry over from one budget to the next?",
     data=_panel_data,
     table=ranks_table,
-    missing="The sweep has a single budget.",
 )

@@ -9,9 +9,12 @@ import plotly.graph_objects as go
 from explorer.frontier import hypervolume
 from explorer.frontier.trials import charged
 from explorer.ledger import KINDS
+from explorer.report.loaded_sweep import LoadedSweep
 from explorer.report.palette import AXIS, KIND_COLORS, KIND_DASHES, LAYOUT, MUTED, STAGED, faded
 from explorer.report.panels.panel import Panel
 
+MIN_RUNS = 8
+"""Fewer runs are no curve."""
 MAX_POINTS = 300
 """Points of a curve; longer sweeps are sampled evenly over their runs."""
 
@@ -94,12 +97,22 @@ def in_full_trainings(trials: pd.DataFrame, column: str) -> float:
 def sharing_note(data: pd.DataFrame) -> str:
     """What sharing saved, in a sentence."""
     spent, planned = float(data.spent.iloc[-1]), float(data.planned.iloc[-1])
-    if spent == planned:
-        return f"The plans of the trials cost {planned:.1f} full trainings in total, all of which were executed."
     return (
         f"The plans of the trials cost {planned:.1f} full trainings in total; {spent:.1f} were executed, because trials with "
         f"equal beginnings share them ({1 - spent / planned:.0%} saved)."
     )
+
+
+def _progress(sweep: LoadedSweep) -> pd.DataFrame | None:
+    """The hypervolume has nothing to say of a few runs."""
+    data = spending_data(sweep.trials)
+    return None if len(data) < MIN_RUNS else data
+
+
+def _sharing(sweep: LoadedSweep) -> pd.DataFrame | None:
+    """`None` where no training was shared."""
+    data = spending_data(sweep.trials)
+    return None if data.spent.iloc[-1] >= data.planned.iloc[-1] else data
 
 
 HYPERVOLUME_PANEL = Panel(
@@ -110,7 +123,7 @@ HYPERVOLUME_PANEL = Panel(
         "Hypervolume of all single runs so far: the mean, over all costs up to full training, of the best accuracy at that "
         "cost or below."
     ),
-    data=lambda sweep: spending_data(sweep.trials),
+    data=_progress,
     figure=hypervolume_figure,
     label="Hypervolume against training spent",
     half_width=True,
@@ -120,7 +133,7 @@ SHARING_PANEL = Panel(
     section="sweep",
     title="Savings by sharing",
     note=sharing_note,
-    data=lambda sweep: spending_data(sweep.trials),
+    data=_sharing,
     figure=sharing_figure,
     label="Executed against planned training cost",
     half_width=True,

@@ -11,7 +11,11 @@ from explorer.report.palette import ACCURACY_SCALE, FONT, INK, LAYOUT, MUTED, SU
 from explorer.report.panels.panel import Panel
 from explorer.report.plotly_values import accepted
 
+BELOW = {"orientation": "h", "x": 0.5, "y": -0.12, "xanchor": "center", "yanchor": "top", "len": 0.9}
+"""Place of the legend of the colors: beside the triangle it would cover a label on a narrow page."""
 SHARES = ("share 1", "share 2", FULL_SHARE)
+MIN_TRIALS = 8
+"""A surface through fewer trials would show more than was measured."""
 SURFACE_CELLS = 30
 """Cells along a side of the surface."""
 KERNEL_WIDTH = 0.08
@@ -21,13 +25,17 @@ SURFACE_REACH = 0.15
 
 
 def ternary_data(trials: pd.DataFrame) -> pd.DataFrame | None:
-    """Shares of three stages and accuracy for every staged search trial; `None` unless schedules have three stages.
+    """Shares of three stages and accuracy for every staged search trial of budgets with at least `MIN_TRIALS`; `None` unless
+    schedules have three stages.
 
     Returns:
         Columns budget, `share 1`, `share 2`, `full share`, validation_accuracy, id.
     """
     table = settings_table(trials)
     if not set(SHARES) <= set(table.columns) or "share 3" in table.columns:
+        return None
+    table = table[table.groupby("budget").id.transform("size") >= MIN_TRIALS]
+    if table.empty:
         return None
     return table[["budget", *SHARES, "validation_accuracy", "id"]]
 
@@ -78,7 +86,7 @@ def ternary_figure(trials: pd.DataFrame) -> go.Figure:
             "color": trials.validation_accuracy,
             "size": 9,
             "line": {"color": SURFACE, "width": 1.5},
-            "colorbar": {**accuracy_bar("validation"), "x": 1.08},
+            "colorbar": {**accuracy_bar("validation"), **BELOW},
             **colors,
         },
         text=accepted(trials.id),
@@ -97,7 +105,7 @@ def ternary_figure(trials: pd.DataFrame) -> go.Figure:
         }
         for axis, name in zip(("aaxis", "baxis", "caxis"), ("stage 1", "stage 2", "full model"), strict=True)
     }
-    figure.update_layout(LAYOUT, height=420, margin={"l": 48, "r": 24, "t": 40, "b": 40})
+    figure.update_layout(LAYOUT, height=460, margin={"l": 64, "r": 64, "t": 40, "b": 100})
     figure.update_layout(ternary={"bgcolor": SURFACE, **axes})
     return figure
 

@@ -11,15 +11,15 @@ from plotly.subplots import make_subplots
 
 from explorer.frontier.trials import rows
 from explorer.ledger import StageOutcome
-from explorer.report.palette import AXIS, INK, LAYOUT, MUTED, RATE_COLORS, SHARE_TICKS, STAGED, SURFACE
+from explorer.report.palette import AXIS, LAYOUT, MUTED, ON_DARK, ON_LIGHT, RATE_COLORS, SHARE_TICKS, STAGED, SURFACE
 from explorer.report.panels.panel import Panel
 from explorer.report.plotly_values import accepted
 from explorer.spec.rates import Axis, shown_axes
 
 MIN_LABELED_SHARE = 0.05
 """A shorter bar has no room for its rate."""
-LIGHT_TEXT_FROM = 0.6
-"""Bars of higher rates are so dark (on a dark page so light) that text on them has the color of the page."""
+LIGHT_TEXT_FROM = 0.99
+"""Bars of higher rates are so dark that text on them is light."""
 AXIS_END = 1.001
 """End of the axis of budget time; at exactly 1, plotly leaves out the last tick."""
 BAR_COLUMNS = ["axis", "start", "end", "rate"]
@@ -57,7 +57,7 @@ def bar_arrays(bars: pd.DataFrame) -> dict[str, list[Any]]:
         "x": (bars.end - bars.start).tolist(),
         "base": bars.start.tolist(),
         "color": [next(color for bound, color in RATE_COLORS if rate <= bound) for rate in bars.rate],
-        "textcolor": [SURFACE if rate > LIGHT_TEXT_FROM else INK for rate in bars.rate],
+        "textcolor": [ON_DARK if rate > LIGHT_TEXT_FROM else ON_LIGHT for rate in bars.rate],
         "text": [f"{rate:.3g}" if shown else "" for rate, shown in zip(bars.rate, long_enough, strict=True)],
         "customdata": bars[["start", "end", "rate"]].to_numpy().tolist(),
     }

@@ -8,6 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from explorer.frontier.trials import charged, rows
+from explorer.report.loaded_sweep import LoadedSweep
 from explorer.report.palette import AXIS, BASELINE, FAILED, LAYOUT, STAGED, SURFACE
 from explorer.report.panels.panel import Panel
 from explorer.report.plotly_values import accepted
@@ -69,11 +70,16 @@ def workers_figure(data: pd.DataFrame) -> go.Figure:
     return figure
 
 
+def _panel_data(sweep: LoadedSweep) -> pd.DataFrame | None:
+    data = workers_data(sweep.trials)
+    return None if data.worker.nunique() < 2 else data
+
+
 PANEL = Panel(
     name="workers",
     section="sweep",
     title="Trials of each worker",
-    data=lambda sweep: workers_data(sweep.trials),
+    data=_panel_data,
     figure=workers_figure,
     label="Trials of each worker over time",
 )

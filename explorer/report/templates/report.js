@@ -43,8 +43,20 @@
     return JSON.parse(text);
   }
   const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  const NARROW = 720; // pixels; below, the labels of parallel coordinates collide unless they are slanted
+  function fitted(figure, width) {
+    if (width >= NARROW || figure.data[0]?.type !== "parcoords") return figure;
+    const [lines] = figure.data;
+    Object.assign(lines, { labelangle: -40, labelside: "top" });
+    Object.assign(lines.labelfont, { size: 11 });
+    Object.assign(lines.tickfont, { size: 10 });
+    lines.line.showscale = false; // the last axis has the same numbers
+    Object.assign(figure.layout.margin, { l: 24, r: 56, t: 96 });
+    return figure;
+  }
+  const isHidden = (id) => element(id).closest("details:not([open])") !== null; // and so has no width
   const draw = (id, figure) => {
-    const colored = themed(figure);
+    const colored = fitted(themed(figure), element(id).clientWidth);
     return Plotly.react(element(id), colored.data, colored.layout, CONFIG);
   };
 
@@ -60,7 +72,13 @@
     const { title_text: title, ...ticks } = unit.axis;
     Object.assign(figure.layout.xaxis, ticks, { type: state.scale });
     figure.layout.xaxis.title.text = title;
-    if (shown) {
+    const costs = figure.data.flatMap((trace) => trace.x);
+    const [low, high] = [Math.min(...costs), Math.max(...costs)];
+    if (high < 1.5 * low) { // one budget: the plans differ by a step or two, which is not to fill the axis
+      const range = [low / 2, 2 * high];
+      figure.layout.xaxis.range = state.scale === "log" ? range.map(Math.log10) : range;
+    }
+    if (shown && chooser.positions.length > 1) {
       const line = { color: page.marker_color, width: 1, dash: "dash" };
       figure.layout.shapes = [{ type: "line", x0: shown.x[unit.key], x1: shown.x[unit.key], y0: 0, y1: 1, yref: "paper", line }];
     }
@@ -78,17 +96,18 @@
     rate.y = chooser.factors.map((factor) => factor * chosen.learning_rate);
     draw("schedule", figure);
 
-    const cell = (tag, text) => {
+    const cell = (tag, text, column) => {
       const made = document.createElement(tag);
       made.textContent = text;
+      made.dataset.title = column;
       made.className = "number";
       return made;
     };
-    element("stage-columns").replaceChildren(...chosen.columns.map((title) => cell("th", title)));
+    element("stage-columns").replaceChildren(...chosen.columns.map((title) => cell("th", title, "")));
     element("stage-rows").replaceChildren(...chosen.stages.map((stage) => {
       const row = document.createElement("tr");
       const epochs = significant(stage.epochs * shown.cost);
-      row.append(...stage.cells.map((text) => cell("td", filled(text, { epochs }))));
+      row.append(...stage.cells.map((text, place) => cell("td", filled(text, { epochs }), chosen.columns[place])));
       return row;
     }));
   }
@@ -123,9 +142,9 @@
     if (drawnNear === shown.near) return;
     drawnNear = shown.near;
     for (const { name, by_budget: byBudget } of page.figures) {
-      if (!byBudget) continue;
+      if (!byBudget || isHidden(name)) continue;
       const figure = byBudget[shown.near];
-      element(name).hidden = !figure;
+      element(`panel-${name}`).hidden = !figure;
       if (figure) await draw(name, figure);
     }
   }
@@ -173,6 +192,7 @@
     }
     element(name).style.minHeight = `${figure.layout.height}px`;
     const near = () => {
+      if (isHidden(name)) return;
       if (!seen.has(name)) draw(name, figure);
       seen.add(name);
     };
@@ -186,6 +206,10 @@
     if (chooser) await nearby();
     for (const { name, figure } of others) {
       if (!seen.has(name)) continue;
+      if (isHidden(name)) {
+        seen.delete(name); // drawn again when it is opened
+        continue;
+      }
       await pause();
       await draw(name, figure);
     }
@@ -214,6 +238,13 @@
       await navigator.clipboard.writeText(element("command").textContent);
       copy.textContent = copy.dataset.copied;
       setTimeout(() => { copy.textContent = copyText; }, 1500);
+    });
+  }
+  for (const folded of document.querySelectorAll("details")) {
+    folded.addEventListener("toggle", () => {
+      if (!folded.open || !chooser) return;
+      drawnNear = null;
+      nearby();
     });
   }
   dark.addEventListener("change", async () => { await (chooser ? choice() : frontier()); await rest(); });

@@ -1,0 +1,27 @@
+"""What a reader must know before trusting a page: trials that are missing or failed, mixed versions, overlapping data."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from explorer.ledger import SweepHeader
+
+
+def notices(header: SweepHeader, trials: pd.DataFrame) -> list[str]:
+    """One sentence each; none for a complete sweep without failures."""
+    found = []
+    planned, failed = header.space.planned_trials, trials[trials.status == "failed"]
+    if len(trials) < planned:
+        found.append(
+            f"Not complete: {len(trials)} of {planned} planned trials have ended. If the sweep does not run, the same command "
+            "resumes it."
+        )
+    if len(failed):
+        found.append(f"{len(failed)} of {len(trials)} trials failed; the reasons are listed below.")
+    versions = {tuple(sorted(version.items())) for version in trials.versions if version}
+    if len(versions) > 1:
+        packages = sorted({name for one in versions for name, _ in set(one) - set.intersection(*map(set, versions))})
+        found.append(f"The trials ran with different versions of {', '.join(packages)}.")
+    if header.inventory:
+        found += [f"{count} images are in both {pair}." for pair, count in header.inventory.overlaps.items()]
+    return found
