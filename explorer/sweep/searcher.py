@@ -87,7 +87,7 @@ class SweepSearcher(Searcher):
                 status="failed",
                 reason=LOST_WORKER,
                 started=started,
-                finished=time.time(),
+                finished=max(started, time.time()),
                 worker="unknown",
                 device="unknown",
             )

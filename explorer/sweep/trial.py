@@ -60,7 +60,7 @@ def run_trial(trial: Trial, space: SearchSpace, ledger: Ledger, on_segment: Call
         reason=" ".join(reason.split()) if reason else None,
         outcome=outcome,
         started=started,
-        finished=time.time(),
+        finished=max(started, time.time()),  # the clock may have been set back
         worker=worker_name(),
         device=device_name(device),
         plan=digest,
