@@ -112,8 +112,8 @@ class Storage:
         else:
             self._patiently(lambda: self._create_object(self._of(name), content))
 
-    def entries(self, name: str) -> list[Entry]:
-        """The files in a folder, in the order of their names; an empty list if there is no such folder."""
+    def entries(self, name: str = "") -> list[Entry]:
+        """The files in a folder within this one, or in this one, sorted by name; an empty list if there is no such folder."""
         try:
             listed = self._patiently(lambda: self._fs.ls(self._of(name), detail=True))
         except FileNotFoundError:
@@ -133,7 +133,7 @@ class Storage:
             self._patiently(lambda: self._fs.rm(self._path, recursive=True))
 
     def _of(self, name: str) -> str:
-        return f"{self._path}/{name}"
+        return f"{self._path}/{name}" if name else self._path
 
     def _create_object(self, path: str, content: bytes) -> None:
         try:

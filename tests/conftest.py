@@ -21,6 +21,7 @@ from explorer.spec.search_space import SearchSpace
 from explorer.spec.task import TaskSpec
 from explorer.sweep.cluster import start_ray
 from explorer.training.task import Task
+from tests.object_store import object_store
 
 # Every Ray instance of the tests is on loopback, counts nobody and stays quiet.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -118,6 +119,13 @@ def local_ray():
     start_ray(None)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def s3():
+    """A real S3 server, for all tests of a file. Locations are `s3://bucket/...`."""
+    with object_store() as store:
+        yield store
 
 
 def quiet() -> Console:
