@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from explorer.cli import init, models, plan, sweeps, train
+from explorer.cli.signals import ends_on_signals
 from explorer.errors import InvalidInput
 
 SWEEPS = "Sweep: find schedules"
@@ -20,14 +21,14 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command(rich_help_panel=SWEEPS)(init.init)
-app.command(rich_help_panel=SWEEPS)(sweeps.sweep)
-app.command(rich_help_panel=SWEEPS)(sweeps.report)
-app.command(rich_help_panel=SWEEPS)(sweeps.best)
-app.command(rich_help_panel=TRAINING)(plan.plan)
-app.command(rich_help_panel=TRAINING)(plan.calibrate)
-app.command(rich_help_panel=TRAINING)(train.train)
-app.command(rich_help_panel="Look up")(models.models)
+app.command(rich_help_panel=SWEEPS)(ends_on_signals(init.init))
+app.command(rich_help_panel=SWEEPS)(ends_on_signals(sweeps.sweep))
+app.command(rich_help_panel=SWEEPS)(ends_on_signals(sweeps.report))
+app.command(rich_help_panel=SWEEPS)(ends_on_signals(sweeps.best))
+app.command(rich_help_panel=TRAINING)(ends_on_signals(plan.plan))
+app.command(rich_help_panel=TRAINING)(ends_on_signals(plan.calibrate))
+app.command(rich_help_panel=TRAINING)(ends_on_signals(train.train))
+app.command(rich_help_panel="Look up")(ends_on_signals(models.models))
 
 
 def _print_version(wanted: bool) -> None:

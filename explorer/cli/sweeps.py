@@ -27,6 +27,10 @@ def sweep(
         str | None,
         typer.Option(help="Address of a Ray cluster (auto: the one this machine belongs to); default: this machine."),
     ] = None,
+    mix_versions: Annotated[
+        bool,
+        typer.Option("--mix-versions", help="Resume with other versions of torch or timm than the sweep was started with."),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the number of trials, their cost and the expected time; train nothing.")
     ] = False,
@@ -42,7 +46,7 @@ def sweep(
 
     loaded = SearchSpace.load(space)
     warn(Task(loaded.task).warning)
-    planned = Sweep(loaded, storage, name=name, trials=trials, address=address, console=console)
+    planned = Sweep(loaded, storage, name=name, trials=trials, address=address, mix_versions=mix_versions, console=console)
     if dry_run:
         from explorer.search.forecast import forecast
 
@@ -99,9 +103,14 @@ def report(
 
     def write(watching: int | None) -> str:
         if len(ledgers) > 1:
-            return str(write_comparison(ledgers, folder, price=price, watch=watching))
-        written = write_report(ledgers[0], folder, price=price, watch=watching)
-        return f"{written.headline}\n{written.page}\n{written.table}\n{folder / 'schedules'}: {', '.join(written.schedules)}"
+            text = str(write_comparison(ledgers, folder, price=price, watch=watching))
+        else:
+            written = write_report(ledgers[0], folder, price=price, watch=watching)
+            schedules = f"{folder / 'schedules'}: {', '.join(written.schedules)}"
+            text = f"{written.headline}\n{written.page}\n{written.table}\n{schedules}"
+        for ledger in ledgers:
+            warn(ledger.warning)
+        return text
 
     def say(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True, markup=False)
@@ -130,6 +139,7 @@ def best(
     ledger = find_sweep(sweep, storage)
     header, trials, parsed = ledger.header(), trials_frame(ledger.records()), Budget.parse(budget)
     schedule = best_schedule(trials, header, parsed)
+    warn(ledger.warning)
     measured = best_by_budget(trials)
     print_stages(schedule)
     for row in measured[measured.budget == str(parsed)].itertuples():

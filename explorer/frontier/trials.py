@@ -40,6 +40,7 @@ COLUMNS = [
     "finished",
     "worker",
     "device",
+    "versions",
     "schedule",
     "stages",
     "losses",
@@ -58,7 +59,8 @@ def trials_frame(records: Sequence[Record]) -> pd.DataFrame:
         one that it repeats. `budget` is the budget as text (`25%`), `budget_amount` and `budget_unit` are its parts. `cost` is
         the planned cost as a fraction of full training. `shared_with` is the id of the trial whose training this record
         shares, if any; such a training is charged to that trial alone. Accuracies are in [0, 1]; what was measured is NaN for
-        failed trials. `schedule` is the Schedule, `stages` the StageOutcomes, `losses` the mean training loss of each segment
+        failed trials. `versions` is the versions of torch and timm as text, empty if they were not
+        recorded. `schedule` is the Schedule, `stages` the StageOutcomes, `losses` the mean training loss of each segment
         and `segment_ends` the budget time at the end of each, `parameters` the search's own variables.
     """
     return pd.DataFrame([_row(record) for record in records], columns=pd.Index(COLUMNS))
@@ -87,6 +89,7 @@ def _row(record: Record) -> dict[str, Any]:
         "finished": record.finished,
         "worker": record.worker,
         "device": record.device,
+        "versions": ", ".join(f"{package} {number}" for package, number in record.versions.items()),
         "schedule": trial.schedule,
         "stages": outcome.stages if outcome else (),
         "losses": outcome.losses if outcome else (),

@@ -97,7 +97,9 @@ class Ledger:
         try:
             return _parsed(SweepHeader, content, path)
         except PassedOverError as error:
-            detail = error.__cause__ if isinstance(error.__cause__, InvalidInput) else InvalidInput(path, "unreadable", str(error))
+            detail = (
+                error.__cause__ if isinstance(error.__cause__, InvalidInput) else InvalidInput(path, "unreadable", str(error))
+            )
             hint = "damaged, or written by another release; start a new sweep with another --name"
             raise InvalidInput(detail.field, detail.value, f"{detail.allowed} ({hint})") from None
 
@@ -243,10 +245,8 @@ def find_sweep(sweep: str, storage: str = "sweeps") -> Ledger:
     Raises:
         InvalidInput: when there is no sweep at any of these places, or the storage cannot be read.
     """
-    ledger = Ledger(sweep)
-    if ledger.exists:
-        return ledger
-    named = Ledger(f"{storage.rstrip('/')}/{sweep}")
-    if "://" not in sweep and named.exists:
-        return named
-    raise InvalidInput("sweep", sweep, f"no sweep there, nor at {named.location}")
+    named = f"{storage.rstrip('/')}/{sweep}"
+    for location in [sweep] if "://" in sweep else [sweep, named]:
+        if Ledger(location, patience_seconds=0).exists:  # what cannot be reached is reported at once
+            return Ledger(location)
+    raise InvalidInput("sweep", sweep, "no sweep there" + ("" if "://" in sweep else f", nor at {named}"))

@@ -193,6 +193,7 @@ def shared_record(trial: Trial, trained: Record) -> Record:
         worker=trained.worker,
         device=trained.device,
         plan=trained.plan,
+        versions=trained.versions,
         shared_with=trained.shared_with or trained.trial.id,
     )
 

@@ -7,9 +7,8 @@ import platform
 import re
 import subprocess
 import time
-from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import ray
@@ -31,11 +30,14 @@ from explorer.spec.budget import Budget
 from explorer.spec.schedule import Schedule
 from explorer.spec.search_space import NAME_PATTERN, SearchSpace
 from explorer.sweep.cluster import start_ray, trials_at_once
-from explorer.sweep.lock import DriverLock, only_driver
+from explorer.sweep.interrupts import handlers_kept, interruptible
+from explorer.sweep.lease import DriverLock
+from explorer.sweep.lock import only_driver
 from explorer.sweep.loggers import logger_callbacks
 from explorer.sweep.progress import SweepProgress
 from explorer.sweep.searcher import RECORD, TRIAL, SweepSearcher
 from explorer.sweep.trial import STORE, run_trial
+from explorer.sweep.versions import check_versions, installed_versions
 from explorer.training.progress import Progress
 from explorer.training.stage_store import StageStore
 from explorer.training.task import Task
@@ -53,8 +55,6 @@ DASHBOARD = "optuna.log"
 """File for `optuna-dashboard`, in a sweep's folder."""
 REPORT_SECONDS = 1.0
 """Shortest time between two progress reports of a trial."""
-PACKAGES = ("vit-budget-explorer", "torch", "timm", "ray", "optuna")
-"""Packages that a result depends on."""
 
 
 class Sweep:
@@ -67,6 +67,7 @@ class Sweep:
         trials: replaces `search.trials` of the space: number of staged trials at the cheapest budget, from which those of the
             budgets above follow, or a number for each budget.
         address: address of a running Ray cluster (`auto` for the one that this machine belongs to); `None` starts Ray here.
+        mix_versions: whether a sweep may be resumed with other versions of torch or timm than it was started with.
         console: where progress is written.
 
     Raises:
@@ -81,6 +82,7 @@ class Sweep:
         name: str | None = None,
         trials: int | tuple[int, ...] | None = None,
         address: str | None = None,
+        mix_versions: bool = False,
         console: Console | None = None,
     ) -> None:
         if trials is not None:
@@ -90,7 +92,7 @@ class Sweep:
             raise InvalidInput(
                 "name", name, "must be letters, digits, dots, dashes and underscores, and start with a letter or digit"
             )
-        self.space, self.address = space, address
+        self.space, self.address, self.mix_versions = space, address, mix_versions
         self.console = console or Console()
         root = str(storage) if "://" in str(storage) else str(Path(storage).resolve())
         self.location = f"{root.rstrip('/')}/{name or space.name}"
@@ -100,20 +102,25 @@ class Sweep:
         """Run every trial that the ledger does not hold yet, and return this sweep.
 
         Raises:
-            InvalidInput: when the cluster lacks the resources of one trial, the storage takes no more records, or another
-                driver has taken over the sweep.
+            InvalidInput: when the cluster lacks the resources of one trial, the storage takes no more records, another
+                driver has taken over the sweep, or torch or timm has another version than the sweep was started with.
+            KeyboardInterrupt: after Ctrl-C; running this again resumes. After SIGTERM, `SystemExit` with code 143.
         """
-        with only_driver(self.location) as lock, quiet_optuna():
+        with only_driver(self.location, say=self._say) as lock, quiet_optuna():
             self._open()
+            check_versions(self.ledger.header(), mix=self.mix_versions)
             records = self.ledger.records()
             search = self._search(records)
+            if self.ledger.warning:
+                self._say(f"warning: {self.ledger.warning}; trials without a record are run again")
             if len(records) >= search.planned:
                 self.console.print(f"all {len(records)} trials are in the ledger: {self.location}", highlight=False)
                 return self
             if records:
                 self.console.print(f"resuming: {len(records)} of {search.planned} trials are in the ledger", highlight=False)
             started_here = not ray.is_initialized()
-            start_ray(self.address)
+            with handlers_kept():
+                start_ray(self.address)
             try:
                 at_once = trials_at_once(self.space.resources)
                 with SweepProgress(self.space, search.planned, at_once, records, self.console) as progress:
@@ -129,6 +136,9 @@ class Sweep:
     def best(self, budget: str | Budget) -> Schedule:
         """The best schedule for a budget of the sweep; see `explorer.frontier.best_schedule`."""
         return best_schedule(trials_frame(self.ledger.records()), self.ledger.header(), Budget.parse(budget))
+
+    def _say(self, line: str) -> None:
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _search(self, records: list[Record]) -> Search:
         return Search(self.space, records, self.ledger.unfinished(records))
@@ -174,6 +184,7 @@ class Sweep:
 
         dispatcher = Dispatcher(search, lambda trial: compile_trial(trial, space)[1], records, hold_back=space.store_gb > 0)
         searcher = SweepSearcher(dispatcher, self.ledger, on_record, stop_reason=lambda: lock.lost)
+        tune_folder = TemporaryDirectory(prefix="explorer-tune-", ignore_cleanup_errors=True)  # nothing reads it
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": space.resources.cpus, "gpu": space.resources.gpus}),
             tune_config=tune.TuneConfig(
@@ -185,13 +196,14 @@ class Sweep:
             ),
             run_config=tune.RunConfig(
                 name="tune",
-                storage_path=location,
+                storage_path=tune_folder.name,
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=MAX_LOST_WORKERS),  # trials catch their own errors
                 callbacks=logger_callbacks(space.loggers, self.ledger.header().name),
             ),
         )
-        tuner.fit()
+        with tune_folder, interruptible(progress.interrupted, self._say):
+            tuner.fit()
         if dispatcher.duplicates:
             served = f"{dispatcher.duplicates} duplicate proposals were served from earlier trials"
             self.console.print(served, highlight=False)
@@ -224,15 +236,6 @@ class _Reports:
 
 def _trial_id(trial: Any) -> str:
     return str(trial.config["id"])
-
-
-def installed_versions() -> dict[str, str]:
-    """Versions of the packages that a result depends on."""
-    versions = {"python": platform.python_version()}
-    for package in PACKAGES:
-        with suppress(PackageNotFoundError):
-            versions[package] = version(package)
-    return versions
 
 
 def _hardware() -> str:

@@ -16,6 +16,7 @@ from explorer.ledger import Ledger, Outcome, Record, StageOutcome, Trial
 from explorer.plan import Plan
 from explorer.search.trial_plan import compile_trial
 from explorer.spec.search_space import SearchSpace
+from explorer.sweep.versions import numerical_versions
 from explorer.training.device import device_for, device_name
 from explorer.training.loop import DivergedError, TrainingResult, train
 from explorer.training.progress import Progress
@@ -64,6 +65,7 @@ def run_trial(trial: Trial, space: SearchSpace, ledger: Ledger, on_segment: Call
         worker=worker_name(),
         device=device_name(device),
         plan=digest,
+        versions=numerical_versions(),
     )
     with suppress(InvalidInput):
         ledger.append(record)

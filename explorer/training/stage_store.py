@@ -94,12 +94,11 @@ class StageStore:
         self._last_write_seconds = self._last_written - started
 
     def clear(self) -> None:
-        """Remove every state.
-
-        Raises:
-            OSError: when the storage cannot be written.
-        """
-        self._storage.clear()
+        """Remove every state. Warn if the storage refuses."""
+        try:
+            self._storage.clear()
+        except OSError as error:
+            warnings.warn(f"stage store {self._storage.location}: cannot be removed: {error}", stacklevel=2)
 
     def _read(self, key: str) -> Content | None:
         name = f"{key}.pt"

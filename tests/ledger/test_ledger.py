@@ -254,7 +254,9 @@ while True:
 def test_a_writer_killed_at_any_moment_leaves_whole_records_and_loses_none(ledger):
     """Killed again and again, each time after another number of microseconds."""
     for attempt in range(3):
-        writer = subprocess.Popen([sys.executable, "-c", KILLED_WHILE_WRITING, ledger.location], stdout=subprocess.PIPE, text=True)
+        writer = subprocess.Popen(
+            [sys.executable, "-c", KILLED_WHILE_WRITING, ledger.location], stdout=subprocess.PIPE, text=True
+        )
         reported = 0
         while reported < 20 * (attempt + 1):
             reported = int(writer.stdout.readline()) + 1

@@ -22,7 +22,9 @@ from explorer.sweep.lock import _locks_hold_on_one_host_only, only_driver
 from tests.conftest import wait_until
 
 QUICK = LeaseTiming(renew_seconds=0.05, retry_seconds=0.05, lost_after_seconds=120, dead_after_seconds=120, settle_seconds=0.1)
-IMPATIENT = LeaseTiming(renew_seconds=0.05, retry_seconds=0.05, lost_after_seconds=120, dead_after_seconds=0.3, settle_seconds=0.1)
+IMPATIENT = LeaseTiming(
+    renew_seconds=0.05, retry_seconds=0.05, lost_after_seconds=120, dead_after_seconds=0.3, settle_seconds=0.1
+)
 RACE = LeaseTiming(renew_seconds=0.05, retry_seconds=0.05, lost_after_seconds=120, dead_after_seconds=0.3, settle_seconds=2)
 REFUSED = "a sweep has one driver at a time"
 STORES = ["folder", "memory", "overwriting", "s3"]
@@ -122,8 +124,17 @@ def test_locks_that_other_hosts_do_not_see_are_not_relied_on(tmp_path):
         "4 1 0:52 / /lustre rw - lustre mds:/fs rw,flock\n"
         "5 1 0:53 / /lustre/my\\040scratch rw - lustre mds:/scratch rw,localflock\n"
     )
-    there = {"/": False, "/home/me": False, "/data/sweeps": True, "/datasets": False, "/lustre/a": False, "/lustre/my scratch/a": True}
-    assert {path: _locks_hold_on_one_host_only(importlib.import_module("pathlib").Path(path), mounts) for path in there} == there
+    there = {
+        "/": False,
+        "/home/me": False,
+        "/data/sweeps": True,
+        "/datasets": False,
+        "/lustre/a": False,
+        "/lustre/my scratch/a": True,
+    }
+    assert {
+        path: _locks_hold_on_one_host_only(importlib.import_module("pathlib").Path(path), mounts) for path in there
+    } == there
     assert not _locks_hold_on_one_host_only(tmp_path, tmp_path / "missing")
 
 
@@ -237,7 +248,9 @@ def test_a_driver_that_comes_back_after_two_others_ran_does_not_enter(tmp_path):
     location = str(tmp_path)
     write(location, 1)
     late = lease(location, IMPATIENT)
-    late._is_dead = lambda *_: write(location, 3, driver="elsewhere:3") or Storage(location).remove("driver/000001.json") or True
+    late._is_dead = lambda *_: (
+        write(location, 3, driver="elsewhere:3") or Storage(location).remove("driver/000001.json") or True
+    )
     with pytest.raises(InvalidInput, match="being run by elsewhere:3"):
         late.__enter__()
 
@@ -259,7 +272,10 @@ def test_renewal_survives_failures_and_a_driver_that_cannot_renew_stops_by_itsel
             s3.out_of_order.set()
             wait_until(lambda: lock.lost, 200)
             assert "its lock could not be renewed (" in str(lock.lost)
-        with pytest.raises(InvalidInput, match=r"storage: .*cannot be written: .*(try again|Unavailable)"), lease(f"{location}-2"):
+        with (
+            pytest.raises(InvalidInput, match=r"storage: .*cannot be written: .*(try again|Unavailable)"),
+            lease(f"{location}-2"),
+        ):
             pass
     finally:
         s3.out_of_order.clear()
