@@ -1,4 +1,4 @@
-"""Whole files in a folder or an object store: atomic writes, exclusive creation, and patience with storage that fails for a while."""
+"""Whole files in a folder or an object store: atomic writes, exclusive creation, and retries while the storage fails."""
 
 from __future__ import annotations
 

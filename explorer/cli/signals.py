@@ -43,5 +43,5 @@ def ends_on_signals(command: Callable[P, T]) -> Callable[P, T]:
     return ending
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
+def _terminate(number: int, _frame: FrameType | None) -> None:
     raise Terminated(128 + number)

@@ -97,9 +97,8 @@ class Ledger:
         try:
             return _parsed(SweepHeader, content, path)
         except PassedOverError as error:
-            detail = (
-                error.__cause__ if isinstance(error.__cause__, InvalidInput) else InvalidInput(path, "unreadable", str(error))
-            )
+            cause = error.__cause__
+            detail = cause if isinstance(cause, InvalidInput) else InvalidInput(path, "unreadable", str(error))
             hint = "damaged, or written by another release; start a new sweep with another --name"
             raise InvalidInput(detail.field, detail.value, f"{detail.allowed} ({hint})") from None
 

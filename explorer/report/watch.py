@@ -10,7 +10,7 @@ from explorer.ledger import Ledger
 
 
 def follow(ledgers: Sequence[Ledger], write: Callable[[int | None], str], seconds: int, say: Callable[[str], None]) -> None:
-    """Write the report whenever a ledger has new records, until Ctrl-C or SIGTERM; the last page no longer checks for a newer one.
+    """Write the report whenever a ledger has new records, until Ctrl-C or SIGTERM. The last page does not check for newer ones.
 
     Storage that cannot be read for a while is reported, and read again.
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while Tune runs: the sweep ends in an orderly way and says how to resume; a second signal ends it at once."""
+"""Ctrl-C and SIGTERM while Tune runs: the sweep ends in an orderly way and says how to resume; a second one ends it at once."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def interruptible(message: Callable[[], str], say: Callable[[str], None]) -> Ite
         return
     received: list[int] = []
 
-    def on_signal(number: int, frame: FrameType | None) -> None:
+    def on_signal(number: int, _frame: FrameType | None) -> None:
         received.append(number)
         if len(received) > 1 or not hasattr(signal, "SIGUSR1"):
             raise _exception(received[0], message())
         logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
         signal.raise_signal(signal.SIGUSR1)
 
-    def before_tune_listens(number: int, frame: FrameType | None) -> None:
+    def before_tune_listens(_number: int, _frame: FrameType | None) -> None:
         raise _exception(received[0] if received else signal.SIGINT, message())
 
-    handlers: dict[signal.Signals, Any] = {number: on_signal for number in SIGNALS}
+    handlers: dict[signal.Signals, Any] = dict.fromkeys(SIGNALS, on_signal)
     if hasattr(signal, "SIGUSR1"):
         handlers[signal.SIGUSR1] = before_tune_listens  # Tune replaces it
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}

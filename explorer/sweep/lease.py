@@ -184,9 +184,8 @@ class Lease:
     def _is_dead(self, number: int, content: bytes) -> bool:
         """Watch a note until it changes, or its driver must be dead."""
         note, patience = DriverNote.parse(content), self._timing.dead_after_seconds
-        self._say(
-            f"{note.driver if note else 'Another process'} was running this sweep: waiting up to {patience:g} s for a sign of it"
-        )
+        driver = note.driver if note else "Another process"
+        self._say(f"{driver} was running this sweep: waiting up to {patience:g} s for a sign of it")
         started = time.monotonic()
         while time.monotonic() - started <= patience:
             time.sleep(min(POLL_SECONDS, patience / 10))

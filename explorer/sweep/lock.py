@@ -22,7 +22,7 @@ LOCAL_LOCKS = {"nolock", "local_lock=flock", "local_lock=all", "localflock"}
 
 @contextmanager
 def only_driver(
-    location: str, timing: LeaseTiming = LeaseTiming(), say: Callable[[str], None] = lambda line: None
+    location: str, timing: LeaseTiming | None = None, say: Callable[[str], None] | None = None
 ) -> Iterator[DriverLock]:
     """Be the only driver of the sweep at `location`.
 
@@ -30,7 +30,7 @@ def only_driver(
 
     Args:
         location: the sweep's folder.
-        timing: times of the lease.
+        timing: times of the lease; default: those of `LeaseTiming`.
         say: called with a line while this waits to see whether the driver of a lease is dead.
 
     Raises:
@@ -39,7 +39,7 @@ def only_driver(
     storage = Storage(location, patience_seconds=0)
     locked = _locked_file(storage.folder / NAME, location) if storage.is_local else None
     if locked is None:
-        with Lease(location, timing, say) as lock:
+        with Lease(location, timing or LeaseTiming(), say or (lambda _: None)) as lock:
             yield lock
         return
     with locked:
