@@ -142,6 +142,10 @@ class Storage:
             if _refused_condition(error):
                 raise FileExistsError(errno.EEXIST, "exists already", path) from error
             raise
+        except (TypeError, ValueError, NotImplementedError):  # this file system, or this release of it, knows no such mode
+            if self._fs.exists(path):
+                raise FileExistsError(errno.EEXIST, "exists already", path) from None
+            self._fs.pipe_file(path, content)
 
     def _patiently(self, operation: Callable[[], T]) -> T:
         """The result of an operation, tried again with growing pauses while its error may pass."""
