@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -111,6 +112,14 @@ def image_folder(tmp_path_factory):
                 pixels = generator.integers(brightness, brightness + 60, (20, 20, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(folder / f"{i:03d}.png")
     return root
+
+
+@pytest.fixture
+def heeds_ctrl_c():
+    """Ctrl-C raises `KeyboardInterrupt`, even where a shell started the tests in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,9 @@ def interruptible(message: Callable[[], str], say: Callable[[str], None]) -> Ite
     def before_tune_listens(_number: int, _frame: FrameType | None) -> None:
         raise _exception(received[0] if received else signal.SIGINT, message())
 
-    handlers: dict[signal.Signals, Any] = dict.fromkeys(SIGNALS, on_signal)
+    # A shell that starts a command in the background lets it ignore SIGINT; this stays so.
+    heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    handlers: dict[signal.Signals, Any] = dict.fromkeys(heeded, on_signal)
     if hasattr(signal, "SIGUSR1"):
         handlers[signal.SIGUSR1] = before_tune_listens  # Tune replaces it
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
@@ -60,7 +62,7 @@ def interruptible(message: Callable[[], str], say: Callable[[str], None]) -> Ite
         raise
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not installed from Python
         logging.getLogger("ray.tune.tune").setLevel(level)
         if environment is None:
             os.environ.pop(TUNE_KEEPS_SIGINT, None)

@@ -31,7 +31,7 @@ pytestmark = [
 LONG_SPACE = TINY_SPACE.replace("epochs: 2", "epochs: 12").replace("[25%, 50%]", "[50%]")
 
 
-def test_ctrl_c_and_sigterm_end_a_sweep_and_running_it_again_resumes(local_ray, space_file, tmp_path, caplog):
+def test_ctrl_c_and_sigterm_end_a_sweep_and_running_it_again_resumes(local_ray, heeds_ctrl_c, space_file, tmp_path, caplog):
     space_file.write_text(LONG_SPACE)
     console = quiet()
     sweep = Sweep(SearchSpace.load(space_file), tmp_path / "sweeps", console=console)
@@ -80,7 +80,15 @@ def test_a_whole_sweep_on_an_object_store(s3, tmp_path):
 
     def start(*options: str) -> subprocess.Popen:
         with (tmp_path / "output").open("w") as output:
-            return subprocess.Popen([*command, *options], stdout=output, stderr=output, start_new_session=True, cwd=tmp_path)
+            return subprocess.Popen(
+                [*command, *options],
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                cwd=tmp_path,
+                # Background jobs of a shell ignore SIGINT, and their children inherit that.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            )
 
     def printed() -> str:
         return (tmp_path / "output").read_text()
