@@ -202,12 +202,14 @@ class Sweep:
                 callbacks=logger_callbacks(space.loggers, self.ledger.header().name),
             ),
         )
-        with tune_folder, interruptible(progress.interrupted, self._say):
-            tuner.fit()
+        try:
+            with tune_folder, interruptible(progress.interrupted, self._say):
+                tuner.fit()
+        finally:
+            searcher.write()
         if dispatcher.duplicates:
             served = f"{dispatcher.duplicates} duplicate proposals were served from earlier trials"
             self.console.print(served, highlight=False)
-        searcher.write()
         if searcher.refused:
             raise InvalidInput(
                 "storage",
