@@ -144,7 +144,9 @@ def interrupt(number, when):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_training_says_where_it_resumes(explorer, heeds_ctrl_c, space_file, schedule_file, tmp_path, number, code):
+def test_an_interrupted_training_says_where_it_resumes(
+    explorer, heeds_ctrl_c, space_file, schedule_file, tmp_path, number, code
+):
     long = write_space(tmp_path / "long.yaml", space_file, recipe__epochs=60)
     arguments = ("train", "--schedule", schedule_file, "--task", long, "--budget", "50%", "--out", tmp_path / "run")
     checkpoint = tmp_path / "run" / "checkpoint.pt"

@@ -48,7 +48,8 @@ class Ledger:
     def __init__(self, location: str | Path, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self._storage = Storage(location, patience_seconds=patience_seconds)
         self.location = self._storage.location
-        self._passed_over: dict[str, dict[str, str]] = {RECORDS: {}, STARTED: {}}
+        self._passed_over: dict[str, dict[str, str]] = {}
+        """Reason for each file that was passed over, by folder."""
 
     @property
     def exists(self) -> bool:
@@ -130,7 +131,7 @@ class Ledger:
             InvalidInput: when the storage cannot be read, or a note is of another release.
         """
         finished = {record.trial.id for record in records}
-        return self._load(Trial, STARTED, lambda trial: trial.id, finished)
+        return self._load(Trial, STARTED, lambda trial, name: trial.id == name, finished)
 
     def count(self) -> int:
         """Number of files in the place of records.
@@ -146,11 +147,18 @@ class Ledger:
         Raises:
             InvalidInput: when the storage cannot be read, or a record is of another release.
         """
-        records = self._load(Record, RECORDS, lambda record: record.trial.id)
+        records = self._load(Record, RECORDS, lambda record, name: record.trial.id == name)
         return sorted(records, key=lambda record: (record.finished, record.trial.id))
 
-    def _load(self, model: type[M], folder: str, id_of: Callable[[M], str], finished: Collection[str] = ()) -> list[M]:
-        """The records or trials in a folder, but not those of finished trials. Notes what is passed over."""
+    def _load(self, model: type[M], folder: str, fits: Callable[[M, str], bool], finished: Collection[str] = ()) -> list[M]:
+        """The records or trials in a folder, but not those of finished trials. Notes what is passed over.
+
+        Args:
+            model: what the files hold.
+            folder: name of the folder.
+            fits: whether a file of this name, without `.json`, may hold this; a copy has another name.
+            finished: ids of finished trials.
+        """
         passed_over = self._passed_over[folder] = {}
         names = []
         for name in self._files(folder):
@@ -164,7 +172,7 @@ class Ledger:
                 continue  # removed meanwhile
             try:
                 item = _parsed(model, content, f"{self.location}/{folder}/{name}")
-                if id_of(item) != name.removesuffix(".json"):
+                if not fits(item, name.removesuffix(".json")):
                     raise PassedOverError(OTHER_NAME)
             except PassedOverError as error:
                 passed_over[name] = str(error)
