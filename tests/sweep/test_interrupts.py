@@ -71,7 +71,7 @@ def test_ctrl_c_and_sigterm_end_a_sweep_and_running_it_again_resumes(local_ray, 
     assert sum(record.outcome.executed_flops for record in records) < sum(record.outcome.planned_flops for record in records)
 
 
-def test_a_whole_sweep_on_an_object_store(s3, tmp_path):
+def test_a_whole_sweep_on_an_object_store(s3, tmp_path, request):
     space_file = tmp_path / "long.yaml"
     space_file.write_text(LONG_SPACE)
     command = [sys.executable, "-m", "explorer", "sweep", str(space_file), "--storage", "s3://bucket/sweeps"]
@@ -80,7 +80,7 @@ def test_a_whole_sweep_on_an_object_store(s3, tmp_path):
 
     def start(*options: str) -> subprocess.Popen:
         with (tmp_path / "output").open("w") as output:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 [*command, *options],
                 stdout=output,
                 stderr=output,
@@ -89,6 +89,8 @@ def test_a_whole_sweep_on_an_object_store(s3, tmp_path):
                 # Background jobs of a shell ignore SIGINT, and their children inherit that.
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
             )
+        request.addfinalizer(process.kill)
+        return process
 
     def printed() -> str:
         return (tmp_path / "output").read_text()
@@ -99,7 +101,7 @@ def test_a_whole_sweep_on_an_object_store(s3, tmp_path):
     wait_until(lambda: ledger.count() and states.entries())
     with pytest.raises(InvalidInput, match=rf"is being run by .*:{first.pid}; a sweep has one driver"), only_driver(location):
         pass
-    first.send_signal(signal.SIGKILL)
+    first.kill()
     first.wait()
     known = ledger.records()
 
