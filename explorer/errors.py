@@ -32,6 +32,10 @@ class InvalidInput(ValueError):  # noqa: N818 (it is the user's input that is wr
         return type(self), (self.field, self.value, self.allowed)
 
 
+class UnknownKey(InvalidInput):
+    """A key that this release does not know."""
+
+
 def validated(model: type[M], data: object, source: str) -> M:
     """`model.model_validate(data)`, with pydantic's report turned into one `InvalidInput` line.
 
@@ -57,7 +61,7 @@ def validated(model: type[M], data: object, source: str) -> M:
             keys = _keys(_model_at(model, location[:-1]))
             near = difflib.get_close_matches(str(location[-1]), keys, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"allowed are {', '.join(keys)}"
-            raise InvalidInput(field, location[-1], f"unknown key; {hint}") from None
+            raise UnknownKey(field, location[-1], f"unknown key; {hint}") from None
         if details["type"] == "missing":
             raise InvalidInput(field, "missing", "this key is required") from None
         message = details["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")

@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,6 +22,7 @@ from explorer.spec.search_space import SearchSpace
 from explorer.spec.task import TaskSpec
 from explorer.sweep.cluster import start_ray
 from explorer.training.task import Task
+from tests.object_store import object_store
 
 # Every Ray instance of the tests is on loopback, counts nobody and stays quiet.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -112,12 +114,27 @@ def image_folder(tmp_path_factory):
     return root
 
 
+@pytest.fixture
+def heeds_ctrl_c():
+    """Ctrl-C raises `KeyboardInterrupt`, even where a shell started the tests in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="module")
 def local_ray():
     """Ray on this machine, for all tests of a file."""
     start_ray(None)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def s3():
+    """A real S3 server, for all tests of a file. Locations are `s3://bucket/...`."""
+    with object_store() as store:
+        yield store
 
 
 def quiet() -> Console:

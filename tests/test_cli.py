@@ -1,8 +1,12 @@
 """The command line, as users run it."""
 
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +16,7 @@ import yaml
 
 from explorer import Schedule, cli
 from explorer.ledger import Ledger
+from tests.conftest import wait_until
 from tests.ledger.test_ledger import make_header, make_record
 
 
@@ -125,6 +130,56 @@ def test_train_saves_weights_and_resumes(explorer, space_file, schedule_file, tm
     again = explorer(*arguments)
     assert again.returncode == 0, again.stderr
     assert yaml.safe_load((tmp_path / "run" / "result.json").read_text())["test_accuracy"] == result["test_accuracy"]
+
+
+def interrupt(number, when):
+    """Send a signal to this process, as soon as something is so."""
+
+    def send():
+        wait_until(when)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_training_says_where_it_resumes(
+    explorer, heeds_ctrl_c, space_file, schedule_file, tmp_path, number, code
+):
+    long = write_space(tmp_path / "long.yaml", space_file, recipe__epochs=60)
+    arguments = ("train", "--schedule", schedule_file, "--task", long, "--budget", "50%", "--out", tmp_path / "run")
+    checkpoint = tmp_path / "run" / "checkpoint.pt"
+    before = signal.getsignal(signal.SIGTERM)
+    thread = interrupt(number, checkpoint.exists)
+    done = explorer(*arguments)
+    thread.join()
+    assert done.returncode == code
+    line = re.fullmatch(
+        r"explorer: interrupted at (\d+)% of the budget; the same command resumes at (\d+)% from (.*)\n", done.stderr
+    )
+    assert line, done.stderr
+    assert 1 <= int(line[2]) <= int(line[1]) < 100
+    assert line[3] == str(checkpoint)
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
+def test_a_watched_report_ends_with_a_page_that_does_not_reload(explorer, heeds_ctrl_c, tmp_path, number, code):
+    ledger = Ledger(tmp_path / "sweeps" / "s")
+    ledger.create(make_header())
+    ledger.append(make_record("25pct-staged-000"))
+    ledger.append(make_record("25pct-baseline-000", kind="baseline"))
+    Path(ledger.location, "ledger", "25pct-staged-000 (1).json").write_text("")
+    page = tmp_path / "out" / "index.html"
+    thread = interrupt(number, page.exists)
+    done = explorer("report", ledger.location, "--out", tmp_path / "out", "--watch")
+    thread.join()
+    assert done.returncode == code, done.stderr
+    assert "1 files of" in done.stderr
+    assert "were passed over (1 damaged or half-written), the first is ledger/25pct-staged-000 (1).json" in done.stderr
+    assert done.stdout.count(str(page)) == 2  # the page, and the last one
 
 
 def write_space(path: Path, space_file: Path, **changes) -> Path:

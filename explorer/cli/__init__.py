@@ -10,10 +10,12 @@ import typer
 
 from explorer.cli import init, models, plan, sweeps, train
 from explorer.cli.shared import with_expanded_paths
+from explorer.cli.signals import ends_on_signals
 from explorer.errors import InvalidInput
 
 SWEEPS = "Sweep: find schedules"
 TRAINING = "Train: use a schedule"
+LOOK_UP = "Look up"
 
 app = typer.Typer(
     help="How accurate can this vision transformer get for this much training, and by which schedule?",
@@ -21,14 +23,14 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command(rich_help_panel=SWEEPS)(with_expanded_paths(init.init))
-app.command(rich_help_panel=SWEEPS)(with_expanded_paths(sweeps.sweep))
-app.command(rich_help_panel=SWEEPS)(with_expanded_paths(sweeps.report))
-app.command(rich_help_panel=SWEEPS)(with_expanded_paths(sweeps.best))
-app.command(rich_help_panel=TRAINING)(with_expanded_paths(plan.plan))
-app.command(rich_help_panel=TRAINING)(with_expanded_paths(plan.calibrate))
-app.command(rich_help_panel=TRAINING)(with_expanded_paths(train.train))
-app.command(rich_help_panel="Look up")(with_expanded_paths(models.models))
+COMMANDS = {
+    SWEEPS: (init.init, sweeps.sweep, sweeps.report, sweeps.best),
+    TRAINING: (plan.plan, plan.calibrate, train.train),
+    LOOK_UP: (models.models,),
+}
+for panel, commands in COMMANDS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(ends_on_signals(with_expanded_paths(command)))
 
 
 def _print_version(wanted: bool) -> None:

@@ -30,6 +30,10 @@ def sweep(
         str | None,
         typer.Option(help="Address of a Ray cluster (auto: the one this machine belongs to); default: this machine."),
     ] = None,
+    mix_versions: Annotated[
+        bool,
+        typer.Option("--mix-versions", help="Resume with other versions of torch or timm than the sweep was started with."),
+    ] = False,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -49,7 +53,9 @@ def sweep(
 
     loaded = SearchSpace.load(space)
     warn(*Task(loaded.task).warnings)
-    planned = Sweep(loaded, storage, name=name, trials=trials, retry=retry, address=address, console=console)
+    planned = Sweep(
+        loaded, storage, name=name, trials=trials, retry=retry, address=address, mix_versions=mix_versions, console=console
+    )
     if dry_run:
         from explorer.report.trained_on import trained_on
         from explorer.search.forecast import forecast
@@ -105,9 +111,14 @@ def report(
 
     def write(watching: int | None) -> str:
         if len(ledgers) > 1:
-            return str(write_comparison(ledgers, folder, price=price, watch=watching))
-        written = write_report(ledgers[0], folder, price=price, watch=watching)
-        return f"{written.headline}\n{written.page}\n{written.table}\n{folder / 'schedules'}: {', '.join(written.schedules)}"
+            text = str(write_comparison(ledgers, folder, price=price, watch=watching))
+        else:
+            written = write_report(ledgers[0], folder, price=price, watch=watching)
+            schedules = f"{folder / 'schedules'}: {', '.join(written.schedules)}"
+            text = f"{written.headline}\n{written.page}\n{written.table}\n{schedules}"
+        for ledger in ledgers:
+            warn(ledger.warning)
+        return text
 
     def say(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True, markup=False)
@@ -138,6 +149,7 @@ def best(
     header, parsed = ledger.header(), Budget.parse(budget)
     trials = trials_frame(ledger.records(), header)
     schedule = best_schedule(trials, header, parsed)
+    warn(ledger.warning)
     measured = best_by_budget(trials)
     measured = measured[measured.budget == str(parsed)]
     print_stages(schedule)

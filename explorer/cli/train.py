@@ -12,6 +12,7 @@ from rich.console import Console
 
 from explorer.cli.compiled_task import compile_for_task
 from explorer.cli.shared import BudgetOption, CalibrationOption, PriceOption, ScheduleOption, TaskOption, console, warn
+from explorer.cli.signals import Terminated
 from explorer.errors import InvalidInput
 from explorer.spec.loggers import checked_loggers
 from explorer.spec.schedule import Schedule
@@ -39,6 +40,7 @@ def train(
 
     Under torchrun, its processes divide each batch: torchrun --nproc-per-node 8 -m explorer train ...
     """
+    from explorer.production.interrupted import interrupted_line
     from explorer.production.run import WEIGHTS, Run, train_to_folder
     from explorer.production.verdict import transfer_warning, verdict
     from explorer.training.distributed import torchrun
@@ -79,6 +81,10 @@ def train(
             result = (
                 train_on_ray(run, processes, address, console) if processes > 1 else train_to_folder(run, console, together)
             )
+        except (KeyboardInterrupt, Terminated) as interrupt:
+            if together.is_main:
+                print(f"explorer: {interrupted_line(run)}", file=sys.stderr)
+            raise type(interrupt)(*(interrupt.args or ("interrupted",))) from None
         except TrainingError as error:
             if together.is_main:
                 print(f"explorer: {error}", file=sys.stderr)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
 
 from explorer.spec.base import Frozen
 from explorer.spec.budget import BudgetField
@@ -15,6 +17,13 @@ Phase = Literal["search", "repeat"]
 Failure = Literal["diverged", "memory", "error", "place", "lost"]
 """Kinds of failures: the loss diverged; memory ran out; the training raised an error; the host lacks something that other
 hosts may have (data, storage, device, package); the worker or its node was lost."""
+
+Accuracy = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+"""A fraction in [0, 1]."""
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""A number of seconds, not negative."""
+Count = Annotated[int, Field(ge=0)]
+"""A number of steps, FLOPs or bytes, not negative."""
 
 
 class Trial(Frozen):
@@ -42,12 +51,12 @@ class StageOutcome(Frozen):
 
     rates: Rates
     """Realised rates."""
-    steps: int
-    step_flops: int
+    steps: Count
+    step_flops: Count
     """Cost per step."""
-    flops: int
+    flops: Count
     """Cost of all steps."""
-    seconds: float
+    seconds: Amount
     """Training time."""
     mean_loss: float
     """Mean training loss."""
@@ -56,22 +65,22 @@ class StageOutcome(Frozen):
 class Outcome(Frozen):
     """Results of a completed trial."""
 
-    validation_accuracy: float
-    test_accuracy: float
+    validation_accuracy: Accuracy
+    test_accuracy: Accuracy
     """Accuracies in [0, 1]."""
-    planned_flops: int
+    planned_flops: Count
     """Cost of the trial's plan."""
-    executed_flops: int
+    executed_flops: Count
     """Cost that was executed for this trial: without segments from the stage store, and 0 for a shared training."""
-    full_flops: int
+    full_flops: Annotated[int, Field(gt=0)]
     """Cost of full training of the same task."""
-    steps: int
-    train_seconds: float
+    steps: Count
+    train_seconds: Amount
     """Training time of the whole plan. Segments from the stage store count as measured when they were trained."""
-    executed_seconds: float | None = None
+    executed_seconds: Amount | None = None
     """Time spent on this trial, reading and writing states included; 0 for a shared training. `None` if not recorded."""
-    evaluation_seconds: float
-    peak_memory: int | None = None
+    evaluation_seconds: Amount
+    peak_memory: Count | None = None
     """Peak GPU memory of training in bytes; `None` on the CPU."""
     stages: tuple[StageOutcome, ...]
     losses: tuple[float, ...] = ()
@@ -93,7 +102,7 @@ class Record(Frozen):
     started: float
     """Seconds since the epoch."""
     finished: float
-    """Seconds since the epoch."""
+    """Seconds since the epoch, not before `started`."""
     worker: str
     """Host and process that trained it."""
     device: str
@@ -115,6 +124,13 @@ class Record(Frozen):
     def describes_training(self) -> bool:
         """Whether the record says how the training ends, and not only what happened to its worker or where it ran."""
         return bool(self.plan) and self.failure not in ("place", "lost")
+
+    @field_validator("finished")
+    @classmethod
+    def _not_before_started(cls, finished: float, info: ValidationInfo) -> float:
+        if not finished >= info.data.get("started", finished):
+            raise ValueError("must not be before started")
+        return finished
 
 
 class SweepHeader(Frozen):

@@ -8,22 +8,32 @@ failed and were followed by another one. Needs neither torch nor ray.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
 from pydantic import BaseModel
 
-from explorer.errors import InvalidInput, validated
-from explorer.files import write_file
+from explorer.errors import InvalidInput, UnknownKey, validated
 from explorer.ledger.records import Record, SweepHeader, Trial
 from explorer.paths import expanded
+from explorer.storage import PATIENCE_SECONDS, Storage
 
 VERSION = 2
 """Version of the schema. A ledger of another version is refused, never converted."""
+HEADER, RECORDS, STARTED, SUPERSEDED = "sweep.json", "ledger", "started", "superseded"
+HALF_WRITTEN, FOREIGN, OTHER_NAME = "damaged or half-written", "not written by a sweep", "copies under another name"
+"""Reasons why a file is passed over."""
+PARALLEL_READS = 16
+"""Number of records that are read from an object store at the same time."""
 M = TypeVar("M", bound=BaseModel)
+
+
+class PassedOverError(ValueError):
+    """A file that is not what its place in the ledger says; the message is the reason."""
 
 
 class Ledger:
@@ -31,22 +41,43 @@ class Ledger:
 
     Args:
         location: the sweep's folder; a path or a URI.
+        patience_seconds: how long reading and writing are tried again while the storage fails.
 
     Raises:
         InvalidInput: when the URI's file system is unknown or its package is missing.
     """
 
-    def __init__(self, location: str | Path) -> None:
-        self.location = str(location).rstrip("/")
-        try:
-            self._fs, self._path = fsspec.core.url_to_fs(self.location)
-        except (ImportError, ValueError) as error:
-            raise InvalidInput("storage", self.location, str(error)) from None
+    def __init__(self, location: str | Path, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
+        self._storage = Storage(location, patience_seconds=patience_seconds)
+        self.location = self._storage.location
+        self._passed_over: dict[str, dict[str, str]] = {}
+        """Reason for each file that was passed over, by folder."""
 
     @property
     def exists(self) -> bool:
-        """True when there is a sweep at the location."""
-        return bool(self._fs.exists(f"{self._path}/sweep.json"))
+        """True when there is a sweep at the location.
+
+        Raises:
+            InvalidInput: when the storage cannot be read.
+        """
+        try:
+            return self._storage.exists(HEADER)
+        except OSError as error:
+            raise self._unusable("read", error) from None
+
+    @property
+    def passed_over(self) -> Mapping[str, int]:
+        """Number of files that the last `records` and `unfinished` passed over, by reason. Such a trial is run again."""
+        return Counter(reason for files in self._passed_over.values() for reason in files.values())
+
+    @property
+    def warning(self) -> str | None:
+        """One line about the files that the last `records` and `unfinished` passed over; `None` if there were none."""
+        names = [f"{folder}/{name}" for folder, files in self._passed_over.items() for name in files]
+        if not names:
+            return None
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.passed_over.items()))
+        return f"{len(names)} files of {self.location} were passed over ({reasons}), the first is {names[0]}"
 
     def create(self, header: SweepHeader) -> None:
         """Start a sweep.
@@ -54,7 +85,7 @@ class Ledger:
         Raises:
             InvalidInput: when the storage cannot be written.
         """
-        self._write("sweep.json", {"version": VERSION, **header.model_dump(mode="json")})
+        self._write(HEADER, {"version": VERSION, **header.model_dump(mode="json")})
 
     def header(self) -> SweepHeader:
         """Read the description of the sweep.
@@ -62,19 +93,30 @@ class Ledger:
         Raises:
             InvalidInput: when there is no sweep, or its ledger is of another release.
         """
-        if not self.exists:
+        path = f"{self.location}/{HEADER}"
+        (content,) = self._contents([HEADER])
+        if content is None:
             raise InvalidInput("sweep", self.location, "there is no sweep.json; not the folder of a sweep")
-        return self._read(SweepHeader, f"{self._path}/sweep.json")
+        try:
+            return _parsed(SweepHeader, content, path)
+        except PassedOverError as error:
+            cause = error.__cause__
+            detail = cause if isinstance(cause, InvalidInput) else InvalidInput(path, "unreadable", str(error))
+            hint = "damaged, or written by another release; start a new sweep with another --name"
+            raise InvalidInput(detail.field, detail.value, f"{detail.allowed} ({hint})") from None
 
     def append(self, record: Record) -> None:
-        """Write a record. A record that exists already stays as it is.
+        """Write a record. A record that exists already stays as it is; a damaged file in its place is replaced.
 
         Raises:
-            InvalidInput: when the storage cannot be written.
+            InvalidInput: when the storage cannot be written, or the record that exists is of another release.
         """
-        name = f"ledger/{record.trial.id}.json"
-        if not self._fs.exists(f"{self._path}/{name}"):
-            self._write(name, {"version": VERSION, **record.model_dump(mode="json")})
+        name = f"{RECORDS}/{record.trial.id}.json"
+        (existing,) = self._contents([name])
+        with suppress(PassedOverError):
+            if existing is not None and _parsed(Record, existing, f"{self.location}/{name}").trial.id == record.trial.id:
+                return
+        self._write(name, {"version": VERSION, **record.model_dump(mode="json")})
 
     def start(self, trial: Trial) -> None:
         """Note that a trial starts. If the driver dies, the same trial is run again and finds its trained segments.
@@ -82,17 +124,16 @@ class Ledger:
         Raises:
             InvalidInput: when the storage cannot be written.
         """
-        self._write(f"started/{trial.id}.json", {"version": VERSION, **trial.model_dump(mode="json")})
+        self._write(f"{STARTED}/{trial.id}.json", {"version": VERSION, **trial.model_dump(mode="json")})
 
     def unfinished(self, records: Sequence[Record]) -> list[Trial]:
         """Trials that were started and have no record, in the order of their ids.
 
         Raises:
-            InvalidInput: when a note is damaged or of another release.
+            InvalidInput: when the storage cannot be read, or a note is of another release.
         """
         finished = {record.trial.id for record in records}
-        paths = [path for path in self._files("started") if path.rsplit("/", 1)[-1].removesuffix(".json") not in finished]
-        return [self._read(Trial, path) for path in sorted(paths)]
+        return self._load(Trial, STARTED, lambda trial, name: trial.id == name, finished)
 
     def set_aside(self, record: Record) -> None:
         """Keep the record of a failed attempt at a trial that is tried again: `superseded/<trial id>.<n>.json`, from n = 1.
@@ -107,77 +148,142 @@ class Ledger:
         earlier = [kept for kept in self.superseded() if kept.trial.id == trial_id]
         self.start(record.trial)
         if record not in earlier:
-            name = f"superseded/{trial_id}.{len(earlier) + 1}.json"
+            name = f"{SUPERSEDED}/{trial_id}.{len(earlier) + 1}.json"
             self._write(name, {"version": VERSION, **record.model_dump(mode="json")})
         if self.record_of(trial_id) != record:
             return
         try:
-            self._fs.rm(f"{self._path}/ledger/{trial_id}.json")
+            self._storage.remove(f"{RECORDS}/{trial_id}.json")
         except OSError as error:
-            raise InvalidInput("storage", self.location, f"cannot be written: {error}") from None
+            raise self._unusable("written", error) from None
 
     def record_of(self, trial_id: str) -> Record | None:
-        """The record of a trial; `None` if there is none.
+        """The record of a trial; `None` if there is none, or a damaged file in its place.
 
         Raises:
-            InvalidInput: when it is damaged or of another release.
+            InvalidInput: when the storage cannot be read, or the record is of another release.
         """
-        self._fs.invalidate_cache()
-        path = f"{self._path}/ledger/{trial_id}.json"
-        return self._read(Record, path) if self._fs.exists(path) else None
+        name = f"{RECORDS}/{trial_id}.json"
+        (content,) = self._contents([name])
+        with suppress(PassedOverError):
+            if content is not None:
+                record = _parsed(Record, content, f"{self.location}/{name}")
+                return record if record.trial.id == trial_id else None
+        return None
 
     def superseded(self) -> list[Record]:
         """Records of failed attempts at trials that were tried again, in the order of finishing. They count as spending.
 
         Raises:
-            InvalidInput: when a record is damaged or of another release.
+            InvalidInput: when the storage cannot be read, or a record is of another release.
         """
-        records = [self._read(Record, path) for path in self._files("superseded")]
+        records = self._load(Record, SUPERSEDED, lambda record, name: name.rpartition(".")[0] == record.trial.id)
         return sorted(records, key=lambda record: (record.finished, record.trial.id))
 
     def count(self) -> int:
-        """Number of records."""
-        return len(self._files("ledger"))
-
-    def records(self) -> list[Record]:
-        """All records, in the order of finishing.
+        """Number of files in the place of records.
 
         Raises:
-            InvalidInput: when a record is damaged or of another release.
+            InvalidInput: when the storage cannot be read.
         """
-        records = [self._read(Record, path) for path in self._files("ledger")]
+        return len(self._files(RECORDS))
+
+    def records(self) -> list[Record]:
+        """All records, in the order of finishing. Files that are no records are passed over; see `passed_over`.
+
+        Raises:
+            InvalidInput: when the storage cannot be read, or a record is of another release.
+        """
+        records = self._load(Record, RECORDS, lambda record, name: record.trial.id == name)
         return sorted(records, key=lambda record: (record.finished, record.trial.id))
 
-    def _files(self, name: str) -> list[str]:
-        self._fs.invalidate_cache()
-        folder = f"{self._path}/{name}"
-        return [p for p in self._fs.ls(folder, detail=False) if p.endswith(".json")] if self._fs.exists(folder) else []
+    def _load(self, model: type[M], folder: str, fits: Callable[[M, str], bool], finished: Collection[str] = ()) -> list[M]:
+        """The records or trials in a folder, but not those of finished trials. Notes what is passed over.
 
-    def _read(self, model: type[M], path: str) -> M:
+        Args:
+            model: what the files hold.
+            folder: name of the folder.
+            fits: whether a file of this name, without `.json`, may hold this; a copy has another name.
+            finished: ids of finished trials.
+        """
+        passed_over = self._passed_over[folder] = {}
+        names = []
+        for name in self._files(folder):
+            if not name.endswith(".json") or name.startswith("."):
+                passed_over[name] = FOREIGN
+            elif name.removesuffix(".json") not in finished:
+                names.append(name)
+        loaded = []
+        for name, content in zip(names, self._contents([f"{folder}/{name}" for name in names]), strict=True):
+            if content is None:
+                continue  # removed meanwhile
+            try:
+                item = _parsed(model, content, f"{self.location}/{folder}/{name}")
+                if not fits(item, name.removesuffix(".json")):
+                    raise PassedOverError(OTHER_NAME)
+            except PassedOverError as error:
+                passed_over[name] = str(error)
+            else:
+                loaded.append(item)
+        return loaded
+
+    def _files(self, folder: str) -> list[str]:
+        """Names of the files in a folder, without those that a killed process left while it wrote."""
         try:
-            content = json.loads(self._fs.cat_file(path))
-        except (OSError, ValueError) as error:
-            raise InvalidInput(path, "unreadable", str(error)) from None
-        version = content.pop("version", None) if isinstance(content, dict) else None
-        if version != VERSION:
-            raise InvalidInput(f"{path}: version", version, _other_version(version))
+            return [entry.name for entry in self._storage.entries(folder) if not entry.name.endswith(".tmp")]
+        except OSError as error:
+            raise self._unusable("read", error) from None
+
+    def _contents(self, names: list[str]) -> list[bytes | None]:
+        """Contents of files; `None` for one that does not exist."""
         try:
-            return validated(model, content, path)
-        except InvalidInput as error:
-            allowed = f"{error.allowed} (damaged, or written by another release; start a new sweep with another --name)"
-            raise InvalidInput(error.field, error.value, allowed) from None
+            if self._storage.is_local:
+                return [self._content(name) for name in names]
+            with ThreadPoolExecutor(PARALLEL_READS) as pool:  # an object store takes some 50 ms for each
+                return list(pool.map(self._content, names))
+        except OSError as error:
+            raise self._unusable("read", error) from None
+
+    def _content(self, name: str) -> bytes | None:
+        try:
+            return self._storage.read(name)
+        except FileNotFoundError:
+            return None
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
         """Write a file so that a reader sees all of it or nothing."""
-        data = json.dumps(content, indent=1).encode()
-        path = f"{self._path}/{name}"
         try:
-            if isinstance(self._fs, LocalFileSystem):
-                write_file(path, data)
-            else:
-                self._fs.pipe_file(path, data)  # object stores publish whole objects
+            self._storage.write(name, json.dumps(content, indent=1).encode())
         except OSError as error:
-            raise InvalidInput("storage", self.location, f"cannot be written: {error}") from None
+            raise self._unusable("written", error) from None
+
+    def _unusable(self, what: str, error: OSError) -> InvalidInput:
+        return InvalidInput("storage", self.location, f"cannot be {what}: {error}")
+
+
+def _parsed(model: type[M], content: bytes, path: str) -> M:
+    """What a file holds.
+
+    Raises:
+        InvalidInput: when the file is of another release.
+        PassedOverError: when it is damaged, or another program wrote it.
+    """
+    try:
+        parsed = json.loads(content)
+    except ValueError:
+        raise PassedOverError(HALF_WRITTEN) from None
+    if not isinstance(parsed, dict) or "version" not in parsed:
+        raise PassedOverError(FOREIGN)
+    version = parsed.pop("version")
+    if version != VERSION:
+        raise InvalidInput(f"{path}: version", version, _other_version(version))
+    try:
+        return validated(model, parsed, path)
+    except UnknownKey as error:
+        allowed = f"{error.allowed} (written by another release; start a new sweep with another --name)"
+        raise InvalidInput(error.field, error.value, allowed) from None
+    except InvalidInput as error:
+        raise PassedOverError(f"invalid at {error.field.removeprefix(f'{path}: ')}") from error
 
 
 def _other_version(version: object) -> str:
@@ -191,13 +297,11 @@ def find_sweep(sweep: str, storage: str = "sweeps") -> Ledger:
     """The ledger of a sweep, given its folder, its URI, or its name under `storage`.
 
     Raises:
-        InvalidInput: when there is no sweep at any of these places.
+        InvalidInput: when there is no sweep at any of these places, or the storage cannot be read.
     """
     sweep, storage = expanded(sweep, "sweep"), expanded(storage, "storage")
-    ledger = Ledger(sweep)
-    if ledger.exists:
-        return ledger
-    named = Ledger(f"{storage.rstrip('/')}/{sweep}")
-    if "://" not in sweep and named.exists:
-        return named
-    raise InvalidInput("sweep", sweep, f"no sweep there, nor at {named.location}")
+    named = f"{storage.rstrip('/')}/{sweep}"
+    for location in [sweep] if "://" in sweep else [sweep, named]:
+        if Ledger(location, patience_seconds=0).exists:  # what cannot be reached is reported at once
+            return Ledger(location)
+    raise InvalidInput("sweep", sweep, "no sweep there" + ("" if "://" in sweep else f", nor at {named}"))

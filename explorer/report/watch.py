@@ -10,7 +10,9 @@ from explorer.ledger import Ledger
 
 
 def follow(ledgers: Sequence[Ledger], write: Callable[[int | None], str], seconds: int, say: Callable[[str], None]) -> None:
-    """Write the report whenever a ledger has new records, until interrupted; the last page no longer checks for a newer one.
+    """Write the report whenever a ledger has new records, until Ctrl-C or SIGTERM. The last page does not check for newer ones.
+
+    Storage that cannot be read for a while is reported, and read again.
 
     Args:
         ledgers: the ledgers to follow.
@@ -22,17 +24,18 @@ def follow(ledgers: Sequence[Ledger], write: Callable[[int | None], str], second
     written = False
     try:
         while True:
-            counts = tuple(ledger.count() for ledger in ledgers)
-            if counts != written_counts:
-                written_counts = counts
-                try:
+            try:
+                counts = tuple(ledger.count() for ledger in ledgers)
+                if counts != written_counts:
                     say(f"{time.strftime('%H:%M:%S')}  {sum(counts)} trials: {write(seconds)}")
-                    written = True
-                except InvalidInput as error:
-                    if written or "no finished trial" not in str(error):
-                        raise
-                    say(f"{time.strftime('%H:%M:%S')}  no finished trial yet")
+                    written_counts, written = counts, True
+            except InvalidInput as error:
+                if not (error.field == "storage" or (not written and "no finished trial" in str(error))):
+                    raise
+                say(f"{time.strftime('%H:%M:%S')}  {error if error.field == 'storage' else 'no finished trial yet'}")
             time.sleep(seconds)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as end:  # SIGTERM exits
         if written:
             say(write(None))
+        if isinstance(end, SystemExit):
+            raise

@@ -7,9 +7,8 @@ import platform
 import re
 import subprocess
 import time
-from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, get_args
 
 import ray
@@ -35,13 +34,16 @@ from explorer.sweep.cluster import start_ray, trials_at_once
 from explorer.sweep.completeness import lacking
 from explorer.sweep.first_failures import FirstFailures
 from explorer.sweep.header import open_sweep
-from explorer.sweep.lock import DriverLock, only_driver
+from explorer.sweep.interrupts import handlers_kept, interruptible
+from explorer.sweep.lease import DriverLock
+from explorer.sweep.lock import only_driver
 from explorer.sweep.loggers import logger_callbacks
 from explorer.sweep.placement import hosts_with_room, placement
 from explorer.sweep.progress import SweepProgress
 from explorer.sweep.searcher import NODE, RECORD, TRIAL, SweepSearcher
 from explorer.sweep.trial import STORE, run_trial
 from explorer.sweep.tune_errors import ErrorNotes, StopTogether, without_tracebacks
+from explorer.sweep.versions import check_versions, installed_versions
 from explorer.training.progress import Progress
 from explorer.training.stage_store import StageStore
 from explorer.training.task import Task
@@ -51,8 +53,6 @@ DASHBOARD = "optuna.log"
 Retry = Literal["failed", "none"]
 REPORT_SECONDS = 1.0
 """Shortest time between two progress reports of a trial."""
-PACKAGES = ("vit-budget-explorer", "torch", "timm", "ray", "optuna")
-"""Packages that a result depends on."""
 
 
 class FailedTrialError(RuntimeError):
@@ -70,6 +70,7 @@ class Sweep:
             budgets above follow, or a number for each budget.
         retry: which failed trials of earlier runs are tried again: `failed` (those that did not diverge) or `none`.
         address: address of a running Ray cluster (`auto` for the one that this machine belongs to); `None` starts Ray here.
+        mix_versions: whether a sweep may be resumed with other versions of torch or timm than it was started with.
         console: where progress is written.
 
     Raises:
@@ -85,6 +86,7 @@ class Sweep:
         trials: int | tuple[int, ...] | None = None,
         retry: Retry = "failed",
         address: str | None = None,
+        mix_versions: bool = False,
         console: Console | None = None,
     ) -> None:
         if trials is not None:
@@ -96,7 +98,7 @@ class Sweep:
             )
         if retry not in get_args(Retry):
             raise InvalidInput("retry", retry, f"must be one of {', '.join(get_args(Retry))}")
-        self.space, self.address, self.retry = space, address, retry
+        self.space, self.address, self.retry, self.mix_versions = space, address, retry, mix_versions
         self.console = console or Console()
         root = expanded(storage, "storage")
         root = root if "://" in root else str(Path(root).resolve())
@@ -107,14 +109,19 @@ class Sweep:
         """Run every trial that the ledger does not hold yet, and return this sweep.
 
         Raises:
-            InvalidInput: when the storage holds a sweep with other settings or data under this name, the cluster lacks the
-                resources of one trial, the storage takes no more records, another driver has taken over the sweep, the first
-                trials all failed in the same way, or no host is left that can run trials.
+            InvalidInput: when the storage holds a sweep with other settings or data under this name, torch or timm has another
+                version than the sweep was started with, the cluster lacks the resources of one trial, the storage takes no
+                more records, another driver has taken over the sweep, the first trials all failed in the same way, or no host
+                is left that can run trials.
+            KeyboardInterrupt: after Ctrl-C; running this again resumes. After SIGTERM, `SystemExit` with code 143.
         """
-        with only_driver(self.location) as lock, quiet_optuna():
+        with only_driver(self.location, say=self._say) as lock, quiet_optuna():
             self._open()
+            check_versions(self.ledger.header(), mix=self.mix_versions)
             records = self._without_retried(self.ledger.records())
             search = self._search(records)
+            if self.ledger.warning:
+                self._say(f"warning: {self.ledger.warning}; trials without a record are run again")
             if len(records) >= search.planned:
                 StageStore(f"{self.location}/{STORE}", 0).clear()
                 self.console.print(f"all {len(records)} trials are in the ledger: {self.location}", highlight=False)
@@ -122,7 +129,8 @@ class Sweep:
             if records:
                 self.console.print(f"resuming: {len(records)} of {search.planned} trials are in the ledger", highlight=False)
             started_here = not ray.is_initialized()
-            start_ray(self.address)
+            with handlers_kept():
+                start_ray(self.address)
             try:
                 at_once = trials_at_once(self.space.resources)
                 with SweepProgress(self.space, search.planned, at_once, records, self.console) as progress:
@@ -158,6 +166,9 @@ class Sweep:
         """The best schedule for a budget of the sweep; see `explorer.frontier.best_schedule`."""
         header = self.ledger.header()
         return best_schedule(trials_frame(self.ledger.records(), header), header, Budget.parse(budget))
+
+    def _say(self, line: str) -> None:
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _search(self, records: list[Record]) -> Search:
         return Search(self.space, records, self.ledger.unfinished(records))
@@ -214,6 +225,7 @@ class Sweep:
             attempts=attempts,
             error_of=errors.take,
         )
+        tune_folder = TemporaryDirectory(prefix="explorer-tune-", ignore_cleanup_errors=True)  # nothing reads it
         tuner = tune.Tuner(
             tune.with_resources(trainable, placement(space.resources)),
             tune_config=tune.TuneConfig(
@@ -226,18 +238,20 @@ class Sweep:
             ),
             run_config=tune.RunConfig(
                 name="tune",
-                storage_path=location,
+                storage_path=tune_folder.name,
                 verbose=0,
                 stop=StopTogether(hopeless),
                 callbacks=logger_callbacks(space.loggers, self.ledger.header().name),
             ),
         )
-        with without_tracebacks():
-            tuner.fit()
+        try:
+            with tune_folder, without_tracebacks(), interruptible(progress.interrupted, self._say):
+                tuner.fit()
+        finally:
+            searcher.write()
         if dispatcher.duplicates:
             served = f"{dispatcher.duplicates} duplicate proposals were served from earlier trials"
             self.console.print(served, highlight=False)
-        searcher.write()
         if searcher.refused:
             raise InvalidInput(
                 "storage",
@@ -269,15 +283,6 @@ class _Reports:
 
 def _trial_id(trial: Any) -> str:
     return str(trial.config["id"])
-
-
-def installed_versions() -> dict[str, str]:
-    """Versions of the packages that a result depends on."""
-    versions = {"python": platform.python_version()}
-    for package in PACKAGES:
-        with suppress(PackageNotFoundError):
-            versions[package] = version(package)
-    return versions
 
 
 def _hardware() -> str:

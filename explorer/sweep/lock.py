@@ -2,207 +2,98 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
-import json
-import os
-import socket
-import threading
-import time
-import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
+from types import ModuleType
+from typing import TextIO
 
 from explorer.errors import InvalidInput
+from explorer.storage import Storage
+from explorer.sweep.lease import DriverLock, DriverNote, Lease, LeaseTiming, refused
 
 NAME = "driver.json"
-"""File of the driver's note in a sweep's folder."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LockTiming:
-    """Times of the lock on storage whose files cannot be locked."""
-
-    renew_seconds: float = 30.0
-    """The driver's note is renewed this often."""
-    retry_seconds: float = 5.0
-    """Time until a renewal that failed is tried again."""
-    dead_after_seconds: float = 120.0
-    """A note that is older is that of a dead driver."""
-    settle_seconds: float = 2.0
-    """Time between writing a note and seeing that no other driver has written one too."""
-
-
-class DriverLock:
-    """The lock as its driver sees it.
-
-    Attributes:
-        lost: why this driver must stop; `None` while it holds the lock.
-    """
-
-    def __init__(self, location: str) -> None:
-        self._location = location
-        self.lost: InvalidInput | None = None
-
-    def lose(self, reason: str) -> None:
-        """Note that this driver no longer holds the lock."""
-        self.lost = InvalidInput("sweep", self._location, f"stopped: {reason}; a sweep has one driver at a time")
+"""File that is locked in a sweep's folder. It holds the driver's note."""
+LOCAL_LOCKS = {"nolock", "local_lock=flock", "local_lock=all", "localflock"}
+"""Options of NFS and Lustre with which a lock holds among the processes of one host only."""
 
 
 @contextmanager
-def only_driver(location: str, timing: LockTiming = LockTiming()) -> Iterator[DriverLock]:
+def only_driver(
+    location: str, timing: LeaseTiming | None = None, say: Callable[[str], None] | None = None
+) -> Iterator[DriverLock]:
     """Be the only driver of the sweep at `location`.
 
-    Where files can be locked, the operating system keeps the lock. On other storage the driver writes a note with a token of
-    its own, checks after a pause that the note is still its own, and renews it. If another driver's note appears, or the note
-    cannot be renewed and becomes too old, `DriverLock.lost` says so.
+    In a folder whose files can be locked, the operating system keeps the lock; elsewhere there is a lease.
+
+    Args:
+        location: the sweep's folder.
+        timing: times of the lease; default: those of `LeaseTiming`.
+        say: called with a line while this waits to see whether the driver of a lease is dead.
 
     Raises:
         InvalidInput: when another driver runs the sweep, or the storage cannot be written.
     """
-    fs, path = fsspec.core.url_to_fs(f"{location}/{NAME}")
-    if isinstance(fs, LocalFileSystem):
-        with _locked_file(Path(path), location) as lock:
+    storage = Storage(location, patience_seconds=0)
+    locked = _locked_file(storage.folder / NAME, location) if storage.is_local else None
+    if locked is None:
+        with Lease(location, timing or LeaseTiming(), say or (lambda _: None)) as lock:
             yield lock
-    else:
-        with _RenewedNote(fs, path, location, timing).held() as lock:
-            yield lock
-
-
-@contextmanager
-def _locked_file(path: Path, location: str) -> Iterator[DriverLock]:
-    """A file locked by flock: the kernel unlocks it when the process ends, however it ends. NFS passes it to its server."""
-    try:
-        fcntl = importlib.import_module("fcntl")
-    except ImportError:
-        allowed = "sweeps on local folders need file locks, which this platform lacks; use Linux, macOS or WSL"
-        raise InvalidInput("storage", location, allowed) from None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+")
-    except OSError as error:
-        raise InvalidInput("storage", location, f"cannot be written: {error}") from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            raise _refused(location, file.read()) from None
-        file.truncate(0)
-        file.write(_note(token=""))
-        file.flush()
+        return
+    with locked:
         yield DriverLock(location)
 
 
-class _RenewedNote:
-    """A note on storage without file locks."""
+def _locked_file(path: Path, location: str) -> TextIO | None:
+    """A file locked by flock: the kernel unlocks it when the process ends, however it ends. NFS passes it to its server.
 
-    def __init__(self, fs: fsspec.AbstractFileSystem, path: str, location: str, timing: LockTiming) -> None:
-        self._fs, self._path, self._location, self._timing = fs, path, location, timing
-        self._token = uuid.uuid4().hex
-        self._lock = DriverLock(location)
-        self._ended = threading.Event()
-
-    @contextmanager
-    def held(self) -> Iterator[DriverLock]:
-        """Take the lock, keep it, and release it at the end."""
-        self._take()
-        thread = threading.Thread(target=self._keep, daemon=True)
-        thread.start()
-        try:
-            yield self._lock
-        finally:
-            self._ended.set()
-            thread.join()
-            with suppress(Exception):  # the note grows old if it cannot be removed
-                if self._is_own(self._read()):
-                    self._fs.rm(self._path)
-
-    def _take(self) -> None:
-        """Write the note, unless there is one of a live driver.
-
-        Where the file system can create a file exclusively, the first of several drivers wins. Everywhere, and where a dead
-        driver's note is replaced, the last one wins, and the pause lets the others see that.
-        """
-        try:
-            note = self._read()
-            if note is not None and time.time() - _alive(note) < self._timing.dead_after_seconds:
-                raise _refused(self._location, note)
-            self._write(exclusively=note is None)
-            time.sleep(self._timing.settle_seconds)
-            note = self._read()
-        except OSError as error:
-            raise InvalidInput("storage", self._location, f"cannot be written: {error}") from None
-        if not self._is_own(note):
-            raise _refused(self._location, note or "")
-
-    def _keep(self) -> None:
-        """Renew the note until the end, or until the lock is lost."""
-        renewed = time.monotonic()
-        pause = self._timing.renew_seconds
-        while not self._ended.wait(pause):
-            try:
-                note = self._read()
-                if note is not None and not self._is_own(note):
-                    self._lock.lose(f"{_driver(note)} has taken over")
-                    return
-                self._write()
-                renewed, pause = time.monotonic(), self._timing.renew_seconds
-            except Exception as error:  # file systems raise errors of their own
-                pause = self._timing.retry_seconds
-                if time.monotonic() - renewed > self._timing.dead_after_seconds:
-                    self._lock.lose(f"its lock could not be renewed for {self._timing.dead_after_seconds:g} s ({error})")
-                    return
-
-    def _read(self) -> str | None:
-        self._fs.invalidate_cache()
-        try:
-            return bytes(self._fs.cat_file(self._path)).decode()
-        except FileNotFoundError:
-            return None
-
-    def _write(self, exclusively: bool = False) -> None:
-        content = _note(self._token).encode()
-        if exclusively:
-            try:
-                self._fs.pipe_file(self._path, content, mode="create")
-            except FileExistsError:
-                return  # another driver was faster; its note is found after the pause
-            except (TypeError, ValueError, NotImplementedError):
-                pass  # this file system cannot create exclusively
-            else:
-                return
-        self._fs.pipe_file(self._path, content)
-
-    def _is_own(self, note: str | None) -> bool:
-        return note is not None and _field(note, "token") == self._token
-
-
-def _note(token: str) -> str:
-    return json.dumps({"driver": f"{socket.gethostname()}:{os.getpid()}", "alive": time.time(), "token": token})
-
-
-def _field(note: str, name: str) -> object:
+    Returns:
+        The file, which is unlocked when it is closed; `None` where files cannot be locked.
+    """
+    fcntl = _fcntl()
     try:
-        content = json.loads(note)
-    except ValueError:
-        return None
-    return content.get(name) if isinstance(content, dict) else None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if fcntl is None or _locks_hold_on_one_host_only(path.parent):
+            return None
+        file = path.open("a+")
+    except OSError as error:
+        raise InvalidInput("storage", location, f"cannot be written: {error}") from None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.seek(0)
+        content = file.read()
+        file.close()
+        if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN):
+            raise refused(location, DriverNote.parse(content.encode())) from None
+        return None  # ENOLCK, ENOTSUP, ENOSYS, EINVAL, ...: this file system keeps no locks
+    file.truncate(0)
+    file.write(DriverNote.of_this_process().dump().decode())
+    file.flush()
+    return file
 
 
-def _alive(note: str) -> float:
-    """When a note was last renewed, in seconds since the epoch; 0 for a damaged note."""
-    alive = _field(note, "alive")
-    return float(alive) if isinstance(alive, int | float) else 0.0
+def _fcntl() -> ModuleType | None:
+    """The module of file locks; `None` on platforms without it."""
+    with suppress(ImportError):
+        return importlib.import_module("fcntl")
+    return None
 
 
-def _driver(note: str) -> str:
-    return str(_field(note, "driver") or "another process")
-
-
-def _refused(location: str, note: str) -> InvalidInput:
-    return InvalidInput("sweep", location, f"is being run by {_driver(note)}; a sweep has one driver at a time")
+def _locks_hold_on_one_host_only(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> bool:
+    """Whether a folder is mounted such that other hosts do not see its locks."""
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    options: dict[Path, set[str]] = {}
+    for line in lines:
+        mount, _, source = line.partition(" - ")
+        fields, of_filesystem = mount.split(), source.split()
+        if len(fields) > 5 and len(of_filesystem) > 2:
+            place = Path(fields[4].encode().decode("unicode_escape"))  # spaces are written as \040
+            options[place] = {*fields[5].split(","), *of_filesystem[2].split(",")}
+    mounted = [place for place in (folder.resolve(), *folder.resolve().parents) if place in options]
+    return bool(mounted and options[mounted[0]] & LOCAL_LOCKS)

@@ -56,6 +56,10 @@ class SweepProgress:
             soft_wrap=True,
         )
 
+    def interrupted(self) -> str:
+        """What to say about a sweep that was interrupted now."""
+        return f"interrupted after {len(self.records)} of {self.planned} trials; the same command resumes"
+
     def seconds_left(self) -> float:
         """Time left, if training time per cost (of each kind of trial) and the overhead of a trial stay as they are."""
         done = [(record, record.outcome) for record in self.records if record.outcome]

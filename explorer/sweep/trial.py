@@ -17,6 +17,7 @@ from explorer.plan import Plan
 from explorer.search.trial_plan import compile_trial
 from explorer.spec.search_space import SearchSpace
 from explorer.sweep.failures import reason_of
+from explorer.sweep.versions import numerical_versions
 from explorer.training.device import device_for, device_name
 from explorer.training.loop import TrainingResult, train
 from explorer.training.progress import Progress
@@ -60,10 +61,11 @@ def run_trial(trial: Trial, space: SearchSpace, ledger: Ledger, on_segment: Call
         failure=failed.failure if failed else None,
         outcome=outcome,
         started=started,
-        finished=time.time(),
+        finished=max(started, time.time()),  # the clock may have been set back
         worker=worker_name(),
         device=device_name(device),
         plan=digest,
+        versions=numerical_versions(),
     )
     if record.failure != "place":
         with suppress(InvalidInput):

@@ -13,23 +13,25 @@ import io
 import os
 import pickle
 import time
-import uuid
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
-import fsspec
 import timm
 import torch
 
 from explorer import training_key
-from explorer.errors import InvalidInput
 from explorer.plan import Segment
+from explorer.storage import Storage
 from explorer.training.task import Task
 
 Content = dict[str, Any]
 MAX_WRITE_OVERHEAD = 0.05
 """Writing a state may take this fraction of the training time since the last one was written; until then none is written."""
+PATIENCE_SECONDS = 5.0
+"""How long reading or writing a state is tried again while the storage fails."""
+MAX_REFUSED = 3
+"""Number of states in a row that the storage may refuse; then no more are written."""
 _DIGEST = hashlib.sha256().digest_size
 
 
@@ -38,21 +40,19 @@ class StageStore:
 
     Args:
         location: path or URI, shared by all Ray workers.
-        max_bytes: when the folder is larger, the least recently used states are removed.
+        max_bytes: when the folder is larger, the least recently used states are removed; in an object store, the oldest ones.
 
     Raises:
         InvalidInput: when the URI's file system is unknown or its package is missing.
     """
 
     def __init__(self, location: str, max_bytes: int) -> None:
-        try:
-            self._fs, self._path = fsspec.core.url_to_fs(location)
-        except (ImportError, ValueError) as error:
-            raise InvalidInput("storage", location, str(error)) from None
+        # A state that cannot be read or written now is trained again or left out; a trial does not wait for it.
+        self._storage = Storage(location, patience_seconds=PATIENCE_SECONDS)
         self._max_bytes = max_bytes
         self._last_write_seconds = 0.0
         self._last_written = time.perf_counter()
-        self._usable = True
+        self._refused = 0
 
     def longest(self, keys: Sequence[str]) -> tuple[int, Content] | None:
         """The state after the largest number of segments.
@@ -72,60 +72,56 @@ class StageStore:
     def wants(self) -> bool:
         """Whether a state may be written now; see `MAX_WRITE_OVERHEAD`."""
         training_seconds = time.perf_counter() - self._last_written
-        return self._usable and self._last_write_seconds <= MAX_WRITE_OVERHEAD * training_seconds
+        return self._refused < MAX_REFUSED and self._last_write_seconds <= MAX_WRITE_OVERHEAD * training_seconds
 
     def offer(self, key: str, content: Content) -> None:
-        """Publish a state atomically. If the storage refuses it, warn once and stop using the store."""
+        """Publish a state atomically. Warn of the first one that the storage refuses; after `MAX_REFUSED` in a row, stop."""
         started = time.perf_counter()
-        path, unfinished = f"{self._path}/{key}.pt", f"{self._path}/{key}.{uuid.uuid4().hex}.tmp"
         buffer = io.BytesIO()
         torch.save(content, buffer)
         data = buffer.getvalue()
         try:
-            if not self._fs.exists(path):
-                self._fs.makedirs(self._path, exist_ok=True)
-                self._fs.pipe_file(unfinished, hashlib.sha256(data).digest() + data)
-                self._fs.mv(unfinished, path)
+            if not self._storage.exists(f"{key}.pt"):
+                self._storage.write(f"{key}.pt", hashlib.sha256(data).digest() + data)
                 self._evict()
+            self._refused = 0
         except OSError as error:
-            self._usable = False
-            warnings.warn(f"stage store {self._path}: cannot be written; training continues without it: {error}", stacklevel=2)
+            self._refused += 1
+            if self._refused == 1:
+                text = f"stage store {self._storage.location}: cannot be written; training continues without it: {error}"
+                warnings.warn(text, stacklevel=2)
         self._last_written = time.perf_counter()
         self._last_write_seconds = self._last_written - started
 
     def clear(self) -> None:
-        """Remove every state."""
-        if self._fs.exists(self._path):
-            self._fs.rm(self._path, recursive=True)
+        """Remove every state. Warn if the storage refuses."""
+        try:
+            self._storage.clear()
+        except OSError as error:
+            warnings.warn(f"stage store {self._storage.location}: cannot be removed: {error}", stacklevel=2)
 
     def _read(self, key: str) -> Content | None:
-        path = f"{self._path}/{key}.pt"
+        name = f"{key}.pt"
         try:
-            if not self._fs.exists(path):
-                return None
-            data = self._fs.cat_file(path)
+            data = self._storage.read(name)
             if hashlib.sha256(data[_DIGEST:]).digest() != data[:_DIGEST]:
-                self._fs.rm(path)
+                self._storage.remove(name)
                 return None
             content = torch.load(io.BytesIO(data[_DIGEST:]), map_location="cpu", weights_only=True)
-            if hasattr(os, "utime") and os.path.exists(path):
-                os.utime(path)  # recently used states are kept
+            if self._storage.is_local:
+                os.utime(self._storage.folder / name)  # recently used states are kept
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError):
             return None  # lost or evicted in the meantime: the segments are trained again
         return content if isinstance(content, dict) else None
 
     def _evict(self) -> None:
-        self._fs.invalidate_cache()
-        entries = [entry for entry in self._fs.ls(self._path, detail=True) if entry["name"].endswith(".pt")]
-        total = sum(entry["size"] for entry in entries)
-        for entry in sorted(entries, key=lambda entry: str(entry.get("mtime") or entry.get("LastModified") or "")):
+        entries = [entry for entry in self._storage.entries() if entry.name.endswith(".pt")]
+        total = sum(entry.size for entry in entries)
+        for entry in sorted(entries, key=lambda entry: entry.modified):
             if total <= self._max_bytes:
                 return
-            total -= entry["size"]
-            try:
-                self._fs.rm(entry["name"])
-            except FileNotFoundError:
-                continue  # another process removed it
+            total -= entry.size
+            self._storage.remove(entry.name)
 
 
 def prefix_keys(task: Task, segments: Sequence[Segment], seed: int, device: torch.device, amp: bool) -> list[str]:

@@ -1,7 +1,10 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from explorer import InvalidInput, Rates, Schedule
 from explorer.ledger import Ledger, Outcome, Record, StageOutcome, SweepHeader, Trial, find_sweep
@@ -124,7 +127,6 @@ OLDER = r"the ledger was written by an older release, and this release reads ver
     ("version", "message"),
     [
         (1, f"version: 1: {OLDER}"),
-        (None, f"version: None: {OLDER}"),
         (7, r"version: 7: the ledger was written by a newer release, and this release reads version 2; install"),
     ],
 )
@@ -163,17 +165,114 @@ def test_a_header_with_what_this_release_does_not_know_is_refused_in_one_line(le
     assert "\n" not in str(caught.value)
 
 
-def test_a_header_that_is_no_mapping_is_refused(ledger):
-    Path(ledger.location, "sweep.json").write_text("[1, 2]")
-    with pytest.raises(InvalidInput, match="version: None"):
+@pytest.mark.parametrize("content", ["[1, 2]", "{}", "", '{"version": 2, "name'])
+def test_a_header_that_is_none_is_refused_in_one_line(ledger, content):
+    Path(ledger.location, "sweep.json").write_text(content)
+    with pytest.raises(InvalidInput, match=r"sweep\.json: 'unreadable': .*; start a new sweep with another --name"):
         ledger.header()
 
 
-def test_a_damaged_record_is_named(ledger):
-    ledger.append(make_record())
-    Path(ledger.location, "ledger", "25pct-staged-000.json").write_text("{")
-    with pytest.raises(InvalidInput, match=r"25pct-staged-000\.json"):
-        ledger.records()
+def test_copies_foreign_files_and_half_written_records_are_passed_over_and_counted(ledger):
+    """What file managers, backups, macOS, NFS and killed processes leave, among two records."""
+    for id in ("25pct-staged-000", "25pct-staged-001", "25pct-staged-002", "25pct-staged-003", "25pct-staged-004"):
+        ledger.start(make_record(id).trial)
+    records = [make_record("25pct-staged-000"), make_record("25pct-staged-001", finished=2.0)]
+    for record in records:
+        ledger.append(record)
+    folder = Path(ledger.location, "ledger")
+    whole = (folder / "25pct-staged-000.json").read_text()
+    for copy in ("25pct-staged-000 (1).json", "25pct-staged-000 copy.json", "25pct-baseline-000.json"):
+        (folder / copy).write_text(whole)
+    for foreign in ("25pct-staged-000.json.bak", "._25pct-staged-000.json", ".nfs0000001", "notes.txt"):
+        (folder / foreign).write_text(whole)
+    (folder / "settings.json").write_text('{"theme": "dark"}')
+    (folder / "25pct-staged-002.json").write_text("")
+    (folder / "25pct-staged-003.json").write_text(whole[: len(whole) // 2])
+    (folder / "25pct-staged-004.json").write_text(whole.replace("staged-000", "staged-004").replace("0.9", "90.0"))
+    (folder / "25pct-staged-005.json.0f.tmp").write_text("{")  # what a killed process was writing: nobody asked for it
+    (folder / "subfolder.json").mkdir()
+    Path(ledger.location, "started", "25pct-staged-002 (1).json").write_text(
+        Path(ledger.location, "started", "25pct-staged-002.json").read_text()
+    )
+
+    assert ledger.records() == records
+    unfinished = ledger.unfinished(records)
+    assert [trial.id[-3:] for trial in unfinished] == ["002", "003", "004"]  # each once, and each is run again
+    assert ledger.passed_over == {
+        "copies under another name": 3 + 1,
+        "not written by a sweep": 4 + 1,
+        "damaged or half-written": 2,
+        "invalid at outcome.validation_accuracy": 1,
+    }
+    assert ledger.warning == (
+        f"12 files of {ledger.location} were passed over (4 copies under another name, 2 damaged or half-written, "
+        "1 invalid at outcome.validation_accuracy, 5 not written by a sweep), the first is ledger/._25pct-staged-000.json"
+    )
+    for trial in unfinished:  # run again
+        ledger.append(make_record(trial.id, finished=3.0))
+    assert len(ledger.records()) == 5
+    assert sum(ledger.passed_over.values()) == 9
+    for path in folder.iterdir():
+        if path.is_file() and path.name.removesuffix(".json") not in {record.trial.id for record in ledger.records()}:
+            path.unlink()
+    Path(ledger.location, "started", "25pct-staged-002 (1).json").unlink()
+    assert len(ledger.records()) == 5
+    assert ledger.unfinished(ledger.records()) == []
+    assert (ledger.passed_over, ledger.warning) == ({}, None)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("validation_accuracy", 1.5),
+        ("validation_accuracy", -0.1),
+        ("test_accuracy", float("nan")),
+        ("planned_flops", -1),
+        ("executed_flops", -1),
+        ("full_flops", 0),
+        ("steps", -1),
+        ("train_seconds", -0.5),
+        ("evaluation_seconds", float("inf")),
+    ],
+)
+def test_results_outside_their_bounds_are_no_results(field, value):
+    outcome = make_record().outcome.model_dump() | {field: value}
+    with pytest.raises(ValidationError, match=field):
+        Outcome.model_validate(outcome)
+
+
+def test_a_trial_does_not_finish_before_it_starts():
+    with pytest.raises(ValidationError, match="must not be before started"):
+        make_record(started=2.0, finished=1.0)
+
+
+KILLED_WHILE_WRITING = """
+import sys
+from explorer.ledger import Ledger
+from tests.ledger.test_ledger import make_record
+ledger = Ledger(sys.argv[1])
+number = 0
+while True:
+    ledger.append(make_record(f"trial-{number}"))
+    print(number, flush=True)
+    number += 1
+"""
+
+
+def test_a_writer_killed_at_any_moment_leaves_whole_records_and_loses_none(ledger):
+    """Killed again and again, each time after another number of microseconds."""
+    for attempt in range(3):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", KILLED_WHILE_WRITING, ledger.location], stdout=subprocess.PIPE, text=True
+        )
+        reported = 0
+        while reported < 20 * (attempt + 1):
+            reported = int(writer.stdout.readline()) + 1
+        writer.kill()
+        reported += len(writer.communicate()[0].splitlines())
+        ids = {record.trial.id for record in ledger.records()}
+        assert {f"trial-{number}" for number in range(reported)} <= ids
+        assert ledger.passed_over == {}
 
 
 def test_sweeps_are_found_by_folder_and_by_name(ledger, tmp_path):
@@ -194,8 +293,8 @@ def test_storage_that_cannot_be_written_is_refused_in_one_line():
 
 
 def test_a_uri_whose_package_is_missing_says_what_to_install():
-    with pytest.raises(InvalidInput, match=r"storage: 's3://bucket/sweeps/x': .*s3fs"):
-        Ledger("s3://bucket/sweeps/x")
+    with pytest.raises(InvalidInput, match=r"storage: 'gs://bucket/sweeps/x': .*gcsfs"):
+        Ledger("gs://bucket/sweeps/x")
 
 
 def test_started_trials_are_unfinished_until_they_have_a_record(tmp_path):

@@ -112,6 +112,16 @@ def test_a_training_that_both_kinds_share_is_charged_once(ledger, tmp_path):
     assert "2 workers" not in facts(sweep.header, sweep.trials)["training"]
 
 
+def test_mixed_versions_are_shown(ledger):
+    old, new = {"torch": "2.14.0", "timm": "1.0.31"}, {"torch": "2.15.0", "timm": "1.0.31"}
+    for number, versions in enumerate((old, new, new, {})):
+        ledger.append(make_record(f"trial-{number}", versions=versions))
+    trials = LoadedSweep.read(ledger).trials
+    shown = facts(ledger.header(), trials)["mixed versions"]
+    assert shown == "2 trials with torch 2.15.0, timm 1.0.31; 1 trials with torch 2.14.0, timm 1.0.31"
+    assert "mixed versions" not in facts(ledger.header(), trials[trials.id != "trial-0"])
+
+
 def test_files_beside_the_page(ledger, tmp_path):
     ledger.append(make_record("a", budget="6.25%", validation=0.9, test=0.8))
     ledger.append(make_record("b", budget="6.25%", kind="baseline", validation=0.7, test=0.6))

@@ -8,9 +8,11 @@ import pytest
 from explorer import InvalidInput, SearchSpace, Sweep
 from explorer.search.proposer import Status
 from explorer.search.search import Search
-from explorer.sweep.lock import DriverLock
+from explorer.sweep.lease import DriverLock
 from explorer.sweep.searcher import SweepSearcher
+from explorer.sweep.versions import check_versions, installed_versions
 from tests.conftest import quiet
+from tests.ledger.test_ledger import make_header
 
 OPTIONS = {"patch_size": 2, "embed_dim": 32, "depth": 2, "num_heads": 4}
 
@@ -75,6 +77,15 @@ def test_trials_sampler_and_resources_may_change(space_file, tmp_path):
     changed = space.with_search(trials=5, baseline_trials=2, sampler="random", promote=1, repeat=1)
     changed = SearchSpace.model_validate({**changed.model_dump(), "resources": {"cpus": 2}, "store_gb": 1})
     Sweep(changed, tmp_path)._open()
+
+
+def test_other_versions_are_mixed_only_when_asked_for(space_file, tmp_path):
+    space = SearchSpace.load(space_file)
+    header = make_header().model_copy(update={"space": space, "versions": {"torch": "1.0", "timm": "0.1"}})
+    with pytest.raises(InvalidInput, match=r"version of torch: '.*': the sweep was started with 1\.0, .*--mix-versions"):
+        check_versions(header, mix=False)
+    check_versions(header, mix=True)
+    check_versions(header.model_copy(update={"versions": installed_versions()}), mix=False)
 
 
 def test_importing_the_package_leaves_optunas_logs_as_they_are():

@@ -45,8 +45,18 @@ def facts(header: SweepHeader, trials: pd.DataFrame) -> dict[str, str]:
         "hardware": header.hardware,
         "started": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(header.created)),
         "versions": ", ".join(f"{name} {number}" for name, number in header.versions.items()),
+        **mixed_versions(trials),
         "git commit": header.git_commit or "unknown",
     }
+
+
+def mixed_versions(trials: pd.DataFrame) -> dict[str, str]:
+    """Says how many trials ran with which versions of torch and timm; empty unless there are several."""
+    texts = trials.versions.map(lambda versions: ", ".join(f"{package} {number}" for package, number in versions.items()))
+    counts = texts[texts != ""].value_counts()
+    if len(counts) < 2:
+        return {}
+    return {"mixed versions": "; ".join(f"{count} trials with {versions}" for versions, count in counts.items())}
 
 
 def commands(header: SweepHeader, data: FrontierData) -> str:
