@@ -22,13 +22,24 @@ ALLOWED = {
     "cost": {"spec"},
     "elastic": {"spec", "segment", "plan", "cost"},
     "data": {"spec"},
+    "loggers": {"spec"},
     "training": {"spec", "segment", "plan", "cost", "elastic", "data"},
     "ledger": {"spec"},
     "frontier": {"spec", "ledger"},
     "report": {"spec", "ledger", "frontier"},
     "search": {"spec", "segment", "plan", "cost", "elastic", "data", "training", "ledger"},
-    "sweep": {"spec", "segment", "plan", "cost", "elastic", "data", "training", "ledger", "frontier", "search"},
-    "production": {"spec", "segment", "plan", "cost", "elastic", "data", "training", "sweep"},  # sweep.cluster starts Ray
+    "sweep": {"spec", "segment", "plan", "cost", "elastic", "data", "training", "ledger", "frontier", "search", "loggers"},
+    "production": {
+        "spec",
+        "segment",
+        "plan",
+        "cost",
+        "elastic",
+        "data",
+        "training",
+        "sweep",
+        "loggers",
+    },  # sweep.cluster starts Ray
 }
 AT_THE_TOP = {"cli", "__init__", "__main__"}
 """May import everything, and are imported by nothing else."""

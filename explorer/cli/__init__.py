@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from explorer.cli import init, models, plan, sweeps, train
+from explorer.cli import init, models, plan, status, sweeps, train
 from explorer.errors import InvalidInput
 
 SWEEPS = "Sweep: find schedules"
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 app.command(rich_help_panel=SWEEPS)(init.init)
 app.command(rich_help_panel=SWEEPS)(sweeps.sweep)
+app.command(rich_help_panel=SWEEPS)(status.status)
 app.command(rich_help_panel=SWEEPS)(sweeps.report)
 app.command(rich_help_panel=SWEEPS)(sweeps.best)
 app.command(rich_help_panel=TRAINING)(plan.plan)

@@ -31,12 +31,13 @@ from explorer.spec.budget import Budget
 from explorer.spec.schedule import Schedule
 from explorer.spec.search_space import NAME_PATTERN, SearchSpace
 from explorer.sweep.cluster import start_ray, trials_at_once
+from explorer.sweep.driver_notes import DriverNotes
 from explorer.sweep.lock import DriverLock, only_driver
-from explorer.sweep.loggers import logger_callbacks
+from explorer.sweep.loggers import SweepLoggers
 from explorer.sweep.progress import SweepProgress
 from explorer.sweep.searcher import RECORD, TRIAL, SweepSearcher
 from explorer.sweep.trial import STORE, run_trial
-from explorer.training.progress import Progress
+from explorer.sweep.trial_reports import TrialObservers, TrialReports
 from explorer.training.stage_store import StageStore
 from explorer.training.task import Task
 
@@ -51,8 +52,6 @@ MAX_LOST_WORKERS = 2
 """Number of times a trial is tried again after its worker died. Each time it finds its trained segments in the stage store."""
 DASHBOARD = "optuna.log"
 """File for `optuna-dashboard`, in a sweep's folder."""
-REPORT_SECONDS = 1.0
-"""Shortest time between two progress reports of a trial."""
 PACKAGES = ("vit-budget-explorer", "torch", "timm", "ray", "optuna")
 """Packages that a result depends on."""
 
@@ -107,23 +106,27 @@ class Sweep:
             self._open()
             records = self.ledger.records()
             search = self._search(records)
-            if len(records) >= search.planned:
-                self.console.print(f"all {len(records)} trials are in the ledger: {self.location}", highlight=False)
-                return self
-            if records:
-                self.console.print(f"resuming: {len(records)} of {search.planned} trials are in the ledger", highlight=False)
-            started_here = not ray.is_initialized()
-            start_ray(self.address)
-            try:
-                at_once = trials_at_once(self.space.resources)
-                with SweepProgress(self.space, search.planned, at_once, records, self.console) as progress:
-                    self._tune(search, records, progress, lock)
-            finally:
-                if started_here:
-                    ray.shutdown()
+            with self._loggers(records) as loggers:
+                if len(records) >= search.planned:
+                    self.console.print(f"all {len(records)} trials are in the ledger: {self.location}", highlight=False)
+                    return self
+                if records:
+                    self._say(f"resuming: {len(records)} of {search.planned} trials are in the ledger")
+                started_here = not ray.is_initialized()
+                start_ray(self.address)
+                try:
+                    at_once = trials_at_once(self.space.resources)
+                    with (
+                        DriverNotes(self.location, self.space, search.planned, at_once) as notes,
+                        SweepProgress(self.space, search.planned, at_once, records, self.console) as progress,
+                    ):
+                        self._tune(search, records, progress, lock, TrialObservers(loggers, notes))
+                finally:
+                    if started_here:
+                        ray.shutdown()
             if len(self.ledger.records()) >= search.planned:
                 StageStore(f"{self.location}/{STORE}", 0).clear()
-        self.console.print(progress.table())
+        self.console.print(progress.last_table())
         return self
 
     def best(self, budget: str | Budget) -> Schedule:
@@ -132,6 +135,12 @@ class Sweep:
 
     def _search(self, records: list[Record]) -> Search:
         return Search(self.space, records, self.ledger.unfinished(records))
+
+    def _loggers(self, records: list[Record]) -> SweepLoggers:
+        return SweepLoggers(self.ledger.header(), self.space, self.location, records, self._say)
+
+    def _say(self, line: str) -> None:
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _dashboard(self, records: list[Record]) -> Dashboard | None:
         """The file for `optuna-dashboard`; `None` where the storage is not a folder."""
@@ -157,18 +166,25 @@ class Sweep:
             allowed = f"the sweep at {self.location} has {different.before!r}; give this one another --name"
             raise InvalidInput(different.field, different.after, allowed)
 
-    def _tune(self, search: Search, records: list[Record], progress: SweepProgress, lock: DriverLock) -> None:
+    def _tune(
+        self,
+        search: Search,
+        records: list[Record],
+        progress: SweepProgress,
+        lock: DriverLock,
+        observers: TrialObservers,
+    ) -> None:
         space, location = self.space, self.location
 
         def trainable(config: dict[str, Any]) -> None:
-            record = run_trial(config[TRIAL], space, Ledger(location), on_segment=_Reports())
-            measured = record.outcome.model_dump(exclude={"stages", "losses"}, exclude_none=True) if record.outcome else {}
-            tune.report({RECORD: record, **measured})  # the numbers are for loggers
+            record = run_trial(config[TRIAL], space, Ledger(location), on_segment=TrialReports())
+            tune.report({RECORD: record})
 
         dashboard = self._dashboard(records)
 
         def on_record(record: Record) -> None:
             progress.finished(record)
+            observers.finished(record)
             if dashboard:
                 dashboard.add(record)
 
@@ -188,7 +204,7 @@ class Sweep:
                 storage_path=location,
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=MAX_LOST_WORKERS),  # trials catch their own errors
-                callbacks=logger_callbacks(space.loggers, self.ledger.header().name),
+                callbacks=[observers],
             ),
         )
         tuner.fit()
@@ -205,21 +221,6 @@ class Sweep:
             )
         if lock.lost:
             raise lock.lost
-
-
-class _Reports:
-    """Reports a trial's progress to the driver, at most every `REPORT_SECONDS` and not after the last segment."""
-
-    def __init__(self) -> None:
-        self._last = time.monotonic()
-
-    def __call__(self, progress: Progress) -> None:
-        now = time.monotonic()
-        if now - self._last < REPORT_SECONDS or len(progress.segments) == len(progress.plan.segments):
-            return
-        self._last = now
-        cost, loss = progress.flops / progress.plan.full_flops, progress.segments[-1].mean_loss
-        tune.report({"segments": len(progress.segments), "cost": cost, "train_loss": loss})
 
 
 def _trial_id(trial: Any) -> str:
