@@ -39,6 +39,7 @@ class BackgroundLogger:
 
     Attributes:
         dropped: number of points that were dropped.
+        missing: number of runs whose end was not logged when the logger was closed.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class BackgroundLogger:
     ) -> None:
         self.name, self._connect, self._warn = name, connect, warn
         self._on_connected, self._on_delivered = on_connected, on_delivered
-        self.dropped = 0
+        self.dropped = self.missing = 0
         self._service: LoggingService | None = None
         self._last_step: dict[str, int] = {}
         """Last step that was logged of each run that is open."""
@@ -90,22 +91,27 @@ class BackgroundLogger:
             waiting.ending = ending
             self._changed.notify_all()
 
-    def close(self, limit_seconds: float) -> str | None:
+    def close(self, limit_seconds: float) -> list[str]:
         """Wait until everything is logged, but not for longer than a limit.
 
         Returns:
-            One line about runs whose end was not logged; `None` if there are none.
+            A line about runs whose end was not logged, and a line about points that were dropped, if there are any.
         """
         with self._changed:
             self._closing = True
             self._changed.notify_all()
         self._thread.join(limit_seconds)
         with self._changed:
-            missing = sum(waiting.ending is not None for waiting in self._waiting.values())
-            missing += self._current is not None and self._current.ending is not None
+            self.missing = sum(waiting.ending is not None for waiting in self._waiting.values())
+            self.missing += self._current is not None and self._current.ending is not None
             reason = _one_line(self._error) if self._error else f"it took longer than {limit_seconds:g} s"
             self._waiting.clear()  # a service that answers later is given nothing more
-        return f"{self.name}: the results of {missing} runs were not logged: {reason}" if missing else None
+        lines = []
+        if self.missing:
+            lines.append(f"{self.name}: the results of {self.missing} runs were not logged: {reason}")
+        if self.dropped:
+            lines.append(f"{self.name}: too slow for {self.dropped} points; the end of a run logs all of its points")
+        return lines
 
     def _run(self) -> None:
         pause = FIRST_RETRY_SECONDS

@@ -109,7 +109,7 @@ class RunLoggers:
         }
         self._run = RunDescription(key=_run_key(out), name=out.name, parameters=parameters, tags={"folder": str(out.resolve())})
         self._ending: Ending | None = None
-        self._loggers = [self._started(name, resumed) for name in loggers]
+        self._loggers = [self._logger(name, resumed) for name in loggers]
 
     def log(self, progress: Progress) -> None:
         """Log the segments that finished since the last call."""
@@ -134,6 +134,9 @@ class RunLoggers:
         self._ending = Ending("finished")
 
     def __enter__(self) -> Self:
+        for logger in self._loggers:
+            logger.start()
+            logger.log(self._run, self._points)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
@@ -146,10 +149,10 @@ class RunLoggers:
         for logger in self._loggers:
             logger.end(self._run, self._points, ending)
         for logger in self._loggers:
-            if missing := logger.close(DRAIN_SECONDS):
-                self._say(missing)
+            for line in logger.close(DRAIN_SECONDS):
+                self._say(line)
 
-    def _started(self, name: LoggerName, resumed: bool) -> BackgroundLogger:
+    def _logger(self, name: LoggerName, resumed: bool) -> BackgroundLogger:
         connect: Callable[[], LoggingService] = partial(open_service, name, EXPERIMENT, self._out, "logger")
         if not resumed:
             service = connect()
@@ -157,10 +160,7 @@ class RunLoggers:
             def connect() -> LoggingService:
                 return service
 
-        logger = BackgroundLogger(name, connect, self._say)
-        logger.start()
-        logger.log(self._run, self._points)
-        return logger
+        return BackgroundLogger(name, connect, self._say)
 
     def _to_tensorboard(self, row: Metrics, step: int) -> None:
         for name, value in row.items():

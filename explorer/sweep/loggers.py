@@ -93,7 +93,6 @@ class SweepLoggers:
 
         logger = BackgroundLogger(name, connect, self._say, on_connected, on_delivered)
         self._loggers.append(logger)
-        logger.start()
 
     def started(self, trial: Trial) -> None:
         """A trial has begun to run."""
@@ -113,6 +112,8 @@ class SweepLoggers:
             self._end(logger, record)
 
     def __enter__(self) -> Self:
+        for logger in self._loggers:
+            logger.start()
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
@@ -130,8 +131,10 @@ class SweepLoggers:
             thread.join()
 
     def _close(self, logger: BackgroundLogger, limit_seconds: float) -> None:
-        if missing := logger.close(limit_seconds):
-            self._say(f"{missing}; the next run of this sweep logs them")
+        for line in logger.close(limit_seconds):
+            self._say(line)
+        if logger.missing:
+            self._say(f"{logger.name}: the next run of this sweep logs them")
 
     def _end(self, logger: BackgroundLogger, record: Record) -> None:
         ending = Ending("finished") if record.outcome else Ending("failed", record.reason)

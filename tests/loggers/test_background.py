@@ -60,7 +60,7 @@ def test_everything_is_logged_once_and_in_order():
     wait_until(lambda: len(service.points) == 3)
     logger.end(RUN, points(1, 2, 3), Ending("finished"))
     logger.end(OTHER, [], Ending("failed", "diverged"))
-    assert logger.close(60) is None
+    assert logger.close(60) == []
     assert service.points == [("a", 1), ("a", 2), ("b", 5), ("a", 3)]
     assert service.endings == {"a": "finished", "b": "failed"}
     assert said == []
@@ -70,7 +70,7 @@ def test_a_run_that_the_service_has_is_continued():
     service = ServiceInMemory(last_steps={"a": 2})
     logger = logger_of(service, [])
     logger.end(RUN, points(1, 2, 3), Ending("finished"))
-    assert logger.close(60) is None
+    assert logger.close(60) == []
     assert service.points == [("a", 3)]
 
 
@@ -85,7 +85,10 @@ def test_a_service_that_hangs_holds_up_nobody_and_its_missing_results_are_counte
     assert logger.dropped == 2  # four wait
     logger.end(RUN, points(1, 2, 3, 4, 5, 6, 7), Ending("finished"))
     logger.end(OTHER, [], Ending("finished"))
-    assert logger.close(0.01) == "memory: the results of 2 runs were not logged: it took longer than 0.01 s"
+    assert logger.close(0.01) == [
+        "memory: the results of 2 runs were not logged: it took longer than 0.01 s",
+        "memory: too slow for 2 points; the end of a run logs all of its points",
+    ]
     service.gate.set()
 
     late = ServiceInMemory()
@@ -94,7 +97,7 @@ def test_a_service_that_hangs_holds_up_nobody_and_its_missing_results_are_counte
     logger.log(RUN, points(1, 2, 3, 4, 5))
     late.gate.set()
     logger.end(RUN, points(1, 2, 3, 4, 5), Ending("finished"))
-    assert logger.close(60) is None
+    assert logger.close(60) == []
     assert late.points == [("a", step) for step in (1, 2, 3, 4, 5)]  # a result brings back the points that were dropped
 
 
@@ -105,7 +108,7 @@ def test_a_service_that_fails_is_one_warning_and_is_tried_again():
     logger.log(OTHER, points(1))
     wait_until(lambda: len(service.points) == 2)
     logger.end(RUN, [], Ending("finished"))
-    assert logger.close(60) is None
+    assert logger.close(60) == []
     assert said == ["memory: ConnectionError: no route to host; it is tried again, and training continues meanwhile"]
     assert service.endings == {"a": "finished"}
 
@@ -114,5 +117,5 @@ def test_a_service_that_always_fails_is_given_up_at_the_end():
     said = []
     logger = logger_of(ServiceInMemory(failures=10**9), said)
     logger.end(RUN, points(1), Ending("finished"))
-    assert logger.close(60) == "memory: the results of 1 runs were not logged: ConnectionError: no route to host"
+    assert logger.close(60) == ["memory: the results of 1 runs were not logged: ConnectionError: no route to host"]
     assert len(said) == 1

@@ -10,20 +10,20 @@ from explorer.loggers.tensorboard_files import TensorBoardFiles
 from tests.loggers.event_files import read_events
 from tests.loggers.offline_wandb import read_offline_runs
 
-RUN = RunDescription(key="trial-1-abc", name="trial-1", parameters={"learning_rate": 0.001, "kind": "staged"}, tags={"sweep": "s"})
+RUN = RunDescription(
+    key="trial-1-abc", name="trial-1", parameters={"learning_rate": 0.001, "kind": "staged"}, tags={"sweep": "s"}
+)
+FAILED = RunDescription(key="trial-2-abc", name="trial-2")
 POINTS = [Point(10, {"cost": 0.1, "train_loss": 2.0}), Point(20, {"cost": 0.2, "train_loss": 1.5})]
 LAST = Point(30, {"cost": 0.25, "train_loss": 1.0, "test_accuracy": 0.75})
 pytestmark = pytest.mark.filterwarnings("default")  # the clients' own warnings are not ours to fix
 
 
 def killed_and_resumed(connect):
-    """A run that a driver leaves without an end, that another one leaves as killed, and that a third one finishes."""
+    """A run that one driver leaves as killed, and that another one finishes."""
     service = connect()
     assert service.start(RUN) == -1
-    service.log(RUN, POINTS[:1])
-    service = connect()
-    last = service.start(RUN)
-    service.log(RUN, [point for point in POINTS if point.step > last])
+    service.log(RUN, POINTS)
     service.end(RUN, Ending("killed", "interrupted"))
     service = connect()
     last = service.start(RUN)
@@ -34,10 +34,11 @@ def killed_and_resumed(connect):
 
 def test_mlflow_finds_a_run_again_and_shows_how_it_ended(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    vanished = open_service("mlflow", "sweep", None, "loggers")
+    vanished.start(FAILED)  # killed: it stays RUNNING until it is continued
     service = killed_and_resumed(lambda: open_service("mlflow", "sweep", None, "loggers"))
-    failed = RunDescription(key="trial-2-abc", name="trial-2")
-    service.start(failed)
-    service.end(failed, Ending("failed", "diverged: the loss is not finite"))
+    service.start(FAILED)
+    service.end(FAILED, Ending("failed", "diverged: the loss is not finite"))
 
     client = importlib.import_module("mlflow").MlflowClient()
     experiment = client.get_experiment_by_name("sweep").experiment_id
@@ -56,20 +57,19 @@ def test_mlflow_finds_a_run_again_and_shows_how_it_ended(tmp_path, monkeypatch):
 def test_wandb_offline_keeps_one_id_per_run_and_an_exit_code(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     service = killed_and_resumed(lambda: open_service("wandb", "sweep", tmp_path, "loggers"))
-    failed = RunDescription(key="trial-2-abc", name="trial-2")
-    service.start(failed)
-    service.end(failed, Ending("failed", "diverged: the loss is not finite"))
+    service.start(FAILED)
+    service.end(FAILED, Ending("failed", "diverged: the loss is not finite"))
 
     runs = read_offline_runs(tmp_path / "wandb")
     first = [run for run in runs if run.id == RUN.key]
-    assert [run.exit_code for run in first] == [None, 130, 0]  # `wandb sync` makes one run of one id
+    assert [run.exit_code for run in first] == [130, 0]  # `wandb sync` makes one run of one id
     assert first[-1].history == [
         {"cost": 0.1, "train_loss": 2.0, "_step": 10},
         {"cost": 0.2, "train_loss": 1.5, "_step": 20},
         {"cost": 0.25, "train_loss": 1.0, "test_accuracy": 0.75, "_step": 30},
     ]
     assert first[-1].config == {"learning_rate": 0.001, "kind": "staged", "sweep": "s"}
-    (second,) = [run for run in runs if run.id == failed.key]
+    (second,) = [run for run in runs if run.id == FAILED.key]
     assert second.exit_code == 1
     assert second.summary["reason"] == "diverged: the loss is not finite"
 
@@ -88,5 +88,9 @@ def test_tensorboard_has_one_file_per_run_by_steps_and_by_cost(tmp_path):
     scalars = read_events(tmp_path / "trial-1")
     assert len(scalars) == len(set(scalars))
     assert [(step, value) for tag, step, value in scalars if tag == "train_loss"] == [(10, 2.0), (20, 1.5), (30, 1.0)]
-    assert [(step, value) for tag, step, value in scalars if tag == "by_cost/train_loss"] == [(1000, 2.0), (2000, 1.5), (2500, 1.0)]
+    assert [(step, value) for tag, step, value in scalars if tag == "by_cost/train_loss"] == [
+        (1000, 2.0),
+        (2000, 1.5),
+        (2500, 1.0),
+    ]
     assert ("test_accuracy", 30, 0.75) in scalars
