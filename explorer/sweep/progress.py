@@ -15,6 +15,11 @@ from explorer.ledger import KINDS, Kind, Record
 from explorer.ledger.time_left import device_seconds_left
 from explorer.spec.search_space import SearchSpace
 
+LAST_TABLE = (
+    "accuracy of the best trial of each kind, chosen on validation images: the mean over fresh seeds where it was repeated, "
+    "otherwise that of the single run that was chosen"
+)
+
 
 class SweepProgress:
     """A live table on a terminal; elsewhere, one line per trial.
@@ -63,30 +68,26 @@ class SweepProgress:
         """Estimated time left; see `device_seconds_left`."""
         return (device_seconds_left(self.space, self.planned, self.records) or 0.0) / self.at_once
 
-    def table(self) -> Table:
+    def table(self) -> Group:
         """While the sweep runs: the highest validation accuracy of a single run at each budget, staged against baseline."""
-        table = _table("validation accuracy of the best run so far", ("budget", "best staged", "best baseline"))
+        table = _table("budget", "best staged", "best baseline")
         for budget in self.space.budgets:
             here = [record for record in self.records if record.trial.budget == budget]
             table.add_row(str(budget), self._best(here, "staged"), self._best(here, "baseline"), *_counts(here))
-        return table
+        return Group(Text("highest validation accuracy of a single run so far"), table)
 
-    def last_table(self) -> Table:
+    def last_table(self) -> Group:
         """At the end: the accuracies of the best trial of each kind at each budget, as reports show them."""
-        title = (
-            "accuracy of the best trial of each kind, chosen on validation images: mean over fresh seeds where it was repeated"
-        )
-        columns = [f"{kind} {what}" for kind in KINDS for what in ("validation", "test", "seeds")]
-        table = _table(title, ("budget", *columns))
+        table = _table("budget", *(f"{kind} {what}" for kind in KINDS for what in ("validation", "test", "seeds")))
         best = {(row.budget, row.kind): row for row in rows(best_by_budget(trials_frame(self.records)))}
         for budget in self.space.budgets:
             cells = []
             for kind in KINDS:
                 row = best.get((str(budget), kind))
-                seeds = (f"{row.seeds} fresh" if row.repeated else "1, searched") if row else "-"
-                cells += [f"{row.validation_mean:.2%}" if row else "-", f"{row.test_mean:.2%}" if row else "-", seeds]
+                seeds = (f"{row.seeds} fresh" if row.repeated else "1") if row else "-"
+                cells += [f"{row.validation_mean:.2%}", f"{row.test_mean:.2%}", seeds] if row else ["-"] * 3
             table.add_row(str(budget), *cells, *_counts([r for r in self.records if r.trial.budget == budget]))
-        return table
+        return Group(Text(LAST_TABLE), table)
 
     @staticmethod
     def _best(records: Sequence[Record], kind: Kind) -> str:
@@ -99,8 +100,8 @@ class SweepProgress:
         return Group(Text(line), self.table())
 
 
-def _table(title: str, columns: Sequence[str]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for name in (*columns, "done", "failed"):
         table.add_column(name, justify="right")
     return table
