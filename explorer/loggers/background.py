@@ -160,6 +160,8 @@ class BackgroundLogger:
             service.log(run, points)
             self._last_step[run.key] = points[-1].step
         if task.ending:
+            if task.ending.results:
+                service.log(run, [task.ending.results])
             service.end(run, task.ending)
             del self._last_step[run.key]
             if self._on_delivered:

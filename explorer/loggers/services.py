@@ -45,6 +45,8 @@ class Ending:
     status: Literal["finished", "failed", "killed"]
     reason: str | None = None
     """Why it failed or was killed, in one line."""
+    results: Point | None = None
+    """Results of a finished run, at its last step. They are logged even if that step has been logged before."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from tensorboardX import SummaryWriter
 from tensorboardX.summary import hparams
 
-from explorer.loggers.services import Ending, Point, RunDescription
+from explorer.loggers.services import Ending, Metrics, Point, RunDescription
 
 COST = "cost"
 """Metric that is the x axis of the scalars under `by_cost/`."""
@@ -29,7 +29,7 @@ class TensorBoardFiles:
         self._folder = folder
         self.destination = "files"
         self._writers: dict[str, SummaryWriter] = {}
-        self._last: dict[str, Point] = {}
+        self._last: dict[str, Metrics] = {}
 
     def start(self, run: RunDescription) -> int:
         """Begin a run's file. What an earlier try has written is removed: all its points are written again."""
@@ -49,15 +49,14 @@ class TensorBoardFiles:
                 writer.add_scalar(name, value, point.step)
                 if name != COST:
                     writer.add_scalar(f"by_cost/{name}", value, round(COST_STEPS * point.metrics[COST]))
-            self._last[run.key] = point
+            self._last[run.key] = {**self._last.get(run.key, {}), **point.metrics}
         writer.flush()
 
     def end(self, run: RunDescription, ending: Ending) -> None:
         """End a run's file with its parameters, for the HParams tab, and how it ended."""
         writer = self._writers.pop(run.key)
-        last = self._last.pop(run.key, None)
         settings = {**run.parameters, "status": ending.status}
-        for summary in hparams(settings, dict(last.metrics) if last else {}):
+        for summary in hparams(settings, dict(self._last.pop(run.key, {}))):
             writer.file_writer.add_summary(summary)
         if ending.reason:
             writer.add_text("reason", ending.reason)

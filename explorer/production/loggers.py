@@ -129,9 +129,8 @@ class RunLoggers:
     def finish(self, accuracies: Row, step: int) -> None:
         """Log the accuracies of the finished run."""
         self._to_tensorboard(accuracies, step)
-        last = self._points.pop().metrics if self._points else {}
-        self._points.append(Point(step, {**last, **accuracies}))
-        self._ending = Ending("finished")
+        cost = {"cost": self._points[-1].metrics["cost"]} if self._points else {}
+        self._ending = Ending("finished", results=Point(step, {**cost, **accuracies}))
 
     def __enter__(self) -> Self:
         for logger in self._loggers:

@@ -7,10 +7,10 @@ from explorer.loggers import Point
 
 
 def learning_curve(record: Record) -> list[Point]:
-    """The training loss after each segment of a finished trial, and its results after the last one.
+    """The training loss after each segment of a finished trial; empty for a trial that failed.
 
     A record holds losses by budget time. Cost and steps follow from it by the stages, as `explorer.plan` makes budget time
-    from cost. Empty for a trial that failed.
+    from cost.
     """
     outcome = record.outcome
     if outcome is None:
@@ -19,19 +19,21 @@ def learning_curve(record: Record) -> list[Point]:
     for loss, end in zip(outcome.losses, outcome.segment_ends, strict=True):
         flops = _flops_at(end, outcome, record.trial.budget.of(outcome.full_flops))
         points.append(curve_point(_steps_at(flops, outcome), flops / outcome.full_flops, loss))
-    results = {
+    return points
+
+
+def results(outcome: Outcome) -> Point:
+    """What was measured of a finished trial, at its last step."""
+    measured = {
         "validation_accuracy": outcome.validation_accuracy,
         "test_accuracy": outcome.test_accuracy,
         "train_seconds": outcome.train_seconds,
+        "executed_seconds": outcome.executed_seconds,
         "evaluation_seconds": outcome.evaluation_seconds,
+        "peak_memory": outcome.peak_memory,
     }
-    if outcome.executed_seconds is not None:
-        results["executed_seconds"] = outcome.executed_seconds
-    if outcome.peak_memory is not None:
-        results["peak_memory"] = outcome.peak_memory
-    last = points.pop().metrics if points else {}
-    cost = outcome.planned_flops / outcome.full_flops
-    return [*points, Point(outcome.steps, {**last, "cost": cost, **results})]
+    known = {name: float(value) for name, value in measured.items() if value is not None}
+    return Point(outcome.steps, {"cost": outcome.planned_flops / outcome.full_flops, **known})
 
 
 def curve_point(steps: int, cost: float, loss: float) -> Point:

@@ -22,7 +22,7 @@ from explorer.loggers.tensorboard_files import TensorBoardFiles
 from explorer.search.dashboard import shown_parameters
 from explorer.spec.loggers import LoggerName
 from explorer.spec.search_space import SearchSpace
-from explorer.sweep.learning_curve import learning_curve
+from explorer.sweep.learning_curve import learning_curve, results
 from explorer.sweep.trial_reports import POINTS
 
 TENSORBOARD = "tensorboard"
@@ -137,7 +137,8 @@ class SweepLoggers:
             self._say(f"{logger.name}: the next run of this sweep logs them")
 
     def _end(self, logger: BackgroundLogger, record: Record) -> None:
-        ending = Ending("finished") if record.outcome else Ending("failed", record.reason)
+        outcome = record.outcome
+        ending = Ending("finished", results=results(outcome)) if outcome else Ending("failed", record.reason)
         logger.end(self._run_of(record.trial), learning_curve(record), ending)
 
     def _run_of(self, trial: Trial) -> RunDescription:

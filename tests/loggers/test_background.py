@@ -58,10 +58,10 @@ def test_everything_is_logged_once_and_in_order():
     logger.log(RUN, points(1, 2))
     logger.log(OTHER, points(5))
     wait_until(lambda: len(service.points) == 3)
-    logger.end(RUN, points(1, 2, 3), Ending("finished"))
+    logger.end(RUN, points(1, 2, 3), Ending("finished", results=Point(3, {"accuracy": 0.5})))
     logger.end(OTHER, [], Ending("failed", "diverged"))
     assert logger.close(60) == []
-    assert service.points == [("a", 1), ("a", 2), ("b", 5), ("a", 3)]
+    assert service.points == [("a", 1), ("a", 2), ("b", 5), ("a", 3), ("a", 3)]
     assert service.endings == {"a": "finished", "b": "failed"}
     assert said == []
 
