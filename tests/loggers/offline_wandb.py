@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.conftest import wait_until
+
 BLOCK = 32 * 1024
 
 
@@ -22,9 +24,14 @@ class OfflineRun:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-def read_offline_runs(folder: Path) -> list[OfflineRun]:
-    """The runs in a folder, in the order in which they were started."""
-    return [_read(path) for path in sorted(folder.glob("offline-run-*/*.wandb"), key=lambda path: path.stat().st_mtime_ns)]
+def ended_runs(folder: Path) -> list[OfflineRun]:
+    """The runs in a folder, in the order in which they were started, to the second. W&B writes the end of a run a little later."""
+    wait_until(lambda: all(run.exit_code is not None for run in _runs(folder)))
+    return _runs(folder)
+
+
+def _runs(folder: Path) -> list[OfflineRun]:
+    return [_read(path) for path in sorted(folder.glob("offline-run-*/*.wandb"))]
 
 
 def _records(path: Path) -> Iterator[bytes]:

@@ -1,14 +1,16 @@
 """The real clients: MLflow with a database, W&B offline, TensorBoard's files. Each is read back."""
 
 import importlib
+import time
 
 import pytest
 
 from explorer.errors import InvalidInput
 from explorer.loggers import Ending, Point, RunDescription, open_service
 from explorer.loggers.tensorboard_files import TensorBoardFiles
+from tests.conftest import wait_until
 from tests.loggers.event_files import read_events
-from tests.loggers.offline_wandb import read_offline_runs
+from tests.loggers.offline_wandb import ended_runs
 
 RUN = RunDescription(
     key="trial-1-abc", name="trial-1", parameters={"learning_rate": 0.001, "kind": "staged"}, tags={"sweep": "s"}
@@ -25,6 +27,8 @@ def killed_and_resumed(connect):
     assert service.start(RUN) == -1
     service.log(RUN, POINTS)
     service.end(RUN, Ending("killed", "interrupted"))
+    ended = int(time.time())
+    wait_until(lambda: time.time() >= ended + 1)  # W&B names its folders by id and second
     service = connect()
     last = service.start(RUN)
     service.log(RUN, [point for point in [*POINTS, LAST] if point.step > last])
@@ -60,7 +64,7 @@ def test_wandb_offline_keeps_one_id_per_run_and_an_exit_code(tmp_path, monkeypat
     service.start(FAILED)
     service.end(FAILED, Ending("failed", "diverged: the loss is not finite"))
 
-    runs = read_offline_runs(tmp_path / "wandb")
+    runs = ended_runs(tmp_path / "wandb")
     first = [run for run in runs if run.id == RUN.key]
     assert [run.exit_code for run in first] == [130, 0]  # `wandb sync` makes one run of one id
     assert first[-1].history == [

@@ -19,7 +19,7 @@ from explorer.sweep.learning_curve import learning_curve
 from explorer.sweep.trial import run_trial
 from tests.conftest import quiet, wait_until
 from tests.loggers.event_files import read_events
-from tests.loggers.offline_wandb import read_offline_runs
+from tests.loggers.offline_wandb import ended_runs
 
 TIMEOUT = 1500
 """Seconds after which a sweep counts as hung: ten times what it usually takes."""
@@ -102,9 +102,9 @@ def test_every_logger_has_one_run_per_trial_with_its_ending_after_an_interruptio
         assert [step for tag, step, _ in scalars if tag == "train_loss"] == steps
         assert len([tag for tag, _, _ in scalars if tag == "test_accuracy"]) == 1
 
-    last = {run.id.rsplit("-", 1)[0]: run for run in read_offline_runs(folder / "wandb")}
+    last = {run.id.rsplit("-", 1)[0]: run for run in ended_runs(folder / "wandb")}
     assert {name: run.exit_code for name, run in last.items()} == {name: int(r.outcome is None) for name, r in records.items()}
-    assert len({run.id for run in read_offline_runs(folder / "wandb")}) == 3
+    assert len({run.id for run in ended_runs(folder / "wandb")}) == 3
     assert not list(folder.rglob("tune/**/events.out*"))
 
     status = sweep_status(Ledger(folder))
