@@ -22,13 +22,24 @@ ALLOWED = {
     "cost": {"spec"},
     "elastic": {"spec", "segment", "plan", "cost"},
     "data": {"spec"},
+    "loggers": {"spec"},
     "training": {"spec", "segment", "plan", "cost", "elastic", "data"},
     "ledger": {"spec"},
     "frontier": {"spec", "ledger"},
     "report": {"spec", "ledger", "frontier"},
     "search": {"spec", "segment", "plan", "cost", "elastic", "data", "training", "ledger"},
-    "sweep": {"spec", "segment", "plan", "cost", "elastic", "data", "training", "ledger", "frontier", "search"},
-    "production": {"spec", "segment", "plan", "cost", "elastic", "data", "training", "sweep"},  # sweep.cluster starts Ray
+    "sweep": {"spec", "segment", "plan", "cost", "elastic", "data", "training", "ledger", "frontier", "search", "loggers"},
+    "production": {
+        "spec",
+        "segment",
+        "plan",
+        "cost",
+        "elastic",
+        "data",
+        "training",
+        "sweep",
+        "loggers",
+    },  # sweep.cluster starts Ray
 }
 AT_THE_TOP = {"cli", "__init__", "__main__"}
 """May import everything, and are imported by nothing else."""
@@ -167,3 +178,19 @@ assert Path({str(tmp_path)!r}, "out", "index.html").exists()
 """
     done = run_without(["torch", "ray", "timm"], code)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_status_of_a_sweep_needs_the_ledger_alone(tmp_path):
+    code = f"""
+from tests.ledger.test_ledger import make_header, make_record
+from explorer.ledger import Ledger
+ledger = Ledger({str(tmp_path)!r} + "/s")
+ledger.create(make_header())
+ledger.append(make_record())
+sys.argv = ["explorer", "status", ledger.location]
+from explorer.cli import main
+main()
+"""
+    done = run_without(SPEC_ONLY, code)
+    assert done.returncode == 0, done.stderr
+    assert "finished  1 of 4 trials: 1 completed, 0 failed" in done.stdout

@@ -14,6 +14,7 @@ from explorer.cli.compiled_task import compile_for_task
 from explorer.cli.shared import BudgetOption, CalibrationOption, PriceOption, ScheduleOption, TaskOption, console, warn
 from explorer.cli.signals import Terminated
 from explorer.errors import InvalidInput
+from explorer.spec.budget import Budget
 from explorer.spec.loggers import checked_loggers
 from explorer.spec.schedule import Schedule
 
@@ -55,7 +56,7 @@ def train(
         seed=seed if seed is not None else provenance.seed if provenance else 0,
         threads=compiled.resources.cpus,
         device=compiled.device,
-        out=out or Path("runs") / f"{schedule.stem}-{compiled.plan.budget.slug}",
+        out=out or Path("runs") / _run_name(schedule, compiled.plan.budget),
         checkpoint_every=60 * checkpoint_every,
         loggers=checked_loggers(logger or (), "logger"),
     )
@@ -91,3 +92,9 @@ def train(
             raise typer.Exit(1) from None
     lines = [*verdict(loaded, spec, compiled.plan, result), f"weights: {run.out / WEIGHTS}"]
     console.print("\n".join(lines), highlight=False, soft_wrap=True)
+
+
+def _run_name(schedule: Path, budget: Budget) -> str:
+    """Name of a run's folder: schedule file and budget, but not the budget twice: many schedule files have it in their name."""
+    name = schedule.stem
+    return name if name.split("-")[-1] == budget.slug else f"{name}-{budget.slug}"

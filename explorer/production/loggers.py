@@ -1,28 +1,34 @@
 """The metrics of a production run: always a CSV file and TensorBoard's event files; MLflow or W&B if requested.
 
-MLflow and W&B read their own settings (MLFLOW_TRACKING_URI, WANDB_API_KEY, ...).
+MLflow and W&B read their own settings (MLFLOW_TRACKING_URI, WANDB_API_KEY, ...). They are called from threads of their own, so
+that training never waits for them.
 """
 
 from __future__ import annotations
 
 import csv
-import importlib
 import io
-from collections.abc import Sequence
+import uuid
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Self
 
 from tensorboardX import SummaryWriter
 
-from explorer.errors import InvalidInput
 from explorer.files import write_file
+from explorer.loggers import BackgroundLogger, Ending, LoggingService, Metrics, Point, RunDescription, open_service
 from explorer.plan import Plan
 from explorer.spec.loggers import LoggerName
 from explorer.training.progress import Progress
 
 METRICS = "metrics.csv"
-MLFLOW_RUN_ID = "mlflow-run"
-"""File with the id of the run in MLflow, so that a resumed run continues it."""
+RUN_KEY = "run-key"
+"""File with the run's key in MLflow and W&B, so that a resumed run continues it."""
+EXPERIMENT = "vit-budget-explorer"
+"""Name of MLflow's experiment and W&B's project, unless the environment names another one."""
+DRAIN_SECONDS = 60.0
+"""Time that MLflow and W&B have at the end of a run to log what is left."""
 Row = dict[str, float]
 """Metrics by name."""
 
@@ -64,34 +70,46 @@ def read_metrics(out: Path) -> list[Row]:
 
 
 class RunLoggers:
-    """The loggers of one run. A resumed run continues them.
+    """The loggers of one run. A resumed run continues them. Leave the `with` block to close them.
 
     Args:
         out: the run's folder.
         plan: the plan that the run executes.
         peak_learning_rate: the learning rate that the plan's factors apply to.
         loggers: names of further loggers: `mlflow`, `wandb`.
+        resumed: whether the run resumes an interrupted one. Then a logger that cannot be reached is a warning.
+        say: prints a line.
 
     Raises:
-        InvalidInput: when a logger's package is missing, or its server cannot be reached.
+        InvalidInput: when a new run's logger is not set up or does not answer.
     """
 
-    def __init__(self, out: Path, plan: Plan, peak_learning_rate: float, loggers: Sequence[LoggerName]) -> None:
-        self._out, self._peak_learning_rate = out, peak_learning_rate
+    def __init__(
+        self,
+        out: Path,
+        plan: Plan,
+        peak_learning_rate: float,
+        loggers: Sequence[LoggerName],
+        resumed: bool = False,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self._out, self._peak_learning_rate, self._say = out, peak_learning_rate, say
         logged = read_metrics(out)
         for interrupted in out.glob("events.out.tfevents.*"):  # may lack its last events: all are written again
             interrupted.unlink()
         self._tensorboard = SummaryWriter(str(out))
         for row in logged:
             self._to_tensorboard(row, int(row["step"]))
-        self._rows_logged = len(logged)
-        settings = {
+        self._points = [Point(int(row["step"]), row) for row in logged]
+        parameters = {
             "budget": str(plan.budget),
             "steps": plan.steps,
             "batch_size": plan.batch_size,
             "learning_rate": peak_learning_rate,
         }
-        self._loggers = {name: _start(name, out, settings) for name in loggers}
+        self._run = RunDescription(key=_run_key(out), name=out.name, parameters=parameters, tags={"folder": str(out.resolve())})
+        self._ending: Ending | None = None
+        self._loggers = [self._logger(name, resumed) for name in loggers]
 
     def log(self, progress: Progress) -> None:
         """Log the segments that finished since the last call."""
@@ -101,38 +119,56 @@ class RunLoggers:
         writer.writeheader()
         writer.writerows(rows)
         write_file(self._out / METRICS, table.getvalue())
-        for row in rows[self._rows_logged :]:
-            self._to_tensorboard(row, int(row["step"]))
-            self._to_loggers(row, int(row["step"]))
-        self._rows_logged = len(rows)
+        new = [Point(int(row["step"]), row) for row in rows[len(self._points) :]]
+        for point in new:
+            self._to_tensorboard(point.metrics, point.step)
+        self._points += new
+        for logger in self._loggers:
+            logger.log(self._run, new)
 
-    def close(self, accuracies: Row, step: int) -> None:
-        """Log the accuracies of the finished run, and close all loggers."""
+    def finish(self, accuracies: Row, step: int) -> None:
+        """Log the accuracies of the finished run."""
         self._to_tensorboard(accuracies, step)
-        self._to_loggers(accuracies, step)
-        self._tensorboard.close()
-        for name, logger in self._loggers.items():
-            logger.finish() if name == "wandb" else logger.end_run()
+        cost = {"cost": self._points[-1].metrics["cost"]} if self._points else {}
+        self._ending = Ending("finished", results=Point(step, {**cost, **accuracies}))
 
-    def _to_tensorboard(self, row: Row, step: int) -> None:
+    def __enter__(self) -> Self:
+        for logger in self._loggers:
+            logger.start()
+            logger.log(self._run, self._points)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
+        """Close all loggers, and show a run that did not finish as failed or killed."""
+        self._tensorboard.close()
+        if isinstance(error, Exception):
+            ending = Ending("failed", " ".join(f"{type(error).__name__}: {error}".split()))
+        else:
+            ending = self._ending or Ending("killed", "the run was interrupted; the same command resumes it")
+        for logger in self._loggers:
+            logger.end(self._run, self._points, ending)
+        for logger in self._loggers:
+            for line in logger.close(DRAIN_SECONDS):
+                self._say(line)
+
+    def _logger(self, name: LoggerName, resumed: bool) -> BackgroundLogger:
+        connect: Callable[[], LoggingService] = partial(open_service, name, EXPERIMENT, self._out, "logger")
+        if not resumed:
+            service = connect()
+
+            def connect() -> LoggingService:
+                return service
+
+        return BackgroundLogger(name, connect, self._say)
+
+    def _to_tensorboard(self, row: Metrics, step: int) -> None:
         for name, value in row.items():
             self._tensorboard.add_scalar(name, value, step)
 
-    def _to_loggers(self, row: Row, step: int) -> None:
-        for name, logger in self._loggers.items():
-            logger.log(row, step=step) if name == "wandb" else logger.log_metrics(row, step=step)
 
-
-def _start(name: LoggerName, out: Path, settings: dict[str, Any]) -> Any:
-    """MLflow's module with the run started, or W&B's run."""
-    module = importlib.import_module(name)
-    try:
-        if name == "wandb":
-            return module.init(project="vit-budget-explorer", id=out.name, config=settings, dir=str(out), resume="allow")
-        run_id = out / MLFLOW_RUN_ID
-        run = module.start_run(run_id=run_id.read_text()) if run_id.exists() else module.start_run(run_name=out.name)
-        write_file(run_id, run.info.run_id)
-        module.log_params(settings)
-        return module
-    except Exception as error:
-        raise InvalidInput("logger", name, f"cannot be used: {error}") from None
+def _run_key(out: Path) -> str:
+    """The run's key: drawn when the run begins, and kept in its folder."""
+    path = out / RUN_KEY
+    if not path.exists():
+        write_file(path, uuid.uuid4().hex[:16])
+    return path.read_text(encoding="utf-8").strip()

@@ -13,7 +13,7 @@ from torch import Tensor
 from explorer.errors import InvalidInput
 from explorer.files import write_file
 from explorer.plan import Plan
-from explorer.production.loggers import METRICS, RunLoggers
+from explorer.production.loggers import METRICS, RUN_KEY, RunLoggers
 from explorer.production.result import RunResult
 from explorer.production.run_status import PROGRESS, BudgetBar, RunStatus, print_line
 from explorer.spec.loggers import LoggerName
@@ -69,10 +69,20 @@ def train_to_folder(run: Run, console: Console, processes: Processes = SINGLE_PR
     checkpoint = run.out / CHECKPOINT
     if checkpoint.exists():  # checked before anything in the folder changes
         own_checkpoint(checkpoint, run.task, run.plan, run.seed, processes.count, mmap=True)
-    if processes.is_main:
-        _prepare_folder(run.out)
-    peak_learning_rate = run.task.recipe.learning_rate
-    loggers = RunLoggers(run.out, run.plan, peak_learning_rate, run.loggers) if processes.is_main else None
+    resumed = checkpoint.exists()
+    if not processes.is_main:
+        return _trained(run, task, processes, console, None)
+    _prepare_folder(run.out)
+
+    def say(line: str) -> None:
+        print_line(console, line)
+
+    with RunLoggers(run.out, run.plan, run.task.recipe.learning_rate, run.loggers, resumed, say) as loggers:
+        return _trained(run, task, processes, console, loggers)
+
+
+def _trained(run: Run, task: Task, processes: Processes, console: Console, loggers: RunLoggers | None) -> RunResult:
+    """Train, and write the results where there are loggers: on the main process."""
     if processes.is_main:
         bf16 = task.amp(torch.device(run.device))
         print_line(console, training_on(device_name(run.device), bf16, run.threads, processes.count))
@@ -94,7 +104,7 @@ def train_to_folder(run: Run, console: Console, processes: Processes = SINGLE_PR
             run.plan,
             seed=run.seed,
             device=run.device,
-            checkpoint=checkpoint,
+            checkpoint=run.out / CHECKPOINT,
             checkpoint_every=run.checkpoint_every,
             processes=processes,
             on_segment=on_segment,
@@ -118,17 +128,18 @@ def train_to_folder(run: Run, console: Console, processes: Processes = SINGLE_PR
         write_file(run.out / WEIGHTS, to_safetensors(_without_shared_storage(trained.model.state_dict())))
         result.save(run.out)
         accuracies = {"validation_accuracy": result.validation_accuracy, "test_accuracy": result.test_accuracy}
-        loggers.close(accuracies, result.steps)
+        loggers.finish(accuracies, result.steps)
         (run.out / PROGRESS).unlink(missing_ok=True)
     return result
 
 
 def _prepare_folder(out: Path) -> None:
-    """Create the folder. Without a checkpoint, metrics in it belong to another run and are removed."""
+    """Create the folder. Without a checkpoint, metrics and key in it belong to another run and are removed."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         if not (out / CHECKPOINT).exists():
-            (out / METRICS).unlink(missing_ok=True)
+            for name in (METRICS, RUN_KEY):
+                (out / name).unlink(missing_ok=True)
     except OSError as error:
         raise InvalidInput("out", str(out), f"cannot be written: {error}") from None
 

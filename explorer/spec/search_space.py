@@ -185,8 +185,8 @@ class SearchSpace(TaskFile):
     """Size of the stage store in GB, on the sweep's storage while the sweep runs: trained segments that trials share. 0
     disables sharing."""
     loggers: tuple[LoggerName, ...] = ()
-    """Experiment loggers besides TensorBoard's event files, which are always written. They need their packages
-    (`pip install vit-budget-explorer[mlflow]`)."""
+    """Experiment loggers besides TensorBoard's event files, which are always written where the storage is a folder. They need
+    their packages (`pip install vit-budget-explorer[mlflow]`)."""
 
     @model_validator(mode="after")
     def _check(self) -> SearchSpace:

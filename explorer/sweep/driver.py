@@ -32,27 +32,26 @@ from explorer.spec.search_space import NAME_PATTERN, SearchSpace
 from explorer.sweep.attempts import Attempts
 from explorer.sweep.cluster import start_ray, trials_at_once
 from explorer.sweep.completeness import lacking
+from explorer.sweep.driver_notes import DriverNotes
 from explorer.sweep.first_failures import FirstFailures
 from explorer.sweep.header import open_sweep
 from explorer.sweep.interrupts import handlers_kept, interruptible
 from explorer.sweep.lease import DriverLock
 from explorer.sweep.lock import only_driver
-from explorer.sweep.loggers import logger_callbacks
+from explorer.sweep.loggers import SweepLoggers
 from explorer.sweep.placement import hosts_with_room, placement
 from explorer.sweep.progress import SweepProgress
 from explorer.sweep.searcher import NODE, RECORD, TRIAL, SweepSearcher
 from explorer.sweep.trial import STORE, run_trial
+from explorer.sweep.trial_reports import TrialObservers, TrialReports
 from explorer.sweep.tune_errors import ErrorNotes, StopTogether, without_tracebacks
 from explorer.sweep.versions import check_versions, installed_versions
-from explorer.training.progress import Progress
 from explorer.training.stage_store import StageStore
 from explorer.training.task import Task
 
 DASHBOARD = "optuna.log"
 """File for `optuna-dashboard`, in a sweep's folder."""
 Retry = Literal["failed", "none"]
-REPORT_SECONDS = 1.0
-"""Shortest time between two progress reports of a trial."""
 
 
 class FailedTrialError(RuntimeError):
@@ -122,25 +121,29 @@ class Sweep:
             search = self._search(records)
             if self.ledger.warning:
                 self._say(f"warning: {self.ledger.warning}; trials without a record are run again")
-            if len(records) >= search.planned:
-                StageStore(f"{self.location}/{STORE}", 0).clear()
-                self.console.print(f"all {len(records)} trials are in the ledger: {self.location}", highlight=False)
-                return self
-            if records:
-                self.console.print(f"resuming: {len(records)} of {search.planned} trials are in the ledger", highlight=False)
-            started_here = not ray.is_initialized()
-            with handlers_kept():
-                start_ray(self.address)
-            try:
-                at_once = trials_at_once(self.space.resources)
-                with SweepProgress(self.space, search.planned, at_once, records, self.console) as progress:
-                    self._tune(search, records, progress, lock)
-            finally:
-                if started_here:
-                    ray.shutdown()
+            with self._loggers(records) as loggers:
+                if len(records) >= search.planned:
+                    StageStore(f"{self.location}/{STORE}", 0).clear()
+                    self._say(f"all {len(records)} trials are in the ledger: {self.location}")
+                    return self
+                if records:
+                    self._say(f"resuming: {len(records)} of {search.planned} trials are in the ledger")
+                started_here = not ray.is_initialized()
+                with handlers_kept():
+                    start_ray(self.address)
+                try:
+                    at_once = trials_at_once(self.space.resources)
+                    with (
+                        DriverNotes(self.location, self.space, search.planned, at_once) as notes,
+                        SweepProgress(self.space, search.planned, at_once, records, self.console) as progress,
+                    ):
+                        self._tune(search, records, progress, lock, TrialObservers(loggers, notes))
+                finally:
+                    if started_here:
+                        ray.shutdown()
             if len(self.ledger.records()) >= search.planned:
                 StageStore(f"{self.location}/{STORE}", 0).clear()
-        self.console.print(progress.table())
+        self.console.print(progress.last_table())
         return self
 
     @property
@@ -182,6 +185,9 @@ class Sweep:
             self.console.print(f"trying {len(retried)} failed trials again", highlight=False)
         return [record for record in records if record not in retried]
 
+    def _loggers(self, records: list[Record]) -> SweepLoggers:
+        return SweepLoggers(self.ledger.header(), self.space, self.location, records, self._say)
+
     def _dashboard(self, records: list[Record]) -> Dashboard | None:
         """The file for `optuna-dashboard`; `None` where the storage is not a folder."""
         return None if "://" in self.location else Dashboard(self.space, Path(self.location, DASHBOARD), records)
@@ -190,14 +196,19 @@ class Sweep:
         """Write the sweep's header, or check that the one on the storage is of this sweep."""
         open_sweep(self.ledger, self.space, Task(self.space.task).data.inventory, self.header)
 
-    def _tune(self, search: Search, records: list[Record], progress: SweepProgress, lock: DriverLock) -> None:
+    def _tune(
+        self,
+        search: Search,
+        records: list[Record],
+        progress: SweepProgress,
+        lock: DriverLock,
+        observers: TrialObservers,
+    ) -> None:
         space, location = self.space, self.location
 
         def trainable(config: dict[str, Any]) -> None:
-            record = run_trial(config[TRIAL], space, Ledger(location), on_segment=_Reports())
-            measured = record.outcome.model_dump(exclude={"stages", "losses"}, exclude_none=True) if record.outcome else {}
-            node = ray.get_runtime_context().get_node_id()
-            tune.report({RECORD: record, NODE: node, **measured})  # the numbers are for loggers
+            record = run_trial(config[TRIAL], space, Ledger(location), on_segment=TrialReports())
+            tune.report({RECORD: record, NODE: ray.get_runtime_context().get_node_id()})
             if record.outcome is None and not record.diverged:
                 raise FailedTrialError(record.reason)  # the process may be damaged: Tune starts another one
 
@@ -207,6 +218,7 @@ class Sweep:
             first_failures.add(record)
             progress.planned = search.planned
             progress.finished(record)
+            observers.finished(record)
             if dashboard:
                 dashboard.add(record)
 
@@ -241,7 +253,7 @@ class Sweep:
                 storage_path=tune_folder.name,
                 verbose=0,
                 stop=StopTogether(hopeless),
-                callbacks=logger_callbacks(space.loggers, self.ledger.header().name),
+                callbacks=[observers],
             ),
         )
         try:
@@ -264,21 +276,6 @@ class Sweep:
 
     def _say(self, line: str) -> None:
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-class _Reports:
-    """Reports a trial's progress to the driver, at most every `REPORT_SECONDS` and not after the last segment."""
-
-    def __init__(self) -> None:
-        self._last = time.monotonic()
-
-    def __call__(self, progress: Progress) -> None:
-        now = time.monotonic()
-        if now - self._last < REPORT_SECONDS or len(progress.segments) == len(progress.plan.segments):
-            return
-        self._last = now
-        cost, loss = progress.flops / progress.plan.full_flops, progress.segments[-1].mean_loss
-        tune.report({"segments": len(progress.segments), "cost": cost, "train_loss": loss})
 
 
 def _trial_id(trial: Any) -> str:

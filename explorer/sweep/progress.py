@@ -9,8 +9,16 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from explorer.frontier import best_by_budget, trials_frame
+from explorer.frontier.trials import rows
 from explorer.ledger import KINDS, Kind, Record
+from explorer.ledger.time_left import device_seconds_left
 from explorer.spec.search_space import SearchSpace
+
+LAST_TABLE = (
+    "accuracy of the best trial of each kind, chosen on validation images: the mean over fresh seeds where it was repeated, "
+    "otherwise that of the single run that was chosen"
+)
 
 
 class SweepProgress:
@@ -61,41 +69,29 @@ class SweepProgress:
         return f"interrupted after {len(self.records)} of {self.planned} trials; the same command resumes"
 
     def seconds_left(self) -> float:
-        """Time left, if training time per cost (of each kind of trial) and the overhead of a trial stay as they are."""
-        done = [(record, record.outcome) for record in self.records if record.outcome]
-        if not done:
-            return 0.0
-        work = 0.0
-        for kind in KINDS:
-            of_kind = [(record, outcome) for record, outcome in done if record.trial.kind == kind] or done
-            seconds = sum(outcome.train_seconds for _, outcome in of_kind) / sum(_amount(record) for record, _ in of_kind)
-            work += seconds * self._cost_left(kind)
-        trained = [(record, outcome) for record, outcome in done if record.shared_with is None]
-        overhead = sum(record.finished - record.started - outcome.train_seconds for record, outcome in trained)
-        work += overhead / max(1, len(trained)) * (self.planned - len(self.records))
-        return work / self.at_once
+        """Estimated time left; see `device_seconds_left`."""
+        return (device_seconds_left(self.space, self.planned, self.records) or 0.0) / self.at_once
 
-    def _cost_left(self, kind: Kind) -> float:
-        """Cost of the trials of a kind that have not ended, in the unit of the budgets."""
-        search = self.space.search
-        left = -sum(_amount(record) for record in self.records if record.trial.kind == kind)
-        for budget in self.space.budgets:
-            wanted = self.space.trials_at(budget, kind)
-            left += budget.amount * (wanted + min(search.repeat, wanted) * search.repeat_seeds)
-        return max(0.0, left)
-
-    def table(self) -> Table:
-        """Best validation accuracy at each budget, staged against baseline."""
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for name in ("budget", "best staged", "best baseline", "done", "failed"):
-            table.add_column(name, justify="right")
+    def table(self) -> Group:
+        """While the sweep runs: the highest validation accuracy of a single run at each budget, staged against baseline."""
+        table = _table("budget", "best staged", "best baseline")
         for budget in self.space.budgets:
             here = [record for record in self.records if record.trial.budget == budget]
-            failed = sum(record.outcome is None for record in here)
-            table.add_row(
-                str(budget), self._best(here, "staged"), self._best(here, "baseline"), str(len(here)), str(failed or "")
-            )
-        return table
+            table.add_row(str(budget), self._best(here, "staged"), self._best(here, "baseline"), *_counts(here))
+        return Group(Text("highest validation accuracy of a single run so far"), table)
+
+    def last_table(self) -> Group:
+        """At the end: the accuracies of the best trial of each kind at each budget, as reports show them."""
+        table = _table("budget", *(f"{kind} {what}" for kind in KINDS for what in ("validation", "test", "seeds")))
+        best = {(row.budget, row.kind): row for row in rows(best_by_budget(trials_frame(self.records)))}
+        for budget in self.space.budgets:
+            cells = []
+            for kind in KINDS:
+                row = best.get((str(budget), kind))
+                seeds = (f"{row.seeds} fresh" if row.repeated else "1") if row else "-"
+                cells += [f"{row.validation_mean:.2%}", f"{row.test_mean:.2%}", seeds] if row else ["-"] * 3
+            table.add_row(str(budget), *cells, *_counts([r for r in self.records if r.trial.budget == budget]))
+        return Group(Text(LAST_TABLE), table)
 
     @staticmethod
     def _best(records: Sequence[Record], kind: Kind) -> str:
@@ -108,5 +104,12 @@ class SweepProgress:
         return Group(Text(line), self.table())
 
 
-def _amount(record: Record) -> float:
-    return record.trial.budget.amount
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in (*columns, "done", "failed"):
+        table.add_column(name, justify="right")
+    return table
+
+
+def _counts(records: Sequence[Record]) -> tuple[str, str]:
+    return str(len(records)), str(sum(record.outcome is None for record in records) or "")

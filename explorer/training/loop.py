@@ -59,7 +59,8 @@ class TrainingResult:
     seconds: float
     """Training time of the whole run. For segments from a store, the time that was measured when they were trained."""
     executed_seconds: float
-    """Time until the model was trained: the segments trained in this run, and reading and writing states."""
+    """Time until the model was trained: the segments trained in this run, and reading and writing states, but not the time
+    that `on_segment` and `on_loss_check` take."""
     evaluation_seconds: float
     """Time of the evaluation."""
     peak_memory: int | None
@@ -118,6 +119,14 @@ def train(
         progress.reused, content = stored
         _restore(content, state, progress)
     last_saved = time.perf_counter()
+    reporting_seconds = 0.0
+
+    def report(callback: Callable[[Progress], None] | None) -> None:
+        nonlocal reporting_seconds
+        if callback is not None:
+            started = time.perf_counter()
+            callback(progress)
+            reporting_seconds += time.perf_counter() - started
 
     def save(offer_to: StageStore | None = None) -> None:
         nonlocal last_saved
@@ -135,8 +144,7 @@ def train(
 
     def check_loss(unfinished: SegmentResult) -> None:
         progress.unfinished = unfinished
-        if on_loss_check is not None:
-            on_loss_check(progress)
+        report(on_loss_check)
         if checkpoint and processes.broadcast(time.perf_counter() - last_saved >= checkpoint_every):
             save()
 
@@ -152,11 +160,10 @@ def train(
         offer_to = store if store and len(progress.segments) <= len(keys) and store.wants() else None
         if checkpoint or offer_to:
             save(offer_to)
-        if on_segment is not None:
-            on_segment(progress)
+        report(on_segment)
 
     state.set_rates(Rates())
-    executed_seconds = time.perf_counter() - begun
+    executed_seconds = time.perf_counter() - begun - reporting_seconds
     peak_memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     started = time.perf_counter()
     model = state.result

@@ -4,7 +4,6 @@ import csv
 import io
 import re
 import signal
-import struct
 import subprocess
 import sys
 import time
@@ -14,7 +13,6 @@ import timm
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
-from tensorboardX.proto.event_pb2 import Event
 
 from explorer import InvalidInput, Schedule
 from explorer.production import run_status
@@ -27,6 +25,7 @@ from explorer.training import loop
 from explorer.training.progress import Progress, SegmentResult
 from explorer.training.task import Task
 from tests.conftest import quiet
+from tests.loggers.event_files import read_events
 from tests.training.runs import planned
 
 
@@ -40,16 +39,8 @@ def terminal() -> Console:
 
 
 def tensorboard(out):
-    """What TensorBoard would show: (name, step) to value. A record is a length, its checksum, an Event and a checksum."""
-    shown = {}
-    for path in out.glob("events.out.*"):
-        data, at = path.read_bytes(), 0
-        while at < len(data):
-            (size,) = struct.unpack_from("<Q", data, at)
-            event = Event.FromString(data[at + 12 : at + 12 + size])
-            shown.update({(value.tag, event.step): value.simple_value for value in event.summary.value})
-            at += size + 16
-    return shown
+    """What TensorBoard would show: (name, step) to value."""
+    return {(name, step): value for name, step, value in read_events(out)}
 
 
 @pytest.mark.slow

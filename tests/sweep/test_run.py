@@ -48,7 +48,7 @@ def test_a_sweep_runs_reports_progress_resumes_and_extends(local_ray, space_file
     printed = console.file.getvalue()
     assert "10/10" in printed
     assert "min left" in printed
-    assert "best staged" in printed
+    assert "staged validation" in printed
 
     # The same again: nothing to do, nothing lost.
     again = quiet()

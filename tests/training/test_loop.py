@@ -49,6 +49,17 @@ def test_equal_seeds_give_equal_weights_and_other_seeds_others(tiny_task, three_
     assert not same_weights(one.model, other.model)
 
 
+def test_the_time_of_callbacks_does_not_count_as_training(tiny_task, three_stages, monkeypatch):
+    """By a clock on which each report takes 1000 s, and everything else a microsecond, training takes less than a second."""
+    clock, reports = itertools.count(), []
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: 1e-6 * next(clock) + 1000 * len(reports)))
+    plan = planned(tiny_task, three_stages, "20%")
+    result = train(tiny_task, plan, seed=0, on_segment=reports.append)
+    assert len(reports) == len(plan.segments)
+    assert 0 < result.seconds < 1
+    assert 0 < result.executed_seconds < 1
+
+
 def test_slow_steps_have_their_loss_checked_by_the_clock(tiny_task, monkeypatch):
     """By a clock on which each step takes 20 ms, the loss is checked after at most 5 steps, and not after each."""
     now = 0.0

@@ -1,0 +1,205 @@
+"""How a sweep stands, while it runs or after it: read from its storage alone, on any machine that sees it."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from explorer.ledger.driver_note import SILENT_AFTER_SECONDS, DriverNote, RunningTrial
+from explorer.ledger.records import Failure, Outcome, Record, Trial
+from explorer.ledger.storage import Ledger
+from explorer.ledger.time_left import device_seconds_left, planned_trials
+
+State = Literal["running", "silent", "finished", "interrupted", "failed", "unknown"]
+"""State of a driver. `silent`: it has stopped without a word, or cannot reach the storage; `unknown`: it has left no note."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriverStatus:
+    """The last driver of a sweep."""
+
+    state: State
+    host: str = ""
+    pid: int | None = None
+    started: float | None = None
+    """Seconds since the epoch."""
+    last_sign: float | None = None
+    """When it was last seen alive; seconds since the epoch."""
+    reason: str | None = None
+    """Why it failed, in one line."""
+
+    @classmethod
+    def of(cls, note: DriverNote | None, now: float) -> DriverStatus:
+        """The status of the driver that wrote a note."""
+        if note is None:
+            return cls(state="unknown")
+        silent = now - note.updated > SILENT_AFTER_SECONDS or (note.host == socket.gethostname() and not _exists(note.pid))
+        state: State = note.ending or ("silent" if silent else "running")
+        return cls(state=state, host=note.host, pid=note.pid, started=note.started, last_sign=note.updated, reason=note.reason)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialStatus:
+    """A trial that runs."""
+
+    id: str
+    budget: str
+    worker: str
+    """Host and process; empty until the worker has answered."""
+    since: float
+    """Seconds since the epoch."""
+    segments: int
+    planned_segments: int | None
+    cost: float
+    """Cost so far in full trainings."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailureGroup:
+    """Trials that failed for the same reason, apart from numbers in it."""
+
+    reason: str
+    """The reason of the first one."""
+    failure: Failure | None
+    trials: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepStatus:
+    """How a sweep stands."""
+
+    name: str
+    location: str
+    driver: DriverStatus
+    planned: int
+    """Number of trials of the whole sweep."""
+    completed: int
+    failed: int
+    running: tuple[TrialStatus, ...]
+    """Trials that have a worker. Empty if no driver is alive."""
+    waiting: tuple[str, ...]
+    """Trials that have been started and have no worker: they wait for one, or for the next run of the sweep."""
+    failures: tuple[FailureGroup, ...]
+    """The most frequent first."""
+    spent_full_trainings: float
+    """Executed cost of the completed trials."""
+    spent_device_seconds: float
+    """Device time of the completed trials."""
+    failed_device_seconds: float
+    """Device time of the failed trials."""
+    running_device_seconds: float
+    """Device time of the running trials so far."""
+    left_trials: int
+    left_device_seconds: float | None
+    """Estimated device time of the trials without a record, less that of the running ones so far; `None` if no trial is
+    completed yet."""
+    places: int | None
+    """Number of trials that run side by side; `None` if no driver is alive."""
+    passed_over: Mapping[str, int]
+    """Number of files in the sweep's folder that are no records, by reason."""
+
+    @property
+    def left_seconds(self) -> float | None:
+        """Estimated time until the sweep ends; `None` if it cannot be told, or nobody works on it."""
+        if self.left_device_seconds is None or self.places is None:
+            return None
+        return self.left_device_seconds / max(1, self.places)
+
+
+def sweep_status(ledger: Ledger, now: float | None = None) -> SweepStatus:
+    """Read how a sweep stands.
+
+    Args:
+        ledger: the sweep's ledger.
+        now: the present time in seconds since the epoch; default: that of this machine's clock.
+
+    Raises:
+        InvalidInput: when there is no sweep, or its ledger is of another release.
+    """
+    now = time.time() if now is None else now
+    header = ledger.header()
+    note = DriverNote.read(ledger.location)  # before the records: a trial that ends meanwhile is not missed
+    records = ledger.records()
+    unfinished = ledger.unfinished(records)
+    driver = DriverStatus.of(note, now)
+    alive = note is not None and driver.state == "running"
+    running = _running(note.running, unfinished) if note and alive else ()
+    has_worker = {trial.id for trial in running}
+    space = note.space if note else header.space
+    planned = note.planned if note else planned_trials(space)
+    running_seconds = sum(max(0.0, now - trial.since) for trial in running)
+    left = device_seconds_left(space, planned, records)
+    completed = [(record, record.outcome) for record in records if record.outcome]
+    failed = [record for record in records if record.outcome is None]
+    trained = [outcome for record, outcome in completed if record.shared_with is None]
+    return SweepStatus(
+        name=header.name,
+        location=ledger.location,
+        driver=driver,
+        planned=planned,
+        completed=len(completed),
+        failed=len(failed),
+        running=running,
+        waiting=tuple(trial.id for trial in unfinished if trial.id not in has_worker),
+        failures=_grouped(failed),
+        spent_full_trainings=sum(outcome.executed_flops / outcome.full_flops for outcome in trained),
+        spent_device_seconds=sum(_device_seconds(outcome) for outcome in trained),
+        failed_device_seconds=sum(record.finished - record.started for record in failed if record.shared_with is None),
+        running_device_seconds=running_seconds,
+        left_trials=max(0, planned - len(records)),
+        left_device_seconds=None if left is None else max(0.0, left - running_seconds),
+        places=note.places if note and alive else None,
+        passed_over=dict(getattr(ledger, "passed_over", {})),
+    )
+
+
+def _running(noted: Mapping[str, RunningTrial], unfinished: Sequence[Trial]) -> tuple[TrialStatus, ...]:
+    """The running trials, the oldest first; not those that have ended since the note was written."""
+    trials = [
+        TrialStatus(
+            id=trial.id,
+            budget=str(trial.budget),
+            worker=noted[trial.id].worker,
+            since=noted[trial.id].since,
+            segments=noted[trial.id].segments,
+            planned_segments=noted[trial.id].planned_segments,
+            cost=noted[trial.id].cost,
+        )
+        for trial in unfinished
+        if trial.id in noted
+    ]
+    return tuple(sorted(trials, key=lambda trial: (trial.since, trial.id)))
+
+
+def _grouped(failed: Sequence[Record]) -> tuple[FailureGroup, ...]:
+    groups: dict[tuple[Failure | None, str], list[Record]] = {}
+    for record in failed:
+        groups.setdefault((record.failure, re.sub(r"\d+(\.\d+)?", "0", record.reason or "")), []).append(record)
+    return tuple(
+        FailureGroup(
+            reason=records[0].reason or "unknown", failure=failure, trials=tuple(record.trial.id for record in records)
+        )
+        for (failure, _), records in sorted(groups.items(), key=lambda group: -len(group[1]))
+    )
+
+
+def _device_seconds(outcome: Outcome) -> float:
+    """Device time that a trial took for itself."""
+    training = outcome.train_seconds if outcome.executed_seconds is None else outcome.executed_seconds
+    return training + outcome.evaluation_seconds
+
+
+def _exists(pid: int) -> bool:
+    """Whether this machine has a process of this id."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # of another user
+    return True
