@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -48,13 +48,20 @@ def sweep(
     """Run a sweep; the same command resumes an interrupted one."""
     from explorer.spec.search_space import SearchSpace
     from explorer.sweep.completeness import failures_line
-    from explorer.sweep.driver import Sweep
+    from explorer.sweep.driver import Retry, Sweep
     from explorer.training.task import Task
 
     loaded = SearchSpace.load(space)
     warn(*Task(loaded.task).warnings)
     planned = Sweep(
-        loaded, storage, name=name, trials=trials, retry=retry, address=address, mix_versions=mix_versions, console=console
+        loaded,
+        storage,
+        name=name,
+        trials=trials,
+        retry=cast(Retry, retry),  # Sweep checks the value
+        address=address,
+        mix_versions=mix_versions,
+        console=console,
     )
     if dry_run:
         from explorer.report.trained_on import trained_on

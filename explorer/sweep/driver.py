@@ -274,9 +274,6 @@ class Sweep:
         if stopped := lock.lost or hopeless():
             raise stopped
 
-    def _say(self, line: str) -> None:
-        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
-
 
 def _trial_id(trial: Any) -> str:
     return str(trial.config["id"])
