@@ -162,6 +162,7 @@ class Sweep:
             hardware=_hardware(),
             git_commit=_git_commit(),
             inventory=task.data.inventory,
+            augmentation=task.augmentation_as_applied,
             model_parameters=task.model_parameters,
         )
 
