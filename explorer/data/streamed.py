@@ -6,6 +6,7 @@ Shapes: B batch, C channels, H height, W width.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -14,16 +15,15 @@ from timm.data import create_transform
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from explorer.data.holding_out import divide
+from explorer.data.labels import GivenSplit, check_held_out, check_no_image_twice, class_names, read_labels
 from explorer.data.seeding import seed_for, seeded
 from explorer.data.source import Batch, Split, TrainStream
 from explorer.data.stream import stream_indices
-from explorer.errors import InvalidInput
 from explorer.spec.data import DataSpec
 from explorer.spec.inventory import Inventory, SplitInventory
 
 EVALUATION_BATCH_SIZE = 128
-VALIDATION_FRACTION = 0.1
-"""Fraction of the training images that is set aside where there is no validation split."""
 
 Transform = Callable[[Any], Tensor]
 
@@ -50,65 +50,58 @@ class StreamedData:
     Args:
         spec: size and preprocessing of the images, and the number of processes that decode them.
         train: training images.
-        test: test images; their labels are numbered as those of the training images.
-        validation: validation images; `None` sets a stratified tenth of the training images aside, the same for every seed.
+        test: test images; their labels are numbered as those of the training images. `None` sets a stratified tenth of the
+            training images aside, the same for every seed.
+        validation: validation images; `None` sets another tenth aside.
 
     Raises:
-        InvalidInput: when no tenth of the training images can be set aside.
+        InvalidInput: when a label is missing, hidden or not that of a class with training images, when an image is in two
+            splits, or when a class has too few images to set one aside.
     """
 
     channels = 3
     supported_augmentations: tuple[str, ...] = ("transform",)
 
-    def __init__(self, spec: DataSpec, train: ImageDataset, test: ImageDataset, validation: ImageDataset | None = None) -> None:
+    def __init__(
+        self,
+        spec: DataSpec,
+        train: ImageDataset,
+        test: ImageDataset | None,
+        validation: ImageDataset | None = None,
+    ) -> None:
         self.image_size, self._num_workers = spec.image_size, spec.num_workers
+        self.preprocessing = spec.preprocessing
         self._preprocessing = spec.preprocessing.model_dump(exclude_none=True)
         self._evaluation_transform = create_transform(spec.image_size, is_training=False, **self._preprocessing)
-        labels = _labels(train)
-        self.classes = max(labels) + 1
-        self._train, self._train_numbers = train, list(range(len(labels)))
-        if validation is None:
-            self._train_numbers, held_out = _hold_out(labels)
-            self._validation, self._validation_numbers = train, held_out
-        else:
-            self._validation, self._validation_numbers = validation, list(range(len(validation)))
-        self._test = test
-        self.train_images = len(self._train_numbers)
-        self._spec, self._train_labels = spec, labels
+        self.class_names, self._splits = _opened_splits(spec, train, test, validation)
+        self.classes = len(self.class_names)
+        self.train_images = len(self._splits["train"].numbers)
+        self._spec = spec
 
     @property
     def inventory(self) -> Inventory:
         """What is in each split, without opening images."""
-        spec, labels = self._spec, self._train_labels
-        held_out = _labels(self._validation) if self._validation is not self._train else labels
-        return Inventory(
-            source=spec.name,
-            root=spec.root,
-            class_names=tuple(str(label) for label in range(self.classes)),
-            train=self._split_inventory(spec.train_split, [labels[number] for number in self._train_numbers]),
-            validation=self._split_inventory(
-                spec.validation_split or f"a tenth of {spec.train_split}", [held_out[n] for n in self._validation_numbers]
-            ),
-            test=self._split_inventory(spec.test_split, _labels(self._test)),
-        )
+        spec = self._spec
+        splits = {role: self._split_inventory(split) for role, split in self._splits.items()}
+        return Inventory(source=spec.name, root=spec.root, class_names=self.class_names, **splits)
 
-    def _split_inventory(self, name: str, labels: Sequence[int]) -> SplitInventory:
-        per_class = torch.bincount(torch.tensor(labels), minlength=self.classes).tolist()
-        return SplitInventory(name=name, images=len(labels), per_class=tuple(per_class))
+    def _split_inventory(self, split: _OpenedSplit) -> SplitInventory:
+        per_class = torch.bincount(torch.tensor(split.labels), minlength=self.classes).tolist()
+        passed_over = dict(getattr(split.data, "passed_over", {})) if split.is_whole else {}
+        return SplitInventory(name=split.name, images=len(split.numbers), per_class=tuple(per_class), passed_over=passed_over)
 
     def train_batches(self, stream: TrainStream) -> Iterator[Batch]:
         """See `DataSource`."""
         arguments = {**self._preprocessing, **stream.augmentation.transform}
         transform = create_transform(self.image_size, is_training=True, **arguments)
-        images = _StreamImages(self._train, transform, self._train_numbers, stream)
+        split = self._splits["train"]
+        images = _StreamImages(split.data, transform, split.numbers, stream)
         yield from self._load(images, len(stream.local_range), stream.device)
 
     def evaluation_batches(self, split: Split, device: torch.device, rank: int = 0, process_count: int = 1) -> Iterator[Batch]:
         """See `DataSource`."""
-        data, numbers = self._validation, self._validation_numbers
-        if split == "test":
-            data, numbers = self._test, list(range(len(self._test)))
-        images = _Images(data, self._evaluation_transform, numbers[rank::process_count])
+        opened = self._splits[split]
+        images = _Images(opened.data, self._evaluation_transform, opened.numbers[rank::process_count])
         yield from self._load(images, EVALUATION_BATCH_SIZE, device)
 
     def _load(self, images: _Images, batch_size: int, device: torch.device) -> Iterator[Batch]:
@@ -157,23 +150,44 @@ class _StreamImages(_Images):
             return super().__getitem__(index_in_epoch)
 
 
-def _labels(data: Any) -> list[int]:
-    """Label of every image; images are decoded only where the data set has no list of labels."""
-    reader = getattr(data, "reader", None)  # of timm's data sets
-    if samples := getattr(reader, "samples", None):
-        return [int(label) for _, label in samples]
-    if iterate := getattr(reader, "iter_targets", None):
-        return [int(label) for label in iterate()]
-    targets = getattr(data, "targets", None)
-    return [int(label) for label in targets] if targets is not None else [int(data[i][1]) for i in range(len(data))]
+@dataclass(frozen=True, kw_only=True)
+class _OpenedSplit:
+    """The images of one split."""
+
+    name: str
+    """The split as the user names it, or what it is taken from."""
+    data: ImageDataset
+    numbers: list[int]
+    """Which images of `data` belong to the split."""
+    labels: list[int]
+    """Label of each of these images."""
+    is_whole: bool
+    """Whether files that `data` passed over count for this split: it was read for it, not for the split it is taken from."""
 
 
-def _hold_out(labels: list[int]) -> tuple[list[int], list[int]]:
-    """Numbers of the images to train on, and of a stratified tenth to validate on; the same every time."""
-    from sklearn.model_selection import train_test_split  # not needed by data sources that are split already
-
-    try:
-        kept, held_out = train_test_split(range(len(labels)), test_size=VALIDATION_FRACTION, stratify=labels, random_state=0)
-    except ValueError as error:
-        raise InvalidInput("data.validation_split", None, f"no tenth of the images can be set aside: {error}") from None
-    return sorted(kept), sorted(held_out)
+def _opened_splits(
+    spec: DataSpec, train: ImageDataset, test: ImageDataset | None, validation: ImageDataset | None
+) -> tuple[tuple[str, ...], dict[str, _OpenedSplit]]:
+    """Names of the classes, and the checked splits by their role."""
+    given = {"train": GivenSplit(field="data.train_split", split=spec.train_split, data=train)}
+    if validation is not None:
+        given["validation"] = GivenSplit(field="data.validation_split", split=spec.validation_split, data=validation)
+    if test is not None:
+        given["test"] = GivenSplit(field="data.test_split", split=spec.test_split, data=test)
+    check_no_image_twice(list(given.values()))
+    labels = {role: read_labels(each) for role, each in given.items()}
+    names = class_names(given["train"], labels["train"])
+    for role in [each for each in given if each != "train"]:
+        check_held_out(given[role], labels[role], names, labels["train"])
+    division = divide(labels["train"], names, validation=validation is None, test=test is None)
+    splits = {}
+    for role, set_aside in (("train", division.train), ("validation", division.validation), ("test", division.test)):
+        own = given.get(role)
+        data = own.data if own else train
+        numbers = list(range(len(data))) if own and role != "train" else set_aside
+        of_data = labels[role if own else "train"]
+        name = str(own.split) if own else f"a tenth of {spec.train_split}"
+        splits[role] = _OpenedSplit(
+            name=name, data=data, numbers=numbers, labels=[of_data[number] for number in numbers], is_whole=own is not None
+        )
+    return names, splits

@@ -29,25 +29,6 @@ def open_folder(spec: DataSpec) -> StreamedData:
     return _open_splits(spec, may_lack_classes=True)
 
 
-def open_torchvision(spec: DataSpec) -> StreamedData:
-    """Open a data set of torchvision that timm knows: `torch/cifar10`, `torch/image_folder`, ...
-
-    Raises:
-        InvalidInput: when a split cannot be opened, has no images, or not the classes of the training images.
-    """
-    require_root(spec)
-    return _open_splits(spec)
-
-
-def open_hugging_face(spec: DataSpec) -> StreamedData:
-    """Open a Hugging Face data set by name or folder: `hfds/mnist`; `spec.root` is the folder of its cache.
-
-    Raises:
-        InvalidInput: when a split cannot be opened, has no images, or not the classes of the training images.
-    """
-    return _open_splits(spec)
-
-
 def require_root(spec: DataSpec) -> Path:
     """The folder of a data set on disk.
 
@@ -80,7 +61,8 @@ def _open_splits(spec: DataSpec, *, may_lack_classes: bool = False) -> StreamedD
     validation = None
     if spec.validation_split is not None:
         validation = held_out(spec.validation_split, "data.validation_split")
-    return StreamedData(spec, train, held_out(spec.test_split, "data.test_split"), validation)
+    test = None if spec.test_split is None else held_out(spec.test_split, "data.test_split")
+    return StreamedData(spec, train, test, validation)
 
 
 def _open(spec: DataSpec, split: str, field: str, class_map: ClassNumbers | None = None) -> Any:

@@ -58,8 +58,9 @@ class DataSpec(Frozen):
     `train-{000..146}.tar`."""
     validation_split: str | None = None
     """Split on which schedules are chosen. `None` sets a tenth of the training images aside, the same for every seed."""
-    test_split: str = "validation"
-    """Split on which results are reported; nothing is chosen on it."""
+    test_split: str | None = "validation"
+    """Split on which results are reported; nothing is chosen on it. `None` sets a tenth of the training images aside, the same
+    for every seed; it differs from the tenth that `validation_split` may set aside."""
     unreadable: Literal["error", "skip"] = "error"
     """What to do with images that cannot be decoded: `error` refuses the data set, `skip` leaves them out of all counts."""
     skip_files: tuple[str, ...] = ()

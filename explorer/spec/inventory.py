@@ -66,5 +66,8 @@ class Inventory(Frozen):
                 lines.append(f"{role}: {sum(split.passed_over.values())} files not read: {reasons}")
             if split.unreadable:
                 lines.append(f"{role}: {len(split.unreadable)} unreadable images left out, for example {split.unreadable[0]}")
+            if missing := [name for name, count in zip(self.class_names, split.per_class, strict=True) if not count]:
+                total = len(self.class_names)
+                lines.append(f"{role}: no images of {len(missing)} of {total} classes, for example {missing[0]!r}")
         lines += [f"{count} images are in both {pair}" for pair, count in self.overlaps.items()]
         return tuple(lines)
