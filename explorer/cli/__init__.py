@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from explorer.cli import init, models, plan, sweeps, train
+from explorer.cli import data, init, models, plan, sweeps, train
 from explorer.errors import InvalidInput
 
 SWEEPS = "Sweep: find schedules"
@@ -21,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command(rich_help_panel=SWEEPS)(init.init)
+app.command(rich_help_panel=SWEEPS)(data.data)
 app.command(rich_help_panel=SWEEPS)(sweeps.sweep)
 app.command(rich_help_panel=SWEEPS)(sweeps.report)
 app.command(rich_help_panel=SWEEPS)(sweeps.best)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from explorer.cli.shared import BudgetOption, StorageOption, SweepArgument, console, print_stages, warn
+from explorer.cli.shared import BudgetOption, StorageOption, SweepArgument, check_and_print, console, print_stages, warn
 from explorer.errors import InvalidInput
 from explorer.ledger import find_sweep
 from explorer.spec.budget import Budget
@@ -46,7 +46,8 @@ def sweep(
     if dry_run:
         from explorer.search.forecast import forecast
 
-        expected = forecast(planned.space)
+        checked = check_and_print(planned.space.task.data, "sample")
+        expected = forecast(planned.space.with_data(checked.spec))
         console.print(expected.table())
         console.print(expected.summary(planned.space, parallel_trials), highlight=False, soft_wrap=True)
         return

@@ -33,7 +33,7 @@ def read_labels(given: GivenSplit) -> list[int]:
             images.
     """
     data = given.data
-    values = _label_values(data)
+    values = label_values(data)
     if len(values) != len(data):
         raise InvalidInput(given.field, given.split, f"has {len(values)} labels for {len(data)} images")
     if not values:
@@ -128,7 +128,8 @@ def image_name(data: Any, number: int) -> str:
     return names[number] if names is not None else f"image {number}"
 
 
-def _label_values(data: Any) -> list[Any]:
+def label_values(data: Any) -> list[Any]:
+    """The label of every image as the data set gives it; images are decoded only where it has no list of labels."""
     reader = getattr(data, "reader", None)  # of timm's data sets
     if samples := getattr(reader, "samples", None):
         return [label for _, label in samples]

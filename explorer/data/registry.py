@@ -17,7 +17,7 @@ SourceFactory = Callable[[DataSpec], DataSource]
 _BUILT_IN: dict[str, str] = {
     "digits": "explorer.data.digits:open_digits",
     "fractals": "explorer.data.fractals:open_fractals",
-    "folder": "explorer.data.timm_datasets:open_folder",
+    "folder": "explorer.data.folder:open_folder",
     "wds": "explorer.data.tar_shards:open_tar_shards",
     "torch/": "explorer.data.torchvision_sets:open_torchvision",
     "hfds/": "explorer.data.hugging_face:open_hugging_face",

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from explorer.data.augmentation import shift_and_flip
 from explorer.data.labels import some
+from explorer.data.overlaps import overlaps_of
 from explorer.data.seeding import seed_for
 from explorer.data.source import Batch, Split, TrainStream
 from explorer.data.stream import stream_indices
@@ -60,7 +61,9 @@ class ResidentData:
     def inventory(self) -> Inventory:
         """What is in each split; contents are those of the tensors."""
         splits = {split: self._split_inventory(split) for split in SPLITS}
-        return Inventory(source="tensors", class_names=self.class_names, checked=True, **splits)
+        contents = {split: [image.tobytes() for image in self.images[split].cpu().numpy()] for split in SPLITS}
+        overlaps = overlaps_of(contents)
+        return Inventory(source="tensors", class_names=self.class_names, checked=True, overlaps=overlaps, **splits)
 
     def _split_inventory(self, split: str) -> SplitInventory:
         images, labels = self.images[split].cpu().contiguous(), self.labels[split].cpu().contiguous()

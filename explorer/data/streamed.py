@@ -5,23 +5,25 @@ Shapes: B batch, C channels, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
 from PIL import Image
-from timm.data import create_transform
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, create_transform
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from explorer.data.holding_out import divide
-from explorer.data.labels import GivenSplit, check_held_out, check_no_image_twice, class_names, read_labels
+from explorer.data.image_access import rgb_image, without_images
+from explorer.data.labels import GivenSplit, check_held_out, check_no_image_twice, class_names, label_values, read_labels
+from explorer.data.opened_split import OpenedSplit
 from explorer.data.seeding import seed_for, seeded
 from explorer.data.source import Batch, Split, TrainStream
 from explorer.data.stream import stream_indices
 from explorer.spec.data import DataSpec
-from explorer.spec.inventory import Inventory, SplitInventory
+from explorer.spec.inventory import Inventory
 
 EVALUATION_BATCH_SIZE = 128
 
@@ -73,35 +75,38 @@ class StreamedData:
         self.preprocessing = spec.preprocessing
         self._preprocessing = spec.preprocessing.model_dump(exclude_none=True)
         self._evaluation_transform = create_transform(spec.image_size, is_training=False, **self._preprocessing)
-        self.class_names, self._splits = _opened_splits(spec, train, test, validation)
-        self.classes = len(self.class_names)
-        self.train_images = len(self._splits["train"].numbers)
+        train = without_images(train, spec.train_split, spec.skip_files, label_values)
+        test = without_images(test, spec.test_split, spec.skip_files, label_values)
+        validation = without_images(validation, spec.validation_split, spec.skip_files, label_values)
         self._spec = spec
+        self.class_names, self.splits = _opened_splits(spec, train, test, validation)
+        """Names of the classes, and the images of each split by its role: `train`, `validation`, `test`."""
+        self.classes = len(self.class_names)
+        self.train_images = len(self.splits["train"].numbers)
 
-    @property
+    @cached_property
     def inventory(self) -> Inventory:
         """What is in each split, without opening images."""
         spec = self._spec
-        splits = {role: self._split_inventory(split) for role, split in self._splits.items()}
+        splits = {role: split.inventory(self.classes) for role, split in self.splits.items()}
         return Inventory(source=spec.name, root=spec.root, class_names=self.class_names, **splits)
 
-    def _split_inventory(self, split: _OpenedSplit) -> SplitInventory:
-        per_class = torch.bincount(torch.tensor(split.labels), minlength=self.classes).tolist()
-        passed_over = dict(getattr(split.data, "passed_over", {})) if split.is_whole else {}
-        return SplitInventory(name=split.name, images=len(split.numbers), per_class=tuple(per_class), passed_over=passed_over)
+    @property
+    def normalization(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+        """Mean and standard deviation of the channels, for pixel values from 0 to 1, by which images are normalized."""
+        mean, std = self.preprocessing.mean, self.preprocessing.std
+        return mean or IMAGENET_DEFAULT_MEAN, std or IMAGENET_DEFAULT_STD
 
     def train_batches(self, stream: TrainStream) -> Iterator[Batch]:
         """See `DataSource`."""
         arguments = {**self._preprocessing, **stream.augmentation.transform}
         transform = create_transform(self.image_size, is_training=True, **arguments)
-        split = self._splits["train"]
-        images = _StreamImages(split.data, transform, split.numbers, stream)
+        images = _StreamImages(self.splits["train"], transform, self._spec.exif_orientation, stream)
         yield from self._load(images, len(stream.local_range), stream.device)
 
     def evaluation_batches(self, split: Split, device: torch.device, rank: int = 0, process_count: int = 1) -> Iterator[Batch]:
         """See `DataSource`."""
-        opened = self._splits[split]
-        images = _Images(opened.data, self._evaluation_transform, opened.numbers[rank::process_count])
+        images = _Images(self.splits[split], self._evaluation_transform, self._spec.exif_orientation, rank, process_count)
         yield from self._load(images, EVALUATION_BATCH_SIZE, device)
 
     def _load(self, images: _Images, batch_size: int, device: torch.device) -> Iterator[Batch]:
@@ -118,24 +123,25 @@ class StreamedData:
 
 
 class _Images(Dataset[tuple[Tensor, int]]):
-    """Some images of a data set, transformed."""
+    """The images of a split, or every n-th of them, transformed."""
 
-    def __init__(self, data: ImageDataset, transform: Transform, numbers: Sequence[int]) -> None:
-        self.data, self.transform, self.numbers = data, transform, numbers
+    def __init__(self, split: OpenedSplit, transform: Transform, exif_orientation: str, first: int = 0, step: int = 1) -> None:
+        self.split, self.transform, self.exif_orientation = split, transform, exif_orientation
+        self.numbers = split.numbers[first::step]
 
     def __len__(self) -> int:
         return len(self.numbers)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image, label = self.data[self.numbers[index]]
-        return self.transform(image.convert("RGB")), int(label)
+        image, label = rgb_image(self.split.data, self.numbers[index], self.split.of, self.exif_orientation)
+        return self.transform(image), label
 
 
 class _StreamImages(_Images):
     """One process's images of a section of the stream, each transformed under a random state of its own."""
 
-    def __init__(self, data: ImageDataset, transform: Transform, numbers: Sequence[int], stream: TrainStream) -> None:
-        super().__init__(data, transform, numbers)
+    def __init__(self, split: OpenedSplit, transform: Transform, exif_orientation: str, stream: TrainStream) -> None:
+        super().__init__(split, transform, exif_orientation)
         self.stream = stream
 
     def __len__(self) -> int:
@@ -150,24 +156,9 @@ class _StreamImages(_Images):
             return super().__getitem__(index_in_epoch)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _OpenedSplit:
-    """The images of one split."""
-
-    name: str
-    """The split as the user names it, or what it is taken from."""
-    data: ImageDataset
-    numbers: list[int]
-    """Which images of `data` belong to the split."""
-    labels: list[int]
-    """Label of each of these images."""
-    is_whole: bool
-    """Whether files that `data` passed over count for this split: it was read for it, not for the split it is taken from."""
-
-
 def _opened_splits(
     spec: DataSpec, train: ImageDataset, test: ImageDataset | None, validation: ImageDataset | None
-) -> tuple[tuple[str, ...], dict[str, _OpenedSplit]]:
+) -> tuple[tuple[str, ...], dict[str, OpenedSplit]]:
     """Names of the classes, and the checked splits by their role."""
     given = {"train": GivenSplit(field="data.train_split", split=spec.train_split, data=train)}
     if validation is not None:
@@ -187,7 +178,12 @@ def _opened_splits(
         numbers = list(range(len(data))) if own and role != "train" else set_aside
         of_data = labels[role if own else "train"]
         name = str(own.split) if own else f"a tenth of {spec.train_split}"
-        splits[role] = _OpenedSplit(
-            name=name, data=data, numbers=numbers, labels=[of_data[number] for number in numbers], is_whole=own is not None
+        splits[role] = OpenedSplit(
+            name=name,
+            of=str(own.split) if own else spec.train_split,
+            data=data,
+            numbers=numbers,
+            labels=[of_data[number] for number in numbers],
+            is_whole=own is not None,
         )
     return names, splits

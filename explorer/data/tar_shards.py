@@ -18,8 +18,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from explorer.data.root import require_root
 from explorer.data.streamed import StreamedData
-from explorer.data.timm_datasets import require_root
 from explorer.errors import InvalidInput
 from explorer.spec.data import DataSpec
 

@@ -18,8 +18,8 @@ from PIL import Image
 from torchvision import datasets
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from explorer.data.root import require_root
 from explorer.data.streamed import ImageDataset, StreamedData
-from explorer.data.timm_datasets import require_root
 from explorer.errors import InvalidInput
 from explorer.spec.data import DataSpec
 
