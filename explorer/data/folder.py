@@ -25,8 +25,8 @@ from explorer.spec.data import DataSpec
 NOT_IMAGES = frozenset(
     f".{ending}"
     for line in (
-        "cfg conf csv db doc docx gz htm html ini json jsonl lock log m4a mat md md5 mov mp3 mp4 npy npz parquet pdf pickle pkl",
-        "pt pth py rar sh sha256 tar tgz toml tsv txt wav xls xlsx xml yaml yml zip 7z",
+        "cfg conf csv db doc docx gz htm html ini json jsonl lock log m4a mat md md5 mov mp3 mp4 npy npz parquet pdf pickle",
+        "pkl pt pth py rar sh sha256 tar tgz toml tsv txt wav xls xlsx xml yaml yml zip 7z",
     )
     for ending in line.split()
 )

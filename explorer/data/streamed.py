@@ -33,7 +33,14 @@ Transform = Callable[[Any], Tensor]
 class ImageDataset(Protocol):
     """Random access to the images of a split and their labels, as torchvision's data sets have it.
 
-    A list of all labels as `targets` saves decoding every image when the data set is opened.
+    A data set may have more, which is used where it is present:
+
+    - `targets`: label of each image; saves decoding every image when the data set is opened.
+    - `classes`: names of the classes in the order of their labels.
+    - `names`: name of each image, its path relative to the root, for messages and `data.skip_files`.
+    - `read(number)`: the encoded content of an image, by which images are compared.
+    - `stamp(number)`: size in bytes and time of change of its file, until which the check of an image is remembered.
+    - `passed_over`, `remarks`: see `SplitInventory`.
     """
 
     def __len__(self) -> int:
