@@ -8,6 +8,7 @@ import re
 import subprocess
 import time
 from contextlib import suppress
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,6 @@ from explorer.search.optuna_logs import quiet_optuna
 from explorer.search.search import Search
 from explorer.search.trial_plan import compile_trial
 from explorer.spec.budget import Budget
-from explorer.spec.inventory import Inventory
 from explorer.spec.schedule import Schedule
 from explorer.spec.search_space import NAME_PATTERN, SearchSpace
 from explorer.sweep.cluster import start_ray, trials_at_once
@@ -96,7 +96,6 @@ class Sweep:
         root = str(storage) if "://" in str(storage) else str(Path(storage).resolve())
         self.location = f"{root.rstrip('/')}/{name or space.name}"
         self.ledger = Ledger(self.location)
-        self._trained_space = space
 
     def run(self) -> Sweep:
         """Run every trial that the ledger does not hold yet, and return this sweep.
@@ -105,9 +104,9 @@ class Sweep:
             InvalidInput: when the cluster lacks the resources of one trial, the storage takes no more records, or another
                 driver has taken over the sweep.
         """
-        checked = self._check_data()
+        _ = self.checked_data
         with only_driver(self.location) as lock, quiet_optuna():
-            self._open(checked.inventory)
+            self._open()
             records = self.ledger.records()
             search = self._search(records)
             if len(records) >= search.planned:
@@ -133,12 +132,12 @@ class Sweep:
         """The best schedule for a budget of the sweep; see `explorer.frontier.best_schedule`."""
         return best_schedule(trials_frame(self.ledger.records()), self.ledger.header(), Budget.parse(budget))
 
-    def _check_data(self) -> CheckedData:
-        """Read every image, print what is in the data set, and leave out of the trials what cannot be read."""
+    @cached_property
+    def checked_data(self) -> CheckedData:
+        """The data, of which every image was read, and what is in it; it is printed. Trials use its settings."""
         checked = check_data(self.space.task.data, console=self.console)
         for line in (*checked.inventory.summary, *(f"warning: {warning}" for warning in checked.inventory.warnings)):
             self.console.print(line, highlight=False, soft_wrap=True, markup=False)
-        self._trained_space = self.space.with_data(checked.spec)
         return checked
 
     def _search(self, records: list[Record]) -> Search:
@@ -148,7 +147,7 @@ class Sweep:
         """The file for `optuna-dashboard`; `None` where the storage is not a folder."""
         return None if "://" in self.location else Dashboard(self.space, Path(self.location, DASHBOARD), records)
 
-    def _open(self, inventory: Inventory) -> None:
+    def _open(self) -> None:
         """Write the sweep's header, or check that the one on the storage is of this sweep."""
         if not self.ledger.exists:
             self.ledger.create(
@@ -159,7 +158,7 @@ class Sweep:
                     versions=installed_versions(),
                     hardware=_hardware(),
                     git_commit=_git_commit(),
-                    inventory=inventory,
+                    inventory=self.checked_data.inventory,
                 )
             )
             return
@@ -169,7 +168,7 @@ class Sweep:
             raise InvalidInput(different.field, different.after, allowed)
 
     def _tune(self, search: Search, records: list[Record], progress: SweepProgress, lock: DriverLock) -> None:
-        space, location = self._trained_space, self.location
+        space, location = self.space.with_data(self.checked_data.spec), self.location
 
         def trainable(config: dict[str, Any]) -> None:
             record = run_trial(config[TRIAL], space, Ledger(location), on_segment=_Reports())
