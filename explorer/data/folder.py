@@ -144,8 +144,7 @@ def _images(folder: Path, passed_over: Counter[str]) -> Iterator[FoundImage]:
     """All image files in class folders. Links are followed, but not in a circle."""
     Image.init()
     endings = {ending for ending, kind in Image.registered_extensions().items() if kind in image_formats()}
-    above_all = frozenset(_identity(parent) for parent in folder.resolve().parents)
-    pending: list[tuple[str, tuple[str, ...], frozenset[tuple[int, int]]]] = [(str(folder), (), above_all)]
+    pending: list[tuple[str, tuple[str, ...], frozenset[tuple[int, int]]]] = [(str(folder), (), _parents(folder))]
     while pending:
         path, folders, above = pending.pop()
         try:
@@ -161,7 +160,8 @@ def _images(folder: Path, passed_over: Counter[str]) -> Iterator[FoundImage]:
                 if entry.name.startswith(".") or entry.name in LEFT_BY_TOOLS:
                     passed_over[HIDDEN] += sum(len(files) for _, _, files in os.walk(entry.path))
                 else:
-                    pending.append((entry.path, (*folders, entry.name), above | {identity}))
+                    of_target = _parents(entry.path) if entry.is_symlink() else frozenset()
+                    pending.append((entry.path, (*folders, entry.name), above | {identity} | of_target))
             elif reason := _passed_over(entry, endings):
                 passed_over[reason] += 1
             elif not folders:
@@ -174,6 +174,11 @@ def _identity(folder: str | Path) -> tuple[int, int]:
     """What is equal for all paths of a folder."""
     stat = os.stat(folder)
     return stat.st_dev, stat.st_ino
+
+
+def _parents(folder: str | Path) -> frozenset[tuple[int, int]]:
+    """The folders that contain a folder, where links lead."""
+    return frozenset(_identity(parent) for parent in Path(folder).resolve().parents)
 
 
 def _passed_over(entry: os.DirEntry[str], endings: set[str]) -> str | None:

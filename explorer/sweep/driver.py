@@ -104,7 +104,7 @@ class Sweep:
             InvalidInput: when the cluster lacks the resources of one trial, the storage takes no more records, or another
                 driver has taken over the sweep.
         """
-        _ = self.checked_data
+        _ = self.checked_data  # images that cannot be read stop a sweep before it writes or starts anything
         with only_driver(self.location) as lock, quiet_optuna():
             self._open()
             records = self.ledger.records()

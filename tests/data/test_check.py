@@ -30,7 +30,8 @@ def damaged(tmp_path):
     root = tmp_path / "images"
     write_set(root, ending=".jpg")
     cat = root / "train" / "cat"
-    (cat / "0.jpg").write_bytes((cat / "0.jpg").read_bytes()[:-80])
+    Image.linear_gradient("L").save(cat / "0.jpg")
+    (cat / "0.jpg").write_bytes((cat / "0.jpg").read_bytes()[:-200])
     (cat / "1.jpg").write_bytes(b"")
     (root / "train" / "dog" / "2.jpg").write_text("<html>404 Not Found</html>")
     (root / "validation" / "dog" / "0.jpg").unlink()
