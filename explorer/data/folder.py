@@ -156,11 +156,12 @@ def _images(folder: Path, passed_over: Counter[str]) -> Iterator[FoundImage]:
             passed_over["links to a folder that contains them"] += 1
             continue
         for entry in entries:
-            if entry.is_dir():
+            is_link = entry.is_symlink()
+            if os.path.isdir(entry.path) if is_link else entry.is_dir():  # a link may lead to itself
                 if entry.name.startswith(".") or entry.name in LEFT_BY_TOOLS:
                     passed_over[HIDDEN] += sum(len(files) for _, _, files in os.walk(entry.path))
                 else:
-                    of_target = _parents(entry.path) if entry.is_symlink() else frozenset()
+                    of_target = _parents(entry.path) if is_link else frozenset()
                     pending.append((entry.path, (*folders, entry.name), above | {identity} | of_target))
             elif reason := _passed_over(entry, endings):
                 passed_over[reason] += 1
@@ -187,7 +188,7 @@ def _passed_over(entry: os.DirEntry[str], endings: set[str]) -> str | None:
         return HIDDEN
     ending = os.path.splitext(entry.name)[1].lower()
     # A link that leads nowhere has no type; with the ending of an image it is an image that cannot be read.
-    if not entry.is_file() and not entry.is_symlink():
+    if not entry.is_symlink() and not entry.is_file():
         return "sockets, pipes and devices"
     if ending in endings:
         return None
@@ -219,7 +220,7 @@ def _empty_folders(folder: Path, used: set[str]) -> dict[str, int]:
     present = {
         entry.name
         for entry in os.scandir(folder)
-        if entry.is_dir() and not entry.name.startswith(".") and entry.name not in LEFT_BY_TOOLS
+        if os.path.isdir(entry.path) and not entry.name.startswith(".") and entry.name not in LEFT_BY_TOOLS
     }
     empty = sorted(present - used)
     return {f"class folders without images: {_printable(_some(empty))}": len(empty)} if empty else {}

@@ -99,9 +99,13 @@ def test_links_are_followed_but_not_in_a_circle(tmp_path):
         (root / "train" / name).symlink_to(tmp_path / "real" / "train" / name)
     (root / "validation").symlink_to(tmp_path / "real" / "validation")
     (tmp_path / "real" / "train" / "cat" / "circle").symlink_to(tmp_path / "real")
+    (tmp_path / "real" / "train" / "dog" / "itself").symlink_to("itself")
     data = open_data(folder_spec(root))
     assert data.inventory.train.images == 18
-    assert data.inventory.train.passed_over == {"links to a folder that contains them": 1}
+    assert data.inventory.train.passed_over == {
+        "links to a folder that contains them": 1,
+        "without an ending, not an image": 1,
+    }
 
 
 def test_names_that_are_not_utf_8_can_be_read_and_printed(tmp_path):
