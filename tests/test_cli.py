@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 from explorer import Schedule, cli
 from explorer.ledger import Ledger
@@ -72,7 +74,8 @@ def sweep(tmp_path) -> Ledger:
 def test_plan_prints_the_table(explorer, space_file, schedule_file):
     done = explorer("plan", "--schedule", schedule_file, "--task", space_file, "--budget", "50%")
     assert done.returncode == 0, done.stderr
-    header, *rows = done.stdout.splitlines()
+    summary, header, *rows = "\n".join(done.stdout.splitlines()[:4]), *done.stdout.splitlines()[4:]
+    assert summary.startswith("data: digits, 10 classes: 0, 1, 2, 3, 4 and 5 more\n  train      1,149 images, ")
     for column in ("stage", "heads", "mlp", "tokens", "share", "epochs", "steps", "GFLOPs/step", "cost", "learning rate"):
         assert column in header
     assert [row.split()[:4] for row in rows[:3]] == [
@@ -264,6 +267,53 @@ def test_a_dry_run_says_what_a_sweep_will_cost_and_leaves_nothing_behind(explore
     assert not (tmp_path / "sweeps").exists()
 
 
+@pytest.fixture
+def folder_task(tmp_path, image_folder, monkeypatch) -> Path:
+    """A task on a folder of 60 training and 12 test images, of which one is empty and one a text."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    root = shutil.copytree(image_folder, tmp_path / "images")
+    (root / "train" / "dark" / "003.png").write_bytes(b"")
+    (root / "train" / "dark" / "labels.txt").write_text("dark")
+    data = {"name": "folder", "root": str(root), "image_size": 16}
+    recipe = {"epochs": 1, "batch_size": 16, "learning_rate": 1e-3, "augmentation": {"mixup": 0.5}}
+    model = {"name": "vit_tiny_patch16_224", "options": {"patch_size": 8, "embed_dim": 16, "depth": 1, "num_heads": 2}}
+    path = tmp_path / "shades.yaml"
+    path.write_text(yaml.safe_dump({"model": model, "data": data, "recipe": recipe}))
+    return path
+
+
+def test_data_prints_what_is_in_a_folder_and_draws_what_the_model_sees(explorer, folder_task, schedule_file, tmp_path):
+    refused = explorer("data", folder_task, cwd=tmp_path)
+    assert_refused(refused, "data.unreadable", "1 of 72 images cannot be read: train/dark/003.png (the file is empty)")
+    train = ("train", "--schedule", schedule_file, "--task", folder_task, "--budget", "50%", "--out", tmp_path / "run")
+    assert_refused(explorer(*train), "data.unreadable", "train/dark/003.png")
+    folder_task.write_text(folder_task.read_text().replace("data:\n", "data:\n  unreadable: skip\n"))
+    done = explorer("data", folder_task, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[1] == "  train      53 images, 26 to 27 per class, RGB, 20x20"  # 6 of 59 are set aside
+    assert lines[3] == "  test       12 images (validation), 6 per class, RGB, 20x20"
+    assert lines[4].split() == ["label", "class", "train", "validation", "test"]
+    assert "train left out: train/dark/003.png" in lines
+    assert "explorer: warning: train: 1 files not read: 1 .txt: not an image format" in done.stderr
+    assert lines[-1] == "training images as the model sees them: reports/shades-images.png"
+    with Image.open(tmp_path / "reports" / "shades-images.png") as sheet:
+        assert sheet.width > sheet.height > 500  # 48 images in six rows
+        assert len(sheet.getcolors(1 << 20)) > 1000
+    trained = explorer(*train)
+    assert trained.returncode == 0, trained.stderr
+    inventory = json.loads((tmp_path / "run" / "result.json").read_text())["inventory"]
+    assert (inventory["train"]["images"], inventory["checked"]) == (53, True)
+    assert inventory["train"]["unreadable"] == ["train/dark/003.png"]
+
+
+def test_data_in_memory_is_drawn_as_well(explorer, space_file, tmp_path):
+    done = explorer("data", space_file, "--sheet", tmp_path / "digits.png")
+    assert done.returncode == 0, done.stderr
+    assert "modes" not in done.stdout
+    assert (tmp_path / "digits.png").stat().st_size > 1000
+
+
 @pytest.mark.parametrize(("option", "value"), [("--trials", 0), ("--parallel-trials", 0)])
 def test_counts_below_one_are_refused(explorer, space_file, option, value):
     assert explorer("sweep", space_file, "--dry-run", option, value).returncode == 2
@@ -274,7 +324,7 @@ def test_train_says_where_it_trains_and_warns_of_a_missing_gpu(explorer, space_f
     wanted = write_space(tmp_path / "gpu.yaml", space_file, resources={"cpus": 1, "gpus": 1})
     done = explorer("train", "--schedule", schedule_file, "--task", wanted, "--budget", "10%", "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[0] == "training on the CPU, 1 thread"
+    assert done.stdout.splitlines()[4] == "training on the CPU, 1 thread"  # below the inventory
     assert done.stderr == "explorer: warning: resources.gpus is 1, but there is no GPU: training on the CPU\n"
 
 
@@ -292,7 +342,7 @@ def test_a_resume_with_something_else_is_refused_in_one_line(explorer, space_fil
     refused = explorer(*arguments, "10%")
     values = "it was '20%' and is now '10%'"
     assert_refused(refused, "checkpoint.pt: 'budget'", values, "remove the checkpoint to start from the beginning")
-    assert refused.stdout == ""
+    assert "training on" not in refused.stdout
     (tmp_path / "run" / "checkpoint.pt").write_bytes(b"PK")
     assert_refused(explorer(*arguments, "20%"), "cannot be read", "remove it to start from the beginning")
 

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from explorer.cli.shared import load_task
+from explorer.cli.shared import Images, load_task
 from explorer.errors import InvalidInput
 from explorer.plan import Plan, compile_plan
 from explorer.spec.budget import Budget
 from explorer.spec.schedule import Schedule
 
 if TYPE_CHECKING:
+    from explorer.spec.inventory import Inventory
     from explorer.spec.task_file import Resources
     from explorer.training.task import Task
 
@@ -26,10 +27,12 @@ class CompiledTask:
     resources: Resources
     device: str
     """`cuda` or `cpu`."""
+    inventory: Inventory
+    """What is in the data set."""
 
 
 def compile_for_task(
-    schedule: Schedule, task_path: Path, budget: str, calibration: Path | None, price: float | None
+    schedule: Schedule, task_path: Path, budget: str, calibration: Path | None, price: float | None, images: Images
 ) -> CompiledTask:
     """Compile a schedule, with measured step times if there is a calibration.
 
@@ -39,6 +42,7 @@ def compile_for_task(
         budget: as given on the command line.
         calibration: file with step times, which budgets in time or money need.
         price: price of a device-hour, which budgets in money need.
+        images: which images are read and decoded first.
 
     Raises:
         InvalidInput: when a file or the budget cannot be used.
@@ -47,10 +51,10 @@ def compile_for_task(
     from explorer.training.device import device_for
 
     parsed = Budget.parse(budget).priced(price)
-    task, file = load_task(task_path, schedule)
+    task, file, inventory = load_task(task_path, schedule, images)
     device = device_for(file.resources.gpus)
     if parsed.device and parsed.device != (kind := "CPU" if device == "cpu" else "GPU"):
         gpus = f"resources.gpus: {file.resources.gpus:g}"
         raise InvalidInput("budget", str(parsed), f"training would run on a {kind} of this machine ({gpus})")
     cost = Calibration.load(calibration).step_cost(task, device) if calibration else task.step_cost
-    return CompiledTask(compile_plan(schedule, task, parsed, cost), task, file.resources, device)
+    return CompiledTask(compile_plan(schedule, task, parsed, cost), task, file.resources, device, inventory)

@@ -37,7 +37,7 @@ def plan(
     from explorer.production.verdict import transfer_warning
 
     loaded = Schedule.load(schedule)
-    compiled = compile_for_task(loaded, task, budget, calibration, price)
+    compiled = compile_for_task(loaded, task, budget, calibration, price, "sample")
     warn(transfer_warning(loaded, compiled.task.spec))
     task_plan = compiled.plan
     console.print(_plan_table(task_plan, compiled.task.spec.recipe.learning_rate))
@@ -66,7 +66,7 @@ def calibrate(
     from explorer.training.device import device_for, device_name
 
     loaded = Schedule.load(schedule) if schedule else None
-    opened, file = load_task(task, loaded)
+    opened, file, _ = load_task(task, loaded)
     if loaded:
         rates = [stage.rates for stage in loaded.stages]
     elif isinstance(file, SearchSpace) and file.search.tied:

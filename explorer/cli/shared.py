@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Literal, ParamSpec
 
 import typer
 from rich.console import Console
@@ -18,12 +19,18 @@ from explorer.spec.schedule import Schedule
 from explorer.spec.task_file import TaskFile
 
 if TYPE_CHECKING:
+    from explorer.data.check import CheckedData
+    from explorer.spec.data import DataSpec
+    from explorer.spec.inventory import Inventory
     from explorer.training.task import Task
 
 P = ParamSpec("P")
 
 # rich assumes 80 columns for files and pipes; the tables are wider.
 console = Console(width=None if sys.stdout.isatty() else 120)
+
+Images = Literal["sample", "all"]
+"""Which images a command reads and decodes before anything else: some of each split, or all of them."""
 
 StorageOption = Annotated[str, typer.Option(help="Folder or URI that contains the sweeps.")]
 SweepArgument = Annotated[str, typer.Argument(help="A sweep, as folder, URI, or name under --storage.")]
@@ -59,8 +66,43 @@ def warn(*texts: str | None) -> None:
         print(f"explorer: warning: {text}", file=sys.stderr)
 
 
-def load_task(path: Path, schedule: Schedule | None) -> tuple[Task, TaskFile]:
+def print_inventory(inventory: Inventory) -> None:
+    """Print what is in a data set in a few lines, and what a user should know of it as warnings on stderr."""
+    for line in inventory.summary:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    for line in inventory.warnings:
+        warn(line)
+
+
+def check_and_print(spec: DataSpec, images: Images) -> CheckedData:
+    """Read the images of a data set, and print what is in it. Under torchrun the main process alone does so.
+
+    Raises:
+        InvalidInput: see `check_data`.
+    """
+    from explorer.data.check import SAMPLED_IMAGES, CheckedData, check_data
+    from explorer.data.registry import open_data
+
+    is_main = os.environ.get("RANK", "0") == "0"
+    if not is_main and spec.unreadable == "error":  # where the main process refuses the data, torchrun ends this one
+        return CheckedData(spec, open_data(spec).inventory)
+    sample = SAMPLED_IMAGES if images == "sample" else None
+    checked = check_data(spec, sample=sample, console=console if is_main else None)
+    if is_main:
+        print_inventory(checked.inventory)
+    return checked
+
+
+def load_task(path: Path, schedule: Schedule | None, images: Images | None = None) -> tuple[Task, TaskFile, Inventory]:
     """Load a task, with the settings that the schedule was measured with, and set torch's number of threads for it.
+
+    Args:
+        path: a task file or a search space.
+        schedule: the schedule whose settings replace those of the task.
+        images: which images are read and decoded before anything else; what is in the data set is printed then.
+
+    Returns:
+        The task, without images that cannot be read if they are to be skipped; its file; and what is in its data set.
 
     Raises:
         InvalidInput: when the file, the model or the data cannot be used.
@@ -70,11 +112,18 @@ def load_task(path: Path, schedule: Schedule | None) -> tuple[Task, TaskFile]:
     from explorer.training.task import Task
 
     file = TaskFile.load_task(path)
-    task = Task(file.task.measured_as(schedule.provenance if schedule else None))
+    spec = file.task.measured_as(schedule.provenance if schedule else None)
+    task = Task(spec)
     task.check()
+    inventory = task.data.inventory
+    if images is not None:
+        checked = check_and_print(spec.data, images)
+        inventory = checked.inventory
+        if checked.spec != spec.data:
+            task = Task(spec.model_copy(update={"data": checked.spec}))
     warn(*task.warnings)
     torch.set_num_threads(file.resources.cpus)
-    return task, file
+    return task, file, inventory
 
 
 def print_stages(schedule: Schedule) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, cast
 
 import typer
 
-from explorer.cli.shared import BudgetOption, StorageOption, SweepArgument, console, print_stages, warn
+from explorer.cli.shared import BudgetOption, StorageOption, SweepArgument, check_and_print, console, print_stages, warn
 from explorer.errors import InvalidInput
 from explorer.ledger import find_sweep
 from explorer.spec.budget import Budget
@@ -64,12 +64,16 @@ def sweep(
         console=console,
     )
     if dry_run:
-        from explorer.report.trained_on import trained_on
+        from explorer.report.trained_on import inventory_facts, trained_on
         from explorer.search.forecast import forecast
 
-        for name, text in trained_on(planned.header()).items():
-            console.print(f"{name}: {text}", highlight=False, markup=False, soft_wrap=True)
-        expected = forecast(planned.space)
+        checked = check_and_print(planned.space.task.data, "sample")
+        header = planned.header(checked.inventory)
+        printed = inventory_facts(checked.inventory)
+        for name, text in trained_on(header).items():
+            if name not in printed:
+                console.print(f"{name}: {text}", highlight=False, markup=False, soft_wrap=True)
+        expected = forecast(planned.space.with_data(checked.spec))
         console.print(expected.table())
         console.print(expected.summary(planned.space, parallel_trials), highlight=False, soft_wrap=True)
         return

@@ -48,7 +48,7 @@ def train(
     from explorer.training.loop import TrainingError
 
     loaded = Schedule.load(schedule)
-    compiled = compile_for_task(loaded, task, budget, calibration, price)
+    compiled = compile_for_task(loaded, task, budget, calibration, price, "all")
     provenance, spec = loaded.provenance, compiled.task.spec
     run = Run(
         task=spec,
@@ -58,6 +58,7 @@ def train(
         device=compiled.device,
         out=out or Path("runs") / _run_name(schedule, compiled.plan.budget),
         checkpoint_every=60 * checkpoint_every,
+        inventory=compiled.inventory,
         loggers=checked_loggers(logger or (), "logger"),
     )
     with torchrun(compiled.device == "cuda") as together:

@@ -4,6 +4,7 @@ A data set of your own implements `DataSource` (or returns a `ResidentData` or a
 task as `package.module:name`. `explorer.data.contract` has the tests that it must pass.
 """
 
+from explorer.data.check import CheckedData, check_data
 from explorer.data.registry import SourceFactory, open_data, register, registered_names
 from explorer.data.resident import ResidentData
 from explorer.data.seeding import seed_for, seeded
@@ -13,6 +14,7 @@ from explorer.data.streamed import ImageDataset, StreamedData
 
 __all__ = [
     "Batch",
+    "CheckedData",
     "DataSource",
     "ImageDataset",
     "ResidentData",
@@ -20,6 +22,7 @@ __all__ = [
     "Split",
     "StreamedData",
     "TrainStream",
+    "check_data",
     "open_data",
     "register",
     "registered_names",

@@ -18,11 +18,13 @@ SourceFactory = Callable[[DataSpec], DataSource]
 _BUILT_IN: dict[str, str] = {
     "digits": "explorer.data.digits:open_digits",
     "fractals": "explorer.data.fractals:open_fractals",
-    "folder": "explorer.data.timm_datasets:open_folder",
+    "folder": "explorer.data.folder:open_folder",
     "wds": "explorer.data.tar_shards:open_tar_shards",
-    "torch/": "explorer.data.timm_datasets:open_torchvision",
-    "hfds/": "explorer.data.timm_datasets:open_hugging_face",
+    "torch/": "explorer.data.torchvision_sets:open_torchvision",
+    "hfds/": "explorer.data.hugging_face:open_hugging_face",
 }
+_WITH_OPTIONS = ("hfds/",)
+"""Built-in sources that read `data.options`."""
 _registered: dict[str, SourceFactory | str] = dict(_BUILT_IN)
 _SEQUENTIAL = ("tfds/", "hfids/", "wds/")
 """Prefixes of timm's data sets that have no random access."""
@@ -70,8 +72,8 @@ def open_data(spec: DataSpec) -> DataSource:
 @lru_cache(maxsize=4)
 def _open(spec_json: str) -> DataSource:
     spec = DataSpec.model_validate_json(spec_json)
-    factory, is_built_in = _factory(spec.name)
-    if spec.options and is_built_in:
+    factory, takes_options = _factory(spec.name)
+    if spec.options and not takes_options:
         raise InvalidInput("data.options", spec.options, f"{spec.name!r} has no options")
     source = factory(spec)
     members = [name for name in vars(DataSource) if not name.startswith("_")]
@@ -82,22 +84,30 @@ def _open(spec_json: str) -> DataSource:
 
 
 def _factory(name: str) -> tuple[SourceFactory, bool]:
-    """The factory of a source, and whether it is built in."""
-    prefix, slash, _ = name.partition("/")
-    key = name if name in _registered else prefix.lower() + slash
+    """The factory of a source, and whether it reads `data.options`."""
+    prefix, slash, rest = name.partition("/")
+    key = prefix + slash if rest and name not in _registered else name.rstrip("/")
     if key in _registered:
         registered = _registered[key]
         factory = load_reference(registered, "data.name") if isinstance(registered, str) else registered
-        return factory, key in _BUILT_IN
+        return factory, key not in _BUILT_IN or key in _WITH_OPTIONS
     if is_reference(name):
         factory = load_reference(name, "data.name")
         if not callable(factory):
             raise InvalidInput("data.name", name, "must be a function or a class that takes the data settings")
-        return factory, False
-    if key in _SEQUENTIAL:
+        return factory, True
+    if f"{prefix.lower()}/" in _SEQUENTIAL and name.lower() not in _registered:
         reason = "is read in sequence, but training needs random access to images; use folder, torch/..., hfds/... or wds"
         raise InvalidInput("data.name", name, reason)
-    near = difflib.get_close_matches(name, registered_names(), n=1)
     names = ", ".join(f"{each}..." if each.endswith("/") else each for each in registered_names())
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise InvalidInput("data.name", name, f"unknown data source; {hint}Allowed are {names} and {FORM}")
+    raise InvalidInput("data.name", name, f"unknown data source; {_hint(name)}Allowed are {names} and {FORM}")
+
+
+def _hint(name: str) -> str:
+    """What may have been meant: the same name in lower case, a prefix without its data set, or a similar name."""
+    prefix, _, rest = name.partition("/")
+    if f"{prefix.lower()}/" in _registered:
+        meant = f"{prefix.lower()}/{rest or 'NAME'}"
+        return f"did you mean {meant!r}? "
+    near = difflib.get_close_matches(name.lower(), registered_names(), n=1)
+    return f"did you mean {near[0]!r}? " if near else ""

@@ -6,13 +6,15 @@ Shapes: B batch, C channels, S side of an image in pixels, N images of a split.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from explorer.data.augmentation import shift_and_flip
+from explorer.data.labels import some
+from explorer.data.overlaps import overlaps_of
 from explorer.data.seeding import seed_for
 from explorer.data.source import Batch, Split, TrainStream
 from explorer.data.stream import stream_indices
@@ -31,15 +33,26 @@ class ResidentData:
             to [-1, 1] batch by batch, or normalized float32 (N, C, S, S).
         labels_N: labels int64 (N,) of the same splits, from 0 to `classes - 1`.
         classes: number of classes.
+        class_names: names of the classes in the order of their labels; `None` names them by their numbers.
 
     Raises:
-        InvalidInput: when a split is missing or empty, or images and labels do not fit together.
+        InvalidInput: when a split is missing or empty, images and labels do not fit together, or a held-out split has classes
+            that no training image has.
     """
 
     supported_augmentations: tuple[str, ...] = ("shift", "flip")
 
-    def __init__(self, images_NCSS: Mapping[str, Tensor], labels_N: Mapping[str, Tensor], classes: int) -> None:
-        _check(images_NCSS, labels_N, classes)
+    def __init__(
+        self,
+        images_NCSS: Mapping[str, Tensor],
+        labels_N: Mapping[str, Tensor],
+        classes: int,
+        class_names: Sequence[str] | None = None,
+    ) -> None:
+        if class_names is not None and len(class_names) != classes:
+            raise InvalidInput("class_names", list(class_names), f"must be the names of the {classes} classes")
+        self.class_names = tuple(class_names or map(str, range(classes)))
+        _check(images_NCSS, labels_N, self.class_names)
         self.images, self.labels, self.classes = dict(images_NCSS), dict(labels_N), classes
         self.train_images, self.channels, self.image_size = self.images["train"].shape[:3]
         self._copies: dict[tuple[str, torch.device], Batch] = {}
@@ -48,8 +61,9 @@ class ResidentData:
     def inventory(self) -> Inventory:
         """What is in each split; contents are those of the tensors."""
         splits = {split: self._split_inventory(split) for split in SPLITS}
-        names = tuple(str(label) for label in range(self.classes))
-        return Inventory(source="tensors", class_names=names, checked=True, **splits)
+        contents = {split: [image.tobytes() for image in self.images[split].cpu().numpy()] for split in SPLITS}
+        overlaps = overlaps_of(contents)
+        return Inventory(source="tensors", class_names=self.class_names, checked=True, overlaps=overlaps, **splits)
 
     def _split_inventory(self, split: str) -> SplitInventory:
         images, labels = self.images[split].cpu().contiguous(), self.labels[split].cpu().contiguous()
@@ -94,13 +108,20 @@ def _normalized(images: Tensor) -> Tensor:
     return images.float() / 127.5 - 1 if images.dtype == torch.uint8 else images
 
 
-def _check(images_NCSS: Mapping[str, Tensor], labels_N: Mapping[str, Tensor], classes: int) -> None:
+def _check(images_NCSS: Mapping[str, Tensor], labels_N: Mapping[str, Tensor], names: Sequence[str]) -> None:
+    classes = len(names)
     for split in SPLITS:
         if split not in images_NCSS or split not in labels_N or not len(images_NCSS[split]):
             raise InvalidInput(f"data: {split}", None, "this split has no images")
         images, labels = images_NCSS[split], labels_N[split]
         if images.ndim != 4 or images.shape[2] != images.shape[3] or images.shape[1:] != images_NCSS["train"].shape[1:]:
             raise InvalidInput(f"data: {split}", tuple(images.shape), "images must be square and of one size: (N, C, S, S)")
+        if labels.is_floating_point():
+            raise InvalidInput(f"data: {split}", labels.dtype, "labels must be integers: int64 (N,)")
         if labels.shape != (len(images),) or labels.min() < 0 or labels.max() >= classes:
             allowed = f"each of the {len(images)} images must have a label from 0 to {classes - 1}"
             raise InvalidInput(f"data: {split}", f"labels {tuple(labels.shape)}", allowed)
+        if unknown := sorted(set(labels.unique().tolist()) - set(labels_N["train"].unique().tolist())):
+            raise InvalidInput(
+                f"data: {split}", None, f"has classes that no training image has: {some([names[n] for n in unknown])}"
+            )

@@ -5,26 +5,28 @@ Shapes: B batch, C channels, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
 from PIL import Image
-from timm.data import create_transform
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, create_transform
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from explorer.data.augmentation import training_transform
+from explorer.data.holding_out import divide
+from explorer.data.image_access import rgb_image, without_images
+from explorer.data.labels import GivenSplit, check_held_out, check_no_image_twice, class_names, label_values, read_labels
+from explorer.data.opened_split import OpenedSplit
 from explorer.data.seeding import seed_for, seeded
 from explorer.data.source import Batch, Split, TrainStream
 from explorer.data.stream import stream_indices
-from explorer.errors import InvalidInput
 from explorer.spec.data import DataSpec
-from explorer.spec.inventory import Inventory, SplitInventory
+from explorer.spec.inventory import Inventory
 
 EVALUATION_BATCH_SIZE = 128
-VALIDATION_FRACTION = 0.1
-"""Fraction of the training images that is set aside where there is no validation split."""
 
 Transform = Callable[[Any], Tensor]
 
@@ -32,7 +34,14 @@ Transform = Callable[[Any], Tensor]
 class ImageDataset(Protocol):
     """Random access to the images of a split and their labels, as torchvision's data sets have it.
 
-    A list of all labels as `targets` saves decoding every image when the data set is opened.
+    A data set may have more, which is used where it is present:
+
+    - `targets`: label of each image; saves decoding every image when the data set is opened.
+    - `classes`: names of the classes in the order of their labels.
+    - `names`: name of each image, its path relative to the root, for messages and `data.skip_files`.
+    - `read(number)`: the encoded content of an image, by which images are compared.
+    - `stamp(number)`: size in bytes and time of change of its file, until which the check of an image is remembered.
+    - `passed_over`, `remarks`: see `SplitInventory`.
     """
 
     def __len__(self) -> int:
@@ -51,65 +60,61 @@ class StreamedData:
     Args:
         spec: size and preprocessing of the images, and the number of processes that decode them.
         train: training images.
-        test: test images; their labels are numbered as those of the training images.
-        validation: validation images; `None` sets a stratified tenth of the training images aside, the same for every seed.
+        test: test images; their labels are numbered as those of the training images. `None` sets a stratified tenth of the
+            training images aside, the same for every seed.
+        validation: validation images; `None` sets another tenth aside.
 
     Raises:
-        InvalidInput: when no tenth of the training images can be set aside.
+        InvalidInput: when a label is missing, hidden or not that of a class with training images, when an image is in two
+            splits, or when a class has too few images to set one aside.
     """
 
     channels = 3
     supported_augmentations: tuple[str, ...] = ("transform",)
 
-    def __init__(self, spec: DataSpec, train: ImageDataset, test: ImageDataset, validation: ImageDataset | None = None) -> None:
+    def __init__(
+        self,
+        spec: DataSpec,
+        train: ImageDataset,
+        test: ImageDataset | None,
+        validation: ImageDataset | None = None,
+    ) -> None:
         self.image_size, self._num_workers = spec.side, spec.num_workers
+        self.preprocessing = spec.preprocessing
         self._preprocessing = spec.preprocessing.model_dump(exclude_none=True)
         self._evaluation_transform = create_transform(spec.side, is_training=False, **self._preprocessing)
-        labels = _labels(train)
-        self.classes = max(labels) + 1
-        self._train, self._train_numbers = train, list(range(len(labels)))
-        if validation is None:
-            self._train_numbers, held_out = _hold_out(labels)
-            self._validation, self._validation_numbers = train, held_out
-        else:
-            self._validation, self._validation_numbers = validation, list(range(len(validation)))
-        self._test = test
-        self.train_images = len(self._train_numbers)
-        self._spec, self._train_labels = spec, labels
+        train = without_images(train, spec.train_split, spec.skip_files, label_values)
+        test = without_images(test, spec.test_split, spec.skip_files, label_values)
+        validation = without_images(validation, spec.validation_split, spec.skip_files, label_values)
+        self._spec = spec
+        self.class_names, self.splits = _opened_splits(spec, train, test, validation)
+        """Names of the classes, and the images of each split by its role: `train`, `validation`, `test`."""
+        self.classes = len(self.class_names)
+        self.train_images = len(self.splits["train"].numbers)
 
-    @property
+    @cached_property
     def inventory(self) -> Inventory:
         """What is in each split, without opening images."""
-        spec, labels = self._spec, self._train_labels
-        held_out = _labels(self._validation) if self._validation is not self._train else labels
-        return Inventory(
-            source=spec.name,
-            root=spec.root,
-            class_names=tuple(str(label) for label in range(self.classes)),
-            train=self._split_inventory(spec.train_split, [labels[number] for number in self._train_numbers]),
-            validation=self._split_inventory(
-                spec.validation_split or f"a tenth of {spec.train_split}", [held_out[n] for n in self._validation_numbers]
-            ),
-            test=self._split_inventory(spec.test_split, _labels(self._test)),
-        )
+        spec = self._spec
+        splits = {role: split.inventory(self.classes) for role, split in self.splits.items()}
+        return Inventory(source=spec.name, root=spec.root, class_names=self.class_names, **splits)
 
-    def _split_inventory(self, name: str, labels: Sequence[int]) -> SplitInventory:
-        per_class = torch.bincount(torch.tensor(labels), minlength=self.classes).tolist()
-        return SplitInventory(name=name, images=len(labels), per_class=tuple(per_class))
+    @property
+    def normalization(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+        """Mean and standard deviation of the channels, for pixel values from 0 to 1, by which images are normalized."""
+        mean, std = self.preprocessing.mean, self.preprocessing.std
+        return mean or IMAGENET_DEFAULT_MEAN, std or IMAGENET_DEFAULT_STD
 
     def train_batches(self, stream: TrainStream) -> Iterator[Batch]:
         """See `DataSource`."""
         arguments = {**self._preprocessing, **stream.augmentation.transform}
         transform = training_transform(self.image_size, arguments)
-        images = _StreamImages(self._train, transform, self._train_numbers, stream)
+        images = _StreamImages(self.splits["train"], transform, self._spec.exif_orientation, stream)
         yield from self._load(images, len(stream.local_range), stream.device)
 
     def evaluation_batches(self, split: Split, device: torch.device, rank: int = 0, process_count: int = 1) -> Iterator[Batch]:
         """See `DataSource`."""
-        data, numbers = self._validation, self._validation_numbers
-        if split == "test":
-            data, numbers = self._test, list(range(len(self._test)))
-        images = _Images(data, self._evaluation_transform, numbers[rank::process_count])
+        images = _Images(self.splits[split], self._evaluation_transform, self._spec.exif_orientation, rank, process_count)
         yield from self._load(images, EVALUATION_BATCH_SIZE, device)
 
     def _load(self, images: _Images, batch_size: int, device: torch.device) -> Iterator[Batch]:
@@ -126,24 +131,25 @@ class StreamedData:
 
 
 class _Images(Dataset[tuple[Tensor, int]]):
-    """Some images of a data set, transformed."""
+    """The images of a split, or every n-th of them, transformed."""
 
-    def __init__(self, data: ImageDataset, transform: Transform, numbers: Sequence[int]) -> None:
-        self.data, self.transform, self.numbers = data, transform, numbers
+    def __init__(self, split: OpenedSplit, transform: Transform, exif_orientation: str, first: int = 0, step: int = 1) -> None:
+        self.split, self.transform, self.exif_orientation = split, transform, exif_orientation
+        self.numbers = split.numbers[first::step]
 
     def __len__(self) -> int:
         return len(self.numbers)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image, label = self.data[self.numbers[index]]
-        return self.transform(image.convert("RGB")), int(label)
+        image, label = rgb_image(self.split.data, self.numbers[index], self.split.of, self.exif_orientation)
+        return self.transform(image), label
 
 
 class _StreamImages(_Images):
     """One process's images of a section of the stream, each transformed under a random state of its own."""
 
-    def __init__(self, data: ImageDataset, transform: Transform, numbers: Sequence[int], stream: TrainStream) -> None:
-        super().__init__(data, transform, numbers)
+    def __init__(self, split: OpenedSplit, transform: Transform, exif_orientation: str, stream: TrainStream) -> None:
+        super().__init__(split, transform, exif_orientation)
         self.stream = stream
 
     def __len__(self) -> int:
@@ -158,23 +164,34 @@ class _StreamImages(_Images):
             return super().__getitem__(index_in_epoch)
 
 
-def _labels(data: Any) -> list[int]:
-    """Label of every image; images are decoded only where the data set has no list of labels."""
-    reader = getattr(data, "reader", None)  # of timm's data sets
-    if samples := getattr(reader, "samples", None):
-        return [int(label) for _, label in samples]
-    if iterate := getattr(reader, "iter_targets", None):
-        return [int(label) for label in iterate()]
-    targets = getattr(data, "targets", None)
-    return [int(label) for label in targets] if targets is not None else [int(data[i][1]) for i in range(len(data))]
-
-
-def _hold_out(labels: list[int]) -> tuple[list[int], list[int]]:
-    """Numbers of the images to train on, and of a stratified tenth to validate on; the same every time."""
-    from sklearn.model_selection import train_test_split  # not needed by data sources that are split already
-
-    try:
-        kept, held_out = train_test_split(range(len(labels)), test_size=VALIDATION_FRACTION, stratify=labels, random_state=0)
-    except ValueError as error:
-        raise InvalidInput("data.validation_split", None, f"no tenth of the images can be set aside: {error}") from None
-    return sorted(kept), sorted(held_out)
+def _opened_splits(
+    spec: DataSpec, train: ImageDataset, test: ImageDataset | None, validation: ImageDataset | None
+) -> tuple[tuple[str, ...], dict[str, OpenedSplit]]:
+    """Names of the classes, and the checked splits by their role."""
+    given = {"train": GivenSplit(field="data.train_split", split=spec.train_split, data=train)}
+    if validation is not None:
+        given["validation"] = GivenSplit(field="data.validation_split", split=spec.validation_split, data=validation)
+    if test is not None:
+        given["test"] = GivenSplit(field="data.test_split", split=spec.test_split, data=test)
+    check_no_image_twice(list(given.values()))
+    labels = {role: read_labels(each) for role, each in given.items()}
+    names = class_names(given["train"], labels["train"])
+    for role in [each for each in given if each != "train"]:
+        check_held_out(given[role], labels[role], names, labels["train"])
+    division = divide(labels["train"], names, validation=validation is None, test=test is None)
+    splits = {}
+    for role, set_aside in (("train", division.train), ("validation", division.validation), ("test", division.test)):
+        own = given.get(role)
+        data = own.data if own else train
+        numbers = list(range(len(data))) if own and role != "train" else set_aside
+        of_data = labels[role if own else "train"]
+        name = str(own.split) if own else f"a tenth of {spec.train_split}"
+        splits[role] = OpenedSplit(
+            name=name,
+            of=str(own.split) if own else spec.train_split,
+            data=data,
+            numbers=numbers,
+            labels=[of_data[number] for number in numbers],
+            is_whole=own is not None,
+        )
+    return names, splits

@@ -9,6 +9,7 @@ from typing import Any
 from explorer.errors import validated
 from explorer.files import write_file
 from explorer.spec.base import Frozen, read_mapping
+from explorer.spec.inventory import Inventory
 
 RESULT = "result.json"
 
@@ -33,6 +34,8 @@ class RunResult(Frozen):
     """Number of processes that trained together."""
     validation_accuracy: float
     test_accuracy: float
+    inventory: Inventory | None = None
+    """What the model was trained and evaluated on. `None` if it was not recorded."""
 
     def save(self, out: Path) -> None:
         """Write `result.json` into the run's folder."""

@@ -16,6 +16,7 @@ from explorer.plan import Plan
 from explorer.production.loggers import METRICS, RUN_KEY, RunLoggers
 from explorer.production.result import RunResult
 from explorer.production.run_status import PROGRESS, BudgetBar, RunStatus, print_line
+from explorer.spec.inventory import Inventory
 from explorer.spec.loggers import LoggerName
 from explorer.spec.task import TaskSpec
 from explorer.training.checkpoint import own_checkpoint
@@ -45,6 +46,8 @@ class Run:
     """Seconds between two checkpoints within a segment. One is written after each segment in any case."""
     loggers: tuple[LoggerName, ...] = ()
     """Loggers in addition to `metrics.csv` and TensorBoard's files."""
+    inventory: Inventory | None = None
+    """What a check of the data found, to be kept with the result. `None` keeps what is known without opening images."""
 
 
 def train_to_folder(run: Run, console: Console, processes: Processes = SINGLE_PROCESS) -> RunResult:
@@ -123,6 +126,7 @@ def _trained(run: Run, task: Task, processes: Processes, console: Console, logge
         processes=processes.count,
         validation_accuracy=trained.validation_accuracy,
         test_accuracy=trained.test_accuracy,
+        inventory=run.inventory or task.data.inventory,
     )
     if loggers:
         write_file(run.out / WEIGHTS, to_safetensors(_without_shared_storage(trained.model.state_dict())))

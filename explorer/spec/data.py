@@ -65,8 +65,12 @@ class DataSpec(Frozen):
     `train-{000..146}.tar`."""
     validation_split: str | None = None
     """Split on which schedules are chosen. `None` sets a tenth of the training images aside, the same for every seed."""
-    test_split: str = "validation"
-    """Split on which results are reported; nothing is chosen on it."""
+    test_split: str | None = "validation"
+    """Split on which results are reported; nothing is chosen on it. `None` sets a tenth of the training images aside, the same
+    for every seed; it differs from the tenth that `validation_split` may set aside."""
+    class_folder: Literal["top", "leaf"] | None = None
+    """For `folder`, which folder gives an image its class where folders are nested: `top` is the one directly under the split,
+    `leaf` the one that contains the image. `None` refuses nested folders."""
     unreadable: Literal["error", "skip"] = "error"
     """What to do with images that cannot be decoded: `error` refuses the data set, `skip` leaves them out of all counts."""
     skip_files: tuple[str, ...] = ()

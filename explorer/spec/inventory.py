@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from explorer.spec.base import Frozen
+
+SHOWN_CLASSES = 5
+"""Classes that the summary names."""
 
 
 class SplitInventory(Frozen):
@@ -25,12 +28,28 @@ class SplitInventory(Frozen):
     """Number of images behind `modes` and `sizes`: all of them after a check, else a sample."""
     passed_over: dict[str, int] = {}
     """Number of files that are not images of the split, by reason (`.txt: not an image format`)."""
+    remarks: dict[str, int] = {}
+    """Number of images (or class folders) that a user may not expect, by what is special about them; those that are opened are
+    counted among the `opened` images."""
     unreadable: tuple[str, ...] = ()
-    """Images that cannot be read and are left out, relative to the root of the data set."""
+    """Images that are left out because they cannot be read or stand in `data.skip_files`, relative to the root of the data
+    set."""
     listing: str = ""
     """Digest of the names, sizes and labels of the images: equal on every machine that sees the same data."""
     content: str = ""
     """Digest of the contents and labels of all images, whatever the names. Empty if contents were not read."""
+
+    @property
+    def description(self) -> str:
+        """Images per class, modes and sizes in one line."""
+        fewest, most = min(self.per_class), max(self.per_class)
+        parts = [f"{fewest:,} per class" if fewest == most else f"{fewest:,} to {most:,} per class"]
+        if self.modes:
+            parts.append(_some([f"{mode} {count:,}" if len(self.modes) > 1 else mode for mode, count in self.modes.items()], 4))
+            parts.append(_some([f"{size} {count:,}" if len(self.sizes) > 1 else size for size, count in self.sizes.items()], 3))
+            if self.opened < self.images:
+                parts.append(f"{self.opened:,} images opened")
+        return ", ".join(parts)
 
 
 class Inventory(Frozen):
@@ -62,9 +81,31 @@ class Inventory(Frozen):
         lines = []
         for role, split in self.splits.items():
             if split.passed_over:
-                reasons = ", ".join(f"{count} {reason}" for reason, count in split.passed_over.items())
-                lines.append(f"{role}: {sum(split.passed_over.values())} files not read: {reasons}")
+                reasons = ", ".join(f"{count:,} {reason}" for reason, count in split.passed_over.items())
+                lines.append(f"{role}: {sum(split.passed_over.values()):,} files not read: {reasons}")
+            lines += [f"{role}: {count:,} {remark}" for remark, count in split.remarks.items()]
             if split.unreadable:
-                lines.append(f"{role}: {len(split.unreadable)} unreadable images left out, for example {split.unreadable[0]}")
-        lines += [f"{count} images are in both {pair}" for pair, count in self.overlaps.items()]
+                left_out = f"{len(split.unreadable):,} images left out as unreadable or by data.skip_files"
+                lines.append(f"{role}: {left_out}, for example {split.unreadable[0]}")
+            if missing := [name for name, count in zip(self.class_names, split.per_class, strict=True) if not count]:
+                total = len(self.class_names)
+                lines.append(f"{role}: no images of {len(missing)} of {total} classes, for example {missing[0]!r}")
+        lines += [f"{count:,} images are in both {pair}" for pair, count in self.overlaps.items()]
         return tuple(lines)
+
+    @property
+    def summary(self) -> tuple[str, ...]:
+        """The data set in a few lines: its classes, and one line per split."""
+        classes = _some(self.class_names, SHOWN_CLASSES)
+        where = f" in {self.root}" if self.root else ""
+        lines = [f"data: {self.source}{where}, {len(self.class_names):,} classes: {classes}"]
+        width = max(len(f"{split.images:,}") for split in self.splits.values())
+        for role, split in self.splits.items():
+            name = "" if split.name == role else f" ({split.name})"
+            lines.append(f"  {role:<10} {split.images:>{width},} images{name}, {split.description}")
+        return tuple(lines)
+
+
+def _some(names: Sequence[str], shown: int) -> str:
+    more = f" and {len(names) - shown:,} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 from explorer.errors import validated
 from explorer.spec.base import Frozen, read_mapping
 from explorer.spec.budget import Budget, BudgetField
+from explorer.spec.data import DataSpec
 from explorer.spec.loggers import LoggerName
 from explorer.spec.rates import AXES, Axis, Rates
 from explorer.spec.staging import BlockSubset, Growth, SubsetChoice, TokenPolicy
@@ -210,6 +211,10 @@ class SearchSpace(TaskFile):
         if isinstance(counts, tuple):
             return counts[self.budgets.index(budget)]
         return max(round(counts * self.budgets[0].amount / budget.amount), min(counts, MIN_TRIALS))
+
+    def with_data(self, data: DataSpec) -> SearchSpace:
+        """The same space with other settings of the data, which were checked already."""
+        return self.model_copy(update={"task": self.task.model_copy(update={"data": data})})
 
     @property
     def planned_trials(self) -> int:

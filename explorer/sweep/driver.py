@@ -7,6 +7,7 @@ import platform
 import re
 import subprocess
 import time
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, get_args
@@ -16,6 +17,7 @@ import torch
 from ray import tune
 from rich.console import Console
 
+from explorer.data.check import CheckedData, check_data
 from explorer.errors import InvalidInput
 from explorer.frontier import best_schedule, trials_frame
 from explorer.ledger import Ledger, Record, SweepHeader
@@ -27,6 +29,7 @@ from explorer.search.optuna_logs import quiet_optuna
 from explorer.search.search import Search
 from explorer.search.trial_plan import compile_trial
 from explorer.spec.budget import Budget
+from explorer.spec.inventory import Inventory
 from explorer.spec.schedule import Schedule
 from explorer.spec.search_space import NAME_PATTERN, SearchSpace
 from explorer.sweep.attempts import Attempts
@@ -114,6 +117,7 @@ class Sweep:
                 is left that can run trials.
             KeyboardInterrupt: after Ctrl-C; running this again resumes. After SIGTERM, `SystemExit` with code 143.
         """
+        _ = self.checked_data  # images that cannot be read stop a sweep before it writes or starts anything
         with only_driver(self.location, say=self._say) as lock, quiet_optuna():
             self._open()
             check_versions(self.ledger.header(), mix=self.mix_versions)
@@ -151,8 +155,12 @@ class Sweep:
         """What the results lack, one line each: budgets without a successful staged or baseline trial."""
         return lacking(self.space, self.ledger.records())
 
-    def header(self) -> SweepHeader:
-        """The header that this sweep writes when it starts: what will be trained, on which data."""
+    def header(self, inventory: Inventory) -> SweepHeader:
+        """The header that this sweep writes when it starts: what will be trained, on which data.
+
+        Args:
+            inventory: what the data set contains.
+        """
         task = Task(self.space.task)
         return SweepHeader(
             name=self.location.rsplit("/", 1)[-1],
@@ -161,7 +169,7 @@ class Sweep:
             versions=installed_versions(),
             hardware=_hardware(),
             git_commit=_git_commit(),
-            inventory=task.data.inventory,
+            inventory=inventory,
             augmentation=task.augmentation_as_applied,
             model_parameters=task.model_parameters,
         )
@@ -173,6 +181,14 @@ class Sweep:
 
     def _say(self, line: str) -> None:
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    @cached_property
+    def checked_data(self) -> CheckedData:
+        """The data, of which every image was read, and what is in it; it is printed. Trials use its settings."""
+        checked = check_data(self.space.task.data, console=self.console)
+        for line in (*checked.inventory.summary, *(f"warning: {warning}" for warning in checked.inventory.warnings)):
+            self._say(line)
+        return checked
 
     def _search(self, records: list[Record]) -> Search:
         return Search(self.space, records, self.ledger.unfinished(records))
@@ -195,7 +211,8 @@ class Sweep:
 
     def _open(self) -> None:
         """Write the sweep's header, or check that the one on the storage is of this sweep."""
-        open_sweep(self.ledger, self.space, Task(self.space.task).data.inventory, self.header)
+        inventory = self.checked_data.inventory
+        open_sweep(self.ledger, self.space, inventory, lambda: self.header(inventory))
 
     def _tune(
         self,
@@ -205,7 +222,7 @@ class Sweep:
         lock: DriverLock,
         observers: TrialObservers,
     ) -> None:
-        space, location = self.space, self.location
+        space, location = self.space.with_data(self.checked_data.spec), self.location
 
         def trainable(config: dict[str, Any]) -> None:
             record = run_trial(config[TRIAL], space, Ledger(location), on_segment=TrialReports())

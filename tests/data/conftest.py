@@ -47,7 +47,7 @@ def mnist(tmp_path_factory):
     generator = np.random.default_rng(0)
     for split, count in (("train", 40), ("t10k", 12)):
         images = generator.integers(0, 256, (count, 28, 28), dtype=np.uint8)
-        labels = np.arange(count, dtype=np.uint8) % 2
+        labels = np.arange(count, dtype=np.uint8) % 10
         (folder / f"{split}-images-idx3-ubyte").write_bytes(struct.pack(">4i", 0x803, count, 28, 28) + images.tobytes())
         (folder / f"{split}-labels-idx1-ubyte").write_bytes(struct.pack(">2i", 0x801, count) + labels.tobytes())
     return root

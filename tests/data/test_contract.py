@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from explorer import InvalidInput
 from explorer.data import ResidentData, open_data
 from explorer.data.contract import DataSourceContract
 from explorer.spec import DataSpec
@@ -178,8 +179,9 @@ def test_every_test_of_the_contract_refuses_some_source():
 
 
 def test_a_folder_that_is_validated_on_training_images_is_refused(image_folder):
-    """Images are compared without cropping, so those of files are recognized too."""
-    with pytest.raises(AssertionError, match="train and validation share images"):
+    """They have the same names; images of other names are compared without cropping."""
+    message = r"data\.validation_split: 'train': has 60 images of data\.train_split \('train'\), for example "
+    with pytest.raises(InvalidInput, match=message):
         DataSourceContract().test_splits_are_disjoint(folder_spec(image_folder, validation_split="train"))
 
 

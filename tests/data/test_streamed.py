@@ -33,16 +33,24 @@ def test_a_folder_sets_a_stratified_tenth_aside(image_folder):
 
 
 def test_a_folder_with_its_own_validation_split(image_folder):
-    data = open_data(folder_spec(image_folder, validation_split="validation"))
-    assert data.train_images == 60
+    data = open_data(folder_spec(image_folder, validation_split="validation", test_split=None))
+    assert data.train_images == 54  # a tenth is set aside for test
     assert sum(len(labels) for _, labels in data.evaluation_batches("validation", CPU)) == 12
+    assert sum(len(labels) for _, labels in data.evaluation_batches("test", CPU)) == 6
+    assert data.inventory.test.name == "a tenth of train"
+    with pytest.raises(InvalidInput, match=r"data\.test_split: 'validation': has 12 images of data\.validation_split"):
+        open_data(folder_spec(image_folder, validation_split="validation"))
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"root": "/no/such/folder"}, r"data\.root: '/no/such/folder': there is no such folder"),
-        ({"name": "torch/no_such_set"}, "cannot be opened"),
+        (
+            {"name": "torch/no_such_set"},
+            r"data\.name: 'torch/no_such_set': unknown data set of torchvision; Allowed .* cifar10, ",
+        ),
+        ({"name": "torch/cifar_10"}, r"did you mean 'torch/cifar10'\?"),
         ({"name": "wds"}, r"data\.train_split: 'train': there is no train\*\.tar in "),
         ({"name": "wds", "train_split": "a-{00..01}.tar"}, r"there is no a-00\.tar in "),
         ({"root": None}, r"data\.root: None: this key is required for 'folder'"),
@@ -76,14 +84,17 @@ def test_classes_are_numbered_as_in_training_where_a_split_lacks_one(image_folde
     data = open_data(folder_spec(root))
     assert data.classes == 2
     assert {int(label) for _, labels in data.evaluation_batches("test", CPU) for label in labels} == {1}
-    with pytest.raises(InvalidInput, match=r"data\.test_split: 'validation': must have all classes"):
-        open_data(folder_spec(root, name="torch/image_folder"))
+    same = open_data(folder_spec(root, name="torch/image_folder"))
+    assert {int(label) for _, labels in same.evaluation_batches("test", CPU) for label in labels} == {1}
+    assert "test: no images of 1 of 2 classes, for example 'bright'" in same.inventory.warnings
 
 
 def test_a_class_that_training_lacks_is_refused(image_folder, tmp_path):
     root = without_class(image_folder, tmp_path / "images", "train", "dark")
     with pytest.raises(InvalidInput, match=r"data\.test_split: 'validation': has classes that no training image has: dark"):
-        open_data(folder_spec(root, validation_split="train"))
+        open_data(folder_spec(root))
+    with pytest.raises(InvalidInput, match=r"'validation': .*has classes that no training image has: dark"):
+        open_data(folder_spec(root, name="torch/image_folder"))
 
 
 @pytest.mark.parametrize("split", ["train", "train-{000..002}.tar"])
@@ -115,7 +126,8 @@ def test_torchvision_data_sets(image_folder, mnist):
     assert (folder.classes, folder.train_images) == (2, 54)
     assert dark_images_have_label_1(folder)
     digits = open_data(folder_spec(mnist, name="torch/mnist", image_size=28))
-    assert (digits.classes, digits.train_images) == (2, 36)  # 4 of 40 are set aside
+    assert (digits.classes, digits.train_images) == (10, 30)  # one of the four images of each class is set aside
+    assert digits.class_names[:2] == ("0 - zero", "1 - one")
 
 
 def test_hugging_face_data_sets(hugging_face):
@@ -135,10 +147,10 @@ def test_pixels_are_what_the_model_wants_in_training_and_evaluation(image_folder
         ("deit_small_patch16_224", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     ):
         spec = {"name": "folder", "root": str(image_folder), "image_size": 20, "preprocessing": {"crop_pct": 1}}
-        recipe = {"epochs": 1, "batch_size": 60, "learning_rate": 1e-3}
+        recipe = {"epochs": 1, "batch_size": 54, "learning_rate": 1e-3}
         plain = {"augmentation": {"transform": {"no_aug": True}}}
         for changes, wanted_mean in (({}, mean), ({"mean": (0.25,) * 3}, (0.25,) * 3)):
-            data = {**spec, "preprocessing": {**spec["preprocessing"], **changes}, "validation_split": "validation"}
+            data = {**spec, "preprocessing": {**spec["preprocessing"], **changes}}
             task = Task(TaskSpec.model_validate({"model": {"name": name}, "data": data, "recipe": {**recipe, **plain}}))
             first = next(task.data.evaluation_batches("test", CPU))[0][0]
             assert torch.allclose(first, pixels.normalize(pixels.to_tensor(image), wanted_mean, std), atol=1e-6)
