@@ -129,6 +129,7 @@ def schedule_with_provenance(winner: pd.Series[Any], trials: pd.DataFrame, heade
         seeds=int(winner["seeds"]),
         expected_test_accuracy=run_interval(winner["test_mean"], winner["test_error"], int(winner["seeds"])),
         task=header.space.task,
+        model_input=header.model_input,
         versions=header.versions,
     )
     return schedule.model_copy(update={"provenance": provenance})

@@ -7,6 +7,7 @@ from typing import Literal
 from explorer.spec.base import Frozen
 from explorer.spec.budget import BudgetField
 from explorer.spec.inventory import Inventory
+from explorer.spec.model_input import ModelInput
 from explorer.spec.rates import Rates
 from explorer.spec.schedule import Schedule
 from explorer.spec.search_space import Kind, SearchSpace
@@ -121,3 +122,5 @@ class SweepHeader(Frozen):
     git_commit: str | None = None
     inventory: Inventory | None = None
     """What the sweep was trained on. `None` if it was not recorded."""
+    model_input: ModelInput | None = None
+    """What its models were given, and what their outputs mean. `None` if it was not recorded."""

@@ -40,6 +40,7 @@ from explorer.sweep.searcher import RECORD, TRIAL, SweepSearcher
 from explorer.sweep.trial import STORE, run_trial
 from explorer.training.progress import Progress
 from explorer.training.stage_store import StageStore
+from explorer.training.task import Task
 
 CHANGEABLE = (
     *(f"search.{name}" for name in ("trials", "baseline_trials", "sampler", "promote", "repeat")),
@@ -160,6 +161,7 @@ class Sweep:
                     hardware=_hardware(),
                     git_commit=_git_commit(),
                     inventory=inventory,
+                    model_input=Task(self.space.task).model_input,
                 )
             )
             return
