@@ -18,6 +18,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from explorer.data.decoding import image_formats
 from explorer.data.root import require_root
 from explorer.data.streamed import StreamedData
 from explorer.errors import InvalidInput
@@ -25,8 +26,6 @@ from explorer.spec.data import DataSpec
 
 LABEL = "cls"
 """Extension of the file that holds a label: an integer as text."""
-UNREAD_FORMATS = {"BUFR", "GRIB", "HDF5", "MPEG", "WMF"}
-"""Formats that Pillow recognizes and cannot decode by itself."""
 MAX_PADDING = 1 << 20
 """Bytes after the end of an archive that are searched for another archive."""
 
@@ -211,7 +210,6 @@ def _check_end(shard: Path, end: int) -> None:
 
 
 def _image_extensions() -> frozenset[str]:
-    """Extensions of the formats that Pillow reads, without the dot."""
-    Image.init()
-    formats = set(Image.OPEN) - UNREAD_FORMATS
+    """Extensions of the formats that Pillow decodes, without the dot."""
+    formats = image_formats()  # loads them
     return frozenset(extension[1:] for extension, name in Image.registered_extensions().items() if name in formats)

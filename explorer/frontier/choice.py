@@ -139,6 +139,7 @@ def schedule_with_provenance(winner: pd.Series[Any], trials: pd.DataFrame, heade
             winner["test_mean"], winner["seed_error"], int(winner["seeds"]), winner["test_images"]
         ),
         task=header.space.task,
+        model_input=header.model_input,
         versions=header.versions,
     )
     return schedule.model_copy(update={"provenance": provenance})

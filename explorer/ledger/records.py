@@ -9,6 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from explorer.spec.base import Frozen
 from explorer.spec.budget import BudgetField
 from explorer.spec.inventory import Inventory
+from explorer.spec.model_input import ModelInput
 from explorer.spec.rates import Rates
 from explorer.spec.schedule import Schedule
 from explorer.spec.search_space import Kind, SearchSpace
@@ -151,3 +152,5 @@ class SweepHeader(Frozen):
     """Augmentation of training images as it is applied, in words. Empty if it was not recorded."""
     model_parameters: int | None = None
     """Number of parameters of the full model. `None` if it was not recorded."""
+    model_input: ModelInput | None = None
+    """What its models were given, and what their outputs mean. `None` if it was not recorded."""

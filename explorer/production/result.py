@@ -10,6 +10,7 @@ from explorer.errors import validated
 from explorer.files import write_file
 from explorer.spec.base import Frozen, read_mapping
 from explorer.spec.inventory import Inventory
+from explorer.spec.model_input import ModelInput
 
 RESULT = "result.json"
 
@@ -19,6 +20,9 @@ class RunResult(Frozen):
 
     timm_create_model: dict[str, Any]
     """Keyword arguments with which `timm.create_model` builds the model."""
+    model_input: ModelInput | None = None
+    """Names of the classes in the order of the model's outputs, size and preprocessing of the images. `None` in results of
+    earlier releases."""
     seed: int
     budget: str
     planned_flops: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,6 +116,7 @@ def _trained(run: Run, task: Task, processes: Processes, console: Console, logge
         )
     result = RunResult(
         timm_create_model=task.model_arguments(),
+        model_input=task.model_input,
         seed=run.seed,
         budget=str(run.plan.budget),
         planned_flops=run.plan.flops,
@@ -129,7 +131,9 @@ def _trained(run: Run, task: Task, processes: Processes, console: Console, logge
         inventory=run.inventory or task.data.inventory,
     )
     if loggers:
-        write_file(run.out / WEIGHTS, to_safetensors(_without_shared_storage(trained.model.state_dict())))
+        tensors = _without_shared_storage(trained.model.state_dict())
+        metadata = {"format": "pt", **task.model_input.as_metadata(), "timm_create_model": json.dumps(result.timm_create_model)}
+        write_file(run.out / WEIGHTS, to_safetensors(tensors, metadata))
         result.save(run.out)
         accuracies = {"validation_accuracy": result.validation_accuracy, "test_accuracy": result.test_accuracy}
         loggers.finish(accuracies, result.steps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from explorer.spec.base import Frozen
 from explorer.spec.budget import BudgetField
+from explorer.spec.model_input import ModelInput
 from explorer.spec.task import TaskSpec
 
 
@@ -40,5 +41,7 @@ class Provenance(Frozen):
     """Interval that contains the test accuracy of another run with a probability of 95 %; `None` for a single seed."""
     task: TaskSpec | None = None
     """The task as in the search space; `None` if the task of the file could not be read."""
+    model_input: ModelInput | None = None
+    """Names of the classes, size and preprocessing of the images; `None` if the sweep did not record them."""
     versions: dict[str, str] = {}
     """Versions of the packages that the trial used."""

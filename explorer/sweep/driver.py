@@ -172,6 +172,7 @@ class Sweep:
             inventory=inventory,
             augmentation=task.augmentation_as_applied,
             model_parameters=task.model_parameters,
+            model_input=task.model_input,
         )
 
     def best(self, budget: str | Budget) -> Schedule:

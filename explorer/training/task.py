@@ -19,6 +19,7 @@ from explorer.segment import StepCost
 from explorer.spec.applied_augmentation import SMALL_IMAGES, augmentation_as_applied, defaults_for_large_images
 from explorer.spec.data import Preprocessing
 from explorer.spec.lr_schedule import LearningRateSchedule
+from explorer.spec.model_input import ModelInput
 from explorer.spec.rates import Rates
 from explorer.spec.task import TaskSpec
 from explorer.training.architecture import Architecture, check_model_name, check_output, counted_model, create_model
@@ -108,6 +109,16 @@ class Task:
             local_slice=processes.local_slice(self.batch_size),
         )
         return mix_batches(self.data.train_batches(stream), stream, self.data.classes)
+
+    @property
+    def model_input(self) -> ModelInput:
+        """What the trained model must be given, and what its outputs mean."""
+        return ModelInput(
+            class_names=self.data.inventory.class_names,
+            image_size=self.data.image_size,
+            channels=self.data.channels,
+            preprocessing=getattr(self.data, "preprocessing", None),
+        )
 
     def build_model(self) -> nn.Module:
         """The timm model at full size, initialized from torch's current random state.

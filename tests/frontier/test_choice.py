@@ -2,6 +2,7 @@ import pytest
 
 from explorer import Budget, InvalidInput
 from explorer.frontier import best_by_budget, best_schedule, candidates, trials_frame
+from explorer.spec.model_input import ModelInput
 from tests.ledger.test_ledger import make_header, make_record
 
 
@@ -49,7 +50,10 @@ def test_the_best_schedule_carries_its_provenance():
         make_record("base", kind="baseline", validation=0.85, test=0.84),
         make_record("base-seed1", kind="baseline", repeat_of="base", seed=1, validation=0.83, test=0.82),
     ]
-    provenance = best_schedule(trials_frame(records), make_header(), Budget(0.25)).provenance
+    seen = ModelInput(class_names=("cat", "dog"), image_size=8, channels=3)
+    header = make_header().model_copy(update={"model_input": seen})
+    provenance = best_schedule(trials_frame(records), header, Budget(0.25)).provenance
+    assert provenance.model_input == seen
     assert (provenance.trial, provenance.seed, provenance.validation_accuracy) == ("base", 0, 0.85)
     assert (provenance.mean_validation_accuracy, provenance.seeds, provenance.model) == (0.83, 1, "vit")
 

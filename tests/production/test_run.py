@@ -2,7 +2,9 @@
 
 import csv
 import io
+import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +13,9 @@ import time
 import pytest
 import timm
 import torch
+from PIL import Image
 from rich.console import Console
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from explorer import InvalidInput, Schedule
@@ -21,10 +25,12 @@ from explorer.production.result import RESULT, RunResult
 from explorer.production.run import WEIGHTS, Run, train_to_folder
 from explorer.production.run_status import PROGRESS, BudgetBar, RunStatus
 from explorer.spec.search_space import SearchSpace
+from explorer.spec.task import TaskSpec
 from explorer.training import loop
 from explorer.training.progress import Progress, SegmentResult
 from explorer.training.task import Task
 from tests.conftest import quiet
+from tests.docs.blocks import blocks
 from tests.loggers.event_files import read_events
 from tests.training.runs import planned
 
@@ -121,6 +127,48 @@ def test_a_model_with_one_parameter_under_two_names_is_saved_for_plain_timm(tiny
     assert weights.keys() == plain.state_dict().keys() == state.keys()
     assert all(torch.equal(tensor, weights[name]) for name, tensor in plain.state_dict().items())
     assert RunResult.load(tmp_path) == result
+
+
+def test_weights_and_result_name_the_classes_and_the_pixels(image_folder, tmp_path, monkeypatch, capsys):
+    """The recipe of the documentation loads them with plain timm and names the class of an image."""
+    pixels = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4], "interpolation": "bilinear", "crop_pct": 0.8}
+    options = {"patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 4}
+    content = {
+        "model": {"name": "vit_tiny_patch16_224", "options": options},
+        "data": {"name": "folder", "root": str(image_folder), "image_size": 8, "preprocessing": pixels},
+        "recipe": {"epochs": 12, "batch_size": 18, "learning_rate": 3e-3},
+    }
+    task = Task(TaskSpec.model_validate(content))
+    compiled = planned(task, Schedule.full_model(), "100%")
+    out = tmp_path / "runs" / "production"
+    result = train_to_folder(run_of(task, compiled, out), quiet())
+    assert result.test_accuracy == 1  # bright and dark images
+    expected = {"class_names": ["bright", "dark"], "image_size": 8, "channels": 3, "preprocessing": pixels}
+    assert json.loads((out / RESULT).read_text())["model_input"] == expected
+    with safe_open(out / WEIGHTS, "pt") as weights:
+        metadata = weights.metadata()
+    assert json.loads(metadata.pop("timm_create_model")) == result.timm_create_model
+    assert metadata == {
+        "format": "pt",
+        "class_names": '["bright", "dark"]',
+        "image_size": "8",
+        "channels": "3",
+        "mean": "[0.4, 0.5, 0.6]",
+        "std": "[0.2, 0.3, 0.4]",
+        "interpolation": "bilinear",
+        "crop_pct": "0.8",
+    }
+
+    monkeypatch.chdir(tmp_path)
+    (recipe,) = [b for b in blocks("docs/howto/production.md") if b.language == "python" and "class_names" in b.text]
+    for name in ("dark", "bright"):
+        shutil.copy(image_folder / "validation" / name / "000.png", "photo.jpg")
+        namespace = {}
+        exec(recipe.code, namespace)
+        assert capsys.readouterr().out.split()[-1] == name
+    evaluated = next(task.data.evaluation_batches("test", torch.device("cpu")))[0][0]
+    image = Image.open(image_folder / "validation" / "bright" / "000.png").convert("RGB")
+    assert torch.equal(namespace["transform"](image), evaluated)
 
 
 def test_the_time_left_is_that_of_the_cost_left(tiny_task, three_stages, tmp_path):
