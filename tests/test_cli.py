@@ -270,12 +270,14 @@ def test_counts_below_one_are_refused(explorer, space_file, option, value):
 
 
 def test_train_says_where_it_trains_and_warns_of_a_missing_gpu(explorer, space_file, schedule_file, tmp_path, monkeypatch):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     wanted = write_space(tmp_path / "gpu.yaml", space_file, resources={"cpus": 1, "gpus": 1})
     done = explorer("train", "--schedule", schedule_file, "--task", wanted, "--budget", "10%", "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == "training on the CPU, 1 thread"
-    assert done.stderr == "explorer: warning: resources.gpus is 1, but there is no GPU: training on the CPU\n"
+    warning = "explorer: warning: resources.gpus is 1, but the GPU cannot be used, training on the CPU: "
+    assert done.stderr.startswith(warning), done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_run_that_diverges_ends_in_one_line_and_exit_code_1(explorer, space_file, schedule_file, tmp_path):
