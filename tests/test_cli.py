@@ -257,10 +257,11 @@ def test_wrong_options_end_with_exit_code_2(explorer):
 
 
 def test_a_dry_run_says_what_a_sweep_will_cost_and_leaves_nothing_behind(explorer, space_file, tmp_path):
-    done = explorer("sweep", space_file, "--storage", tmp_path / "sweeps", "--trials", 8, "--dry-run", "--parallel-trials", 4)
+    done = explorer("sweep", space_file, "--storage", tmp_path / "sweeps", "--trials", 8, "--dry-run", "--parallel-trials", 1)
     assert done.returncode == 0, done.stderr
     assert "14 trials" in done.stdout
-    assert " 4 " in done.stdout.splitlines()[-1]
+    assert " on this machine (" in done.stdout.splitlines()[-1]
+    assert " with 1 side by side (1 CPU each)" in done.stdout.splitlines()[-1]
     assert not (tmp_path / "sweeps").exists()
 
 

@@ -17,6 +17,9 @@ from explorer.sweep.loopback import on_loopback
 
 CONNECT_TIMEOUT_SECONDS = 10
 """Time in which a cluster must answer; Ray itself tries for minutes."""
+HTTP2_SETTINGS = b"\0\0\0\4\0\0\0\0\0"
+"""An empty frame of settings, with which each side of HTTP/2 begins: length, type (4), flags and stream."""
+HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + HTTP2_SETTINGS
 MAX_REASON_LENGTH = 300
 """Number of characters of Ray's message that are shown."""
 LOCAL = "local"
@@ -33,10 +36,14 @@ ADVICE = (
     ("No space left", "free some disk space, or set RAY_TMPDIR to a folder on another disk"),
     ("shared memory", "free /dev/shm, or give the container more of it (docker run --shm-size=8g)"),
     ("Permission denied", "set RAY_TMPDIR to a folder that you can write to"),
+    (
+        "Failed to connect to Ray cluster",
+        "if that cluster is gone, delete ray_current_cluster in /tmp/ray, or give the address as host:port",
+    ),
     ("imed out", "the machine may be overloaded; try again, and see the newest folder in /tmp/ray for Ray's logs"),
 )
 """What to do about an error of Ray, by a part of its text."""
-EXPECTED = ("RAY_CHDIR_TO_TRIAL_DIR", "RAY_AIR_NEW_OUTPUT", "RAY_USAGE_STATS_ENABLED", "RAY_worker_niceness")
+EXPECTED = ("RAY_CHDIR_TO_TRIAL_DIR", "RAY_AIR_NEW_OUTPUT", "RAY_CLIENT_MODE", "RAY_USAGE_STATS_ENABLED", "RAY_worker_niceness")
 """Variables of the environment that do no harm."""
 
 
@@ -64,8 +71,9 @@ def start_ray(address: str | None) -> None:
         _call(address, "Ray cannot be started here", _start)
         return
     assert address is not None
-    if "/" not in address and address.rpartition(":")[2].isdigit():
-        _check_port(address)
+    joined = os.environ.get("RAY_ADDRESS") or address if address == "auto" else address
+    if "/" not in joined and joined.rpartition(":")[2].isdigit():
+        _check_port(joined)
     _call(address, "no Ray cluster answers", lambda: ray.init(address=address, log_to_driver=False))
 
 
@@ -74,11 +82,19 @@ def _start() -> None:
 
 
 def _check_port(address: str) -> None:
+    """Check that a server of Ray's kind (gRPC, over HTTP/2) listens at an address: Ray itself would try for minutes."""
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_SECONDS).close()
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_SECONDS) as connection:
+            if os.environ.get("RAY_USE_TLS", "0") != "0":
+                return
+            connection.sendall(HTTP2_GREETING)
+            answer = connection.recv(len(HTTP2_SETTINGS))
     except (OSError, OverflowError) as error:
         raise InvalidInput("address", address, f"no Ray cluster answers: {error}") from None
+    if answer[3:4] != HTTP2_SETTINGS[3:4]:
+        reason = "what listens there is not Ray's head node; its port is the one that `ray start --head` prints, usually 6379"
+        raise InvalidInput("address", address, f"no Ray cluster answers: {reason}")
 
 
 def _call(address: str | None, failed: str, init: Callable[[], object]) -> None:
@@ -100,9 +116,8 @@ def _call(address: str | None, failed: str, init: Callable[[], object]) -> None:
         return
     reason = (" ".join(str(error).split()) or type(error).__name__)[:MAX_REASON_LENGTH]
     advice = next((advice for part, advice in ADVICE if part in f"{reason} {said}"), None)
-    if advice is None and (
-        leftovers := sorted(name for name in os.environ if name.startswith("RAY_") and name not in EXPECTED)
-    ):
+    leftovers = sorted(name for name in os.environ if name.startswith("RAY_") and name not in EXPECTED)
+    if advice is None and leftovers and not isinstance(error, ValueError):
         advice = f"the environment sets {', '.join(leftovers)}; try without what is left over from elsewhere"
     raise InvalidInput("address", address, f"{failed}: {reason}{f'; {advice}' if advice else ''}")
 

@@ -61,30 +61,26 @@ def test_ray_that_cannot_be_started_or_joined_is_one_line_that_says_what_to_do(t
             from explorer import InvalidInput
             from explorer.sweep.cluster import start_ray
 
-            for address in ("127.0.0.1:1", "no.such.host:6379", "127.0.0.1:{port}", "nonsense", None, "local"):
+            for address in ("127.0.0.1:1", "no.such.host:6379", "127.0.0.1:{port}", "nonsense", "auto", None, "local"):
                 try:
                     start_ray(address)
                 except InvalidInput as error:
                     print(error)
             """
-        printed = run(
-            code,
-            tmp_path,
-            RAY_TMPDIR=str(deep),
-            RAY_ADDRESS="127.0.0.1:2",
-            RAY_NUM_REDIS_GET_RETRIES="2",
-            RAY_AUTH_MODE="disabled",
-        )
+        printed = run(code, tmp_path, RAY_TMPDIR=str(deep), RAY_ADDRESS="127.0.0.1:2")
         server.shutdown()
     lines = printed.splitlines()
-    assert len(lines) == 6, printed
+    assert len(lines) == 7, printed
     assert lines[0].startswith("address: '127.0.0.1:1': no Ray cluster answers: [Errno 111] Connection refused")
     assert lines[1].startswith("address: 'no.such.host:6379': no Ray cluster answers: ")
-    assert lines[2].startswith(f"address: '127.0.0.1:{port}': no Ray cluster answers: ")
+    assert lines[2].startswith(
+        f"address: '127.0.0.1:{port}': no Ray cluster answers: what listens there is not Ray's head node; "
+    )
     assert lines[3].startswith("address: 'nonsense': no Ray cluster answers: ")
-    assert lines[4].startswith("address: None: RAY_ADDRESS=127.0.0.1:2 is set: give auto to join that cluster, or local")
-    assert lines[5].startswith("address: 'local': Ray cannot be started here: ")
-    assert lines[5].endswith("set RAY_TMPDIR=/tmp")
+    assert lines[4].startswith("address: '127.0.0.1:2': no Ray cluster answers: [Errno 111] Connection refused")
+    assert lines[5].startswith("address: None: RAY_ADDRESS=127.0.0.1:2 is set: give auto to join that cluster, or local")
+    assert lines[6].startswith("address: 'local': Ray cannot be started here: ")
+    assert lines[6].endswith("set RAY_TMPDIR=/tmp")
 
 
 MEETING = '''
