@@ -8,24 +8,28 @@ from __future__ import annotations
 import secrets
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
-import fsspec
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from explorer.errors import InvalidInput
 from explorer.spec.search_space import SearchSpace
+from explorer.storage import Storage
 
 FOLDER = "probe"
 """Folder in a sweep's folder for the files of the probe; it is removed at once."""
 MIXABLE = ("torch", "timm")
+"""Packages whose versions may differ where the user allows it."""
 PACKAGES = ("vit-budget-explorer", "torch", "timm")
 """Packages whose versions are compared."""
 MAX_SECONDS = 120.0
 """Time in which the nodes must answer."""
+STORAGE_SECONDS = 10.0
+"""Time in which a node must reach the storage."""
 GPU_SHARE = 0.01
 """Share of a GPU that is reserved for the probe, so that Ray makes the GPU visible to it."""
 MAX_SHOWN = 3
@@ -40,7 +44,7 @@ class Expected:
     location: str
     """The sweep's folder."""
     token: str
-    """Content of the file that the driver wrote there."""
+    """Name of the file that the driver wrote there."""
     splits: Mapping[str, tuple[object, ...]]
     """Number of images, images per class and digest of the listing, by split."""
     versions: Mapping[str, str]
@@ -87,12 +91,9 @@ def _ask(space: SearchSpace, location: str, node_ids: list[str], any_version: tu
 
     A node whose GPUs are taken by others cannot answer, and is not to blame.
     """
-    fs, path = fsspec.core.url_to_fs(location)
-    token = secrets.token_hex(8)
-    folder = f"{path}/{FOLDER}"
-    fs.makedirs(folder, exist_ok=True)
+    storage, token = Storage(f"{location}/{FOLDER}"), secrets.token_hex(8)
     try:
-        fs.pipe_file(f"{folder}/{token}", token.encode())
+        storage.write(token, token.encode())
         expected = Expected(
             space=space,
             location=location,
@@ -110,8 +111,11 @@ def _ask(space: SearchSpace, location: str, node_ids: list[str], any_version: tu
         for reference in silent:
             ray.cancel(reference, force=True)
         return {asked[reference]: _answer(reference) for reference in answered}
+    except OSError as error:
+        raise InvalidInput("storage", location, f"cannot be written: {error}") from None
     finally:
-        fs.rm(folder, recursive=True)
+        with suppress(OSError):
+            storage.clear()
 
 
 def _answer(reference: ray.ObjectRef[str | None]) -> str | None:
@@ -144,16 +148,13 @@ def _check_packages(expected: Expected) -> None:
 
 
 def _check_storage(expected: Expected) -> None:
-    fs, path = fsspec.core.url_to_fs(expected.location)
-    folder = f"{path}/{FOLDER}"
+    storage = Storage(f"{expected.location}/{FOLDER}", patience_seconds=STORAGE_SECONDS)
     try:
-        content = fs.cat_file(f"{folder}/{expected.token}").decode()
+        storage.read(expected.token)
     except FileNotFoundError:
         raise InvalidInput("storage", expected.location, "is not the driver's: all nodes must share it") from None
-    if content != expected.token:
-        raise InvalidInput("storage", expected.location, "is not the driver's: all nodes must share it")
     try:
-        fs.pipe_file(f"{folder}/{expected.token}-{secrets.token_hex(8)}", b"")
+        storage.write(f"{expected.token}-{secrets.token_hex(8)}", b"")
     except OSError as error:
         raise InvalidInput("storage", expected.location, f"cannot be written: {error}") from None
 
