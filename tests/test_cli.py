@@ -260,10 +260,11 @@ def test_wrong_options_end_with_exit_code_2(explorer):
 
 
 def test_a_dry_run_says_what_a_sweep_will_cost_and_leaves_nothing_behind(explorer, space_file, tmp_path):
-    done = explorer("sweep", space_file, "--storage", tmp_path / "sweeps", "--trials", 8, "--dry-run", "--parallel-trials", 4)
+    done = explorer("sweep", space_file, "--storage", tmp_path / "sweeps", "--trials", 8, "--dry-run", "--parallel-trials", 1)
     assert done.returncode == 0, done.stderr
     assert "14 trials" in done.stdout
-    assert " 4 " in done.stdout.splitlines()[-1]
+    assert " on this machine (" in done.stdout.splitlines()[-1]
+    assert " with 1 side by side (1 CPU each)" in done.stdout.splitlines()[-1]
     assert not (tmp_path / "sweeps").exists()
 
 
@@ -320,12 +321,14 @@ def test_counts_below_one_are_refused(explorer, space_file, option, value):
 
 
 def test_train_says_where_it_trains_and_warns_of_a_missing_gpu(explorer, space_file, schedule_file, tmp_path, monkeypatch):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     wanted = write_space(tmp_path / "gpu.yaml", space_file, resources={"cpus": 1, "gpus": 1})
     done = explorer("train", "--schedule", schedule_file, "--task", wanted, "--budget", "10%", "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[4] == "training on the CPU, 1 thread"  # below the inventory
-    assert done.stderr == "explorer: warning: resources.gpus is 1, but there is no GPU: training on the CPU\n"
+    warning = "explorer: warning: resources.gpus is 1, but the GPU cannot be used, training on the CPU: "
+    assert done.stderr.startswith(warning), done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_run_that_diverges_ends_in_one_line_and_exit_code_1(explorer, space_file, schedule_file, tmp_path):

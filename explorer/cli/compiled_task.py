@@ -48,11 +48,11 @@ def compile_for_task(
         InvalidInput: when a file or the budget cannot be used.
     """
     from explorer.training.calibration import Calibration
-    from explorer.training.device import device_for
+    from explorer.training.device import available_device
 
     parsed = Budget.parse(budget).priced(price)
     task, file, inventory = load_task(task_path, schedule, images)
-    device = device_for(file.resources.gpus)
+    device = available_device(file.resources.gpus)
     if parsed.device and parsed.device != (kind := "CPU" if device == "cpu" else "GPU"):
         gpus = f"resources.gpus: {file.resources.gpus:g}"
         raise InvalidInput("budget", str(parsed), f"training would run on a {kind} of this machine ({gpus})")

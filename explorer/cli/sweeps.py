@@ -28,8 +28,18 @@ def sweep(
     ] = "failed",
     address: Annotated[
         str | None,
-        typer.Option(help="Address of a Ray cluster (auto: the one this machine belongs to); default: this machine."),
+        typer.Option(
+            help="Address of a Ray cluster (auto: the one this machine belongs to; local: start Ray here); default: local."
+        ),
     ] = None,
+    parallel_trials: Annotated[
+        int | None,
+        typer.Option(help="Number of trials that run in parallel at most; default: as many as the cluster can.", min=1),
+    ] = None,
+    wait_for_nodes: Annotated[
+        float,
+        typer.Option(help="Seconds to wait for a node with room for a trial; for clusters that add nodes on demand.", min=0),
+    ] = 0.0,
     mix_versions: Annotated[
         bool,
         typer.Option("--mix-versions", help="Resume with other versions of torch or timm than the sweep was started with."),
@@ -40,10 +50,6 @@ def sweep(
             "--dry-run", help="Print what will be trained on, the number of trials, their cost and time; train nothing."
         ),
     ] = False,
-    parallel_trials: Annotated[
-        int | None,
-        typer.Option(help="With --dry-run: trials that run in parallel; default: as many as this machine can.", min=1),
-    ] = None,
 ) -> None:
     """Run a sweep; the same command resumes an interrupted one."""
     from explorer.spec.search_space import SearchSpace
@@ -60,12 +66,15 @@ def sweep(
         trials=trials,
         retry=cast(Retry, retry),  # Sweep checks the value
         address=address,
+        parallel_trials=parallel_trials,
+        wait_for_nodes=wait_for_nodes,
         mix_versions=mix_versions,
         console=console,
     )
     if dry_run:
         from explorer.report.trained_on import inventory_facts, trained_on
         from explorer.search.forecast import forecast
+        from explorer.sweep.cluster_machines import machines_at
 
         checked = check_and_print(planned.space.task.data, "sample")
         header = planned.header(checked.inventory)
@@ -73,7 +82,7 @@ def sweep(
         for name, text in trained_on(header).items():
             if name not in printed:
                 console.print(f"{name}: {text}", highlight=False, markup=False, soft_wrap=True)
-        expected = forecast(planned.space.with_data(checked.spec))
+        expected = forecast(planned.space.with_data(checked.spec), machines_at(address, planned.space))
         console.print(expected.table())
         console.print(expected.summary(planned.space, parallel_trials), highlight=False, soft_wrap=True)
         return

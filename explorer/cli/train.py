@@ -44,6 +44,7 @@ def train(
     from explorer.production.interrupted import interrupted_line
     from explorer.production.run import WEIGHTS, Run, train_to_folder
     from explorer.production.verdict import transfer_warning, verdict
+    from explorer.training.device import gpu_obstacle
     from explorer.training.distributed import torchrun
     from explorer.training.loop import TrainingError
 
@@ -79,7 +80,10 @@ def train(
 
                 run = replace(run, device=device_on_ray(compiled.resources.gpus, address))
             if compiled.resources.gpus and run.device == "cpu":
-                warn(f"resources.gpus is {compiled.resources.gpus:g}, but there is no GPU: training on the CPU")
+                reason = "the Ray cluster has none" if processes > 1 else gpu_obstacle()
+                warn(
+                    f"resources.gpus is {compiled.resources.gpus:g}, but the GPU cannot be used, training on the CPU: {reason}"
+                )
             result = (
                 train_on_ray(run, processes, address, console) if processes > 1 else train_to_folder(run, console, together)
             )

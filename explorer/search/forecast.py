@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from dataclasses import dataclass
 
-import torch
 from rich.table import Table
 
 from explorer.ledger import Outcome, Record, StageOutcome, Trial
 from explorer.plan import Plan, compile_plan
 from explorer.search.dispatcher import Dispatcher, PlannedTrial
+from explorer.search.machines import Machines, wanted
 from explorer.search.optuna_logs import quiet_optuna
 from explorer.search.search import Search
 from explorer.search.trial_plan import compile_trial
 from explorer.spec.budget import Budget
-from explorer.spec.rates import AXES, Rates
 from explorer.spec.schedule import Schedule
 from explorer.spec.search_space import SearchSpace
-from explorer.training.device import device_for
-from explorer.training.step_time import step_seconds
 from explorer.training.task import Task
 
 TRIAL_OVERHEAD_SECONDS = 0.5
@@ -59,11 +55,13 @@ class BudgetForecast:
 class Forecast:
     """The trials of a sweep, their cost and their time."""
 
+    machines: Machines
+    """Where the sweep will run."""
     budgets: list[BudgetForecast]
     executed: float = 0.0
     """Cost in full trainings of what will be trained: shared training counts once."""
     seconds: float = 0.0
-    """Training time on one worker."""
+    """Time with one trial at a time."""
     full_seconds: float = 0.0
     """Time of one full training."""
     trained: int = 0
@@ -99,38 +97,54 @@ class Forecast:
             )
         return table
 
-    def summary(self, space: SearchSpace, workers: int | None = None) -> str:
+    def summary(self, space: SearchSpace, parallel_trials: int | None = None) -> str:
         """Cost, sharing and time in sentences.
 
         Args:
             space: the search space.
-            workers: number of trials that run side by side; `None` for the number that fits on this machine.
+            parallel_trials: number of trials that run side by side at most; `None` for as many as the machines can.
         """
-        resources, shared = space.resources, 1 - self.executed / self.planned
-        count = workers or max(1, (os.cpu_count() or 1) // resources.cpus)
-        each = f"{resources.cpus} CPU" + (f" and {resources.gpus:g} GPU" if resources.gpus else "")
+        shared = 1 - self.executed / self.planned
         hint = "" if space.search.learning_rate_grid else "; only equal learning rates share: search.learning_rate_grid"
         return (
             f"{self.trials} trials; all of them together cost {self.planned:.2f} full trainings, of which about "
             f"{self.executed:.2f} are trained and {shared:.0%} are shared (estimated with random accuracies{hint})\n"
-            f"one full training takes about {_duration(self.full_seconds)} here; evaluation takes about "
+            f"one full training takes about {_duration(self.full_seconds)}; evaluation takes about "
             f"{self.evaluation_share:.0%} of the FLOPs\n"
-            f"about {self.seconds / count / 60:.1f} min with {count} side by side ({each} each), from step times measured here"
+            f"{self._time(space, parallel_trials)}"
         )
 
+    def _time(self, space: SearchSpace, parallel_trials: int | None) -> str:
+        """How long it takes, and on what."""
+        machines = self.machines
+        each = " and ".join(f"{amount:g} {name}" for name, amount in wanted(space.resources).items())
+        count = min(machines.places, parallel_trials or machines.places)
+        device = "the CPU" if machines.times.device == "cpu" else machines.times.device
+        measured = f"step times measured on {device}"
+        if space.resources.gpus and machines.times.device == "cpu":
+            measured += ", although trials ask for a GPU"
+        if count == 0:
+            count = parallel_trials or 1
+            return (
+                f"{machines} has no room for a trial ({each}), so the sweep cannot run there; elsewhere, about "
+                f"{self.seconds / count / 60:.1f} min with {count} side by side, from {measured}"
+            )
+        minutes = self.seconds / count / 60
+        return f"about {minutes:.1f} min on {machines} with {count} side by side ({each} each), from {measured}"
 
-def forecast(space: SearchSpace) -> Forecast:
+
+def forecast(space: SearchSpace, machines: Machines) -> Forecast:
     """Search as a sweep would, with accuracies drawn at random, and add up the cost of the plans.
 
-    Real searches concentrate on good settings and share more. Time is estimated from two step times measured on this device,
-    those of the full model and of the lowest rates, linear in FLOPs between them, and from the overhead of a trial.
+    Real searches concentrate on good settings and share more. Time is estimated from the step times of the machines and from
+    the overhead of a trial.
     """
-    expected = Forecast([BudgetForecast(str(budget)) for budget in space.budgets])
+    expected = Forecast(machines, [BudgetForecast(str(budget)) for budget in space.budgets])
     rows = {row.budget: row for row in expected.budgets}
-    overhead, per_flop = _calibrated(space)
+    times = machines.times
     task = Task(space.task)
     full_training = _full_model(task, Budget(1.0))
-    expected.full_seconds = full_training.steps * overhead + full_training.flops * per_flop
+    expected.full_seconds = full_training.steps * times.overhead + full_training.flops * times.per_flop
     expected.evaluation = _evaluation_cost(task)
     for budget in space.budgets:
         rows[str(budget)].full_steps = _full_model(task, budget).steps
@@ -145,7 +159,7 @@ def forecast(space: SearchSpace) -> Forecast:
             trained.update(planned.prefixes)
             for segment in plan.segments[known:]:
                 expected.executed += segment.flops / plan.full_flops
-                expected.seconds += segment.steps * overhead + segment.flops * per_flop
+                expected.seconds += segment.steps * times.overhead + segment.flops * times.per_flop
             expected.seconds += TRIAL_OVERHEAD_SECONDS
             expected.trained += 1
             dispatcher.finished(synthetic_record(planned.trial, plan, accuracies.random()))
@@ -173,20 +187,6 @@ def _add_shared(dispatcher: Dispatcher, rows: dict[str, BudgetForecast]) -> None
     for record in dispatcher.take_shared_records():
         assert record.outcome is not None
         rows[str(record.trial.budget)].add(record.trial, record.outcome.planned_flops / record.outcome.full_flops)
-
-
-def _calibrated(space: SearchSpace) -> tuple[float, float]:
-    """Seconds per step that do not depend on its size, and seconds per FLOP."""
-    torch.set_num_threads(space.resources.cpus)
-    task, device = Task(space.task), device_for(space.resources.gpus)
-    lowest = space.search.rates_at(dict.fromkeys(AXES, 0))
-    full_seconds, full_flops = step_seconds(task, Rates(), device), task.step_cost(Rates()).flops
-    if lowest.full:
-        return 0.0, full_seconds / full_flops
-    low_seconds, low_flops = step_seconds(task, lowest, device), task.step_cost(lowest).flops
-    low_seconds = min(low_seconds, full_seconds)
-    per_flop = (full_seconds - low_seconds) / (full_flops - low_flops)
-    return max(0.0, full_seconds - per_flop * full_flops), per_flop
 
 
 def synthetic_record(trial: Trial, plan: Plan, accuracy: float) -> Record:

@@ -7,6 +7,7 @@ import platform
 import re
 import subprocess
 import time
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,7 +34,7 @@ from explorer.spec.inventory import Inventory
 from explorer.spec.schedule import Schedule
 from explorer.spec.search_space import NAME_PATTERN, SearchSpace
 from explorer.sweep.attempts import Attempts
-from explorer.sweep.cluster import start_ray, trials_at_once
+from explorer.sweep.cluster import start_ray
 from explorer.sweep.completeness import lacking
 from explorer.sweep.driver_notes import DriverNotes
 from explorer.sweep.first_failures import FirstFailures
@@ -43,6 +44,8 @@ from explorer.sweep.lease import DriverLock
 from explorer.sweep.lock import only_driver
 from explorer.sweep.loggers import SweepLoggers
 from explorer.sweep.placement import hosts_with_room, placement
+from explorer.sweep.places import Places, check_room, wait_for_room
+from explorer.sweep.probe import probe_nodes
 from explorer.sweep.progress import SweepProgress
 from explorer.sweep.searcher import NODE, RECORD, TRIAL, SweepSearcher
 from explorer.sweep.trial import STORE, run_trial
@@ -71,7 +74,10 @@ class Sweep:
         trials: replaces `search.trials` of the space: number of staged trials at the cheapest budget, from which those of the
             budgets above follow, or a number for each budget.
         retry: which failed trials of earlier runs are tried again: `failed` (those that did not diverge) or `none`.
-        address: address of a running Ray cluster (`auto` for the one that this machine belongs to); `None` starts Ray here.
+        address: address of a Ray cluster; `auto` for the one that this machine belongs to; `local` or `None` to start Ray here
+            (`None` is refused where RAY_ADDRESS is set).
+        parallel_trials: number of trials that may run side by side; `None` for as many as the cluster can.
+        wait_for_nodes: number of seconds to wait for a node that has room for a trial, on a cluster that adds nodes on demand.
         mix_versions: whether a sweep may be resumed with other versions of torch or timm than it was started with.
         console: where progress is written.
 
@@ -88,6 +94,8 @@ class Sweep:
         trials: int | tuple[int, ...] | None = None,
         retry: Retry = "failed",
         address: str | None = None,
+        parallel_trials: int | None = None,
+        wait_for_nodes: float = 0.0,
         mix_versions: bool = False,
         console: Console | None = None,
     ) -> None:
@@ -100,6 +108,11 @@ class Sweep:
             )
         if retry not in get_args(Retry):
             raise InvalidInput("retry", retry, f"must be one of {', '.join(get_args(Retry))}")
+        if parallel_trials is not None and parallel_trials < 1:
+            raise InvalidInput("parallel_trials", parallel_trials, "must be at least 1")
+        if wait_for_nodes < 0:
+            raise InvalidInput("wait_for_nodes", wait_for_nodes, "must be a number of seconds")
+        self.parallel_trials, self.wait_for_nodes = parallel_trials, wait_for_nodes
         self.space, self.address, self.retry, self.mix_versions = space, address, retry, mix_versions
         self.console = console or Console()
         root = expanded(storage, "storage")
@@ -136,12 +149,12 @@ class Sweep:
                 with handlers_kept():
                     start_ray(self.address)
                 try:
-                    at_once = trials_at_once(self.space.resources)
                     with (
-                        DriverNotes(self.location, self.space, search.planned, at_once) as notes,
-                        SweepProgress(self.space, search.planned, at_once, records, self.console) as progress,
+                        self._places(lambda: search.planned - self.ledger.count()) as places,
+                        DriverNotes(self.location, self.space, search.planned, places.at_once) as notes,
+                        SweepProgress(self.space, search.planned, places.at_once, records, self.console) as progress,
                     ):
-                        self._tune(search, records, progress, lock, TrialObservers(loggers, notes))
+                        self._tune(search, records, progress, lock, TrialObservers(loggers, notes), places)
                 finally:
                     if started_here:
                         ray.shutdown()
@@ -191,6 +204,20 @@ class Sweep:
             self._say(line)
         return checked
 
+    def _places(self, left: Callable[[], int]) -> Places:
+        """The cluster's places for trials, once there is one, on hosts that can run trials.
+
+        Args:
+            left: gives the number of trials that have not ended.
+        """
+        resources = self.space.resources
+        if self.wait_for_nodes:
+            wait_for_room(resources, self.wait_for_nodes, min(left(), self.parallel_trials or left()), self._say)
+        check_room(resources)
+        checked = self.space.with_data(self.checked_data.spec)
+        excluded = probe_nodes(checked, self.location, hosts_with_room(resources), self._say, mix_versions=self.mix_versions)
+        return Places(resources, self.parallel_trials, excluded, left if self.wait_for_nodes else None)
+
     def _search(self, records: list[Record]) -> Search:
         return Search(self.space, records, self.ledger.unfinished(records))
 
@@ -222,6 +249,7 @@ class Sweep:
         progress: SweepProgress,
         lock: DriverLock,
         observers: TrialObservers,
+        places: Places,
     ) -> None:
         space, location = self.space.with_data(self.checked_data.spec), self.location
 
@@ -235,7 +263,7 @@ class Sweep:
 
         def on_record(record: Record) -> None:
             first_failures.add(record)
-            progress.planned = search.planned
+            progress.planned, progress.at_once = search.planned, places.at_once
             progress.finished(record)
             observers.finished(record)
             if dashboard:
@@ -244,6 +272,7 @@ class Sweep:
         dispatcher = Dispatcher(search, lambda trial: compile_trial(trial, space)[1], records, hold_back=space.store_gb > 0)
         first_failures, errors = FirstFailures(space, location, records), ErrorNotes()
         attempts = Attempts(lambda: hosts_with_room(space.resources), self._say)
+        attempts.excluded = places.excluded
 
         def hopeless() -> InvalidInput | None:
             return attempts.check() or first_failures.stopped
@@ -255,6 +284,7 @@ class Sweep:
             stop_reason=lambda: lock.lost or hopeless(),
             attempts=attempts,
             error_of=errors.take,
+            places=places,
         )
         tune_folder = TemporaryDirectory(prefix="explorer-tune-", ignore_cleanup_errors=True)  # nothing reads it
         tuner = tune.Tuner(

@@ -14,6 +14,7 @@ from explorer.report.panels.facts import facts, space_file
 from explorer.report.panels.task import evaluation_share, full_training_time
 from explorer.report.trained_on import data_settings, subject, trained_on
 from explorer.search.forecast import forecast
+from explorer.search.machines import this_machine
 from explorer.search.search import Search
 from explorer.spec.data import DataSpec
 from tests.ledger.test_ledger import make_header, make_inventory, make_record
@@ -103,7 +104,7 @@ def test_notices_of_missing_and_failed_trials_mixed_versions_and_overlaps(tmp_pa
 
 def test_the_forecast_counts_what_happens(real_ledger):
     space, records = real_ledger.header().space, real_ledger.records()
-    expected = forecast(space)
+    expected = forecast(space, this_machine(space))
     assert expected.trials == len(records) == space.planned_trials
     assert notices(real_ledger.header(), trials_frame(records)) == []
     for row in expected.budgets:

@@ -1,35 +1,61 @@
 """What a sweep will cost. Real plans and step times, no training."""
 
+import os
+from dataclasses import replace
+
 import pytest
 
 from explorer import SearchSpace
 from explorer.search.forecast import forecast
+from explorer.search.machines import Machines, StepTimes, this_machine
 from explorer.spec.rates import Rates
 from explorer.spec.search_space import RateLevels
 from explorer.training.step_time import step_seconds
 from explorer.training.task import Task
 from tests.conftest import with_search
 
+MACHINES = Machines(
+    where="the cluster at head:6379", nodes=2, cpus=8, gpus=1, places=2, times=StepTimes(overhead=0, per_flop=0, device="cpu")
+)
+
 
 def test_trials_and_their_cost_by_hand(space_file):
     space = with_search(SearchSpace.load(space_file), trials=8, baseline_trials=1, repeat=1, repeat_seeds=2)
-    expected = forecast(space)
+    expected = forecast(space, MACHINES)
     # 8 trials at 25 %, 4 at 50 %; the best of each kind again with two seeds.
     assert [(b.budget, b.staged, b.baseline, b.repeats) for b in expected.budgets] == [("25%", 8, 1, 4), ("50%", 4, 1, 4)]
     assert expected.trials == 22
     assert expected.planned == pytest.approx(13 * 0.25 + 9 * 0.5, rel=0.05)  # less than a step short of each budget
     assert expected.executed <= expected.planned
-    assert expected.seconds > 22 * 0.5
-    assert "22 trials" in expected.summary(space, workers=4)
-    assert "with 4 side by side" in expected.summary(space, workers=4)
+    # Half a second around each trial, and steps of no length: 11 s with one trial at a time.
+    assert expected.seconds == 22 * 0.5
+    assert "22 trials" in expected.summary(space)
+    assert "about 0.1 min on the cluster at head:6379 (2 nodes, 8 CPUs, 1 GPU) with 2 side by side (" in expected.summary(space)
+    assert "about 0.2 min on" in expected.summary(space, parallel_trials=1)
+    assert "with 2 side by side" in expected.summary(space, parallel_trials=5)
+
+
+def test_machines_without_room_or_gpu_are_said(space_file):
+    space = SearchSpace.load(space_file)
+    space = SearchSpace.model_validate({**space.model_dump(), "resources": {"gpus": 1}})
+    machines = replace(MACHINES, where="this machine", nodes=1, gpus=0, places=0)
+    summary = forecast(space, machines).summary(space)
+    assert "this machine (8 CPUs, 0 GPUs) has no room for a trial (1 CPU and 1 GPU), so the sweep cannot run there" in summary
+    assert summary.endswith("step times measured on the CPU, although trials ask for a GPU")
+
+
+def test_this_machine_is_counted_and_measured(space_file):
+    machines = this_machine(SearchSpace.load(space_file))
+    assert (machines.nodes, machines.cpus, machines.places) == (1, os.cpu_count(), os.cpu_count())
+    assert machines.times.overhead + machines.times.per_flop > 0
 
 
 def test_equal_settings_share(space_file):
     rates = RateLevels(heads=(0.5, 1.0), mlp=(0.5, 1.0), tokens=(0.5, 1.0))
     settings = {"stages": 2, "rates": rates, "tied": True, "learning_rate": (2e-3, 2e-3), "learning_rate_grid": 1}
     space = with_search(SearchSpace.load(space_file), trials=6, batch_size=(32,), **settings)
-    shared = forecast(space)
-    unshared = forecast(SearchSpace.model_validate({**space.model_dump(), "store_gb": 0}))
+    shared = forecast(space, MACHINES)
+    unshared = forecast(SearchSpace.model_validate({**space.model_dump(), "store_gb": 0}), MACHINES)
     # Without a stage store only the full model is shared, once at each budget: a staged trial and the baseline train it.
     assert unshared.planned - unshared.executed == pytest.approx(0.25 + 0.5, rel=0.05)
     assert shared.executed < 0.9 * shared.planned

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -56,8 +57,10 @@ def test_a_sweep_runs_reports_progress_resumes_and_extends(local_ray, space_file
     assert "all 10 trials are in the ledger" in again.file.getvalue()
 
     # More trials: only they are run.
-    Sweep(space, tmp_path / "sweeps", trials=3, console=quiet()).run()
+    Sweep(space, tmp_path / "sweeps", trials=3, parallel_trials=1, console=quiet()).run()
     extended = sweep.ledger.records()
+    added = sorted((record for record in extended if record not in records and not record.shared_with), key=lambda r: r.started)
+    assert all(one.finished <= other.started for one, other in pairwise(added))
     assert extended[:10] == records
     assert {r.trial.id for r in extended[10:]} >= {"25pct-staged-002", "50pct-staged-002"}
 
@@ -107,18 +110,6 @@ def test_a_trial_is_a_plain_function(space_file, tmp_path):
     record = run_trial(trial, space, ledger)
     assert ledger.records() == [record]
     assert record.status == "completed"
-
-
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "no.such.host:6379"])
-def test_an_unknown_cluster_is_refused(space_file, tmp_path, address):
-    code = (
-        "from explorer import SearchSpace, Sweep, InvalidInput\n"
-        f"sweep = Sweep(SearchSpace.load({str(space_file)!r}), {str(tmp_path)!r}, address={address!r})\n"
-        "try: sweep.run()\n"
-        "except InvalidInput as error: print(error)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT, check=False)
-    assert f"address: {address!r}: no Ray cluster answers" in done.stdout, done.stderr
 
 
 def test_a_script_joins_a_running_cluster(local_ray, space_file, tmp_path):

@@ -1,0 +1,86 @@
+"""The machines that will run a sweep, as its forecast counts and measures them. No ray."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from explorer.spec.rates import AXES, Rates
+from explorer.spec.search_space import SearchSpace
+from explorer.spec.task_file import Resources
+from explorer.training.device import available_device, device_name
+from explorer.training.step_time import step_seconds
+from explorer.training.task import Task
+
+
+@dataclass(frozen=True)
+class StepTimes:
+    """Time of a training step, linear in its FLOPs."""
+
+    overhead: float
+    """Seconds per step that do not depend on its size."""
+    per_flop: float
+    """Seconds per FLOP."""
+    device: str
+    """Name of the device on which both were measured; `cpu` for the CPU."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machines:
+    """The machines that will run a sweep."""
+
+    where: str
+    """`this machine`, or `the cluster at` an address."""
+    nodes: int
+    cpus: float
+    gpus: float
+    places: int
+    """Number of trials that they can run side by side."""
+    times: StepTimes
+
+    def __str__(self) -> str:
+        nodes = f"{self.nodes} nodes, " if self.nodes != 1 else ""
+        cpus = f"{self.cpus:g} CPU{'s' if self.cpus != 1 else ''}"
+        return f"{self.where} ({nodes}{cpus}, {self.gpus:g} GPU{'s' if self.gpus != 1 else ''})"
+
+
+def this_machine(space: SearchSpace) -> Machines:
+    """This machine, with step times measured on it: on its CPU where trials ask for a GPU that it lacks."""
+    here = {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}
+    return Machines(
+        where="this machine",
+        nodes=1,
+        cpus=here["CPU"],
+        gpus=here["GPU"],
+        places=count_places(space.resources, [here]),
+        times=measure_step_times(space),
+    )
+
+
+def wanted(resources: Resources) -> dict[str, float]:
+    """The resources of a trial, by Ray's names; without those that it does not need."""
+    return {name: amount for name, amount in (("CPU", resources.cpus), ("GPU", resources.gpus)) if amount}
+
+
+def count_places(resources: Resources, nodes: Iterable[Mapping[str, float]]) -> int:
+    """Number of trials that nodes with these resources can run side by side."""
+    each = wanted(resources)
+    return sum(min(int(node.get(name, 0) / amount + 1e-9) for name, amount in each.items()) for node in nodes)
+
+
+def measure_step_times(space: SearchSpace) -> StepTimes:
+    """Measure the step of the full model and that of the lowest rates on this device, and draw a line through both."""
+    torch.set_num_threads(space.resources.cpus)
+    task, device = Task(space.task), available_device(space.resources.gpus)
+    name = device_name(device)
+    lowest = space.search.rates_at(dict.fromkeys(AXES, 0))
+    full_seconds, full_flops = step_seconds(task, Rates(), device), task.step_cost(Rates()).flops
+    if lowest.full:
+        return StepTimes(0.0, full_seconds / full_flops, name)
+    low_seconds, low_flops = step_seconds(task, lowest, device), task.step_cost(lowest).flops
+    low_seconds = min(low_seconds, full_seconds)
+    per_flop = (full_seconds - low_seconds) / (full_flops - low_flops)
+    return StepTimes(max(0.0, full_seconds - per_flop * full_flops), per_flop, name)
