@@ -107,15 +107,16 @@ class Attempts:
         name = hosts.get(host, record.worker)
         self._failed_at[trial_id].add(host)
         self._place_failures[host] += 1
-        if self._place_failures[host] >= MAX_PLACE_FAILURES and host not in self.excluded:
+        newly_excluded = self._place_failures[host] >= MAX_PLACE_FAILURES and host not in self.excluded
+        if newly_excluded:
             self.excluded.add(host)
-            self._say(f"{name} gets no more work: {MAX_PLACE_FAILURES} trials in a row failed there ({record.reason})")
+        again = bool(hosts.keys() - self.excluded - self._failed_at[trial_id])
+        if again:
+            self._say(f"{trial_id} failed on {name} and is tried again elsewhere: {record.reason}")
+        if newly_excluded:
+            self._say(f"{name} gets no more work: {MAX_PLACE_FAILURES} trials in a row failed there")
         if not hosts.keys() - self.excluded:
             self.stopped = self.stopped or InvalidInput(
                 "hosts", ", ".join(sorted(hosts.values())), f"no trial can run there, so the sweep stopped: {record.reason}"
             )
-            return False
-        again = bool(hosts.keys() - self.excluded - self._failed_at[trial_id])
-        if again:
-            self._say(f"{trial_id} failed on {name} and is tried again elsewhere: {record.reason}")
         return again

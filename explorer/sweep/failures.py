@@ -41,7 +41,7 @@ def reason_of(error: Exception) -> FailureReason:
     """Why a trial failed, from the error that its training raised."""
     failure = _failure_of(error)
     name = {"diverged": "diverged", "memory": "out of memory"}.get(failure, type(error).__name__)
-    text = str(error) if isinstance(error, InvalidInput) else f"{name}: {error}"
+    text = str(error) if isinstance(error, InvalidInput) and failure != "memory" else f"{name}: {error}"
     return FailureReason(failure, _one_line(text))
 
 
@@ -79,6 +79,9 @@ def reason_around(error: str) -> FailureReason:
         cause = _first(r"node was terminated[^:]*: (.+)|terminated expectedly: (.+)", text)
         at, why = f" at {address}" if address else "", f": {_one_line(cause)}" if cause else ""
         return FailureReason("lost", f"the node{at} was lost{why}", address)
+    if "is unavailable" in text:
+        cause = _first(r"unavailable: (.+?)\.? The task may", text) or "no reason is known"
+        return FailureReason("lost", f"the worker process{on} or its node is out of reach: {_one_line(cause)}", address)
     if "worker process has died" in text or "died unexpectedly" in text or not text:
         detail = _first(r"Worker exit detail: (.+?)\.(?: |$)", text) or "no reason is known"
         silent = "connection error code 2" in detail

