@@ -269,7 +269,13 @@ class Sweep:
             if dashboard:
                 dashboard.add(record)
 
-        dispatcher = Dispatcher(search, lambda trial: compile_trial(trial, space)[1], records, hold_back=space.store_gb > 0)
+        dispatcher = Dispatcher(
+            search,
+            lambda trial: compile_trial(trial, space)[1],
+            records,
+            hold_back=space.store_gb > 0,
+            places=places.at_once,
+        )
         first_failures, errors = FirstFailures(space, location, records), ErrorNotes()
         attempts = Attempts(lambda: hosts_with_room(space.resources), self._say)
         attempts.excluded = places.excluded
