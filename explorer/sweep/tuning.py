@@ -85,7 +85,13 @@ def run_trials(run: SweepRun) -> None:
         if dashboard:
             dashboard.add(record)
 
-    dispatcher = Dispatcher(run.search, lambda trial: compile_trial(trial, space)[1], run.records, hold_back=space.store_gb > 0)
+    dispatcher = Dispatcher(
+        run.search,
+        lambda trial: compile_trial(trial, space)[1],
+        run.records,
+        hold_back=space.store_gb > 0,
+        places=run.places.at_once,
+    )
     first_failures, errors = FirstFailures(space, location, run.records), ErrorNotes()
     attempts = Attempts(lambda: hosts_with_room(space.resources), run.say)
     attempts.excluded = run.places.excluded
