@@ -118,6 +118,9 @@ def _facts(source: StreamedData, spec: DataSpec, sample: int | None, console: Co
 def _progress(images: int, console: Console | None) -> Iterator[Progress]:
     columns = (TextColumn("checking images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     hidden = console is None or images < MIN_FOR_PROCESSES
+    if console is not None and not hidden and not console.is_terminal:  # a bar would fill a log
+        console.print(f"checking {images:,} images", highlight=False)
+        hidden = True
     with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
         progress.add_task("check", total=images)
         yield progress

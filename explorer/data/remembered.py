@@ -48,7 +48,7 @@ class RememberedFacts:
     def add(self, name: str, image: NumberedImage, facts: ImageFacts) -> None:
         """Remember the facts about an image; what a network or a disk could not read this time is not remembered."""
         stamp = _stamp(image)
-        if stamp is not None and not facts.error:
+        if stamp is not None and facts.digest:
             self._facts[name] = stamp, facts
             self._changed = True
 
