@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from explorer import SearchSpace, cli
+from explorer import Rates, SearchSpace, cli
 from explorer.cli.data_inspection import DataFiles, inspect_data
 from explorer.cli.examples import example_names
-from explorer.cli.model_inspection import inspect_model
+from explorer.cli.model_inspection import ModelOnData, inspect_model
 from explorer.cli.starter_space import machine_for, starter_name, starter_space
 from explorer.search.checks import check_space
-from explorer.training.task import Task
+from explorer.spec.applied_augmentation import defaults_for_large_images
 from tests.test_cli import assert_refused, explorer  # noqa: F401 (a fixture)
 
 
@@ -96,17 +96,27 @@ def test_other_data_sets_are_named_with_their_folder(tmp_path):
 
 def test_augmentation_is_written_out(tmp_path):
     """Small images get a gentle one, others timm's for ImageNet; a task with it needs no warning."""
-    for side, model, transform, crop_pct in (
-        (20, "vit_tiny_patch16_224", {"scale": [0.6, 1.0], "hflip": 0.5, "color_jitter": None}, 1),
-        (200, "vit_tiny_patch16_224", {"scale": [0.08, 1.0], "hflip": 0.5, "color_jitter": 0.4}, None),
+    for size, transform, crop_pct in (
+        (32, {"scale": [0.6, 1.0], "hflip": 0.5, "color_jitter": None}, 1),
+        (224, {"scale": [0.08, 1.0], "hflip": 0.5, "color_jitter": 0.4}, None),
     ):
-        root = image_files(tmp_path / str(side), {"train": 12, "test": 2}, side)
-        found = inspect_model(model, inspect_data(str(root)))
+        found = ModelOnData(
+            model="vit_tiny_patch16_224",
+            options={},
+            data=DataFiles(name="folder", root=str(tmp_path)),
+            image_size=size,
+            published_size=224,
+            train_images=1000,
+            classes=2,
+            smallest=Rates(mlp=0.25),
+            levels=(0.5, 0.75, 1.0),
+            realised={"mlp": (0.5, 0.75, 1.0)},
+        )
         (tmp_path / "my.yaml").write_text(starter_space(found, machine_for(0), starter_name(found)))
         task = SearchSpace.load(tmp_path / "my.yaml").task
         assert task.recipe.augmentation.transform == transform
         assert task.data.preprocessing.crop_pct == crop_pct
-        assert Task(task).warnings == ()
+        assert defaults_for_large_images(transform) == ()
 
 
 def test_each_trial_gets_its_part_of_the_machine():

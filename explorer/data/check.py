@@ -17,7 +17,7 @@ from explorer.data.image_facts import MIN_FOR_PROCESSES, ImageFacts, NumberedIma
 from explorer.data.opened_split import OpenedSplit
 from explorer.data.overlaps import overlaps_of
 from explorer.data.registry import open_data
-from explorer.data.remembered import RememberedFacts
+from explorer.data.remembered import MISSING, RememberedFacts, stamp_of
 from explorer.data.source import DataSource
 from explorer.data.streamed import StreamedData
 from explorer.errors import InvalidInput
@@ -100,7 +100,7 @@ def _facts(source: StreamedData, spec: DataSpec, sample: int | None, console: Co
             name, image = image_name(split.data, number, split.of), NumberedImage(split.data, number)
             if (fact := remembered.get(name, image)) is not None:
                 known[name] = fact
-            elif place % step == 0:
+            elif place % step == 0 or stamp_of(image) == MISSING:
                 pending[name] = image
     if pending:
         try:
@@ -118,6 +118,9 @@ def _facts(source: StreamedData, spec: DataSpec, sample: int | None, console: Co
 def _progress(images: int, console: Console | None) -> Iterator[Progress]:
     columns = (TextColumn("checking images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     hidden = console is None or images < MIN_FOR_PROCESSES
+    if console is not None and not hidden and not console.is_terminal:  # a bar would fill a log
+        console.print(f"checking {images:,} images", highlight=False)
+        hidden = True
     with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
         progress.add_task("check", total=images)
         yield progress

@@ -73,7 +73,7 @@ def _label(label: Tensor, class_names: Sequence[str]) -> str:
     parts = [(class_names[int(number)], float(share)) for number, share in zip(classes, shares, strict=True) if share > 0]
     if len(parts) == 1:
         return _short(parts[0][0], LABEL_CHARACTERS)
-    return " + ".join(f"{_short(name, 5)} {share:.0%}" for name, share in parts)
+    return ", ".join(f"{_short(name, 4)} {share:.0%}" for name, share in parts)
 
 
 def _short(name: str, length: int) -> str:

@@ -36,7 +36,7 @@ class ImageFacts(NamedTuple):
     digest: str
     """SHA-256 of the encoded content, or of the pixels where a data set has no encoded content."""
     error: str
-    """Why it cannot be read; empty if it can."""
+    """Why it cannot be read; empty if it can. Without a digest, its content could not be read this time."""
 
 
 class NumberedImage(NamedTuple):
@@ -52,9 +52,9 @@ def examine(image: NumberedImage, spec: DataSpec) -> ImageFacts:
     try:
         if hasattr(image.data, "read"):
             content = image.data.read(image.number)
+            digest = hashlib.sha256(content).hexdigest()
             if not content:
                 raise ValueError("the file is empty")
-            digest = hashlib.sha256(content).hexdigest()
         with large_images_allowed():
             opened, _ = image.data[image.number]
             remarks = remarks_on(opened, spec)

@@ -59,14 +59,14 @@ def registered_names() -> tuple[str, ...]:
 def open_data(spec: DataSpec) -> DataSource:
     """Open all splits of a data set. The last few that were opened stay open for as long as the process lives.
 
-    Sources get the root with `~` and variables replaced, and always an image size.
+    Sources get the root with `~` and variables replaced. The built-in ones require an image size; a `Task` requires it of all.
 
     Raises:
         InvalidInput: when there is no such source, it does not implement `DataSource`, or its data cannot be opened; when the
             image size is missing, or a variable in the root is not set.
     """
     root = None if spec.root is None else expanded(spec.root, "data.root")
-    return _open(spec.model_copy(update={"root": root, "image_size": spec.side}).model_dump_json())
+    return _open(spec.model_copy(update={"root": root}).model_dump_json())
 
 
 @lru_cache(maxsize=4)

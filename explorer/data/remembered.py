@@ -20,6 +20,8 @@ VERSION = 1
 """Number of the rules by which images are decoded and of the form of the file; another number starts afresh."""
 
 Stamp = tuple[int, int]
+MISSING: Stamp = (-1, -1)
+"""Stamp of a file that is not there, such as that of a link that leads nowhere."""
 
 
 def cache_folder() -> Path:
@@ -43,12 +45,12 @@ class RememberedFacts:
     def get(self, name: str, image: NumberedImage) -> ImageFacts | None:
         """The facts about an image if its file is unchanged."""
         stamp, facts = self._facts.get(name, (None, None))
-        return facts if stamp is not None and stamp == _stamp(image) else None
+        return facts if stamp is not None and stamp == stamp_of(image) else None
 
     def add(self, name: str, image: NumberedImage, facts: ImageFacts) -> None:
         """Remember the facts about an image; what a network or a disk could not read this time is not remembered."""
-        stamp = _stamp(image)
-        if stamp is not None and not facts.error:
+        stamp = stamp_of(image)
+        if stamp is not None and facts.digest:
             self._facts[name] = stamp, facts
             self._changed = True
 
@@ -61,7 +63,8 @@ class RememberedFacts:
             self._changed = False
 
 
-def _stamp(image: NumberedImage) -> Stamp | None:
+def stamp_of(image: NumberedImage) -> Stamp | None:
+    """Size and time of change of the file of an image; `None` if its data set does not tell."""
     stamp = getattr(image.data, "stamp", None)
     return stamp(image.number) if stamp is not None else None
 

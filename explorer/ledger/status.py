@@ -91,7 +91,7 @@ class SweepStatus:
     spent_device_seconds: float
     """Device time of the completed trials."""
     failed_device_seconds: float
-    """Device time of the failed trials."""
+    """Device time of the failed trials, and of failed attempts at trials that were tried again."""
     running_device_seconds: float
     """Device time of the running trials so far."""
     left_trials: int
@@ -149,12 +149,14 @@ def sweep_status(ledger: Ledger, now: float | None = None) -> SweepStatus:
         failures=_grouped(failed),
         spent_full_trainings=sum(outcome.executed_flops / outcome.full_flops for outcome in trained),
         spent_device_seconds=sum(_device_seconds(outcome) for outcome in trained),
-        failed_device_seconds=sum(record.finished - record.started for record in failed if record.shared_with is None),
+        failed_device_seconds=sum(
+            record.finished - record.started for record in [*failed, *ledger.superseded()] if record.shared_with is None
+        ),
         running_device_seconds=running_seconds,
         left_trials=max(0, planned - len(records)),
         left_device_seconds=None if left is None else max(0.0, left - running_seconds),
         places=note.places if note and alive else None,
-        passed_over=dict(getattr(ledger, "passed_over", {})),
+        passed_over=dict(ledger.passed_over),
     )
 
 

@@ -22,7 +22,8 @@ from explorer.spec.budget import Budget
 from explorer.training_key import prefix_keys, settings_key, training_key
 
 MAX_HELD_BACK = 8
-"""Trials that are held back at the same time. More of them would be proposed by a search that knows too little yet."""
+"""Trials that are held back at the same time, or as many as run side by side if these are more. Still more of them would be
+proposed by a search that knows too little yet."""
 
 Group = tuple[Kind, Budget, Phase]
 """Trials among which a training counts once."""
@@ -52,6 +53,7 @@ class Dispatcher:
         compile_plan_of: compiles the plan of a trial; called once per proposal.
         records: what the ledger already holds.
         hold_back: whether trials can start from what others trained; without a stage store there is nothing to wait for.
+        places: number of trials that can run side by side.
 
     Attributes:
         duplicates: number of proposals that were served from an earlier trial and do not count as trials.
@@ -64,8 +66,10 @@ class Dispatcher:
         records: Iterable[Record] = (),
         *,
         hold_back: bool = True,
+        places: int = 1,
     ) -> None:
         self._search, self._compile_plan_of, self._hold_back = search, compile_plan_of, hold_back
+        self._max_held_back = max(MAX_HELD_BACK, places)
         self._trained: dict[str, Record] = {}
         self._by_group: dict[tuple[Group, str], Record] = {}
         self._trained_prefixes: set[str] = set()
@@ -84,7 +88,7 @@ class Dispatcher:
             if not self._must_wait(planned):
                 self._held_back.remove(planned)
                 return self._start(planned)
-        while len(self._held_back) < MAX_HELD_BACK:
+        while len(self._held_back) < self._max_held_back:
             trial = self._search.next()
             if isinstance(trial, Status):
                 return Status.WAIT if self._held_back or self._followers else trial

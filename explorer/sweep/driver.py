@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import re
-import subprocess
-import time
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import ray
-import torch
-from ray import tune
 from rich.console import Console
 
 from explorer.data.check import CheckedData, check_data
@@ -24,44 +17,30 @@ from explorer.frontier import best_schedule, trials_frame
 from explorer.ledger import Ledger, Record, SweepHeader
 from explorer.paths import expanded
 from explorer.search.checks import check_space
-from explorer.search.dashboard import Dashboard
-from explorer.search.dispatcher import Dispatcher
 from explorer.search.optuna_logs import quiet_optuna
 from explorer.search.search import Search
-from explorer.search.trial_plan import compile_trial
 from explorer.spec.budget import Budget
 from explorer.spec.inventory import Inventory
 from explorer.spec.schedule import Schedule
 from explorer.spec.search_space import NAME_PATTERN, SearchSpace
-from explorer.sweep.attempts import Attempts
 from explorer.sweep.cluster import start_ray
 from explorer.sweep.completeness import lacking
 from explorer.sweep.driver_notes import DriverNotes
-from explorer.sweep.first_failures import FirstFailures
-from explorer.sweep.header import open_sweep
-from explorer.sweep.interrupts import handlers_kept, interruptible
-from explorer.sweep.lease import DriverLock
+from explorer.sweep.header import new_header, open_sweep
+from explorer.sweep.interrupts import handlers_kept
 from explorer.sweep.lock import only_driver
 from explorer.sweep.loggers import SweepLoggers
-from explorer.sweep.placement import hosts_with_room, placement
+from explorer.sweep.placement import hosts_with_room
 from explorer.sweep.places import Places, check_room, wait_for_room
 from explorer.sweep.probe import probe_nodes
 from explorer.sweep.progress import SweepProgress
-from explorer.sweep.searcher import NODE, RECORD, TRIAL, SweepSearcher
-from explorer.sweep.trial import STORE, run_trial
-from explorer.sweep.trial_reports import TrialObservers, TrialReports
-from explorer.sweep.tune_errors import ErrorNotes, StopTogether, without_tracebacks
-from explorer.sweep.versions import check_versions, installed_versions
+from explorer.sweep.trial import STORE
+from explorer.sweep.trial_reports import TrialObservers
+from explorer.sweep.tuning import SweepRun, run_trials
+from explorer.sweep.versions import check_versions
 from explorer.training.stage_store import StageStore
-from explorer.training.task import Task
 
-DASHBOARD = "optuna.log"
-"""File for `optuna-dashboard`, in a sweep's folder."""
 Retry = Literal["failed", "none"]
-
-
-class FailedTrialError(RuntimeError):
-    """A trial failed, and its record has been reported."""
 
 
 class Sweep:
@@ -154,7 +133,19 @@ class Sweep:
                         DriverNotes(self.location, self.space, search.planned, places.at_once) as notes,
                         SweepProgress(self.space, search.planned, places.at_once, records, self.console) as progress,
                     ):
-                        self._tune(search, records, progress, lock, TrialObservers(loggers, notes), places)
+                        run_trials(
+                            SweepRun(
+                                space=self.space.with_data(self.checked_data.spec),
+                                ledger=self.ledger,
+                                search=search,
+                                records=records,
+                                lock=lock,
+                                places=places,
+                                progress=progress,
+                                observers=TrialObservers(loggers, notes),
+                                say=self._say,
+                            )
+                        )
                 finally:
                     if started_here:
                         ray.shutdown()
@@ -169,24 +160,8 @@ class Sweep:
         return lacking(self.space, self.ledger.records())
 
     def header(self, inventory: Inventory) -> SweepHeader:
-        """The header that this sweep writes when it starts: what will be trained, on which data.
-
-        Args:
-            inventory: what the data set contains.
-        """
-        task = Task(self.space.task)
-        return SweepHeader(
-            name=self.location.rsplit("/", 1)[-1],
-            space=self.space,
-            created=time.time(),
-            versions=installed_versions(),
-            hardware=_hardware(),
-            git_commit=_git_commit(),
-            inventory=inventory,
-            augmentation=task.augmentation_as_applied,
-            model_parameters=task.model_parameters,
-            model_input=task.model_input,
-        )
+        """The header that this sweep writes when it starts; see `explorer.sweep.header.new_header`."""
+        return new_header(self.location.rsplit("/", 1)[-1], self.space, inventory)
 
     def best(self, budget: str | Budget) -> Schedule:
         """The best schedule for a budget of the sweep; see `explorer.frontier.best_schedule`."""
@@ -233,109 +208,7 @@ class Sweep:
     def _loggers(self, records: list[Record]) -> SweepLoggers:
         return SweepLoggers(self.ledger.header(), self.space, self.location, records, self._say)
 
-    def _dashboard(self, records: list[Record]) -> Dashboard | None:
-        """The file for `optuna-dashboard`; `None` where the storage is not a folder."""
-        return None if "://" in self.location else Dashboard(self.space, Path(self.location, DASHBOARD), records)
-
     def _open(self) -> None:
         """Write the sweep's header, or check that the one on the storage is of this sweep."""
         inventory = self.checked_data.inventory
         open_sweep(self.ledger, self.space, inventory, lambda: self.header(inventory))
-
-    def _tune(
-        self,
-        search: Search,
-        records: list[Record],
-        progress: SweepProgress,
-        lock: DriverLock,
-        observers: TrialObservers,
-        places: Places,
-    ) -> None:
-        space, location = self.space.with_data(self.checked_data.spec), self.location
-
-        def trainable(config: dict[str, Any]) -> None:
-            record = run_trial(config[TRIAL], space, Ledger(location), on_segment=TrialReports())
-            tune.report({RECORD: record, NODE: ray.get_runtime_context().get_node_id()})
-            if record.outcome is None and not record.diverged:
-                raise FailedTrialError(record.reason)  # the process may be damaged: Tune starts another one
-
-        dashboard = self._dashboard(records)
-
-        def on_record(record: Record) -> None:
-            first_failures.add(record)
-            progress.planned, progress.at_once = search.planned, places.at_once
-            progress.finished(record)
-            observers.finished(record)
-            if dashboard:
-                dashboard.add(record)
-
-        dispatcher = Dispatcher(search, lambda trial: compile_trial(trial, space)[1], records, hold_back=space.store_gb > 0)
-        first_failures, errors = FirstFailures(space, location, records), ErrorNotes()
-        attempts = Attempts(lambda: hosts_with_room(space.resources), self._say)
-        attempts.excluded = places.excluded
-
-        def hopeless() -> InvalidInput | None:
-            return attempts.check() or first_failures.stopped
-
-        searcher = SweepSearcher(
-            dispatcher,
-            self.ledger,
-            on_record,
-            stop_reason=lambda: lock.lost or hopeless(),
-            attempts=attempts,
-            error_of=errors.take,
-            places=places,
-        )
-        tune_folder = TemporaryDirectory(prefix="explorer-tune-", ignore_cleanup_errors=True)  # nothing reads it
-        tuner = tune.Tuner(
-            tune.with_resources(trainable, placement(space.resources)),
-            tune_config=tune.TuneConfig(
-                search_alg=searcher,
-                scheduler=errors,
-                num_samples=-1,
-                reuse_actors=True,  # imports take longer than a short trial; train() resets all state
-                trial_name_creator=_trial_id,
-                trial_dirname_creator=_trial_id,
-            ),
-            run_config=tune.RunConfig(
-                name="tune",
-                storage_path=tune_folder.name,
-                verbose=0,
-                stop=StopTogether(hopeless),
-                callbacks=[observers],
-            ),
-        )
-        try:
-            with tune_folder, without_tracebacks(), interruptible(progress.interrupted, self._say):
-                tuner.fit()
-        finally:
-            searcher.write()
-        if dispatcher.duplicates:
-            served = f"{dispatcher.duplicates} duplicate proposals were served from earlier trials"
-            self.console.print(served, highlight=False)
-        if searcher.refused:
-            raise InvalidInput(
-                "storage",
-                location,
-                f"took no more records, so the sweep stopped; {len(searcher.unwritten)} finished trials could not be written "
-                f"({searcher.refused.allowed})",
-            )
-        if stopped := lock.lost or hopeless():
-            raise stopped
-
-
-def _trial_id(trial: Any) -> str:
-    return str(trial.config["id"])
-
-
-def _hardware() -> str:
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return f"{os.cpu_count()} CPU cores ({platform.machine()})" + (f", {', '.join(gpus)}" if gpus else "")
-
-
-def _git_commit() -> str | None:
-    try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None

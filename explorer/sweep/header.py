@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import time
 from collections.abc import Callable
+
+import torch
 
 from explorer.differences import first_difference
 from explorer.errors import InvalidInput
 from explorer.ledger import Ledger, SweepHeader
 from explorer.spec.inventory import Inventory, SplitInventory
 from explorer.spec.search_space import SearchSpace
+from explorer.sweep.versions import installed_versions
+from explorer.training.task import Task
 
 CHANGEABLE = (
     *(f"search.{name}" for name in ("trials", "baseline_trials", "sampler", "promote", "repeat")),
@@ -22,20 +30,43 @@ CHANGEABLE = (
 where their data are. Data is identified by its inventory, wherever it is."""
 
 
-def open_sweep(ledger: Ledger, space: SearchSpace, inventory: Inventory, new_header: Callable[[], SweepHeader]) -> None:
+def new_header(name: str, space: SearchSpace, inventory: Inventory) -> SweepHeader:
+    """The header of a sweep that starts now on this machine: what will be trained, on which data, with which versions.
+
+    Args:
+        name: of the sweep.
+        space: the search space.
+        inventory: what the data set contains.
+    """
+    task = Task(space.task)
+    return SweepHeader(
+        name=name,
+        space=space,
+        created=time.time(),
+        versions=installed_versions(),
+        hardware=_hardware(),
+        git_commit=_git_commit(),
+        inventory=inventory,
+        augmentation=task.augmentation_as_applied,
+        model_parameters=task.model_parameters,
+        model_input=task.model_input,
+    )
+
+
+def open_sweep(ledger: Ledger, space: SearchSpace, inventory: Inventory, make_header: Callable[[], SweepHeader]) -> None:
     """Write the sweep's header, or check that the one on the storage is of this sweep.
 
     Args:
         ledger: of the sweep.
         space: the search space of this run.
         inventory: what the data set contains now.
-        new_header: makes the header of a sweep that starts.
+        make_header: makes the header of a sweep that starts.
 
     Raises:
         InvalidInput: when the sweep on the storage has other settings or was trained on other data.
     """
     if not ledger.exists:
-        ledger.create(new_header())
+        ledger.create(make_header())
         return
     header = ledger.header()
     stored, given = header.space.model_dump(mode="json"), space.model_dump(mode="json")
@@ -84,3 +115,16 @@ def _changed_digest(before: SplitInventory, now: SplitInventory) -> str | None:
     if before.listing and now.listing and before.listing != now.listing:
         return "their names, sizes or labels have changed"
     return None
+
+
+def _hardware() -> str:
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return f"{os.cpu_count()} CPU cores ({platform.machine()})" + (f", {', '.join(gpus)}" if gpus else "")
+
+
+def _git_commit() -> str | None:
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

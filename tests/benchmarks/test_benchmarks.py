@@ -36,10 +36,9 @@ def module(path: str):
     return loaded
 
 
-@pytest.mark.parametrize("script", ["elastic_speed", "small_stages", "fractals_gpu", "quick"])
-def test_the_gpu_part_needs_no_ray(script):
+def test_the_gpu_part_needs_no_ray():
     absent = ["ray", "optuna", "plotly", "pandas", "scipy", "sklearn", "rich", "typer"]
-    done = run_without(absent, f"sys.path.insert(0, 'benchmarks'); import {script}")
+    done = run_without(absent, "sys.path.insert(0, 'benchmarks'); import elastic_speed, small_stages, fractals_gpu, quick")
     assert done.returncode == 0, done.stderr
 
 
@@ -141,7 +140,7 @@ def test_the_gpu_reference_runs_on_a_cpu():
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=1200,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -67,6 +67,8 @@ def test_unreadable_images_are_left_out_of_every_count(damaged, cache):
     assert inventory.test.per_class == (2, 1)
     assert inventory.checked
     assert "train: 3 images left out as unreadable or by data.skip_files" in "\n".join(inventory.warnings)
+    # A sample knows of the images that were found before.
+    assert check_data(folder_spec(damaged, unreadable="skip"), sample=1).inventory == inventory
     trained = registry.open_data(checked.spec)
     assert trained.train_images == 15
     assert not set(BROKEN) & {name for split in trained.splits.values() for name in split.image_names}

@@ -180,7 +180,7 @@ def local_model(folder: Path) -> Path:
         # The same architecture, with weights that were trained on different pixels.
         ({"name": "vit_small_patch16_224.augreg_in1k"}, ((0.5,) * 3, "center")),
         ({"name": "vit_small_patch16_224.dino"}, ((0.485, 0.456, 0.406), "center")),
-        ({"name": "vit_base_patch16_siglip_224"}, ((0.5,) * 3, "squash")),
+        ({"name": "vit_medium_patch16_gap_384.sw_in12k_ft_in1k"}, ((0.5,) * 3, "squash")),
         ({"name": "vit_small_patch16_224", "options": {"pretrained_cfg": "dino"}}, ((0.485, 0.456, 0.406), "center")),
         ({"name": "vit_small_patch16_224", "options": {"pretrained_cfg_overlay": {"mean": [0.2] * 3}}}, ((0.2,) * 3, "center")),
         ({"name": "local-dir:$MODELS/mine"}, ((0.1,) * 3, "squash")),

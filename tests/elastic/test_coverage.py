@@ -133,10 +133,7 @@ def test_the_command_counts_all_models_of_a_timm_without_table(monkeypatch, caps
     assert f"there is no table for timm {timm.__version__} in this release" in err
 
 
-SAMPLE = """
-    coat_lite_mini convit_tiny deit_tiny_distilled_patch16_224 efficientformer_l1 hiera_tiny_224 iformer_t lowformer_e3 mobilevit_xxs
-    pit_ti_224 poolformer_s12 pvt_v2_b0 vit_relpos_small_patch16_224
-"""
+SAMPLE = "coat_lite_mini deit_tiny_distilled_patch16_224 hiera_tiny_224 pvt_v2_b0"
 
 
 @pytest.mark.parametrize("name", SAMPLE.split())

@@ -50,9 +50,11 @@ def trial(name: str, units: int, **update) -> Trial:
 def shared(space_file):
     space = SearchSpace.load(space_file)
 
-    def make(trials, records=(), hold_back=True):
+    def make(trials, records=(), hold_back=True, places=1):
         search = Listed(trials)
-        return Dispatcher(search, lambda trial: compile_trial(trial, space)[1], records, hold_back=hold_back), search
+        return Dispatcher(
+            search, lambda trial: compile_trial(trial, space)[1], records, hold_back=hold_back, places=places
+        ), search
 
     make.digest = lambda trial: compile_trial(trial, space)[1].digest()
     return make
@@ -143,10 +145,15 @@ def test_without_a_store_nothing_is_held_back(shared):
 
 def test_not_more_than_a_few_are_held_back(shared):
     trials = [trial("a", 9)] + [trial(f"b{units}", units, seed=0) for units in range(1, 9)]
-    work, search = shared([*trials, trial("z", 0, seed=5)])
+    other = trial("z", 0, seed=5)
+    work, search = shared([*trials, other])
     assert following(work) == trials[0]
     assert following(work) == Status.WAIT
     assert len(search.trials) == 1 + len(trials) - 1 - MAX_HELD_BACK
+
+    # A cluster with more places than this does not stand idle: one more may be held back, or started.
+    work, _ = shared([*trials, other], places=MAX_HELD_BACK + 1)
+    assert [following(work), following(work)] == [trials[0], other]
 
 
 @pytest.mark.parametrize("running", [True, False])

@@ -144,7 +144,9 @@ def test_a_cluster_that_grows_from_nothing_fills_at_once_and_bad_hosts_are_named
             cluster.add_node(num_cpus=1, node_ip_address="127.0.0.3", **common)
             cluster.add_node(num_cpus=1, node_ip_address="127.0.0.4", env_vars=spoiled, **common)
             cluster.add_node(num_cpus=1, node_ip_address="127.0.0.5", **common)
+            ended.wait()  # the nodes end with the thread that started them
 
+        ended = threading.Event()
         threading.Thread(target=autoscale).start()
         sweep = Sweep(space, "sweeps", address=cluster.address, wait_for_nodes=1000)
         sweep.run()
@@ -157,6 +159,7 @@ def test_a_cluster_that_grows_from_nothing_fills_at_once_and_bad_hosts_are_named
             Sweep(promised, "sweeps", name="promised", address=cluster.address).run()
         except InvalidInput as error:
             print(error)
+        ended.set()
         ray.shutdown()
         cluster.shutdown()
         """

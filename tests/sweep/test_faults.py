@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import explorer.sweep.driver as sweep_module
+import explorer.sweep.tuning as tuning
 from explorer import InvalidInput, SearchSpace, Sweep
 from explorer.ledger import Ledger, Trial
 from explorer.search.trial_plan import compile_trial
@@ -71,7 +71,7 @@ def test_trials_fail_alone_each_with_its_reason_and_the_next_run_tries_them_agai
     def grown(space):  # two blocks with 2 x 32 x 6.4 million weights: 3.3 GB
         return with_task(space, model={"options": {**space.task.model.options, "mlp_ratio": 200_000}})
 
-    monkeypatch.setattr(sweep_module, "run_trial", faulty)
+    monkeypatch.setattr(tuning, "run_trial", faulty)
     space, storage = SearchSpace.load(space_file), tmp_path / "sweeps"
     sweep = Sweep(space, storage, console=quiet()).run()
     first = {r.trial.id: r for r in sweep.ledger.records()}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import explorer.sweep.driver as sweep_module
+import explorer.sweep.tuning as tuning
 from explorer import SearchSpace, Sweep
 from explorer.ledger import Ledger
 from explorer.ledger.driver_note import DriverNote
@@ -45,7 +45,7 @@ def test_every_logger_has_one_run_per_trial_with_its_ending_after_an_interruptio
             wait_until(go_on.exists)  # it runs when the sweep is interrupted
         return run_trial(trial, space, ledger, on_segment)
 
-    monkeypatch.setattr(sweep_module, "run_trial", with_faults)
+    monkeypatch.setattr(tuning, "run_trial", with_faults)
     space = SearchSpace.load(space_file)
     content = {**space.model_dump(), "loggers": ("mlflow", "wandb"), "budgets": ["25%"]}
     sweep = Sweep(SearchSpace.model_validate(content), tmp_path / "sweeps", console=quiet())

@@ -34,14 +34,15 @@ def test_an_optimizer_that_is_accepted_trains_and_grows(tiny_spec, optimizer):
     for rates in (Rates(heads=0.5, mlp=0.5, tokens=0.5), Rates()):
         staged.set_rates(rates)
         before = model.head.weight.detach().clone()
-        staged.optimizer.zero_grad()
-        functional.cross_entropy(model(images), labels).backward()
-        staged.optimizer.step()
+        for _ in range(2):  # the first step of ADOPT only measures the gradient
+            staged.optimizer.zero_grad()
+            functional.cross_entropy(model(images), labels).backward()
+            staged.optimizer.step()
         assert not torch.equal(model.head.weight, before)
     assert all(parameter.isfinite().all() for parameter in model.parameters())
 
 
-@pytest.mark.parametrize(("optimizer", "message"), REFUSED.items())
+@pytest.mark.parametrize(("optimizer", "message"), sorted(REFUSED.items()))
 def test_an_optimizer_that_cannot_train_is_refused(tiny_spec, optimizer, message):
     with pytest.raises(InvalidInput, match=rf"recipe\.optimizer: '{optimizer}': {message}.*; use adamw"):
         task_with(tiny_spec, optimizer).check()

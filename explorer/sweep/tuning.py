@@ -1,0 +1,149 @@
+"""Runs the trials of a search on a Ray cluster, through Ray Tune."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import ray
+from ray import tune
+
+from explorer.errors import InvalidInput
+from explorer.ledger import Ledger, Record
+from explorer.search.dashboard import Dashboard
+from explorer.search.dispatcher import Dispatcher
+from explorer.search.search import Search
+from explorer.search.trial_plan import compile_trial
+from explorer.spec.search_space import SearchSpace
+from explorer.sweep.attempts import Attempts
+from explorer.sweep.first_failures import FirstFailures
+from explorer.sweep.interrupts import interruptible
+from explorer.sweep.lease import DriverLock
+from explorer.sweep.placement import hosts_with_room, placement
+from explorer.sweep.places import Places
+from explorer.sweep.progress import SweepProgress
+from explorer.sweep.searcher import NODE, RECORD, TRIAL, SweepSearcher
+from explorer.sweep.trial import run_trial
+from explorer.sweep.trial_reports import TrialObservers, TrialReports
+from explorer.sweep.tune_errors import ErrorNotes, StopTogether, without_tracebacks
+
+DASHBOARD = "optuna.log"
+"""File for `optuna-dashboard`, in the folder of a sweep on a local disk."""
+
+
+class FailedTrialError(RuntimeError):
+    """A trial failed, and its record has been reported."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepRun:
+    """What the trials of a sweep need from its driver, in one run of its command."""
+
+    space: SearchSpace
+    """The search space, with the data as it was checked."""
+    ledger: Ledger
+    search: Search
+    """Proposes the trials."""
+    records: Sequence[Record]
+    """What the ledger already holds."""
+    lock: DriverLock
+    places: Places
+    """Where trials can run."""
+    progress: SweepProgress
+    observers: TrialObservers
+    """Loggers and notes, which are told of the trials."""
+    say: Callable[[str], None]
+    """Prints a line."""
+
+
+def run_trials(run: SweepRun) -> None:
+    """Run all trials that the search proposes.
+
+    Raises:
+        InvalidInput: when the storage takes no more records, another driver has taken over the sweep, the first trials all
+            failed in the same way, or no host is left that can run trials.
+        KeyboardInterrupt: after Ctrl-C. After SIGTERM, `SystemExit` with code 143.
+    """
+    space, location = run.space, run.ledger.location
+
+    def trainable(config: dict[str, Any]) -> None:
+        record = run_trial(config[TRIAL], space, Ledger(location), on_segment=TrialReports())
+        tune.report({RECORD: record, NODE: ray.get_runtime_context().get_node_id()})
+        if record.outcome is None and not record.diverged:
+            raise FailedTrialError(record.reason)  # the process may be damaged: Tune starts another one
+
+    dashboard = None if "://" in location else Dashboard(space, Path(location, DASHBOARD), run.records)
+
+    def on_record(record: Record) -> None:
+        first_failures.add(record)
+        run.progress.planned, run.progress.at_once = run.search.planned, run.places.at_once
+        run.progress.finished(record)
+        run.observers.finished(record)
+        if dashboard:
+            dashboard.add(record)
+
+    dispatcher = Dispatcher(
+        run.search,
+        lambda trial: compile_trial(trial, space)[1],
+        run.records,
+        hold_back=space.store_gb > 0,
+        places=run.places.at_once,
+    )
+    first_failures, errors = FirstFailures(space, location, run.records), ErrorNotes()
+    attempts = Attempts(lambda: hosts_with_room(space.resources), run.say)
+    attempts.excluded = run.places.excluded
+
+    def hopeless() -> InvalidInput | None:
+        return attempts.check() or first_failures.stopped
+
+    searcher = SweepSearcher(
+        dispatcher,
+        run.ledger,
+        on_record,
+        stop_reason=lambda: run.lock.lost or hopeless(),
+        attempts=attempts,
+        error_of=errors.take,
+        places=run.places,
+    )
+    tune_folder = TemporaryDirectory(prefix="explorer-tune-", ignore_cleanup_errors=True)  # nothing reads it
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, placement(space.resources)),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=errors,
+            num_samples=-1,
+            reuse_actors=True,  # imports take longer than a short trial; train() resets all state
+            trial_name_creator=_trial_id,
+            trial_dirname_creator=_trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=tune_folder.name,
+            verbose=0,
+            stop=StopTogether(hopeless),
+            callbacks=[run.observers],
+        ),
+    )
+    try:
+        with tune_folder, without_tracebacks(), interruptible(run.progress.interrupted, run.say):
+            tuner.fit()
+    finally:
+        searcher.write()
+    if dispatcher.duplicates:
+        run.say(f"{dispatcher.duplicates} duplicate proposals were served from earlier trials")
+    if searcher.refused:
+        raise InvalidInput(
+            "storage",
+            location,
+            f"took no more records, so the sweep stopped; {len(searcher.unwritten)} finished trials could not be written "
+            f"({searcher.refused.allowed})",
+        )
+    if stopped := run.lock.lost or hopeless():
+        raise stopped
+
+
+def _trial_id(trial: Any) -> str:
+    return str(trial.config["id"])
