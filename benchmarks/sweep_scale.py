@@ -61,6 +61,7 @@ def main() -> None:
             lambda: None,
             attempts=Attempts(dict, print),
             error_of=lambda _: "",
+            limit=lambda: options.workers,
         )
         running: deque[tuple[str, Trial]] = deque()
         started, suggesting, telling, number = time.perf_counter(), 0.0, 0.0, 0

@@ -17,7 +17,6 @@ from explorer.search.proposer import Status
 from explorer.sweep.attempts import Attempts
 from explorer.sweep.failures import reason_around
 from explorer.sweep.placement import AVOIDED, node_at
-from explorer.sweep.places import Places
 
 TRIAL, RECORD, NODE = "trial", "record", "node_id"
 """Keys under which a trial travels to its worker, and its record and the id of its node come back. Ray pickles them."""
@@ -35,7 +34,7 @@ class SweepSearcher(Searcher):
         stop_reason: says why no more trials may start; `None` while they may.
         attempts: decides which failed trials are tried again.
         error_of: gives the text of the error in which one of Tune's trials ended, by Tune's id.
-        places: says how many trials may be handed out at the same time.
+        limit: gives the number of trials that may be handed out at the same time.
 
     Attributes:
         refused: error of a storage that could not be written; no trial is started after it.
@@ -50,12 +49,11 @@ class SweepSearcher(Searcher):
         stop_reason: Callable[[], InvalidInput | None],
         attempts: Attempts,
         error_of: Callable[[str], str],
-        places: Places,
+        limit: Callable[[], int],
     ) -> None:
         super().__init__()
-        self._places = places
         self._dispatcher, self._ledger, self._on_record, self._stop_reason = dispatcher, ledger, on_record, stop_reason
-        self._attempts, self._error_of = attempts, error_of
+        self._attempts, self._error_of, self._limit = attempts, error_of, limit
         self._running: dict[str, tuple[Trial, float]] = {}
         self._reported: dict[str, tuple[Record, str | None]] = {}
         self._again: list[Trial] = []
@@ -70,7 +68,7 @@ class SweepSearcher(Searcher):
         """The config of the next trial; `None` when there is none now, FINISHED when there are no more."""
         if self.refused or self._stop_reason():
             return Searcher.FINISHED
-        if len(self._running) >= self._places.handed_out:
+        if len(self._running) >= self._limit():
             return None
         if self._again:
             trial = self._again.pop(0)

@@ -106,7 +106,7 @@ def run_trials(run: SweepRun) -> None:
         stop_reason=lambda: run.lock.lost or hopeless(),
         attempts=attempts,
         error_of=errors.take,
-        places=run.places,
+        limit=lambda: run.places.handed_out,
     )
     tune_folder = TemporaryDirectory(prefix="explorer-tune-", ignore_cleanup_errors=True)  # nothing reads it
     tuner = tune.Tuner(

@@ -106,7 +106,13 @@ def sweep(space_file, tmp_path):
     dispatcher = Dispatcher(Search(space), lambda trial: compile_trial(trial, space)[1])
     attempts = Attempts(lambda: HOSTS, print)
     searcher = SweepSearcher(
-        dispatcher, ledger, kept.append, lambda: None, attempts=attempts, error_of=lambda trial_id: errors.pop(trial_id, "")
+        dispatcher,
+        ledger,
+        kept.append,
+        lambda: None,
+        attempts=attempts,
+        error_of=lambda trial_id: errors.pop(trial_id, ""),
+        limit=lambda: 100,
     )
     return searcher, ledger, kept, errors
 

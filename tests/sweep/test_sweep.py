@@ -107,7 +107,7 @@ def test_a_driver_that_lost_its_lock_starts_no_more_trials(space_file):
         def next(self):
             raise AssertionError("asked for a trial")
 
-    searcher = SweepSearcher(Never(), None, print, stop_reason=lambda: lock.lost, attempts=None, error_of=str, places=None)
+    searcher = SweepSearcher(Never(), None, print, stop_reason=lambda: lock.lost, attempts=None, error_of=str, limit=int)
     lock.lose("another driver has taken over")
     assert searcher.suggest("1") == SweepSearcher.FINISHED
 
