@@ -36,6 +36,18 @@ class UnknownKey(InvalidInput):
     """A key that this release does not know."""
 
 
+class UnreadableImageError(OSError):
+    """An image that cannot be read or decoded; the message names it.
+
+    Args:
+        message: names the image and says why. A process of torch's data loader hands on its traceback instead: of several lines,
+            the last one is kept.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.strip().splitlines()[-1].rpartition(f"{type(self).__name__}: ")[2])
+
+
 def validated(model: type[M], data: object, source: str) -> M:
     """`model.model_validate(data)`, with pydantic's report turned into one `InvalidInput` line.
 

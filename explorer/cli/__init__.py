@@ -11,7 +11,7 @@ import typer
 from explorer.cli import data, init, models, plan, status, sweeps, train
 from explorer.cli.shared import with_expanded_paths
 from explorer.cli.signals import ends_on_signals
-from explorer.errors import InvalidInput
+from explorer.errors import InvalidInput, UnreadableImageError
 
 SWEEPS = "Sweep: find schedules"
 TRAINING = "Train: use a schedule"
@@ -52,9 +52,12 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; `InvalidInput` becomes one line and exit code 2."""
+    """Run the command line; `InvalidInput` becomes one line and exit code 2, an image that cannot be read one line and 1."""
     try:
         app()
     except InvalidInput as error:
         print(f"explorer: {error}", file=sys.stderr)
         sys.exit(2)
+    except UnreadableImageError as error:  # it was readable when the data were checked
+        print(f"explorer: {error}", file=sys.stderr)
+        sys.exit(1)

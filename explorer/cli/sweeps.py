@@ -82,7 +82,7 @@ def sweep(
         for name, text in trained_on(header).items():
             if name not in printed:
                 console.print(f"{name}: {text}", highlight=False, markup=False, soft_wrap=True)
-        expected = forecast(planned.space.with_data(checked.spec), machines_at(address, planned.space))
+        expected = forecast(readable := planned.space.with_data(checked.spec), machines_at(address, readable))
         console.print(expected.table())
         console.print(expected.summary(planned.space, parallel_trials), highlight=False, soft_wrap=True)
         return

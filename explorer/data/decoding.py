@@ -42,10 +42,6 @@ ORIENTED = {
 }
 
 
-class UnreadableImageError(OSError):
-    """An image that cannot be read or decoded; the message names it."""
-
-
 def image_formats() -> tuple[str, ...]:
     """Names of the formats that Pillow decodes, in order."""
     Image.init()

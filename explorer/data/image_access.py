@@ -8,7 +8,8 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-from explorer.data.decoding import UnreadableImageError, large_images_allowed, to_rgb
+from explorer.data.decoding import large_images_allowed, to_rgb
+from explorer.errors import UnreadableImageError
 
 OPTIONAL = ("classes", "class_to_idx", "passed_over", "remarks")
 """What a data set may have beside its images that does not depend on how many there are."""

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from explorer import InvalidInput
 from explorer.data import image_facts, registry
 from explorer.data.check import check_data
 from explorer.data.decoding import SIXTEEN_BIT
+from explorer.errors import UnreadableImageError
 from explorer.spec import DataSpec
 from tests.data.conftest import folder_spec
 from tests.data.test_folder import write, write_set
@@ -147,6 +149,16 @@ def test_many_images_are_read_by_several_processes(tmp_path, monkeypatch):
     monkeypatch.setattr(image_facts, "MIN_FOR_PROCESSES", 8)
     write_set(tmp_path / "images")
     assert check_data(folder_spec(tmp_path / "images")).inventory.checked
+
+
+def test_an_error_of_a_loader_process_is_one_line():
+    """torch hands on the traceback of its process as the message."""
+    told = "Caught UnreadableImageError in DataLoader worker process 0.\nOriginal Traceback:\n  ...\n"
+    error = UnreadableImageError(
+        f"{told}explorer.errors.UnreadableImageError: train/a.jpg cannot be read: Truncated File Read\n"
+    )
+    assert str(error) == "train/a.jpg cannot be read: Truncated File Read"
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
 @pytest.mark.parametrize("source", ["tar", "mnist"])
