@@ -40,7 +40,7 @@ class UnreadableImageError(OSError):
     """An image that cannot be read or decoded; the message names it.
 
     Args:
-        message: names the image and says why. A process of torch's data loader hands on its traceback instead: of several lines,
+        message: names the image and says why. A process of torch's data loader hands on a traceback: of several lines,
             the last one is kept.
     """
 
