@@ -19,7 +19,7 @@ from explorer.production.result import RunResult
 from explorer.production.run import CHECKPOINT, Run, train_to_folder
 from explorer.production.run_status import BudgetBar, RunStatus, print_line
 from explorer.sweep.cluster import start_ray
-from explorer.sweep.interrupts import handlers_kept
+from explorer.sweep.interrupts import interrupts_deferred
 from explorer.training.checkpoint import own_checkpoint
 from explorer.training.device import training_on
 from explorer.training.distributed import Processes
@@ -39,7 +39,7 @@ ACCELERATOR_PREFIX = "accelerator_type:"
 
 def device_on_ray(gpus: float, address: str | None) -> str:
     """`cuda` for processes that are given GPUs, if the cluster at an address has any; otherwise `cpu`."""
-    with handlers_kept():
+    with interrupts_deferred():
         start_ray(address)
     return "cuda" if gpus > 0 and ray.cluster_resources().get("GPU", 0) else "cpu"
 
@@ -65,7 +65,7 @@ def train_on_ray(run: Run, processes: int, address: str | None, console: Console
     checkpoint = run.out / CHECKPOINT
     if checkpoint.exists():  # checked here, so that one line is printed and Ray does not restart the processes
         own_checkpoint(checkpoint, run.task, run.plan, run.seed, processes, mmap=True)
-    with handlers_kept():
+    with interrupts_deferred():
         start_ray(address)
     logging.getLogger("ray.train").setLevel(logging.WARNING)
     run = replace(run, out=run.out.resolve())

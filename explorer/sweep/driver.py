@@ -27,7 +27,7 @@ from explorer.sweep.cluster import start_ray
 from explorer.sweep.completeness import lacking
 from explorer.sweep.driver_notes import DriverNotes
 from explorer.sweep.header import new_header, open_sweep
-from explorer.sweep.interrupts import handlers_kept
+from explorer.sweep.interrupts import interrupted_line, interrupts_deferred
 from explorer.sweep.lock import only_driver
 from explorer.sweep.loggers import SweepLoggers
 from explorer.sweep.placement import hosts_with_room
@@ -125,7 +125,7 @@ class Sweep:
                 if records:
                     self._say(f"resuming: {len(records)} of {search.planned} trials are in the ledger")
                 started_here = not ray.is_initialized()
-                with handlers_kept():
+                with interrupts_deferred(interrupted_line(len(records), search.planned), self._say):
                     start_ray(self.address)
                 try:
                     with (

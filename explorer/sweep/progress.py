@@ -14,6 +14,7 @@ from explorer.frontier.trials import rows
 from explorer.ledger import KINDS, Kind, Record
 from explorer.ledger.time_left import device_seconds_left
 from explorer.spec.search_space import SearchSpace
+from explorer.sweep.interrupts import interrupted_line
 
 LAST_TABLE = (
     "accuracy of the best trial of each kind, chosen on validation images: the mean over fresh seeds where it was repeated, "
@@ -66,7 +67,7 @@ class SweepProgress:
 
     def interrupted(self) -> str:
         """What to say about a sweep that was interrupted now."""
-        return f"interrupted after {len(self.records)} of {self.planned} trials; the same command resumes"
+        return interrupted_line(len(self.records), self.planned)
 
     def seconds_left(self) -> float:
         """Estimated time left; see `device_seconds_left`."""

@@ -19,6 +19,7 @@ from explorer.storage import Storage
 from explorer.sweep.lock import only_driver
 from explorer.sweep.trial import STORE
 from tests.conftest import TINY_SPACE, quiet, wait_until
+from tests.sweep.test_faults import processes_in
 
 TIMEOUT = 1500
 """Seconds after which a process counts as hung: ten times what it usually takes."""
@@ -103,11 +104,11 @@ def test_a_whole_sweep_on_an_object_store(s3, tmp_path, request):
         pass
     first.kill()
     first.wait()
+    wait_until(lambda: not processes_in(tmp_path))  # its Ray processes follow it
     known = ledger.records()
 
     second = start("--trials", "3")  # an extension; the dead driver's lease is taken over at once
-    seen = len(states.entries())
-    wait_until(lambda: "resuming" in printed() and len(states.entries()) > seen)
+    wait_until(lambda: "resuming" in printed())  # and Ray starts
     os.killpg(second.pid, signal.SIGINT)  # as a terminal does: to all processes of the command
     assert second.wait(TIMEOUT) == 130
     done = len(ledger.records())
