@@ -78,7 +78,7 @@ def sweep(
 
         checked = check_and_print(planned.space.task.data, "sample")
         header = planned.header(checked.inventory)
-        printed = inventory_facts(checked.inventory)
+        printed = {"data", *inventory_facts(checked.inventory)}
         for name, text in trained_on(header).items():
             if name not in printed:
                 console.print(f"{name}: {text}", highlight=False, markup=False, soft_wrap=True)
