@@ -86,8 +86,8 @@ def _open(spec_json: str) -> DataSource:
 def _factory(name: str) -> tuple[SourceFactory, bool]:
     """The factory of a source, and whether it reads `data.options`."""
     prefix, slash, rest = name.partition("/")
-    key = prefix + slash if rest and name not in _registered else name.rstrip("/")
-    if key in _registered:
+    key = prefix + slash if rest and name not in _registered else name
+    if key in _registered and (rest or not slash):  # a prefix alone names no data set
         registered = _registered[key]
         factory = load_reference(registered, "data.name") if isinstance(registered, str) else registered
         return factory, key not in _BUILT_IN or key in _WITH_OPTIONS

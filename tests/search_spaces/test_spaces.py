@@ -124,7 +124,6 @@ def test_a_space_trains(name, photos):
     content["budgets"] = ["100%"]
     content["search"] |= {"trials": 1, "baseline_trials": 1, "batch_size": [8], "stages": 2, "grid": 4}
     space = validated(SearchSpace, content, path.name)
-    check_space(space)
     search = Search(space)
     trials = [search.next(), search.next()]
     task, plan = compile_trial(next(trial for trial in trials if trial.kind == "staged"), space)
