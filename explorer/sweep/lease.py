@@ -33,6 +33,10 @@ POLL_SECONDS = 1.0
 """Longest time between two looks at a note that is watched."""
 
 
+PATIENCE_SECONDS = 10.0
+"""How long one reading or writing of a note is tried again while the storage fails; short against the times of a lease."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LeaseTiming:
     """Times of a lease."""
@@ -139,7 +143,7 @@ class Lease:
 
     def __init__(self, location: str, timing: LeaseTiming, say: Callable[[str], None]) -> None:
         self._location, self._timing, self._say = location, timing, say
-        self._storage = Storage(location, patience_seconds=0)
+        self._storage = Storage(location, patience_seconds=PATIENCE_SECONDS)
         self._note = DriverNote.of_this_process()
         self._number = 0
         self._ended = threading.Event()
