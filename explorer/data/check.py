@@ -7,9 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from typing import TYPE_CHECKING
 
 from explorer.data.decoding import SIXTEEN_BIT
 from explorer.data.image_access import image_name
@@ -23,6 +21,10 @@ from explorer.data.streamed import StreamedData
 from explorer.errors import InvalidInput
 from explorer.spec.data import DataSpec
 from explorer.spec.inventory import Inventory, SplitInventory
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
 
 SAMPLED_IMAGES = 256
 """Images of each split that commands open that train nothing."""
@@ -116,6 +118,9 @@ def _facts(source: StreamedData, spec: DataSpec, sample: int | None, console: Co
 
 @contextmanager
 def _progress(images: int, console: Console | None) -> Iterator[Progress]:
+    # Training on a machine with torch and timm alone checks no images.
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn("checking images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     hidden = console is None or images < MIN_FOR_PROCESSES
     if console is not None and not hidden and not console.is_terminal:  # a bar would fill a log

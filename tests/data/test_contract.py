@@ -53,7 +53,7 @@ class TestHuggingFace(DataSourceContract):
 class TestSourceOutsideThePackage(DataSourceContract):
     @pytest.fixture
     def spec(self, extending):
-        return DataSpec(name="data_source:stripes", options={"train_images": 40, "held_out_images": 12})
+        return DataSpec(name="data_source:stripes", image_size=8, options={"train_images": 40, "held_out_images": 12})
 
 
 def noise(spec: DataSpec) -> ResidentData:

@@ -131,7 +131,13 @@ def test_a_model_with_one_parameter_under_two_names_is_saved_for_plain_timm(tiny
 
 def test_weights_and_result_name_the_classes_and_the_pixels(image_folder, tmp_path, monkeypatch, capsys):
     """The recipe of the documentation loads them with plain timm and names the class of an image."""
-    pixels = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4], "interpolation": "bilinear", "crop_pct": 0.8}
+    pixels = {
+        "mean": [0.4, 0.5, 0.6],
+        "std": [0.2, 0.3, 0.4],
+        "interpolation": "bilinear",
+        "crop_pct": 0.8,
+        "crop_mode": "center",
+    }
     options = {"patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 4}
     content = {
         "model": {"name": "vit_tiny_patch16_224", "options": options},

@@ -154,19 +154,28 @@ def test_the_schedule_is_downloaded_and_loads(opened, report, tmp_path):
 def test_a_click_on_a_point_shows_its_schedule(opened, report):
     page = opened(report.page)
     trace = frontier(page, "gd.data.findIndex(t => t.name === 'baseline (full model throughout)')")
-    candidate = frontier(page, f"gd.data[{trace}].customdata[0][0]")
-    place = frontier(
+    # The point that is farthest from those of other traces, which might be hovered in its place.
+    index, *place = frontier(
         page,
-        f"(() => {{ const t = gd._fullData[{trace}], l = gd._fullLayout, box = gd.getBoundingClientRect();"
-        " return [box.left + l.xaxis._offset + l.xaxis.d2p(t.x[0]), box.top + l.yaxis._offset + l.yaxis.d2p(t.y[0])]; })()",
+        f"""(() => {{
+            const l = gd._fullLayout, box = gd.getBoundingClientRect();
+            const at = t => Array.from(t.x, (x, i) => [l.xaxis.d2p(x), l.yaxis.d2p(t.y[i])]);
+            const others = gd._fullData.filter((t, n) => n !== {trace} && t.customdata).flatMap(at);
+            const room = p => Math.min(...others.map(o => Math.hypot(o[0] - p[0], o[1] - p[1])));
+            const points = at(gd._fullData[{trace}]);
+            const best = points.map(room).reduce((b, r, i, all) => r > all[b] ? i : b, 0);
+            return [best, box.left + l.xaxis._offset + points[best][0], box.top + l.yaxis._offset + points[best][1]];
+        }})()""",
     )
+    candidate = frontier(page, f"gd.data[{trace}].customdata[{index}][0]")
+    budget = candidate.split("pct")[0]
     assert candidate not in page.inner_text("#schedule-name")
     page.mouse.move(*place)
     page.wait_for_selector("#frontier .hoverlayer .hovertext")
     assert "learning rate" in page.text_content("#frontier .hoverlayer")
     page.mouse.click(*place)
     assert page.inner_text("#schedule-name") == f"{candidate}: baseline, the full model throughout"
-    assert page.inner_text("#chosen") == "25%"
+    assert page.inner_text("#chosen") == f"{budget}%"
     assert page.locator("#stage-rows tr").count() == 1
 
 
