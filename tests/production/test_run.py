@@ -163,6 +163,7 @@ def test_weights_and_result_name_the_classes_and_the_pixels(image_folder, tmp_pa
         "std": "[0.2, 0.3, 0.4]",
         "interpolation": "bilinear",
         "crop_pct": "0.8",
+        "crop_mode": "center",
     }
 
     monkeypatch.chdir(tmp_path)
