@@ -1,4 +1,4 @@
-.PHONY: demo test test-on-ray test-without-ray test-lowest lint reference docs bench bench-long bench-methods bench-ablations bench-gpu clean
+.PHONY: demo test test-on-ray test-without-ray test-nightly test-lowest lint reference docs bench bench-long bench-methods bench-ablations bench-gpu clean
 PYTHON ?= python3
 BIN := .venv/bin
 export RAY_USAGE_STATS_ENABLED := 0
@@ -16,10 +16,15 @@ test: .venv/installed
 	$(MAKE) --jobs 2 test-on-ray test-without-ray
 
 test-on-ray: .venv/installed
-	$(BIN)/python -m pytest -m ray
+	$(BIN)/python -m pytest -m "ray and not nightly"
 
 test-without-ray: .venv/installed
 	$(BIN)/python -m pytest -m "not ray" --numprocesses 2
+
+# Sweeps of several minutes, and every check of every family of models; about half an hour.
+test-nightly: .venv/installed
+	$(BIN)/python -m pytest -m nightly
+	EXPLORER_EXHAUSTIVE=1 $(BIN)/python -m pytest tests/elastic/test_contract.py --numprocesses 2
 
 # Parts of the package that depend on details of other packages, with the lowest versions that setup.cfg allows.
 LOWEST_TESTS := tests/spec tests/ledger tests/frontier tests/test_plan.py tests/test_cost.py tests/elastic/test_model.py \

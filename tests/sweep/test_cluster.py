@@ -107,6 +107,7 @@ class Meeting:
 '''
 
 
+@pytest.mark.nightly
 def test_a_cluster_that_grows_from_nothing_fills_at_once_and_bad_hosts_are_named(tmp_path):
     (tmp_path / "meeting.py").write_text(MEETING)
     space = TINY_SPACE.replace("{name: digits, image_size: 8}", "{name: 'meeting:Meeting', image_size: 8}")

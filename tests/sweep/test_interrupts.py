@@ -32,6 +32,7 @@ pytestmark = [
 LONG_SPACE = TINY_SPACE.replace("epochs: 2", "epochs: 12").replace("[25%, 50%]", "[50%]")
 
 
+@pytest.mark.nightly
 def test_ctrl_c_and_sigterm_end_a_sweep_and_running_it_again_resumes(local_ray, heeds_ctrl_c, space_file, tmp_path, caplog):
     space_file.write_text(LONG_SPACE)
     console = quiet()
@@ -72,6 +73,7 @@ def test_ctrl_c_and_sigterm_end_a_sweep_and_running_it_again_resumes(local_ray, 
     assert sum(record.outcome.executed_flops for record in records) < sum(record.outcome.planned_flops for record in records)
 
 
+@pytest.mark.nightly
 def test_a_whole_sweep_on_an_object_store(s3, tmp_path, request):
     space_file = tmp_path / "long.yaml"
     space_file.write_text(LONG_SPACE)
