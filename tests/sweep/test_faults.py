@@ -145,6 +145,7 @@ def test_a_driver_killed_in_mid_sweep_loses_no_result_and_trained_segments_are_n
     assert not ledger.unfinished(ledger.records())
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_a_bad_host_costs_itself_alone_and_a_node_that_is_lost_costs_no_trial(tmp_path):
     """One node loses the folder with the images after all have been probed, and one is killed while it trains.
