@@ -33,6 +33,16 @@ os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
 hypothesis.settings.register_profile("explorer", deadline=None)
 hypothesis.settings.load_profile("explorer")
 
+RAY_SWEEP_SECONDS = 1500
+"""Seconds after which a sweep on Ray counts as hung: ten times what it usually takes."""
+RAY_SWEEP_MARKS = [
+    pytest.mark.ray,
+    pytest.mark.slow,
+    pytest.mark.timeout(2 * RAY_SWEEP_SECONDS),
+    pytest.mark.filterwarnings("default"),  # warnings of Ray and of loggers' packages are not ours to fix
+]
+"""Marks of a module with real sweeps on real Ray."""
+
 TINY_MODEL = {"name": "vit_tiny_patch16_224", "options": {"patch_size": 2, "embed_dim": 32, "depth": 2, "num_heads": 4}}
 TINY_SPACE = """
 name: tiny

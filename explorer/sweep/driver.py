@@ -202,7 +202,7 @@ class Sweep:
         for record in retried:
             self.ledger.set_aside(record)
         if retried:
-            self.console.print(f"trying {len(retried)} failed trials again", highlight=False)
+            self._say(f"trying {len(retried)} failed trials again")
         return [record for record in records if record not in retried]
 
     def _loggers(self, records: list[Record]) -> SweepLoggers:

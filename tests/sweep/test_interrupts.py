@@ -18,17 +18,10 @@ from explorer.spec.budget import Budget
 from explorer.storage import Storage
 from explorer.sweep.lock import only_driver
 from explorer.sweep.trial import STORE
-from tests.conftest import TINY_SPACE, quiet, wait_until
+from tests.conftest import RAY_SWEEP_MARKS, RAY_SWEEP_SECONDS, TINY_SPACE, quiet, wait_until
 from tests.sweep.test_faults import processes_in
 
-TIMEOUT = 1500
-"""Seconds after which a process counts as hung: ten times what it usually takes."""
-pytestmark = [
-    pytest.mark.ray,
-    pytest.mark.slow,
-    pytest.mark.timeout(2 * TIMEOUT),
-    pytest.mark.filterwarnings("default"),
-]  # Ray's own warnings are not ours to fix
+pytestmark = RAY_SWEEP_MARKS
 LONG_SPACE = TINY_SPACE.replace("epochs: 2", "epochs: 12").replace("[25%, 50%]", "[50%]")
 
 
@@ -112,7 +105,7 @@ def test_a_whole_sweep_on_an_object_store(s3, tmp_path, request):
     second = start("--trials", "3")  # an extension; the dead driver's lease is taken over at once
     wait_until(lambda: "resuming" in printed())  # and Ray starts
     os.killpg(second.pid, signal.SIGINT)  # as a terminal does: to all processes of the command
-    assert second.wait(TIMEOUT) == 130
+    assert second.wait(RAY_SWEEP_SECONDS) == 130
     done = len(ledger.records())
     assert f"resuming: {len(known)} of 4 trials" in printed()
     assert f"interrupted after {done} of 4 trials; the same command resumes" in printed()
@@ -122,7 +115,7 @@ def test_a_whole_sweep_on_an_object_store(s3, tmp_path, request):
 
     s3.fail_every = 15  # and from now on the storage fails now and then
     try:
-        assert start("--trials", "3").wait(TIMEOUT) == 0, printed()
+        assert start("--trials", "3").wait(RAY_SWEEP_SECONDS) == 0, printed()
     finally:
         s3.fail_every = 0
     records = ledger.records()

@@ -17,18 +17,11 @@ from explorer.ledger.status import sweep_status
 from explorer.search.trial_plan import compile_trial
 from explorer.sweep.learning_curve import learning_curve
 from explorer.sweep.trial import run_trial
-from tests.conftest import quiet, wait_until
+from tests.conftest import RAY_SWEEP_MARKS, quiet, wait_until
 from tests.loggers.event_files import read_events
 from tests.loggers.offline_wandb import ended_runs
 
-TIMEOUT = 1500
-"""Seconds after which a sweep counts as hung: ten times what it usually takes."""
-pytestmark = [
-    pytest.mark.ray,
-    pytest.mark.slow,
-    pytest.mark.timeout(2 * TIMEOUT),
-    pytest.mark.filterwarnings("default"),
-]  # Ray's, MLflow's and W&B's own warnings are not ours to fix
+pytestmark = RAY_SWEEP_MARKS
 
 
 def test_every_logger_has_one_run_per_trial_with_its_ending_after_an_interruption(local_ray, space_file, tmp_path, monkeypatch):

@@ -18,17 +18,9 @@ from explorer.spec.search_space import RateLevels
 from explorer.sweep.trial import run_trial
 from explorer.training.loop import train
 from explorer.training.task import Task
-from tests.conftest import quiet, with_search
+from tests.conftest import RAY_SWEEP_MARKS, RAY_SWEEP_SECONDS, quiet, with_search
 
-TIMEOUT = 1500
-"""Seconds after which a process counts as hung: ten times what it usually takes."""
-# Ray's own warnings are not ours to fix.
-pytestmark = [
-    pytest.mark.ray,
-    pytest.mark.slow,
-    pytest.mark.timeout(2 * TIMEOUT),
-    pytest.mark.filterwarnings("default"),
-]
+pytestmark = RAY_SWEEP_MARKS
 
 
 def test_a_sweep_runs_reports_progress_resumes_and_extends(local_ray, space_file, tmp_path):
@@ -114,7 +106,7 @@ def test_a_trial_is_a_plain_function(space_file, tmp_path):
 
 def test_a_script_joins_a_running_cluster(local_ray, space_file, tmp_path):
     command = [sys.executable, "-m", "explorer", "sweep", str(space_file), "--storage", str(tmp_path), "--address", "auto"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=RAY_SWEEP_SECONDS, check=False)
     assert done.returncode == 0, done.stderr
     assert len(Ledger(tmp_path / "tiny").records()) == 6
     assert ray.is_initialized()
