@@ -62,7 +62,7 @@ def test_the_device_is_that_of_the_cluster_and_not_of_the_driver(local_ray, tmp_
     assert device_on_ray(1, None) == ("cuda" if torch.cuda.is_available() else "cpu")
     ray.shutdown()
     with on_loopback():
-        ray.init(_node_ip_address="127.0.0.1", include_dashboard=False, log_to_driver=False, num_cpus=2, num_gpus=2)
+        ray.init("local", _node_ip_address="127.0.0.1", include_dashboard=False, log_to_driver=False, num_cpus=2, num_gpus=2)
     assert device_on_ray(0, None) == "cpu"
     assert device_on_ray(1, None) == "cuda"
     if torch.cuda.device_count() < 2:
