@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from explorer.cli.shared import console, print_inventory
+from explorer.console import print_line
 from explorer.errors import InvalidInput
 from explorer.files import atomic_writer
 from explorer.spec.search_space import SearchSpace
@@ -71,4 +72,4 @@ def _class_table(inventory: Inventory) -> Table:
 
 
 def _say(text: str) -> None:
-    console.print(text, highlight=False, soft_wrap=True, markup=False)
+    print_line(console, text)

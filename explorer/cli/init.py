@@ -9,6 +9,7 @@ import typer
 
 from explorer.cli.examples import example_names, example_text
 from explorer.cli.shared import console
+from explorer.console import print_line
 from explorer.errors import InvalidInput
 from explorer.files import write_file
 
@@ -45,7 +46,7 @@ def init(
     else:
         text, path = _made_for(model or DEFAULT_MODEL, data or "digits", gpus, out)
     write_file(path, text)
-    console.print(f"wrote {path}\nnext: explorer sweep {path} --dry-run", highlight=False, soft_wrap=True, markup=False)
+    print_line(console, f"wrote {path}\nnext: explorer sweep {path} --dry-run")
 
 
 def _made_for(model: str, data: str, gpus: float | None, out: Path | None) -> tuple[str, Path]:
@@ -66,11 +67,10 @@ def _made_for(model: str, data: str, gpus: float | None, out: Path | None) -> tu
     found = inspect_model(model, inspect_data(data))
     path = out or Path(f"{starter_name(found)}.yaml")
     _refuse_existing(path)
-    console.print(
+    print_line(
+        console,
         f"{found.train_images:,} training images of {found.classes} classes at {found.image_size} pixels; "
         f"{model} can be reduced on {', '.join(found.axes)}",
-        highlight=False,
-        soft_wrap=True,
     )
     return starter_space(found, machine_for(gpus), starter_name(found)), path
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import track
 
 from explorer.cli.shared import console
+from explorer.console import print_line
 from explorer.elastic.coverage_table import Coverage, installed_timm_version, no_match, read_table, summary
 from explorer.errors import InvalidInput
 from explorer.references import import_user_module
@@ -97,23 +98,20 @@ def _print_table(rows: Sequence[Coverage]) -> None:
             cell.ljust(width) if column < 2 else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
         ]
-        _print_line("  ".join(aligned).rstrip(), style)
+        print_line(console, "  ".join(aligned).rstrip(), style)
 
-    _print_line("The smallest rate on each axis; GFLOPs of a training step per image, full and at .5 on all axes except depth.")
+    explanation = "The smallest rate on each axis; GFLOPs of a training step per image, full and at .5 on all axes except depth."
+    print_line(console, explanation)
     print_row(titles, style="bold")
     for row in rows:
         if row.reason:
-            _print_line(f"{row.name.ljust(name_width)}  cannot be resized: {row.reason}")
+            print_line(console, f"{row.name.ljust(name_width)}  cannot be resized: {row.reason}")
             continue
         smallest = [_rate_text(getattr(row.smallest_rates, axis)) if axis in row.axes else "-" for axis in AXES]
         flops = [f"{(value or 0) / 1e9:.4g}" for value in (row.full_flops, row.half_flops)]
         policies = ", ".join(row.token_policies) or "-"
         print_row((row.name, " ".join(row.axes), *smallest, policies, *flops, f"{row.half_fraction or 0:.2f}"))
-    _print_line(f"{sum(row.reason is None for row in rows)} of {len(rows)} can be resized")
-
-
-def _print_line(text: str, style: str | None = None) -> None:
-    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+    print_line(console, f"{sum(row.reason is None for row in rows)} of {len(rows)} can be resized")
 
 
 def _rate_text(value: float) -> str:

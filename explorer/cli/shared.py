@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from explorer.console import print_line
 from explorer.paths import expanded
 from explorer.spec.rates import shown_axes
 from explorer.spec.schedule import Schedule
@@ -69,7 +70,7 @@ def warn(*texts: str | None) -> None:
 def print_inventory(inventory: Inventory) -> None:
     """Print what is in a data set in a few lines, and what a user should know of it as warnings on stderr."""
     for line in inventory.summary:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        print_line(console, line)
     for line in inventory.warnings:
         warn(line)
 
@@ -138,4 +139,4 @@ def print_stages(schedule: Schedule) -> None:
     console.print(table)
     if schedule.provenance:
         settings = f"learning rate {schedule.provenance.learning_rate:.4g}, batch {schedule.provenance.batch_size}"
-        console.print(f"trained with {settings}, seed {schedule.provenance.seed}", highlight=False)
+        print_line(console, f"trained with {settings}, seed {schedule.provenance.seed}")

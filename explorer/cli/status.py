@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from explorer.cli.shared import StorageOption, SweepArgument, console
+from explorer.console import print_line
 from explorer.ledger import find_sweep
 
 if TYPE_CHECKING:
@@ -119,4 +120,4 @@ def duration(seconds: float) -> str:
 
 
 def _line(text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    print_line(console, text)

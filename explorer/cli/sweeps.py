@@ -8,6 +8,7 @@ from typing import Annotated, cast
 import typer
 
 from explorer.cli.shared import BudgetOption, StorageOption, SweepArgument, check_and_print, console, print_stages, warn
+from explorer.console import print_line
 from explorer.errors import InvalidInput
 from explorer.ledger import find_sweep
 from explorer.spec.budget import Budget
@@ -81,18 +82,18 @@ def sweep(
         printed = {"data", *inventory_facts(checked.inventory)}
         for name, text in trained_on(header).items():
             if name not in printed:
-                console.print(f"{name}: {text}", highlight=False, markup=False, soft_wrap=True)
+                print_line(console, f"{name}: {text}")
         expected = forecast(readable := planned.space.with_data(checked.spec), machines_at(address, readable))
         console.print(expected.table())
-        console.print(expected.summary(planned.space, parallel_trials), highlight=False, soft_wrap=True)
+        print_line(console, expected.summary(planned.space, parallel_trials))
         return
     finished = planned.run()
     records = finished.ledger.records()
     if line := failures_line(records):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-    console.print(f"ledger: {finished.location}\nnext: explorer report {finished.location}", highlight=False, soft_wrap=True)
+        print_line(console, line)
+    print_line(console, f"ledger: {finished.location}\nnext: explorer report {finished.location}")
     if missing := finished.lacking:
-        console.print("\n".join(missing), markup=False, highlight=False, soft_wrap=True)
+        print_line(console, "\n".join(missing))
         raise typer.Exit(1)
 
 
@@ -141,7 +142,7 @@ def report(
         return text
 
     def say(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True, markup=False)
+        print_line(console, text)
 
     if watch:
         follow(ledgers, write, every, say)
@@ -177,10 +178,10 @@ def best(
         kind = "staged" if row.kind == "staged" else "baseline"
         interval = f"95 % interval {row.test_low:.2%} to {row.test_high:.2%}"
         seeds = "one seed, no interval" if row.seeds == 1 else f"mean of {row.seeds} seeds, {interval}"
-        console.print(f"best {kind}: validation {row.validation_mean:.2%}, test {row.test_mean:.2%} ({seeds})", highlight=False)
+        print_line(console, f"best {kind}: validation {row.validation_mean:.2%}, test {row.test_mean:.2%} ({seeds})")
     for comparison in compare_budgets(measured):
-        console.print(f"staged training against the baseline, on test data: {verdict_text(comparison)}", highlight=False)
+        print_line(console, f"staged training against the baseline, on test data: {verdict_text(comparison)}")
     if stages_only:
         schedule = schedule.model_copy(update={"provenance": None})
     path = schedule.save(out or Path(f"{header.name}-{parsed.slug}.json"))
-    console.print(f"saved {path}", highlight=False, soft_wrap=True)
+    print_line(console, f"saved {path}")

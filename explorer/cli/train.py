@@ -13,6 +13,7 @@ from rich.console import Console
 from explorer.cli.compiled_task import compile_for_task
 from explorer.cli.shared import BudgetOption, CalibrationOption, PriceOption, ScheduleOption, TaskOption, console, warn
 from explorer.cli.signals import Terminated
+from explorer.console import print_line
 from explorer.errors import InvalidInput
 from explorer.spec.budget import Budget
 from explorer.spec.loggers import checked_loggers
@@ -96,7 +97,7 @@ def train(
                 print(f"explorer: {error}", file=sys.stderr)
             raise typer.Exit(1) from None
     lines = [*verdict(loaded, spec, compiled.plan, result), f"weights: {run.out / WEIGHTS}"]
-    console.print("\n".join(lines), highlight=False, soft_wrap=True)
+    print_line(console, "\n".join(lines))
 
 
 def _run_name(schedule: Path, budget: Budget) -> str:

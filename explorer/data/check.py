@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from explorer.console import print_line
 from explorer.data.decoding import SIXTEEN_BIT
 from explorer.data.image_access import image_name
 from explorer.data.image_facts import MIN_FOR_PROCESSES, ImageFacts, NumberedImage, examine_all
@@ -124,7 +125,7 @@ def _progress(images: int, console: Console | None) -> Iterator[Progress]:
     columns = (TextColumn("checking images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     hidden = console is None or images < MIN_FOR_PROCESSES
     if console is not None and not hidden and not console.is_terminal:  # a bar would fill a log
-        console.print(f"checking {images:,} images", highlight=False)
+        print_line(console, f"checking {images:,} images")
         hidden = True
     with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
         progress.add_task("check", total=images)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
+from explorer.storage import Storage
 
-from explorer.files import write_file
+PATIENCE_SECONDS = 5.0
+"""How long storage that fails is tried again; the next note follows soon."""
 
 
 def write_note(location: str, name: str, content: dict[str, Any]) -> None:
@@ -17,12 +17,7 @@ def write_note(location: str, name: str, content: dict[str, Any]) -> None:
     Raises:
         OSError: when the storage cannot be written.
     """
-    fs, path = fsspec.core.url_to_fs(f"{location}/{name}")
-    data = json.dumps(content, indent=1).encode()
-    if isinstance(fs, LocalFileSystem):
-        write_file(path, data)
-    else:
-        fs.pipe_file(path, data)  # object stores publish whole objects
+    Storage(location, patience_seconds=PATIENCE_SECONDS).write(name, json.dumps(content, indent=1).encode())
 
 
 def read_note(location: str, name: str) -> dict[str, Any] | None:
@@ -31,10 +26,8 @@ def read_note(location: str, name: str) -> dict[str, Any] | None:
     Raises:
         OSError: when the storage cannot be read.
     """
-    fs, path = fsspec.core.url_to_fs(f"{location}/{name}")
-    fs.invalidate_cache()
     try:
-        content = json.loads(fs.cat_file(path))
+        content = json.loads(Storage(location, patience_seconds=PATIENCE_SECONDS).read(name))
     except (FileNotFoundError, ValueError):
         return None
     return content if isinstance(content, dict) else None

@@ -13,11 +13,12 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedErr
 from ray.train.torch import TorchTrainer
 from rich.console import Console
 
+from explorer.console import print_line
 from explorer.errors import InvalidInput
 from explorer.files import write_file
 from explorer.production.result import RunResult
 from explorer.production.run import CHECKPOINT, Run, train_to_folder
-from explorer.production.run_status import BudgetBar, RunStatus, print_line
+from explorer.production.run_status import BudgetBar, RunStatus
 from explorer.sweep.cluster import start_ray
 from explorer.sweep.interrupts import interrupts_deferred
 from explorer.training.checkpoint import own_checkpoint

@@ -11,12 +11,13 @@ from rich.console import Console
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
+from explorer.console import print_line
 from explorer.errors import InvalidInput
 from explorer.files import write_file
 from explorer.plan import Plan
 from explorer.production.loggers import METRICS, RUN_KEY, RunLoggers
 from explorer.production.result import RunResult
-from explorer.production.run_status import PROGRESS, BudgetBar, RunStatus, print_line
+from explorer.production.run_status import PROGRESS, BudgetBar, RunStatus
 from explorer.spec.inventory import Inventory
 from explorer.spec.loggers import LoggerName
 from explorer.spec.task import TaskSpec

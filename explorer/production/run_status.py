@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as ProgressBar
 
+from explorer.console import print_line
 from explorer.files import write_file
 from explorer.training.progress import Progress
 
@@ -83,8 +84,3 @@ class BudgetBar:
         elif time.monotonic() - self._last_printed >= PRINT_INTERVAL_SECONDS:
             self._last_printed = time.monotonic()
             print_line(self._console, f"{spent}, {stage}, {left}, cost {status.cost:.3%} of full training")
-
-
-def print_line(console: Console, line: str) -> None:
-    """Print a line without highlighting, markup and wrapping."""
-    console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -21,21 +21,23 @@ def follow(ledgers: Sequence[Ledger], write: Callable[[int | None], str], second
         say: prints a line.
     """
     written_counts: tuple[int, ...] | None = None
-    written = False
+    begun = False
     try:
         while True:
             try:
                 counts = tuple(ledger.count() for ledger in ledgers)
                 if counts != written_counts:
+                    begun = True  # a page that checks for newer ones may exist from here on
                     say(f"{time.strftime('%H:%M:%S')}  {sum(counts)} trials: {write(seconds)}")
-                    written_counts, written = counts, True
+                    written_counts = counts
             except InvalidInput as error:
-                if not (error.field == "storage" or (not written and "no finished trial" in str(error))):
+                begun = written_counts is not None
+                if not (error.field == "storage" or (not begun and "no finished trial" in str(error))):
                     raise
                 say(f"{time.strftime('%H:%M:%S')}  {error if error.field == 'storage' else 'no finished trial yet'}")
             time.sleep(seconds)
     except (KeyboardInterrupt, SystemExit) as end:  # SIGTERM exits
-        if written:
+        if begun:
             say(write(None))
         if isinstance(end, SystemExit):
             raise

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 import ray
 from rich.console import Console
 
+from explorer.console import print_line
 from explorer.data.check import CheckedData, check_data
 from explorer.errors import InvalidInput
 from explorer.frontier import best_schedule, trials_frame
@@ -169,7 +170,7 @@ class Sweep:
         return best_schedule(trials_frame(self.ledger.records(), header), header, Budget.parse(budget))
 
     def _say(self, line: str) -> None:
-        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        print_line(self.console, line)
 
     @cached_property
     def checked_data(self) -> CheckedData:

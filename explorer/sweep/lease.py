@@ -54,7 +54,7 @@ class LeaseTiming:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DriverNote:
+class LockHolder:
     """What a driver writes about itself."""
 
     driver: str
@@ -72,14 +72,14 @@ class DriverNote:
     """True when the driver has ended."""
 
     @classmethod
-    def of_this_process(cls) -> DriverNote:
+    def of_this_process(cls) -> LockHolder:
         """A note with a new token."""
         pid = os.getpid()
         driver = f"{socket.gethostname()}:{pid}"
         return cls(driver=driver, host=_host(), pid=pid, process_started=_process_started(pid), token=uuid.uuid4().hex)
 
     @classmethod
-    def parse(cls, content: bytes) -> DriverNote | None:
+    def parse(cls, content: bytes) -> LockHolder | None:
         """The note in a file; `None` if it is damaged."""
         try:
             return cls(**json.loads(content))
@@ -144,7 +144,7 @@ class Lease:
     def __init__(self, location: str, timing: LeaseTiming, say: Callable[[str], None]) -> None:
         self._location, self._timing, self._say = location, timing, say
         self._storage = Storage(location, patience_seconds=PATIENCE_SECONDS)
-        self._note = DriverNote.of_this_process()
+        self._note = LockHolder.of_this_process()
         self._number = 0
         self._ended = threading.Event()
         self.lock = DriverLock(location)
@@ -167,7 +167,7 @@ class Lease:
 
     def _take(self) -> None:
         number, content = self._latest()
-        note = DriverNote.parse(content)
+        note = LockHolder.parse(content)
         if number and not (note and note.released):
             runs = note.runs if note else None
             if runs or (runs is None and not self._is_dead(number, content)):
@@ -179,7 +179,7 @@ class Lease:
         time.sleep(self._timing.settle_seconds)
         latest = self._latest()
         if not self._is_own(latest):
-            raise refused(self._location, DriverNote.parse(latest[1]))
+            raise refused(self._location, LockHolder.parse(latest[1]))
         self.lock.renewed(sent + self._timing.lost_after_seconds)
         for older in self._numbers():
             if older < self._number:
@@ -187,7 +187,7 @@ class Lease:
 
     def _is_dead(self, number: int, content: bytes) -> bool:
         """Watch a note until it changes, or its driver must be dead."""
-        note, patience = DriverNote.parse(content), self._timing.dead_after_seconds
+        note, patience = LockHolder.parse(content), self._timing.dead_after_seconds
         driver = note.driver if note else "Another process"
         self._say(f"{driver} was running this sweep: waiting up to {patience:g} s for a sign of it")
         started = time.monotonic()
@@ -195,7 +195,7 @@ class Lease:
             time.sleep(min(POLL_SECONDS, patience / 10))
             now = self._latest()
             if now != (number, content):
-                latest = DriverNote.parse(now[1])
+                latest = LockHolder.parse(now[1])
                 return now[0] == number and latest is not None and latest.released
         return True
 
@@ -207,7 +207,7 @@ class Lease:
             try:
                 number, content = self._latest()
                 if number and not self._is_own((number, content)):
-                    note = DriverNote.parse(content)
+                    note = LockHolder.parse(content)
                     self.lock.lose(f"{note.driver if note else 'another process'} has taken over")
                     return
                 self._note = replace(self._note, renewals=self._note.renewals + 1)
@@ -235,15 +235,15 @@ class Lease:
             with suppress(FileNotFoundError):  # removed meanwhile, because there is a later one
                 return number, self._storage.read(_name(number))
 
-    def _write(self, note: DriverNote) -> None:
+    def _write(self, note: LockHolder) -> None:
         self._storage.write(self._name, note.dump())
 
     def _is_own(self, latest: tuple[int, bytes]) -> bool:
-        note = DriverNote.parse(latest[1])
+        note = LockHolder.parse(latest[1])
         return latest[0] == self._number and note is not None and note.token == self._note.token
 
 
-def refused(location: str, note: DriverNote | None) -> InvalidInput:
+def refused(location: str, note: LockHolder | None) -> InvalidInput:
     """The error for a second driver."""
     driver = note.driver if note else "another process"
     return InvalidInput("sweep", location, f"is being run by {driver}; a sweep has one driver at a time")

@@ -12,7 +12,7 @@ from typing import TextIO
 
 from explorer.errors import InvalidInput
 from explorer.storage import Storage
-from explorer.sweep.lease import DriverLock, DriverNote, Lease, LeaseTiming, refused
+from explorer.sweep.lease import DriverLock, Lease, LeaseTiming, LockHolder, refused
 
 NAME = "driver.json"
 """File that is locked in a sweep's folder. It holds the driver's note."""
@@ -67,10 +67,10 @@ def _locked_file(path: Path, location: str) -> TextIO | None:
         content = file.read()
         file.close()
         if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN):
-            raise refused(location, DriverNote.parse(content.encode())) from None
+            raise refused(location, LockHolder.parse(content.encode())) from None
         return None  # ENOLCK, ENOTSUP, ENOSYS, EINVAL, ...: this file system keeps no locks
     file.truncate(0)
-    file.write(DriverNote.of_this_process().dump().decode())
+    file.write(LockHolder.of_this_process().dump().decode())
     file.flush()
     return file
 

@@ -16,7 +16,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from explorer import InvalidInput
 from explorer.storage import Storage
 from explorer.sweep import lock as lock_module
-from explorer.sweep.lease import DriverNote, Lease, LeaseTiming
+from explorer.sweep.lease import Lease, LeaseTiming, LockHolder
 from explorer.sweep.lock import _locks_hold_on_one_host_only, only_driver
 from tests.conftest import wait_until
 
@@ -56,9 +56,9 @@ def lease(location, timing=QUICK, say=lambda line: None):
     return Lease(location, timing, say)
 
 
-def notes(location) -> dict[str, DriverNote]:
+def notes(location) -> dict[str, LockHolder]:
     storage = Storage(location)
-    return {entry.name: DriverNote.parse(storage.read(f"driver/{entry.name}")) for entry in storage.entries("driver")}
+    return {entry.name: LockHolder.parse(storage.read(f"driver/{entry.name}")) for entry in storage.entries("driver")}
 
 
 def write(location, number=1, **content):
@@ -191,7 +191,7 @@ def test_a_dead_drivers_lease_on_the_same_host_is_taken_over_at_once(location):
 
 
 def test_a_process_id_that_is_used_again_does_not_keep_a_lease(tmp_path):
-    own = DriverNote.of_this_process()
+    own = LockHolder.of_this_process()
     write(str(tmp_path), host=own.host, pid=own.pid, process_started="1")  # another process had this id
     with lease(str(tmp_path)) as lock:
         assert lock.lost is None

@@ -1,0 +1,10 @@
+"""How lines are printed on a console: as they are."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+
+def print_line(console: Console, line: str, style: str | None = None) -> None:
+    """Print text without highlighting, markup and wrapping, so that paths and patterns can be copied."""
+    console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
