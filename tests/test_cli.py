@@ -389,6 +389,15 @@ def test_a_ray_address_that_leads_nowhere_is_refused(explorer, space_file, tmp_p
     assert_refused(done, "address", "127.0.0.1:1")
 
 
+def test_a_cluster_that_this_machine_belonged_to_and_that_is_gone_is_refused(explorer, space_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
+    done = explorer("sweep", space_file, "--storage", tmp_path / "sweeps", "--address", "auto")
+    assert_refused(done, "address", "auto", "no Ray cluster answers at 127.0.0.1:1", "delete")
+
+
 def test_an_unknown_logger_is_refused(explorer, space_file, schedule_file):
     train = ("train", "--schedule", schedule_file, "--task", space_file, "--budget", "10%")
     assert_refused(explorer(*train, "--logger", "nonsense"), "logger", "nonsense", "mlflow, wandb")

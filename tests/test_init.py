@@ -86,6 +86,8 @@ def test_folders_are_recognized_by_their_usual_names(tmp_path):
     root = image_files(tmp_path, {"Train": 2, "val": 1, "test": 1})
     expected = DataFiles(name="folder", root=str(root), train_split="Train", validation_split="val", test_split="test", side=20)
     assert inspect_data(str(root)) == inspect_data(f"folder:{root}") == expected
+    only = image_files(tmp_path / "one split", {"train": 1})
+    assert inspect_data(str(only)) == DataFiles(name="folder", root=str(only), train_split="train", test_split=None, side=20)
 
 
 def test_other_data_sets_are_named_with_their_folder(tmp_path):
@@ -140,7 +142,7 @@ def test_what_cannot_be_used_is_refused_in_one_line(explorer, tmp_path):  # noqa
     assert_refused(explorer("init", "--data", "/no/such"), "data", "/no/such", "there is no such folder")
     assert_refused(explorer("init", "--data", "nonsense"), "data", "nonsense", "digits, fractals")
     assert_refused(explorer("init", "--data", "torch/cifar10"), "data", "torch/cifar10:/path/to/folder")
-    assert_refused(explorer("init", "--data", tmp_path), "data", "train and test", "it has no subfolder")
+    assert_refused(explorer("init", "--data", tmp_path), "data", "the subfolder train", "it has no subfolder")
     (tmp_path / "train").mkdir()
     (tmp_path / "test").mkdir()
     assert_refused(explorer("init", "--data", tmp_path), "data", "one subfolder of images per class")

@@ -30,7 +30,8 @@ class DataFiles:
     train_split: str = "train"
     validation_split: str | None = None
     """`None` sets a tenth of the training images aside."""
-    test_split: str = "validation"
+    test_split: str | None = "validation"
+    """`None` sets another tenth aside."""
     side: int | None = None
     """Usual length in pixels of the shorter side of an image; `None` if it is not known."""
 
@@ -83,12 +84,13 @@ def _inspect_folder(text: str, root: Path | None) -> DataFiles:
     folders = {path.name.lower(): path.name for path in root.iterdir() if path.is_dir()}
     split_names = (TRAIN_NAMES, VALIDATION_NAMES, TEST_NAMES)
     train, validation, test = (next((folders[name] for name in names if name in folders), None) for names in split_names)
-    if train is None or not (validation or test):
+    if train is None:
         present = ", ".join(sorted(folders.values())[:5]) or "no subfolder"
         raise InvalidInput(
             "data",
             text,
-            f"must contain the subfolders train and test (or validation), each with one subfolder per class; it has {present}",
+            f"must contain the subfolder train, and test or validation if there are any, each with one subfolder per class; "
+            f"it has {present}",
         )
     for split in filter(None, (train, validation, test)):
         if not any(path.is_dir() for path in (root / split).iterdir()):
@@ -98,7 +100,7 @@ def _inspect_folder(text: str, root: Path | None) -> DataFiles:
         root=str(root),
         train_split=train,
         validation_split=validation if test else None,
-        test_split=test or validation or "",
+        test_split=test or validation,
         side=_usual_side(root / train),
     )
 

@@ -100,7 +100,7 @@ def _print_table(rows: Sequence[Coverage]) -> None:
         ]
         print_line(console, "  ".join(aligned).rstrip(), style)
 
-    explanation = "The smallest rate on each axis; GFLOPs of a training step per image, full and at .5 on all axes except depth."
+    explanation = "The smallest rate on each axis; GFLOPs of a training step per image, full, and at .5 on all but depth."
     print_line(console, explanation)
     print_row(titles, style="bold")
     for row in rows:

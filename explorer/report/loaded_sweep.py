@@ -8,7 +8,7 @@ import pandas as pd
 
 from explorer.errors import InvalidInput
 from explorer.frontier import trials_frame
-from explorer.ledger import Ledger, SweepHeader
+from explorer.ledger import Ledger, Record, SweepHeader
 from explorer.report.frontier_data import FrontierData, frontier_data
 from explorer.report.units import CostUnit, cost_units
 
@@ -23,6 +23,8 @@ class LoadedSweep:
     data: FrontierData
     units: tuple[CostUnit, ...]
     """Units of cost that the page can switch between."""
+    superseded: tuple[Record, ...] = ()
+    """Failed attempts at trials that were tried again."""
 
     @classmethod
     def read(cls, ledger: Ledger, *, price: float | None = None) -> LoadedSweep:
@@ -41,4 +43,4 @@ class LoadedSweep:
             failed = int((trials.status == "failed").sum())
             raise InvalidInput("sweep", ledger.location, f"has no finished trial yet ({failed} failed); nothing to report")
         data = frontier_data(trials)
-        return cls(header, trials, data, tuple(cost_units(data.curves, price)))
+        return cls(header, trials, data, tuple(cost_units(data.curves, price)), tuple(ledger.superseded()))

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
-from explorer.ledger import SweepHeader
+from explorer.ledger import Record, SweepHeader
 
 
-def notices(header: SweepHeader, trials: pd.DataFrame) -> list[str]:
-    """One sentence each; none for a complete sweep without failures."""
+def notices(header: SweepHeader, trials: pd.DataFrame, superseded: Sequence[Record] = ()) -> list[str]:
+    """One sentence each; none for a complete sweep without failures.
+
+    Args:
+        header: the header of the sweep.
+        trials: the table that `trials_frame` returns.
+        superseded: failed attempts at trials that were tried again.
+    """
     found = []
     planned, failed = header.space.planned_trials, trials[trials.status == "failed"]
     if len(trials) < planned:
@@ -18,6 +26,10 @@ def notices(header: SweepHeader, trials: pd.DataFrame) -> list[str]:
         )
     if len(failed):
         found.append(f"{len(failed)} of {len(trials)} trials failed; the reasons are listed below.")
+    if attempts := len(failed) + len(superseded):
+        seconds = float((failed.finished - failed.started).sum()) + sum(each.finished - each.started for each in superseded)
+        took = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
+        found.append(f"{attempts} failed attempts took workers {took}, which are not part of the search cost.")
     versions = {tuple(sorted(version.items())) for version in trials.versions if version}
     if len(versions) > 1:
         packages = sorted({name for one in versions for name, _ in set(one) - set.intersection(*map(set, versions))})

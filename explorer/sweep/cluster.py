@@ -8,7 +8,8 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import ray
 
@@ -72,18 +73,35 @@ def start_ray(address: str | None) -> None:
         return
     assert address is not None
     joined = os.environ.get("RAY_ADDRESS") or address if address == "auto" else address
+    if joined == "auto":
+        joined = _current_cluster() or joined
     if "/" not in joined and joined.rpartition(":")[2].isdigit():
-        _check_port(joined)
+        _check_port(joined, address)
     _call(address, "no Ray cluster answers", lambda: ray.init(address=address, log_to_driver=False))
+
+
+def _current_cluster() -> str | None:
+    """The address that `ray start` noted on this machine, which may be that of a cluster that is gone; `None` without a note."""
+    with suppress(OSError):
+        return Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster").read_text().strip() or None
+    return None
 
 
 def _start() -> None:
     ray.init(address=LOCAL, _node_ip_address="127.0.0.1", include_dashboard=False, log_to_driver=False, logging_level="WARNING")
 
 
-def _check_port(address: str) -> None:
-    """Check that a server of Ray's kind (gRPC, over HTTP/2) listens at an address: Ray itself would try for minutes."""
-    host, _, port = address.rpartition(":")
+def _check_port(joined: str, address: str) -> None:
+    """Check that a server of Ray's kind (gRPC, over HTTP/2) listens at an address: Ray itself would try for minutes.
+
+    Args:
+        joined: host and port.
+        address: the address as the user gave it, for messages.
+    """
+    where = "" if joined == address else f" at {joined}"
+    if address == "auto" and not os.environ.get("RAY_ADDRESS"):
+        where += " (from ray_current_cluster in Ray's folder for temporary files; if that cluster is gone, delete the file)"
+    host, _, port = joined.rpartition(":")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_SECONDS) as connection:
             if os.environ.get("RAY_USE_TLS", "0") != "0":
@@ -91,10 +109,10 @@ def _check_port(address: str) -> None:
             connection.sendall(HTTP2_GREETING)
             answer = connection.recv(len(HTTP2_SETTINGS))
     except (OSError, OverflowError) as error:
-        raise InvalidInput("address", address, f"no Ray cluster answers: {error}") from None
+        raise InvalidInput("address", address, f"no Ray cluster answers{where}: {error}") from None
     if answer[3:4] != HTTP2_SETTINGS[3:4]:
         reason = "what listens there is not Ray's head node; its port is the one that `ray start --head` prints, usually 6379"
-        raise InvalidInput("address", address, f"no Ray cluster answers: {reason}")
+        raise InvalidInput("address", address, f"no Ray cluster answers{where}: {reason}")
 
 
 def _call(address: str | None, failed: str, init: Callable[[], object]) -> None:

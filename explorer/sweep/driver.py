@@ -131,12 +131,12 @@ class Sweep:
                 try:
                     with (
                         self._places(lambda: search.planned - self.ledger.count()) as places,
-                        DriverNotes(self.location, self.space, search.planned, places.at_once) as notes,
+                        DriverNotes(self.location, self.space, search.planned, lambda: places.at_once) as notes,
                         SweepProgress(self.space, search.planned, places.at_once, records, self.console) as progress,
                     ):
                         run_trials(
                             SweepRun(
-                                space=self.space.with_data(self.checked_data.spec),
+                                space=self._readable_space,
                                 ledger=self.ledger,
                                 search=search,
                                 records=records,
@@ -180,6 +180,11 @@ class Sweep:
             self._say(line)
         return checked
 
+    @property
+    def _readable_space(self) -> SearchSpace:
+        """The search space, without images that cannot be read if they are to be skipped."""
+        return self.space.with_data(self.checked_data.spec)
+
     def _places(self, left: Callable[[], int]) -> Places:
         """The cluster's places for trials, once there is one, on hosts that can run trials.
 
@@ -190,8 +195,9 @@ class Sweep:
         if self.wait_for_nodes:
             wait_for_room(resources, self.wait_for_nodes, min(left(), self.parallel_trials or left()), self._say)
         check_room(resources)
-        checked = self.space.with_data(self.checked_data.spec)
-        excluded = probe_nodes(checked, self.location, hosts_with_room(resources), self._say, mix_versions=self.mix_versions)
+        excluded = probe_nodes(
+            self._readable_space, self.location, hosts_with_room(resources), self._say, mix_versions=self.mix_versions
+        )
         return Places(resources, self.parallel_trials, excluded, left if self.wait_for_nodes else None)
 
     def _search(self, records: list[Record]) -> Search:

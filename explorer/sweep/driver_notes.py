@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Self
 
@@ -27,15 +28,16 @@ class DriverNotes:
         location: the sweep's folder, as path or URI.
         space: the search space.
         planned: number of trials of the whole sweep.
-        places: number of trials that run side by side.
+        places: gives the number of trials that run side by side; a cluster may grow.
     """
 
-    def __init__(self, location: str, space: SearchSpace, planned: int, places: int) -> None:
+    def __init__(self, location: str, space: SearchSpace, planned: int, places: Callable[[], int]) -> None:
         now = time.time()
         self._location = location
         self._note = DriverNote(
-            host=socket.gethostname(), pid=os.getpid(), started=now, updated=now, space=space, planned=planned, places=places
+            host=socket.gethostname(), pid=os.getpid(), started=now, updated=now, space=space, planned=planned, places=places()
         )
+        self._places = places
         self._running: dict[str, RunningTrial] = {}
         self._lock = threading.Lock()
         self._changed, self._ended = threading.Event(), threading.Event()
@@ -89,7 +91,7 @@ class DriverNotes:
             ended = self._ended.is_set()
             self._changed.clear()
             with self._lock:
-                update = {"updated": time.time(), "running": dict(self._running)}
+                update = {"updated": time.time(), "running": dict(self._running), "places": self._places()}
             with suppress(Exception):  # the next note may succeed; no result depends on it
                 self._note.model_copy(update=update).write(self._location)
             if ended:

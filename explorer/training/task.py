@@ -45,6 +45,9 @@ class Task:
         _check_names(spec)
         self._preprocessing = preprocessing_for(spec.data.preprocessing, spec.model)
         self.data: DataSource = open_data(spec.data.model_copy(update={"preprocessing": self._preprocessing}))
+        if spec.data.preprocessing != Preprocessing() and "transform" not in self.data.supported_augmentations:
+            given = spec.data.preprocessing.model_dump(exclude_none=True)
+            raise InvalidInput("data.preprocessing", given, f"does not apply to {spec.data.name!r}; leave it out")
         recipe = spec.recipe
         if recipe.batch_size > self.data.train_images:
             raise InvalidInput(

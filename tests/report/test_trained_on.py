@@ -86,10 +86,12 @@ def test_notices_of_missing_and_failed_trials_mixed_versions_and_overlaps(tmp_pa
         make_record("bad", status="failed", outcome=None, reason="out of memory", finished=3.0),
     ]
     planned = made.space.planned_trials
-    said = notices(made, trials_frame(records, made))
+    attempt = make_record("b", status="failed", outcome=None, reason="lost", started=0.0, finished=117.0)
+    said = notices(made, trials_frame(records, made), [attempt])
     assert said == [
         f"Not complete: 3 of {planned} planned trials have ended. If the sweep does not run, the same command resumes it.",
         "1 of 3 trials failed; the reasons are listed below.",
+        "2 failed attempts took workers 2.0 minutes, which are not part of the search cost.",
         "The trials ran with different versions of torch.",
         "3 images are in both train and test.",
     ]
@@ -97,6 +99,7 @@ def test_notices_of_missing_and_failed_trials_mixed_versions_and_overlaps(tmp_pa
     ledger.create(made)
     for record in records:
         ledger.append(record)
+    ledger.set_aside(attempt)
     page = write_report(ledger, tmp_path / "out").page.read_text()
     assert all(notice in page for notice in said)
     assert "out of memory" in page
