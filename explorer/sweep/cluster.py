@@ -81,7 +81,7 @@ def start_ray(address: str | None) -> None:
 
 
 def _current_cluster() -> str | None:
-    """The address that `ray start` noted on this machine, which may be that of a cluster that is gone; `None` without a note."""
+    """The address that `ray start` noted on this machine, or `None`. That cluster may be gone."""
     with suppress(OSError):
         return Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster").read_text().strip() or None
     return None

@@ -195,9 +195,8 @@ class Sweep:
         if self.wait_for_nodes:
             wait_for_room(resources, self.wait_for_nodes, min(left(), self.parallel_trials or left()), self._say)
         check_room(resources)
-        excluded = probe_nodes(
-            self._readable_space, self.location, hosts_with_room(resources), self._say, mix_versions=self.mix_versions
-        )
+        hosts = hosts_with_room(resources)
+        excluded = probe_nodes(self._readable_space, self.location, hosts, self._say, mix_versions=self.mix_versions)
         return Places(resources, self.parallel_trials, excluded, left if self.wait_for_nodes else None)
 
     def _search(self, records: list[Record]) -> Search:
