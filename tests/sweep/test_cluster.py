@@ -78,7 +78,7 @@ def test_ray_that_cannot_be_started_or_joined_is_one_line_that_says_what_to_do(t
         f"address: '127.0.0.1:{port}': no Ray cluster answers: what listens there is not Ray's head node; "
     )
     assert lines[3].startswith("address: 'nonsense': no Ray cluster answers: ")
-    assert lines[4].startswith("address: '127.0.0.1:2': no Ray cluster answers: [Errno 111] Connection refused")
+    assert lines[4].startswith("address: 'auto': no Ray cluster answers at 127.0.0.1:2: [Errno 111] Connection refused")
     assert lines[5].startswith("address: None: RAY_ADDRESS=127.0.0.1:2 is set: give auto to join that cluster, or local")
     assert lines[6].startswith("address: 'local': Ray cannot be started here: ")
     assert lines[6].endswith("set RAY_TMPDIR=/tmp")
