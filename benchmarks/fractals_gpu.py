@@ -76,7 +76,10 @@ def main() -> None:
     print("| budget | what | learning rate | test accuracy, each seed | seconds |\n| --- | --- | --- | --- | --- |")
     for budget in BUDGETS:
         for name, schedule in schedules().items():
-            best = max(LEARNING_RATES, key=lambda rate: run(schedule, rate, budget, 0).validation_accuracy)
+            best = max(
+                LEARNING_RATES[:1] if options.tiny else LEARNING_RATES,
+                key=lambda rate: run(schedule, rate, budget, 0).validation_accuracy,
+            )
             runs = [run(schedule, best, budget, 1 + seed) for seed in range(options.seeds)]
             shown = ", ".join(f"{100 * each.test_accuracy:.1f}" for each in runs)
             seconds = statistics.mean(each.seconds for each in runs)

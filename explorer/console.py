@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from rich.console import Console
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the GPU benchmarks run without rich
+    from rich.console import Console
 
 
 def print_line(console: Console, line: str, style: str | None = None) -> None:

@@ -26,6 +26,9 @@ from tests.object_store import object_store
 
 # Every Ray instance of the tests is on loopback, counts nobody and stays quiet.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+# One thread for every process: more of them than cores wait for one another, and a step of a tiny model takes 50 times as long.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
 # Other tests run beside them: workers of the usual niceness, 15, would hardly get a turn.
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
 

@@ -1,5 +1,6 @@
 """An installed wheel works in an empty folder, without the clone it was built from."""
 
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,23 @@ from tests.conftest import TINY_SPACE
 ROOT = Path(__file__).parents[1]
 HANG_SECONDS = 1200
 """Limit for commands that hang; each usually takes less than a tenth of it."""
+
+ONE_AFTER_ANOTHER = """
+import json, sys
+import explorer
+from explorer.cli import main
+
+print(explorer.__file__)
+for command in json.load(open("commands.json")):
+    print("$", *command, flush=True)
+    sys.argv = ["explorer", *command]
+    try:
+        main()
+    except SystemExit as end:
+        if end.code:
+            raise
+"""
+"""Commands in one process, which imports torch and Ray only once."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(4 * HANG_SECONDS)]
 
@@ -71,22 +89,27 @@ def test_it_works_in_an_empty_folder(wheel, tmp_path):
     empty.mkdir()
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site"), "RAY_USAGE_STATS_ENABLED": "0"}
 
-    def python(*arguments):
-        return run(sys.executable, *arguments, cwd=empty, environment=environment)
-
-    def explorer(*arguments):
-        return python("-m", "explorer", *arguments)
-
-    assert Path(python("-c", "import explorer; print(explorer.__file__)").strip()).is_relative_to(tmp_path / "site")
-    assert explorer("--version").strip() == "0.1.0"
-    explorer("init", "--example", "digits")
-    assert "full trainings" in explorer("sweep", "digits.yaml", "--dry-run")
+    commands = [
+        ["init", "--example", "digits"],
+        ["sweep", "digits.yaml", "--dry-run"],
+        ["sweep", "tiny.yaml"],
+        ["report", "tiny"],
+        ["best", "tiny", "--budget", "50%", "--out", "best.json"],
+        ["plan", "--schedule", "best.json", "--task", "tiny.yaml", "--budget", "50%"],
+        ["models", "vit_tiny_patch16_224"],
+        ["--version"],
+    ]
+    (empty / "commands.json").write_text(json.dumps(commands))
     space = TINY_SPACE.replace("epochs: 2", "epochs: 1").replace("[25%, 50%]", "[50%]").replace("trials: 2", "trials: 1")
     (empty / "tiny.yaml").write_text(space)
-    explorer("sweep", "tiny.yaml")
-    explorer("report", "tiny")
+    printed = run(sys.executable, "-c", ONE_AFTER_ANOTHER, cwd=empty, environment=environment)
+    place, *outputs = printed.split("$ ")
+    assert Path(place.strip()).is_relative_to(tmp_path / "site")
+    assert [output.partition("\n")[0] for output in outputs] == [" ".join(command) for command in commands]
+    assert "full trainings" in outputs[1]
+    assert "of full training" in outputs[5]
+    assert "vit_tiny_patch16_224" in outputs[6].partition("\n")[2]
+    assert outputs[7].partition("\n")[2].strip() == "0.1.0"
     assert (empty / "reports" / "tiny" / "index.html").exists()
-    explorer("best", "tiny", "--budget", "50%", "--out", "best.json")
-    assert "of full training" in explorer("plan", "--schedule", "best.json", "--task", "tiny.yaml", "--budget", "50%")
-    assert "vit_tiny_patch16_224" in explorer("models", "vit_tiny_patch16_224")
-    assert {path.name for path in empty.iterdir()} == {"digits.yaml", "tiny.yaml", "sweeps", "reports", "best.json"}
+    names = {"commands.json", "digits.yaml", "tiny.yaml", "sweeps", "reports", "best.json"}
+    assert {path.name for path in empty.iterdir()} == names

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from explorer.cli.data_inspection import DataFiles
+from explorer.elastic import ElasticModel
 from explorer.errors import InvalidInput
 from explorer.spec.rates import AXES, Axis, Rates
 from explorer.spec.task import TaskSpec
@@ -111,10 +114,6 @@ def _candidates(data: DataFiles, published_size: int) -> Iterator[tuple[dict[str
 
 
 def _on_data(task: Task, data: DataFiles, published_size: int) -> ModelOnData:
-    import torch
-
-    from explorer.elastic import ElasticModel
-
     with torch.device("meta"):
         model = ElasticModel(task.build_model(), task.spec.staging, image_size=task.data.image_size)
     smallest = model.smallest_rates
@@ -122,7 +121,7 @@ def _on_data(task: Task, data: DataFiles, published_size: int) -> ModelOnData:
     axes = [axis for axis in AXES if axis != "depth" and getattr(smallest, axis) < 1]
     found: list[tuple[tuple[float, ...], dict[Axis, tuple[float, ...]]]] = []
     for candidate in LEVELS:
-        realised = {axis: _realised(task, axis, candidate) for axis in axes}
+        realised = {axis: _realised(task, model, axis, candidate) for axis in axes}
         found.append((candidate, {axis: rates for axis, rates in realised.items() if rates}))
     # Prefer the levels that give every axis the most different rates; the first ones if there is no difference.
     levels, by_axis = max(found, key=lambda one: sum(len(set(rates)) for rates in one[1].values()))
@@ -144,9 +143,12 @@ def _on_data(task: Task, data: DataFiles, published_size: int) -> ModelOnData:
     )
 
 
-def _realised(task: Task, axis: Axis, levels: tuple[float, ...]) -> tuple[float, ...]:
+def _realised(task: Task, model: ElasticModel, axis: Axis, levels: tuple[float, ...]) -> tuple[float, ...]:
     """The rates that levels become on an axis; empty if one of them is impossible."""
+    requested = [Rates(**{axis: level}) for level in levels]
     try:
-        return tuple(getattr(task.step_cost(Rates(**{axis: level})).rates, axis) for level in levels)
+        if axis == "tokens":  # not every number of tokens passes through every model: counting a step tries it
+            return tuple(task.step_cost(rates).rates.tokens for rates in requested)
+        return tuple(getattr(model.realise(rates), axis) for rates in requested)
     except InvalidInput:
         return ()

@@ -22,13 +22,16 @@ from explorer.elastic.testing import (
 )
 from tests.elastic.families import FAMILIES, family
 
-COMPILE_BACKENDS = {"beit": "inductor", "swin": "aot_eager", "hiera": "eager", "relpos, mlp": "eager"}
-"""One family of each kind, because compiling takes long; `eager` only traces the forward pass."""
-
-
 SAMPLED = (check_copies_and_pickles, check_gradient_checkpointing, check_equals_full_model_with_zeroed_columns_by_importance)
 """Checks of code that hardly depends on the layout: every third family runs them, or all with EXPLORER_EXHAUSTIVE=1."""
 EXHAUSTIVE = os.environ.get("EXPLORER_EXHAUSTIVE") == "1"
+COMPILE_BACKENDS = {
+    "beit": "inductor" if EXHAUSTIVE else "aot_eager",
+    "swin": "aot_eager",
+    "hiera": "eager",
+    "relpos, mlp": "eager",
+}
+"""One family of each kind, because compiling takes long; `eager` only traces the forward pass."""
 CHECKED = [
     pytest.param(name, check, id=f"{name}-{check.__name__.removeprefix('check_')}")
     for number, name in enumerate(FAMILIES)

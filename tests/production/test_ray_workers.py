@@ -35,10 +35,10 @@ def test_two_processes_of_ray_end_where_one_ends_though_one_is_killed(local_ray,
     result = train_on_ray(run_of_one(tmp_path / "together"), 2, None, console)
     assert killed
     assert result.processes == 2
-    first, then = console.file.getvalue().splitlines()
+    first, *then = console.file.getvalue().splitlines()  # more lines where it takes minutes
     assert first == "training with 2 processes, each on the CPU, 1 thread"
-    assert "of the budget, stage 1" in then
-    assert " left, cost " in then
+    assert "of the budget, stage 1" in then[0]
+    assert all(" left, cost " in line for line in then)
     assert_same_up_to_rounding(tmp_path / "single", tmp_path / "together")
     with pytest.raises(InvalidInput, match=r"'budget': differs from the run .*: it was '50%' and is now '40%'"):
         train_on_ray(run_of_one(tmp_path / "together", budget="40%"), 2, None, quiet())
@@ -49,6 +49,7 @@ def test_more_processes_than_the_cluster_has_cpus_for_are_refused(local_ray, tmp
         train_on_ray(run_of_one(tmp_path / "run"), 64, None, quiet())
 
 
+@pytest.mark.nightly
 def test_a_run_that_diverges_is_not_restarted(local_ray, tmp_path, monkeypatch):
     monkeypatch.setattr(ray_workers, "MAX_FAILURES", -1)  # Ray would restart it forever
     run = run_of_one(tmp_path / "run")

@@ -21,9 +21,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here (Debian: apt install chromium)")
 def test_pictures_of_paper_quality(real_ledger, tmp_path):
     arguments = ["report", real_ledger.location, "--out", str(tmp_path), "--png", "--svg", "--pdf"]
-    command = [sys.executable, "-m", "explorer", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
-    assert done.returncode == 0, done.stderr
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.exception
     for name in ("frontier", "timeline"):
         picture = Image.open(tmp_path / f"{name}.png")
         assert picture.width == 2700

@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.timeout(2 * TIMEOUT),
     pytest.mark.filterwarnings("default"),
 ]  # Ray's own warnings are not ours to fix
-LONG_SPACE = TINY_SPACE.replace("epochs: 2", "epochs: 12").replace("[25%, 50%]", "[50%]")
+LONG_SPACE = TINY_SPACE.replace("epochs: 2", "epochs: 8").replace("[25%, 50%]", "[50%]")
 
 
 def with_task(space: SearchSpace, **sections) -> SearchSpace:
@@ -168,7 +168,7 @@ def open_mounted(spec):
     return open_digits(spec)
 """)
     space_file = tmp_path / "long.yaml"
-    longer = LONG_SPACE.replace("epochs: 12", "epochs: 6").replace("trials: 2", "trials: 3")
+    longer = LONG_SPACE.replace("epochs: 8", "epochs: 6").replace("trials: 2", "trials: 3")
     space_file.write_text(longer.replace("name: digits", 'name: "mounted_data:open_mounted"'))
     token = tmp_path / "token"
     token.write_text("a" * 64)
@@ -232,6 +232,7 @@ cluster.shutdown()
 
 @pytest.mark.slow
 def test_storage_that_refuses_records_stops_the_sweep_and_the_same_command_resumes(local_ray, space_file, tmp_path):
+    space_file.write_text(space_file.read_text().replace("[25%, 50%]", "[25%]"))
     space = SearchSpace.load(space_file).with_search(trials=4)
     sweep = Sweep(space, tmp_path / "sweeps", console=quiet())
     records, away = Path(sweep.location, "ledger"), Path(sweep.location, "away")
@@ -252,5 +253,5 @@ def test_storage_that_refuses_records_stops_the_sweep_and_the_same_command_resum
     away.rename(records)
     sweep.run()
     after = {path.name: path.read_bytes() for path in records.glob("*.json")}
-    assert len(after) == 4 + 1 + 3 + 1
+    assert len(after) == 4 + 1
     assert all(after[name] == content for name, content in kept.items())
