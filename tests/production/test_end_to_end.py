@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from explorer import Budget, Schedule, SearchSpace, Sweep, compile_plan
+from explorer.data.check import check_data
 from explorer.production.result import RunResult
 from explorer.production.run import WEIGHTS, Run, train_to_folder
 from explorer.production.verdict import verdict
@@ -25,7 +26,7 @@ name: folder
 model:
   name: vit_tiny_patch16_224
   options: {patch_size: 4, embed_dim: 32, depth: 2, num_heads: 4}
-data: {name: folder, root: ROOT, image_size: 8}
+data: {name: folder, root: ROOT, image_size: 8, unreadable: skip}
 recipe:
   epochs: 16
   batch_size: 16
@@ -60,6 +61,7 @@ def folder(tmp_path) -> Path:
             for number in range(count):
                 pixels = generator.normal(brightness, 20) + generator.normal(0, 5, (8, 8, 3))
                 Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(place / f"{number}.png")
+    (tmp_path / "images" / "train" / "bright" / "broken.png").write_bytes(b"\x89PNG\r\n")
     return tmp_path / "images"
 
 
@@ -76,6 +78,9 @@ def test_production_reaches_the_accuracy_that_the_sweep_predicted(folder, tmp_pa
     (tmp_path / "folder.yaml").write_text(SPACE.replace("ROOT", str(folder)))
     space = SearchSpace.load(tmp_path / "folder.yaml")
     sweep = Sweep(space, tmp_path / "sweeps", console=quiet()).run()
+    inventory = sweep.ledger.header().inventory
+    assert inventory.train.images + inventory.validation.images == 2 * 80
+    assert [name.rpartition("/")[2] for name in inventory.train.unreadable] == ["broken.png"]
     best = write_report(sweep.ledger, tmp_path / "report").schedules["50%"]
     schedule = Schedule.load(best)
     provenance = schedule.provenance
@@ -92,7 +97,7 @@ def test_production_reaches_the_accuracy_that_the_sweep_predicted(folder, tmp_pa
     weights = load_file(tmp_path / "same" / WEIGHTS)
     assert all(torch.equal(tensor, weights[name]) for name, tensor in plain.state_dict().items())
 
-    task = Task(space.task.measured_as(provenance))
+    task = Task(space.with_data(check_data(space.task.data).spec).task.measured_as(provenance))
     compiled = compile_plan(schedule, task, Budget.parse("50%"), task.step_cost)
     run = Run(task=task.spec, plan=compiled, seed=77, threads=1, device="cpu", out=tmp_path / "fresh")
     fresh = train_to_folder(run, quiet())
