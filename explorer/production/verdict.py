@@ -23,7 +23,7 @@ def other_task(schedule: Schedule, task: TaskSpec) -> str | None:
     if provenance.task is None:
         return "the schedule's file does not say on which task it was measured"
     measured = provenance.task.measured_as(provenance)
-    ignored = MACHINE_FIELDS
+    ignored: tuple[str, ...] = MACHINE_FIELDS
     if measured.data.unreadable == "skip" and {*measured.data.skip_files} <= {*task.data.skip_files}:
         ignored = (*ignored, "data.skip_files")  # the check of the images has added those that the sweep left out, too
     difference = first_difference(measured.model_dump(mode="json"), task.model_dump(mode="json"), ignored)
