@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -18,6 +20,7 @@ from PIL import Image
 
 from explorer import Schedule, cli
 from explorer.ledger import Ledger
+from explorer.report.watch import follow
 from tests.conftest import wait_until
 from tests.ledger.test_ledger import make_header, make_record
 
@@ -169,20 +172,41 @@ def test_an_interrupted_training_says_where_it_resumes(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
-def test_a_watched_report_ends_with_a_page_that_does_not_reload(explorer, heeds_ctrl_c, tmp_path, number, code):
+def test_a_watched_report_ends_with_a_page_that_does_not_reload(explorer, heeds_ctrl_c, tmp_path, monkeypatch, number, code):
     ledger = Ledger(tmp_path / "sweeps" / "s")
     ledger.create(make_header())
     ledger.append(make_record("25pct-staged-000"))
     ledger.append(make_record("25pct-baseline-000", kind="baseline"))
     Path(ledger.location, "ledger", "25pct-staged-000 (1).json").write_text("")
     page = tmp_path / "out" / "index.html"
-    thread = interrupt(number, page.exists)
+    waiting = threading.Event()  # the first page is written, and its lines are printed
+    clock = SimpleNamespace(strftime=time.strftime, sleep=lambda seconds: (waiting.set(), time.sleep(seconds)))
+    monkeypatch.setattr("explorer.report.watch.time", clock)
+    thread = interrupt(number, waiting.is_set)
     done = explorer("report", ledger.location, "--out", tmp_path / "out", "--watch")
     thread.join()
     assert done.returncode == code, done.stderr
+    assert "1 files of" in done.stderr
     assert "were passed over (1 damaged or half-written), the first is ledger/25pct-staged-000 (1).json" in done.stderr
-    assert str(page) in done.stdout
+    assert done.stdout.count(str(page)) == 2  # the page, and the last one
     assert page.with_name("updated.js").read_text() == 'window.explorerUpdated = "";\n'  # open pages stop to look for more
+
+
+def test_a_watched_report_that_is_interrupted_while_it_is_written_is_written_again(tmp_path):
+    ledger = Ledger(tmp_path / "s")
+    ledger.create(make_header())
+    intervals = []
+
+    def write(seconds):
+        intervals.append(seconds)
+        if len(intervals) == 1:
+            raise KeyboardInterrupt
+        return "written"
+
+    said = []
+    follow([ledger], write, 1, said.append)
+    assert intervals == [1, None]  # the last page does not look for newer ones
+    assert said == ["written"]
 
 
 def write_space(path: Path, space_file: Path, **changes) -> Path:
@@ -389,13 +413,18 @@ def test_a_ray_address_that_leads_nowhere_is_refused(explorer, space_file, tmp_p
     assert_refused(done, "address", "127.0.0.1:1")
 
 
-def test_a_cluster_that_this_machine_belonged_to_and_that_is_gone_is_refused(explorer, space_file, tmp_path, monkeypatch):
-    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    (tmp_path / "ray").mkdir()
-    (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
+@pytest.mark.parametrize("variable", ["RAY_TMPDIR", "TMPDIR"])
+def test_a_cluster_that_this_machine_belonged_to_and_that_is_gone_is_refused(
+    explorer, space_file, tmp_path, monkeypatch, variable
+):
+    for name in ("RAY_ADDRESS", "RAY_TMPDIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, str(tmp_path))
+    note = tmp_path / "ray" / "ray_current_cluster"
+    note.parent.mkdir()
+    note.write_text("127.0.0.1:1")
     done = explorer("sweep", space_file, "--storage", tmp_path / "sweeps", "--address", "auto")
-    assert_refused(done, "address", "auto", "no Ray cluster answers at 127.0.0.1:1", "delete")
+    assert_refused(done, "address", "auto", "no Ray cluster answers at 127.0.0.1:1", f"from {note}", "delete")
 
 
 def test_an_unknown_logger_is_refused(explorer, space_file, schedule_file):

@@ -49,6 +49,7 @@ def test_every_example_can_be_copied(explorer, tmp_path, name):  # noqa: F811
     ("model", "data", "axes"),
     [
         ("vit_tiny_patch16_224", "digits", {"heads", "mlp", "tokens"}),  # a plain ViT with three heads
+        ("deit3_small_patch16_224", "fractals", {"heads", "mlp", "tokens"}),
         ("pvt_v2_b0", "digits", {"heads", "mlp"}),  # a pyramid whose first stage has one head
         ("swin_tiny_patch4_window7_224", "folder", {"heads", "mlp", "tokens"}),
         ("poolformer_s12", "folder", {"mlp", "tokens"}),  # no attention
@@ -65,6 +66,7 @@ def test_what_it_writes_passes_every_check_without_an_edit(explorer, tmp_path, m
     assert space.resources.gpus == 0
 
 
+@pytest.mark.slow
 def test_a_dry_run_of_what_it_writes_succeeds(explorer, tmp_path):  # noqa: F811
     assert explorer("init", "--data", image_files(tmp_path / "images", {"train": 40, "test": 4}), cwd=tmp_path).returncode == 0
     done = explorer("sweep", "images_vit_tiny_patch16_224.yaml", "--dry-run", cwd=tmp_path)

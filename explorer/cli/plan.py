@@ -19,6 +19,7 @@ from explorer.cli.shared import (
     load_task,
     warn,
 )
+from explorer.console import print_line
 from explorer.errors import InvalidInput
 from explorer.plan import Plan
 from explorer.spec.rates import Rates, shown_axes
@@ -46,11 +47,10 @@ def plan(
     else:
         device = task_plan.budget.device or "device"
         planned = f"{task_plan.seconds:.4g} of {task_plan.budget_cost / 1e9:.4g} {device}-seconds, {task_plan.flops:.4g} FLOPs"
-    console.print(
+    print_line(
+        console,
         f"{task_plan.steps:,} steps of batch {task_plan.batch_size}, {task_plan.epochs(task_plan.steps):.1f} epochs; planned "
         f"{planned} ({task_plan.cost:.3%} of full training)",
-        highlight=False,
-        soft_wrap=True,
     )
 
 
@@ -92,9 +92,7 @@ def calibrate(
         )
         table.add_row(*shown, *numbers)
     console.print(table)
-    console.print(
-        f"batch {opened.batch_size} on {device_name(device)}; saved {measured.save(out)}", highlight=False, soft_wrap=True
-    )
+    print_line(console, f"batch {opened.batch_size} on {device_name(device)}; saved {measured.save(out)}")
 
 
 def _plan_table(compiled: Plan, peak: float) -> Table:

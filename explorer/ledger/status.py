@@ -13,7 +13,7 @@ from typing import Literal
 from explorer.ledger.driver_note import SILENT_AFTER_SECONDS, DriverNote, RunningTrial
 from explorer.ledger.records import Failure, Outcome, Record, Trial
 from explorer.ledger.storage import Ledger
-from explorer.ledger.time_left import device_seconds_left, planned_trials
+from explorer.ledger.time_left import device_seconds_left, planned_trials, seconds_of
 
 State = Literal["running", "silent", "finished", "interrupted", "failed", "unknown"]
 """State of a driver. `silent`: it has stopped without a word, or cannot reach the storage; `unknown`: it has left no note."""
@@ -149,9 +149,7 @@ def sweep_status(ledger: Ledger, now: float | None = None) -> SweepStatus:
         failures=_grouped(failed),
         spent_full_trainings=sum(outcome.executed_flops / outcome.full_flops for outcome in trained),
         spent_device_seconds=sum(_device_seconds(outcome) for outcome in trained),
-        failed_device_seconds=sum(
-            record.finished - record.started for record in [*failed, *ledger.superseded()] if record.shared_with is None
-        ),
+        failed_device_seconds=seconds_of([*failed, *ledger.superseded()]),
         running_device_seconds=running_seconds,
         left_trials=max(0, planned - len(records)),
         left_device_seconds=None if left is None else max(0.0, left - running_seconds),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from explorer.ledger.records import Record
 from explorer.spec.search_space import KINDS, Kind, SearchSpace
@@ -30,6 +30,11 @@ def device_seconds_left(space: SearchSpace, planned: int, records: Sequence[Reco
     trained = [(record, outcome) for record, outcome in done if record.shared_with is None]
     overhead = sum(record.finished - record.started - outcome.train_seconds for record, outcome in trained)
     return work + overhead / max(1, len(trained)) * max(0, planned - len(records))
+
+
+def seconds_of(records: Iterable[Record]) -> float:
+    """Time from start to end of the trainings of some trials, or attempts at them; a training that two share counts once."""
+    return sum(record.finished - record.started for record in records if record.shared_with is None)
 
 
 def planned_trials(space: SearchSpace) -> int:

@@ -23,8 +23,8 @@ class LoadedSweep:
     data: FrontierData
     units: tuple[CostUnit, ...]
     """Units of cost that the page can switch between."""
-    superseded: tuple[Record, ...] = ()
-    """Failed attempts at trials that were tried again."""
+    failed_attempts: tuple[Record, ...] = ()
+    """Failed trials, and failed attempts at trials that were tried again."""
 
     @classmethod
     def read(cls, ledger: Ledger, *, price: float | None = None) -> LoadedSweep:
@@ -38,9 +38,11 @@ class LoadedSweep:
             InvalidInput: when the sweep has no finished trial, or the price is not above 0.
         """
         header = ledger.header()
-        trials = trials_frame(ledger.records(), header)
+        records = ledger.records()
+        trials = trials_frame(records, header)
         if not (trials.status == "completed").any():
             failed = int((trials.status == "failed").sum())
             raise InvalidInput("sweep", ledger.location, f"has no finished trial yet ({failed} failed); nothing to report")
         data = frontier_data(trials)
-        return cls(header, trials, data, tuple(cost_units(data.curves, price)), tuple(ledger.superseded()))
+        failed_attempts = (*(record for record in records if record.outcome is None), *ledger.superseded())
+        return cls(header, trials, data, tuple(cost_units(data.curves, price)), failed_attempts)

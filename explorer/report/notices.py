@@ -7,15 +7,16 @@ from collections.abc import Sequence
 import pandas as pd
 
 from explorer.ledger import Record, SweepHeader
+from explorer.ledger.time_left import seconds_of
 
 
-def notices(header: SweepHeader, trials: pd.DataFrame, superseded: Sequence[Record] = ()) -> list[str]:
+def notices(header: SweepHeader, trials: pd.DataFrame, failed_attempts: Sequence[Record] = ()) -> list[str]:
     """One sentence each; none for a complete sweep without failures.
 
     Args:
         header: the header of the sweep.
         trials: the table that `trials_frame` returns.
-        superseded: failed attempts at trials that were tried again.
+        failed_attempts: failed trials, and failed attempts at trials that were tried again.
     """
     found = []
     planned, failed = header.space.planned_trials, trials[trials.status == "failed"]
@@ -26,10 +27,10 @@ def notices(header: SweepHeader, trials: pd.DataFrame, superseded: Sequence[Reco
         )
     if len(failed):
         found.append(f"{len(failed)} of {len(trials)} trials failed; the reasons are listed below.")
-    if attempts := len(failed) + len(superseded):
-        seconds = float((failed.finished - failed.started).sum()) + sum(each.finished - each.started for each in superseded)
+    if failed_attempts:
+        seconds = seconds_of(failed_attempts)
         took = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
-        found.append(f"{attempts} failed attempts took workers {took}, which are not part of the search cost.")
+        found.append(f"Failed attempts ({len(failed_attempts)}) took workers {took}, which are not part of the search cost.")
     versions = {tuple(sorted(version.items())) for version in trials.versions if version}
     if len(versions) > 1:
         packages = sorted({name for one in versions for name, _ in set(one) - set.intersection(*map(set, versions))})

@@ -72,35 +72,39 @@ def start_ray(address: str | None) -> None:
         _call(address, "Ray cannot be started here", _start)
         return
     assert address is not None
-    joined = os.environ.get("RAY_ADDRESS") or address if address == "auto" else address
-    if joined == "auto":
-        joined = _current_cluster() or joined
+    joined, source = _cluster_of_this_machine() if address == "auto" else (address, "")
     if "/" not in joined and joined.rpartition(":")[2].isdigit():
-        _check_port(joined, address)
+        _check_port(joined, address, source)
     _call(address, "no Ray cluster answers", lambda: ray.init(address=address, log_to_driver=False))
 
 
-def _current_cluster() -> str | None:
-    """The address that `ray start` noted on this machine, or `None`. That cluster may be gone."""
-    with suppress(OSError):
-        return Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster").read_text().strip() or None
-    return None
+def _cluster_of_this_machine() -> tuple[str, str]:
+    """The address that `auto` stands for, and where it is from, for messages; `auto` if Ray has to find it.
+
+    It is looked up as Ray does: the environment first, then the note of `ray start`, whose cluster may be gone.
+    """
+    if named := os.environ.get("RAY_ADDRESS"):
+        return named, f" at {named}"
+    linux_folder = os.environ.get("TMPDIR") if sys.platform.startswith("linux") else None
+    note = Path(os.environ.get("RAY_TMPDIR") or linux_folder or "/tmp", "ray", "ray_current_cluster")
+    with suppress(OSError):  # without a note, or with one that cannot be read, Ray says so itself
+        if noted := note.read_text().strip():
+            return noted, f" at {noted} (from {note}; if that cluster is gone, delete the file)"
+    return "auto", ""
 
 
 def _start() -> None:
     ray.init(address=LOCAL, _node_ip_address="127.0.0.1", include_dashboard=False, log_to_driver=False, logging_level="WARNING")
 
 
-def _check_port(joined: str, address: str) -> None:
+def _check_port(joined: str, address: str, source: str) -> None:
     """Check that a server of Ray's kind (gRPC, over HTTP/2) listens at an address: Ray itself would try for minutes.
 
     Args:
         joined: host and port.
         address: the address as the user gave it, for messages.
+        source: where `joined` is from, for messages.
     """
-    where = "" if joined == address else f" at {joined}"
-    if address == "auto" and not os.environ.get("RAY_ADDRESS"):
-        where += " (from ray_current_cluster in Ray's folder for temporary files; if that cluster is gone, delete the file)"
     host, _, port = joined.rpartition(":")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_SECONDS) as connection:
@@ -109,10 +113,10 @@ def _check_port(joined: str, address: str) -> None:
             connection.sendall(HTTP2_GREETING)
             answer = connection.recv(len(HTTP2_SETTINGS))
     except (OSError, OverflowError) as error:
-        raise InvalidInput("address", address, f"no Ray cluster answers{where}: {error}") from None
+        raise InvalidInput("address", address, f"no Ray cluster answers{source}: {error}") from None
     if answer[3:4] != HTTP2_SETTINGS[3:4]:
         reason = "what listens there is not Ray's head node; its port is the one that `ray start --head` prints, usually 6379"
-        raise InvalidInput("address", address, f"no Ray cluster answers{where}: {reason}")
+        raise InvalidInput("address", address, f"no Ray cluster answers{source}: {reason}")
 
 
 def _call(address: str | None, failed: str, init: Callable[[], object]) -> None:

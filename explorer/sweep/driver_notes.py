@@ -45,8 +45,10 @@ class DriverNotes:
 
     def started(self, trial: Trial) -> None:
         """A trial has begun to run."""
+        places = self._places()  # counted by the driver's thread alone
         with self._lock:
             self._running[trial.id] = RunningTrial(since=time.time())
+            self._note = self._note.model_copy(update={"places": places})
         self._changed.set()
 
     def reported(self, trial: Trial, report: dict[str, Any]) -> None:
@@ -91,7 +93,7 @@ class DriverNotes:
             ended = self._ended.is_set()
             self._changed.clear()
             with self._lock:
-                update = {"updated": time.time(), "running": dict(self._running), "places": self._places()}
+                update = {"updated": time.time(), "running": dict(self._running)}
             with suppress(Exception):  # the next note may succeed; no result depends on it
                 self._note.model_copy(update=update).write(self._location)
             if ended:

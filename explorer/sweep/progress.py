@@ -9,6 +9,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from explorer.console import print_line
 from explorer.frontier import best_by_budget, trials_frame
 from explorer.frontier.trials import rows
 from explorer.ledger import KINDS, Kind, Record
@@ -58,12 +59,7 @@ class SweepProgress:
         if record.shared_with:
             result += f"  (training shared with {record.shared_with})"
         left = f"{self.seconds_left() / 60:.1f} min left"
-        self.console.print(
-            f"{len(self.records):4d}/{self.planned}  {record.trial.id:28s} {result}  {left}",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
+        print_line(self.console, f"{len(self.records):4d}/{self.planned}  {record.trial.id:28s} {result}  {left}")
 
     def interrupted(self) -> str:
         """What to say about a sweep that was interrupted now."""

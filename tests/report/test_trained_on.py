@@ -87,11 +87,11 @@ def test_notices_of_missing_and_failed_trials_mixed_versions_and_overlaps(tmp_pa
     ]
     planned = made.space.planned_trials
     attempt = make_record("b", status="failed", outcome=None, reason="lost", started=0.0, finished=117.0)
-    said = notices(made, trials_frame(records, made), [attempt])
+    said = notices(made, trials_frame(records, made), [records[2], attempt])
     assert said == [
         f"Not complete: 3 of {planned} planned trials have ended. If the sweep does not run, the same command resumes it.",
         "1 of 3 trials failed; the reasons are listed below.",
-        "2 failed attempts took workers 2.0 minutes, which are not part of the search cost.",
+        "Failed attempts (2) took workers 2.0 minutes, which are not part of the search cost.",
         "The trials ran with different versions of torch.",
         "3 images are in both train and test.",
     ]

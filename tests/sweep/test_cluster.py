@@ -14,11 +14,9 @@ import torch
 from explorer.search.machines import count_places
 from explorer.spec.task_file import Resources
 from explorer.sweep.places import AHEAD, Places
-from tests.conftest import TINY_SPACE
+from tests.conftest import RAY_SWEEP_MARKS, RAY_SWEEP_SECONDS, TINY_SPACE
 
-TIMEOUT = 1500
-"""Seconds after which a process counts as hung: ten times what it usually takes."""
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(2 * TIMEOUT), pytest.mark.filterwarnings("default")]
+pytestmark = RAY_SWEEP_MARKS
 
 
 def run(code: str, folder: Path, **environment: str) -> str:
@@ -28,7 +26,7 @@ def run(code: str, folder: Path, **environment: str) -> str:
         [sys.executable, "script.py"],
         capture_output=True,
         text=True,
-        timeout=TIMEOUT,
+        timeout=RAY_SWEEP_SECONDS,
         check=False,
         env={**os.environ, "PYTHONPATH": str(Path.cwd()), **environment},
         cwd=folder,

@@ -18,15 +18,9 @@ from explorer.ledger import Ledger, Trial
 from explorer.search.trial_plan import compile_trial
 from explorer.sweep.trial import STORE, run_trial
 from explorer.training.stage_store import prefix_keys
-from tests.conftest import TINY_SPACE, quiet, wait_until
+from tests.conftest import RAY_SWEEP_MARKS, RAY_SWEEP_SECONDS, TINY_SPACE, quiet, wait_until
 
-TIMEOUT = 1500
-"""Seconds after which a process counts as hung: ten times what it usually takes."""
-pytestmark = [
-    pytest.mark.ray,
-    pytest.mark.timeout(2 * TIMEOUT),
-    pytest.mark.filterwarnings("default"),
-]  # Ray's own warnings are not ours to fix
+pytestmark = RAY_SWEEP_MARKS
 LONG_SPACE = TINY_SPACE.replace("epochs: 2", "epochs: 8").replace("[25%, 50%]", "[50%]")
 
 
@@ -50,7 +44,6 @@ def driver(space: Path, storage: Path) -> list[str]:
     return [sys.executable, "-m", "explorer", "sweep", str(space), "--storage", str(storage)]
 
 
-@pytest.mark.slow
 def test_trials_fail_alone_each_with_its_reason_and_the_next_run_tries_them_again(local_ray, space_file, tmp_path, monkeypatch):
     def faulty(trial: Trial, space: SearchSpace, ledger: Ledger, on_segment=None):
         if trial.id == "25pct-staged-001":
@@ -103,7 +96,6 @@ def test_trials_fail_alone_each_with_its_reason_and_the_next_run_tries_them_agai
     assert not Path(sweep.location, STORE).exists()
 
 
-@pytest.mark.slow
 def test_a_driver_killed_in_mid_sweep_loses_no_result_and_trained_segments_are_not_trained_again(tmp_path):
     space_file = tmp_path / "long.yaml"
     space_file.write_text(LONG_SPACE)
@@ -131,7 +123,7 @@ def test_a_driver_killed_in_mid_sweep_loses_no_result_and_trained_segments_are_n
     running = {trial.id: stored(trial) for trial in ledger.unfinished(ledger.records())}
     assert any(count >= 3 for count in running.values())
 
-    second = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    second = subprocess.run(command, capture_output=True, text=True, timeout=RAY_SWEEP_SECONDS, check=False)
     assert second.returncode == 0, second.stderr
     assert f"resuming: {len(before)} of 3" in second.stdout
     after = {path.name: path.read_bytes() for path in (folder / "ledger").glob("*.json")}
@@ -146,7 +138,6 @@ def test_a_driver_killed_in_mid_sweep_loses_no_result_and_trained_segments_are_n
 
 
 @pytest.mark.nightly
-@pytest.mark.slow
 def test_a_bad_host_costs_itself_alone_and_a_node_that_is_lost_costs_no_trial(tmp_path):
     """One node loses the folder with the images after all have been probed, and one is killed while it trains.
 
@@ -216,7 +207,7 @@ cluster.shutdown()
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
-        timeout=TIMEOUT,
+        timeout=RAY_SWEEP_SECONDS,
         check=False,
         env=environment,
         cwd=tmp_path,
@@ -230,7 +221,6 @@ cluster.shutdown()
     assert "(127.0.0.3) gets no more work: 2 trials in a row failed there" in done.stdout, told
 
 
-@pytest.mark.slow
 def test_storage_that_refuses_records_stops_the_sweep_and_the_same_command_resumes(local_ray, space_file, tmp_path):
     space_file.write_text(space_file.read_text().replace("[25%, 50%]", "[25%]"))
     space = SearchSpace.load(space_file).with_search(trials=4)
