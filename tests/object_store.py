@@ -32,8 +32,11 @@ class ObjectStore:
         self.requests.append((environ["REQUEST_METHOD"], environ["PATH_INFO"]))
         if self.out_of_order.is_set() or (self.fail_every and len(self.requests) % self.fail_every == 0):
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-            start_response("503 Service Unavailable", [("Content-Type", "application/xml")])
-            return [b"<Error><Code>ServiceUnavailable</Code><Message>Please try again.</Message></Error>"]
+            answer = b"<Error><Code>ServiceUnavailable</Code><Message>Please try again.</Message></Error>"
+            headers = [("Content-Type", "application/xml"), ("Content-Length", str(len(answer)))]
+            start_response("503 Service Unavailable", headers)
+            # Clients take a body after HEAD for a damaged answer.
+            return [] if environ["REQUEST_METHOD"] == "HEAD" else [answer]
         return self._application(environ, start_response)
 
 
