@@ -60,8 +60,9 @@ class ElasticModel:
         self._kept_blocks: set[int] = set()
         self._on_meta = any(parameter.is_meta for parameter in model.parameters())
         self._was_trained = False
-        if staging.growth in COPIES and not self._on_meta and self._trained:
-            self.keep_own_weights()
+        self._pretrained = False
+        if staging.growth in COPIES and not self._on_meta:
+            self.pretrained = not newly_initialized(model)
         self.requested = Rates()
         """The rates that the model was last set to."""
         self.rates = Rates()
@@ -167,16 +168,22 @@ class ElasticModel:
         self.requested, self.rates = rates, realised
         return realised
 
-    def keep_own_weights(self) -> None:
-        """Let growth never overwrite what is inactive now, as for a model that was pretrained: `copy` then acts as `initial`.
+    @property
+    def pretrained(self) -> bool:
+        """Whether growth must not overwrite inactive weights with copies, because all of them carry knowledge.
 
-        This is done for every model that is not newly initialized when it is given to this class.
+        Told by `newly_initialized` when the model is given to this class, where it matters: with growth by copies. Growth then
+        acts as `initial`. Heads, channels and blocks that are trained and become inactive keep their weights in any case.
         """
+        return self._pretrained
+
+    @pretrained.setter
+    def pretrained(self, pretrained: bool) -> None:
+        self._pretrained = pretrained
         for module in self.resizable_modules:
             for numbers in module.keeps_own.values():
-                numbers.fill_(True)
-        if self._depth:
-            self._kept_blocks.update(id(block) for block in self._depth.blocks)
+                numbers.fill_(pretrained)
+        self._kept_blocks = {id(block) for block in self._depth.blocks} if pretrained and self._depth else set()
 
     @contextmanager
     def at_full_size(self, optimizer: Optimizer | None = None) -> Iterator[None]:
