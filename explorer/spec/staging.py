@@ -14,7 +14,7 @@ COPIES: tuple[Growth, ...] = ("copy", "copy_normalized")
 """Growth initializations that copy active entries."""
 PRESERVING: tuple[Growth, ...] = ("zero", "copy_normalized")
 """Growth initializations that do not change what the model computes."""
-TokenPolicy = Literal["auto", "drop", "resize"]
+TokenPolicy = Literal["auto", "drop", "center", "resize"]
 BlockSubset = Literal["prefix", "even"]
 
 
@@ -31,8 +31,9 @@ class Staging(Frozen):
     columns divided by the number of copies and blocks that add nothing at first, so that the loss does not jump. Pretrained
     weights are never overwritten by copies."""
     token_policy: TokenPolicy = "auto"
-    """How the number of tokens is reduced. `drop`: random tokens are dropped; `resize`: images are made smaller; `auto`: `drop`
-    if the model supports it, otherwise `resize`."""
+    """How the number of tokens is reduced. `drop`: random tokens are dropped; `center`: the tokens around the central crop of
+    the patch grid are dropped, the same ones in every step (the paper's policy); `resize`: images are made smaller; `auto`:
+    `drop` if the model supports it, otherwise `resize`."""
     blocks: BlockSubset = "prefix"
     """Which blocks are active when the depth is reduced: the first ones (`prefix`), or evenly spaced ones (`even`)."""
 

@@ -22,7 +22,9 @@ from explorer.training.task import Task
 from tests.production.loops import HALVES, one_step, same, small, staged
 
 
-@pytest.mark.parametrize("staging", [Staging(), Staging(subset="importance", growth="copy_normalized"), Staging(subset="random")])
+@pytest.mark.parametrize(
+    "staging", [Staging(), Staging(subset="importance", growth="copy_normalized"), Staging(subset="random")]
+)
 def test_the_weights_are_those_of_the_trainer(tiny_spec, three_stages, staging):
     task = Task(tiny_spec.model_copy(update={"staging": staging}))
     recipe = task.spec.recipe
