@@ -45,7 +45,9 @@ def test_small_images_with_values_for_large_ones_are_warned_about(tiny_spec, ima
 
 
 def test_growth_by_copies_of_a_pretrained_model_is_said_to_have_no_effect(tiny_spec):
-    pretrained = changed(tiny_spec, model={"pretrained": True}, staging={"growth": "copy_normalized"})
+    pretrained = changed(
+        tiny_spec, model={**tiny_spec.model.model_dump(), "pretrained": True}, staging={"growth": "copy_normalized"}
+    )
     (warning,) = Task(pretrained).warnings
     assert warning == "staging.growth: copy_normalized acts as initial: pretrained weights are not overwritten by copies"
     assert Task(changed(tiny_spec, staging={"growth": "copy_normalized"})).warnings == ()
