@@ -21,7 +21,7 @@ from explorer.spec.staging import SubsetChoice
 
 FOLDER = "coverage_tables"
 FULL_RATES = Rates()
-TokenReductionName = Literal["drop", "resize"]
+TokenReductionName = Literal["drop", "center", "resize"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,8 @@ class Coverage:
     smallest_rates: Rates = FULL_RATES
     """The smallest rate possible on each axis: one head in each layer, one channel, one token, one block."""
     token_policies: tuple[TokenReductionName, ...] = ()
-    """How the number of tokens can be reduced: by dropping tokens, by resizing images, both, or not at all."""
+    """How the number of tokens can be reduced: by dropping random tokens or those around the center, by resizing images, or not
+    at all."""
     subsets: tuple[SubsetChoice, ...] = ()
     """Which heads and channels may be the active ones; see `explorer.elastic.subset`."""
     full_flops: int | None = None

@@ -8,10 +8,12 @@ the same class.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import timm.models as zoo
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from explorer.errors import InvalidInput
 from explorer.spec.staging import BlockSubset
@@ -40,7 +42,7 @@ ConViT is not among them: its forward pass uses block numbers. `register_model` 
 
 
 OTHER_BRANCHES: tuple[type[nn.Module], ...] = (zoo.Xcit, zoo.TNT)
-"""Classes whose blocks have residual branches besides attention and MLP: zeroing those two is not enough for growth: zero."""
+"""Classes whose blocks have residual branches besides attention and MLP: without those two, a block still adds something."""
 
 
 class Depth:
@@ -71,6 +73,16 @@ class Depth:
     def count(self) -> int:
         """Number of blocks of the full model."""
         return len(self._stack)
+
+    @property
+    def active_blocks(self) -> list[nn.Module]:
+        """The blocks that the model runs now, in order."""
+        return list(getattr(self._owner, self._name))
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """All blocks of the full model, in order."""
+        return list(self._stack)
 
     def active(self, rate: float) -> list[int]:
         """Numbers of the active blocks at a rate, ascending; their count is rounded to the nearest integer.
@@ -107,6 +119,36 @@ class Depth:
         before = set(getattr(self._owner, self._name))
         setattr(self._owner, self._name, stack.train(self._owner.training))
         return [block for block in stack if block not in before]
+
+
+@torch.no_grad()
+def copy_blocks(sources: Sequence[nn.Module], new: Sequence[nn.Module]) -> None:
+    """Copy the parameters and running statistics of blocks into new ones: source 0 into new block 0, and so on, in turn.
+
+    Blocks of some models differ, such as those with global and with local attention in SAM. A new block is then a copy of the
+    next source whose tensors have the same shapes; if there is none, it keeps its values. The optimizer state of a block that
+    has never been trained is fresh anyway.
+
+    Args:
+        sources: the blocks that were active, in order, at their present width.
+        new: the blocks that become active, in order, at the same width.
+    """
+    tensors_of = [_learned(source) for source in sources]
+    for number, block in enumerate(new):
+        own = _learned(block)
+        shapes = {name: tensor.shape for name, tensor in own.items()}
+        for turn in range(len(sources)):
+            copied = tensors_of[(number + turn) % len(sources)]
+            if {name: tensor.shape for name, tensor in copied.items()} == shapes:
+                for name, tensor in own.items():
+                    tensor.copy_(copied[name])
+                break
+
+
+def _learned(block: nn.Module) -> dict[str, Tensor]:
+    """Parameters and running statistics; not constants such as masks, which depend on a block's place in the model."""
+    statistics = {name: buffer for name, buffer in block.named_buffers() if name.endswith(("running_mean", "running_var"))}
+    return {**dict(block.named_parameters()), **statistics}
 
 
 def depth_of(model: nn.Module, subset: BlockSubset = "prefix") -> Depth | None:

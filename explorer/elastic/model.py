@@ -7,22 +7,23 @@ plain timm model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from explorer.elastic.depth import OTHER_BRANCHES, depth_of
+from explorer.elastic.depth import OTHER_BRANCHES, copy_blocks, depth_of
+from explorer.elastic.growth import newly_initialized, sources
 from explorer.elastic.layout import LETTERS, Layout
 from explorer.elastic.layouts import LAYOUTS, WHOLE
 from explorer.elastic.resizable import Kept, ResizableModule
-from explorer.elastic.subset import Subset
+from explorer.elastic.subset import LEADING_ONLY, Subset
 from explorer.elastic.tokens import token_reduction
 from explorer.errors import InvalidInput
 from explorer.spec.rates import AXES, Axis, Rates
-from explorer.spec.staging import Staging
+from explorer.spec.staging import COPIES, PRESERVING, Growth, Staging
 
 
 class ElasticModel:
@@ -56,6 +57,12 @@ class ElasticModel:
         self._subset = Subset(staging.subset, model, self.resizable_modules, seed)
         self._tokens = token_reduction(model, staging.token_policy, image_size)
         self._depth = depth_of(model, staging.blocks)
+        self._kept_blocks: set[int] = set()
+        self._on_meta = any(parameter.is_meta for parameter in model.parameters())
+        self._was_trained = False
+        self._pretrained = False
+        if staging.growth in COPIES and not self._on_meta:
+            self.pretrained = not newly_initialized(model)
         self.requested = Rates()
         """The rates that the model was last set to."""
         self.rates = Rates()
@@ -105,13 +112,13 @@ class ElasticModel:
                     getattr(rates, axis),
                     f"must be 1: {type(self.model).__name__} cannot be reduced on this axis, only on {', '.join(self.axes)}",
                 )
-        if rates.depth < 1 and self.staging.growth == "zero" and isinstance(self.model, OTHER_BRANCHES):
-            kind = type(self.model).__name__
-            raise InvalidInput(
-                "rates.depth",
-                rates.depth,
-                f"must be 1 with growth: zero: blocks of {kind} have more than attention and MLP",
-            )
+        growth, kind = self.staging.growth, type(self.model).__name__
+        if rates.depth < 1 and growth in PRESERVING and isinstance(self.model, OTHER_BRANCHES):
+            reason = f"must be 1 with growth: {growth}: blocks of {kind} have more than attention and MLP"
+            raise InvalidInput("rates.depth", rates.depth, reason)
+        if rates.heads < 1 and growth in COPIES and isinstance(self.model, tuple(LEADING_ONLY)):
+            why = next(reason for leading, reason in LEADING_ONLY.items() if isinstance(self.model, leading))
+            raise InvalidInput("rates.heads", rates.heads, f"must be 1 with growth: {growth} for {kind}: {why}")
         realised = {}
         for letter, axis in LETTERS.items():
             modules = [module for module in self.resizable_modules if letter in module.counts]
@@ -142,21 +149,41 @@ class ElasticModel:
             InvalidInput: as `realise`; also when the state of the optimizer is not shaped like its parameter.
         """
         realised = self.realise(rates)
+        growth = self.staging.growth if grow else None
+        copies = growth in COPIES and not self._on_meta
+        inactive = self._inside_inactive_blocks()
+        trained = copies and self._trained
         with torch.no_grad():
             for module in self.resizable_modules:
                 active = {
                     letter: self._subset.active(module, letter, self._active(module, letter, rates)) for letter in module.counts
                 }
-                module.resize(active, self._kept, optimizer, self.staging.growth if grow else None)
+                if trained:
+                    module.keep_what_leaves(active)
+                copied = self._sources(module, active) if copies and id(module.module) not in inactive else None
+                module.resize(active, self._kept, optimizer, growth, copied)
         self._tokens.set(rates.tokens)
         if self._depth:
-            newly_active = {id(inner) for block in self._depth.set(rates.depth) for inner in block.modules()}
-            if grow and self.staging.growth == "zero":
-                for module in self.resizable_modules:
-                    if id(module.module) in newly_active:
-                        module.zero_output()
+            self._set_depth(rates.depth, growth, trained)
         self.requested, self.rates = rates, realised
         return realised
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether growth must not overwrite inactive weights with copies, because all of them carry knowledge.
+
+        Told by `newly_initialized` when the model is given to this class, where it matters: with growth by copies. Growth then
+        acts as `initial`. Heads, channels and blocks that are trained and become inactive keep their weights in any case.
+        """
+        return self._pretrained
+
+    @pretrained.setter
+    def pretrained(self, pretrained: bool) -> None:
+        self._pretrained = pretrained
+        for module in self.resizable_modules:
+            for numbers in module.keeps_own.values():
+                numbers.fill_(pretrained)
+        self._kept_blocks = {id(block) for block in self._depth.blocks} if pretrained and self._depth else set()
 
     @contextmanager
     def at_full_size(self, optimizer: Optimizer | None = None) -> Iterator[None]:
@@ -176,6 +203,43 @@ class ElasticModel:
     @subset_orders.setter
     def subset_orders(self, orders: dict[str, list[int]]) -> None:
         self._subset.orders = orders
+
+    def _set_depth(self, rate: float, growth: Growth | None, trained: bool) -> None:
+        """Set which blocks are active, and initialize new ones."""
+        assert self._depth is not None
+        before = self._depth.active_blocks
+        new = self._depth.set(rate)
+        if trained:
+            active = set(self._depth.active_blocks)
+            self._kept_blocks.update(id(block) for block in before if block not in active)
+        if growth in COPIES and not self._on_meta:
+            new = [block for block in new if id(block) not in self._kept_blocks]
+            copy_blocks(before, new)
+        if growth in PRESERVING:
+            inside = {id(inner) for block in new for inner in block.modules()}
+            for module in self.resizable_modules:
+                if id(module.module) in inside:
+                    module.zero_output()
+
+    def _inside_inactive_blocks(self) -> set[int]:
+        """Identities of the modules in blocks that are not active."""
+        if self._depth is None:
+            return set()
+        active = set(self._depth.active_blocks)
+        return {id(inner) for block in self._depth.blocks if block not in active for inner in block.modules()}
+
+    def _sources(self, module: ResizableModule, active: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+        """For each letter, the numbers of those that the active ones are copies of; `None` if nothing is copied."""
+        copied = {
+            letter: sources(module.active[letter], numbers, self._subset.order(module, letter), module.keeps_own[letter])
+            for letter, numbers in active.items()
+        }
+        return copied if any(not torch.equal(copied[letter], active[letter]) for letter in active) else None
+
+    @property
+    def _trained(self) -> bool:
+        self._was_trained = self._was_trained or not newly_initialized(self.model)
+        return self._was_trained
 
     def _active(self, module: ResizableModule, letter: str, rates: Rates) -> int:
         largest_count = max(other.counts.get(letter, 0) for other in self.resizable_modules)

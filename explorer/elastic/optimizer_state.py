@@ -1,9 +1,26 @@
-"""Whether the state of an optimizer can be resized with its parameters."""
+"""Whether the state of an optimizer can be resized with its parameters, and what it starts from."""
 
 from __future__ import annotations
 
+from timm.optim import RMSpropTF
 from torch import Tensor
 from torch.optim import Optimizer
+
+WEIGHT_STATES = frozenset({"x0"})
+"""Names of states that start from the weights: the point from which MADGRAD measures its sum of gradients."""
+
+
+def initial_state(optimizer: Optimizer, name: str, weight: Tensor) -> Tensor | float:
+    """What a state of an optimizer starts from: zero for almost all of torch's and timm's optimizers.
+
+    Args:
+        optimizer: the optimizer.
+        name: name of the state, which is shaped like its parameter.
+        weight: the values of the parameter.
+    """
+    if name in WEIGHT_STATES:
+        return weight
+    return 1.0 if isinstance(optimizer, RMSpropTF) and name == "square_avg" else 0.0
 
 
 def resizing_obstacle(optimizer: Optimizer) -> str | None:

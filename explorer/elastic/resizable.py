@@ -13,9 +13,17 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from explorer.elastic.growth import SECOND_MOMENTS, initialize_moments, zero_new_inputs
+from explorer.elastic.growth import (
+    SECOND_MOMENTS,
+    divide_by_copies,
+    initialize_moments,
+    initialize_weight_state,
+    reset_copies,
+    zero_new_inputs,
+)
 from explorer.elastic.internals import renew_gradient_node
 from explorer.elastic.layout import LETTERS, Layout
+from explorer.elastic.optimizer_state import WEIGHT_STATES, initial_state
 from explorer.elastic.pattern import Dimension, Indices, active_indices, gather, parse, scatter
 from explorer.errors import InvalidInput
 from explorer.spec.staging import Growth
@@ -41,15 +49,20 @@ class Part:
         return tensor
 
     @property
-    def reads(self) -> bool:
-        """True for weights that take the outputs of heads or channels as inputs: `c (h d)`, `c m`, `h h`."""
-        layer = isinstance(self.owner, nn.Linear | nn.Conv2d) and self.name == "weight"
-        return layer and any(_is_cut(dimension) for dimension in self.pattern[1:])
+    def input_dims(self) -> tuple[int, ...]:
+        """Dimensions of a weight along which it takes the outputs of heads or channels as inputs: 1 of `c (h d)`, `c m`, `h h`.
+
+        Empty for all other tensors. A transposed convolution has its inputs along dimension 0.
+        """
+        if self.name != "weight" or not isinstance(self.owner, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            return ()
+        dims = [0] if isinstance(self.owner, nn.ConvTranspose2d) else range(1, len(self.pattern))
+        return tuple(dim for dim in dims if _is_cut(self.pattern[dim]))
 
     @property
     def output(self) -> bool:
         """True for weights that read and whose outputs go to the residual stream: not `h h`."""
-        return self.reads and not _is_cut(self.pattern[0])
+        return bool(self.input_dims) and sum(_is_cut(dimension) for dimension in self.pattern) == len(self.input_dims)
 
 
 class ResizableModule:
@@ -72,6 +85,8 @@ class ResizableModule:
         attributes = {"h": layout.heads, "m": layout.channels}
         self.counts = {letter: self._count(letter, attributes[letter]) for letter in LETTERS if letter in used}
         self.active = {letter: torch.arange(count, device="cpu") for letter, count in self.counts.items()}
+        self.keeps_own = {letter: torch.zeros(count, dtype=torch.bool, device="cpu") for letter, count in self.counts.items()}
+        """For each letter, which ones carry knowledge, so that growth must not overwrite them with copies, bool (count,)."""
         self._attributes = {(n, letter): _get(module, n) for letter in self.counts for n in attributes[letter]}
         if not self.counts:
             raise ValueError(f"{path}: {type(module).__name__} has none of the tensors of its layout")
@@ -132,8 +147,17 @@ class ResizableModule:
     def reads(self, letter: str) -> bool:
         """True if a layer of the module takes the outputs of its heads or channels as inputs: false for position biases."""
         return any(
-            part.output and any(letter in term for dimension in part.pattern[1:] for term in dimension) for part in self.parts
+            part.output and any(letter in term for dim in part.input_dims for term in part.pattern[dim]) for part in self.parts
         )
+
+    def keep_what_leaves(self, active: Mapping[str, Tensor]) -> None:
+        """Note that the heads and channels that become inactive carry knowledge; see `keeps_own`.
+
+        Args:
+            active: for each letter, the numbers of those that stay or become active, int64 (count,).
+        """
+        for letter, numbers in self.active.items():
+            self.keeps_own[letter][numbers[~torch.isin(numbers, active[letter])]] = True
 
     @torch.no_grad()
     def zero_output(self) -> None:
@@ -146,7 +170,12 @@ class ResizableModule:
                     bias.zero_()
 
     def resize(
-        self, active: Mapping[str, Tensor], kept: Kept, optimizer: Optimizer | None, growth: Growth | None = None
+        self,
+        active: Mapping[str, Tensor],
+        kept: Kept,
+        optimizer: Optimizer | None,
+        growth: Growth | None = None,
+        sources: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Reduce or restore every tensor of the module, and its optimizer states, to the given heads and channels.
 
@@ -155,6 +184,8 @@ class ResizableModule:
             kept: full-width values of the reduced tensors of all modules; updated in place.
             optimizer: optimizer whose states are resized with the tensors.
             growth: growth initialization; `None` restores the values that newly active entries had.
+            sources: for each letter, the numbers of those from whose values the active ones start, int64 (count,); `None` if
+                nothing is copied.
 
         Raises:
             InvalidInput: if an optimizer state is not shaped like its parameter.
@@ -163,13 +194,23 @@ class ResizableModule:
             return
         for part in self.parts:
             old, new = self.positions(part, self.active), self.positions(part, active)
+            source = new if sources is None else self.positions(part, sources)
             tensor = part.tensor
             state = optimizer.state.get(tensor, {}) if optimizer is not None else {}
+            resized = _resized(tensor.data, (tensor, ""), old, new, part, kept, source)
+            if sources is not None and growth == "copy_normalized":
+                divide_by_copies(resized, source, part.input_dims)
+            if growth == "zero":
+                zero_new_inputs(resized, old, new, part.input_dims)
             for name, value in list(state.items()):
                 if isinstance(value, Tensor) and value.shape == tensor.shape:
                     state[name] = _resized(value, (tensor, name), old, new, part, kept)
-                    if growth and name in SECOND_MOMENTS:
+                    if optimizer is not None and sources is not None:
+                        reset_copies(state[name], initial_state(optimizer, name, resized), source, new)
+                    elif growth and name in SECOND_MOMENTS:
                         initialize_moments(state[name], value, old, new)
+                    elif growth and name in WEIGHT_STATES:
+                        initialize_weight_state(state[name], resized, old, new)
                 elif isinstance(value, Tensor) and value.numel() > 1:  # a single number, such as a step count, stays as it is
                     raise InvalidInput(
                         "optimizer",
@@ -177,11 +218,8 @@ class ResizableModule:
                         f"its state {name!r} has another shape than its parameter and cannot be resized",
                     )
             tensor.grad = None
-            resized = _resized(tensor.data, (tensor, ""), old, new, part, kept)
             renew_gradient_node(tensor)
             tensor.data = resized
-            if growth == "zero" and part.reads:
-                zero_new_inputs(tensor.data, old, new)
             _set_sizes(part.owner)
         self.active = {letter: active[letter] for letter in self.counts}
         for (name, letter), value in self._attributes.items():
@@ -197,7 +235,15 @@ def _is_cut(dimension: Dimension) -> bool:
     return any(letter in term for term in dimension for letter in LETTERS)
 
 
-def _resized(value: Tensor, key: tuple[Tensor, str], old: Indices, new: Indices, part: Part, kept: Kept) -> Tensor:
+def _resized(
+    value: Tensor,
+    key: tuple[Tensor, str],
+    old: Indices,
+    new: Indices,
+    part: Part,
+    kept: Kept,
+    source: Indices | None = None,
+) -> Tensor:
     """Write `value` back into its full-width tensor and return what is active now.
 
     Args:
@@ -207,6 +253,7 @@ def _resized(value: Tensor, key: tuple[Tensor, str], old: Indices, new: Indices,
         new: along each dimension, the positions in the full tensor that are active now.
         part: the tensor's pattern and full shape.
         kept: full-width values; updated in place.
+        source: along each dimension, the positions whose values are returned if they are not `new` itself.
     """
     if key in kept:
         full = kept.pop(key)
@@ -217,9 +264,9 @@ def _resized(value: Tensor, key: tuple[Tensor, str], old: Indices, new: Indices,
         full = value.new_zeros(part.full_shape)
         scatter(full, value, old)
     if all(index is None or len(index) == size for index, size in zip(new, part.full_shape, strict=False)):
-        return full
+        return full if source is None or source is new else gather(full, source)
     kept[key] = full
-    return gather(full, new)
+    return gather(full, new if source is None else source)
 
 
 def _parts(module: nn.Module, layout: Layout) -> Iterator[Part]:

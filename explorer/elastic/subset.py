@@ -62,8 +62,15 @@ class Subset:
         if count < total and self._choice == "random":
             generator = torch.Generator("cpu").manual_seed(zlib.crc32(f"{self._seed} {letter} {total} {count}".encode()))
             return torch.randperm(total, generator=generator, device="cpu")[:count].sort().values
+        return self.order(module, letter)[:count].sort().values
+
+    def order(self, module: ResizableModule, letter: str) -> Tensor:
+        """Numbers of all heads (`h`) or channels (`m`) of a module in the order in which they become active, int64 (total,).
+
+        Random subsets have no order; for them, the order is that of the numbers.
+        """
         order = self._orders.get((module.path, letter))
-        return torch.arange(count, device="cpu") if order is None else order[:count].sort().values
+        return torch.arange(module.counts[letter], device="cpu") if order is None else order
 
     @property
     def orders(self) -> dict[str, list[int]]:

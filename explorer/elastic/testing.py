@@ -21,9 +21,10 @@ from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from explorer.elastic.growth import norm_weights
 from explorer.elastic.model import ElasticModel
 from explorer.elastic.resizable import Part, ResizableModule
-from explorer.elastic.subset import subsets
+from explorer.elastic.subset import LEADING_ONLY, subsets
 from explorer.spec.rates import Rates
 from explorer.spec.staging import Staging, SubsetChoice
 
@@ -168,6 +169,22 @@ def check_zero_growth_preserves_the_function(family: Family) -> None:
         _assert_close(logits(model, family.image_shape), before)
 
 
+def check_normalized_copies_preserve_the_function(family: Family) -> None:
+    """With `growth: copy_normalized`, the output does not change when heads and channels become active, once and twice.
+
+    A norm over the width does not change if all have equally many copies, as when half of them grow to all.
+    """
+    model = _with_constant_norms(family.build())
+    elastic = ElasticModel(model, Staging(subset=subsets(model)[-1], growth="copy_normalized"))
+    axes = [axis for axis in elastic.axes if axis == "mlp" or (axis == "heads" and not isinstance(model, tuple(LEADING_ONLY)))]
+    elastic.set_rates(Rates(**dict.fromkeys(axes, 0.5)))
+    before = logits(model.eval(), family.image_shape)
+    if not family.norm_over_width:
+        elastic.set_rates(Rates(**dict.fromkeys(axes, 0.75)))  # some have two copies now and some one
+    elastic.set_rates(Rates())
+    _assert_close(logits(model, family.image_shape), before)
+
+
 def check_training_leaves_inactive_entries_unchanged(family: Family) -> None:
     """Training at a lower rate changes active entries only, optimizer states included; parameters keep their identity."""
     model = family.build()
@@ -234,6 +251,7 @@ CHECKS: tuple[Callable[[Family], None], ...] = (
     check_equals_full_model_with_zeroed_columns,
     check_equals_full_model_with_zeroed_columns_by_importance,
     check_zero_growth_preserves_the_function,
+    check_normalized_copies_preserve_the_function,
     check_training_leaves_inactive_entries_unchanged,
     check_copies_and_pickles,
     check_gradient_checkpointing,
@@ -264,6 +282,14 @@ def check_compiled(family: Family, backend: str = "aot_eager") -> None:
 def _assert_close(output: Tensor, expected: Tensor) -> None:
     difference = float((output - expected).detach().abs().max())
     assert difference <= TOLERANCE * max(1.0, float(expected.detach().abs().max())), f"outputs differ by {difference:.3g}"
+
+
+@torch.no_grad()
+def _with_constant_norms(model: nn.Module) -> nn.Module:
+    """The model with one weight for all features of each norm, by which a newly initialized model is told."""
+    for weight in norm_weights(model):
+        weight.fill_(float(weight[0]))
+    return model
 
 
 def _inactive(module: ResizableModule, part: Part) -> Tensor:

@@ -1,8 +1,9 @@
-"""Fewer tokens by dropping random ones during training, for the timm models in which tokens can be dropped.
+"""Fewer tokens in training steps, for the timm models in which tokens can be dropped: random ones, or those around the center.
 
 Patch dropout is from Liu et al., "PatchDropout: Economizing Vision Transformers Using Patch Dropout", WACV 2023,
 arXiv 2208.07220; dropping whole mask units, for Hiera, from Ryali et al., "Hiera: A Hierarchical Vision Transformer without the
-Bells-and-Whistles", ICML 2023, arXiv 2306.00989.
+Bells-and-Whistles", ICML 2023, arXiv 2306.00989. Keeping the central crop of the patch grid is from "Budgeted Training for
+Vision Transformer", ICLR 2023: 10 x 10 and 12 x 12 of 14 x 14 patches (its Table 6).
 
 Shapes: B batch, N tokens, U mask units, D features.
 """
@@ -12,9 +13,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import timm.models as zoo
+import torch
 from timm.layers import PatchDropout, PatchDropoutWithIndices
 from torch import Tensor, nn
 
@@ -24,19 +26,32 @@ Size = tuple[int, int]
 """Height and width, in pixels or patches."""
 
 
+class KeepTokens(Protocol):
+    """Makes the module that keeps some of the tokens of a grid in training mode."""
+
+    def __call__(self, num_prefix_tokens: int = 0, *, with_indices: bool = False) -> nn.Module:
+        """The module, for tokens (B, N, D).
+
+        Args:
+            num_prefix_tokens: number of tokens before those of the grid; they stay.
+            with_indices: whether the module returns the positions of the tokens that it keeps too, int64 (B, N kept).
+        """
+
+
 class TokenDropping:
     """Drops random tokens of a model in training mode.
 
     Args:
         model: the timm model.
         location: where in the model tokens are dropped.
-        tokens: number of tokens that can be dropped, without class and register tokens.
+        grid: rows and columns of the tokens that can be dropped, without class and register tokens.
     """
 
-    policy = "drop"
+    policy: Literal["drop", "center"] = "drop"
 
-    def __init__(self, model: nn.Module, location: DropLocation, tokens: int) -> None:
-        self._model, self._location, self._tokens = model, location, tokens
+    def __init__(self, model: nn.Module, location: DropLocation, grid: Size) -> None:
+        self._model, self._location, self._grid = model, location, grid
+        self._tokens = math.prod(grid)
         self._original: Any = getattr(model, location.attribute)
 
     @property
@@ -58,11 +73,9 @@ class TokenDropping:
         Raises:
             InvalidInput: if no token would be left.
         """
-        kept, name = self._kept(rate), self._location.attribute
-        if kept < self._tokens:
-            # timm keeps int(tokens * (1 - prob)): half a token more keeps rounding errors from changing that.
-            prob = 1 - (kept + 0.5) / self._tokens
-            dropout = self._location.dropout(self._model, self._original, prob)
+        name = self._location.attribute
+        if self._kept(rate) < self._tokens:
+            dropout = self._location.dropout(self._model, self._original, self._keep(rate))
             setattr(self._model, name, dropout.train(self._model.training))
         elif getattr(self._model, name) is not self._original:
             if self._original is None:
@@ -70,12 +83,92 @@ class TokenDropping:
             setattr(self._model, name, self._original)
 
     def _kept(self, rate: float) -> int:
+        """Number of tokens at a rate."""
         kept = math.floor(rate * self._tokens + 0.5)
         if kept < 1:
             smallest = f"{0.5 / self._tokens:.3g}"
             allowed = f"leaves none of the {self._tokens} tokens; must be at least {smallest}"
             raise InvalidInput("rates.tokens", rate, allowed)
         return kept
+
+    def _keep(self, rate: float) -> KeepTokens:
+        # timm keeps int(tokens * (1 - prob)): half a token more keeps rounding errors from changing that.
+        prob = 1 - (self._kept(rate) + 0.5) / self._tokens
+
+        def keep(num_prefix_tokens: int = 0, *, with_indices: bool = False) -> nn.Module:
+            kind = PatchDropoutWithIndices if with_indices else PatchDropout
+            return kind(prob, num_prefix_tokens=num_prefix_tokens)
+
+        return keep
+
+
+class CentralCropping(TokenDropping):
+    """Drops the tokens around the central crop of a model's patch grid in training mode: the same ones in every step.
+
+    Both sides of the grid shrink by the square root of the rate, rounded to the nearest integer: at .5, 10 x 10 of 14 x 14
+    patches are kept, at .75 12 x 12. If the margin is odd, one row or column more is dropped at the lower or right edge.
+    """
+
+    policy = "center"
+
+    @property
+    def smallest(self) -> float:
+        """The smallest rate possible: one row or column, or one token of a square grid."""
+        return self.realise((0.5 / min(self._grid)) ** 2 * (1 + 1e-9))
+
+    def _kept(self, rate: float) -> int:
+        return math.prod(self._sides(rate))
+
+    def _sides(self, rate: float) -> Size:
+        """Rows and columns at a rate."""
+        height, width = (math.floor(math.sqrt(rate) * side + 0.5) for side in self._grid)
+        if not height or not width:
+            rows, columns = self._grid
+            smallest = f"{(0.5 / min(self._grid)) ** 2:.3g}"
+            allowed = f"leaves none of the {rows} rows or {columns} columns of tokens; must be at least {smallest}"
+            raise InvalidInput("rates.tokens", rate, allowed)
+        return height, width
+
+    def _keep(self, rate: float) -> KeepTokens:
+        sides = self._sides(rate)
+
+        def keep(num_prefix_tokens: int = 0, *, with_indices: bool = False) -> nn.Module:
+            return CentralTokens(self._grid, sides, num_prefix_tokens=num_prefix_tokens, with_indices=with_indices)
+
+        return keep
+
+
+class CentralTokens(nn.Module):
+    """Keeps the central rows and columns of a grid of tokens in training mode.
+
+    Args:
+        grid: rows and columns of the grid, whose tokens are in row-major order.
+        kept: rows and columns to keep.
+        num_prefix_tokens: number of tokens before those of the grid; they stay.
+        with_indices: whether the positions of the tokens that are kept are returned too, as `PatchDropoutWithIndices` does.
+    """
+
+    def __init__(self, grid: Size, kept: Size, *, num_prefix_tokens: int = 0, with_indices: bool = False) -> None:
+        super().__init__()
+        self.grid, self.kept = grid, kept
+        self.num_prefix_tokens, self.with_indices = num_prefix_tokens, with_indices
+
+    def forward(self, x_BND: Tensor) -> Tensor | tuple[Tensor, Tensor | None]:
+        """The tokens that are kept, (B, N kept, D), and their positions in the grid, int64 (B, N kept), if wanted."""
+        if not self.training:
+            return (x_BND, None) if self.with_indices else x_BND
+        prefix, patches = x_BND[:, : self.num_prefix_tokens], x_BND[:, self.num_prefix_tokens :]
+        kept_BND = torch.cat((prefix, self._crop(patches)), dim=1) if self.num_prefix_tokens else self._crop(patches)
+        if not self.with_indices:
+            return kept_BND
+        positions = torch.arange(math.prod(self.grid), device=x_BND.device)
+        return kept_BND, self._crop(positions[None]).expand(len(x_BND), -1)
+
+    def _crop(self, x_BN: Tensor) -> Tensor:
+        """The central part of (B, N, ...)."""
+        top, left = ((side - kept) // 2 for side, kept in zip(self.grid, self.kept, strict=True))
+        height, width = self.kept
+        return x_BN.unflatten(1, self.grid)[:, top : top + height, left : left + width].flatten(1, 2)
 
 
 @dataclass(frozen=True)
@@ -84,23 +177,24 @@ class DropLocation:
 
     attribute: str
     """Name of the model's child that is replaced while tokens are dropped."""
-    dropout: Callable[[Any, Any, float], nn.Module]
-    """Makes the replacement from the model, its original child, and the fraction of tokens to drop."""
-    tokens: Callable[[Any, Size], int]
-    """Number of tokens that can be dropped, from the model and the image size in pixels; 0 if this model cannot drop any."""
+    dropout: Callable[[Any, Any, KeepTokens], nn.Module]
+    """Makes the replacement from the model, its original child, and the function that makes the module that keeps tokens."""
+    grid: Callable[[Any, Size], Size]
+    """Rows and columns of the tokens that can be dropped, in row-major order, from the model and the image size in pixels; 0
+    and 0 if this model cannot drop any."""
 
 
 class MaskUnitDropout(nn.Module):
     """Drops whole mask units of Hiera, whose tokens have the order (position in the unit, unit) after `Unroll`.
 
     Args:
-        prob: fraction of the mask units to drop.
+        keep: keeps some of the units, given as tokens.
         unit_tokens: tokens in each mask unit.
     """
 
-    def __init__(self, prob: float, unit_tokens: int) -> None:
+    def __init__(self, keep: nn.Module, unit_tokens: int) -> None:
         super().__init__()
-        self.units = PatchDropout(prob, num_prefix_tokens=0)
+        self.units = keep
         self.unit_tokens = unit_tokens
 
     def forward(self, x_BND: Tensor) -> Tensor:
@@ -115,42 +209,34 @@ def _prefix(model: nn.Module) -> int:
     return int(getattr(model, "num_prefix_tokens", 0))
 
 
-def _embedded_patches(model: Any, image_size: Size) -> int:
+def _embedded_patches(model: Any, image_size: Size) -> Size:
     embed = model.patch_embed
-    same = tuple(embed.img_size) == image_size
-    return int(embed.num_patches) if same else math.prod(embed.dynamic_feat_size(image_size))
+    rows, columns = embed.grid_size if tuple(embed.img_size) == image_size else embed.dynamic_feat_size(image_size)
+    return int(rows), int(columns)
 
 
-def _naflex_patches(model: Any, image_size: Size) -> int:
+def _naflex_patches(model: Any, image_size: Size) -> Size:
     # With mixed rotary positions, timm does not select the frequencies of the remaining tokens.
-    return 0 if model.rope_is_mixed else math.prod(model.embeds.dynamic_feat_size(image_size))
+    rows, columns = (0, 0) if model.rope_is_mixed else model.embeds.dynamic_feat_size(image_size)
+    return rows, columns
 
 
-def _in_mask_units(model: Any, unroll: nn.Module, prob: float) -> nn.Module:
-    return nn.Sequential(unroll, MaskUnitDropout(prob, model.mu_size))
+def _mask_units(model: Any, _: Size) -> Size:
+    rows, columns = model.mask_spatial_shape
+    return rows, columns
 
 
 DROP_LOCATIONS: dict[type[nn.Module], DropLocation] = {
-    zoo.VisionTransformer: DropLocation(
-        "patch_drop", lambda model, _, prob: PatchDropout(prob, num_prefix_tokens=_prefix(model)), _embedded_patches
-    ),
+    zoo.VisionTransformer: DropLocation("patch_drop", lambda model, _, keep: keep(_prefix(model)), _embedded_patches),
     # These select the rotary positions of the remaining tokens.
-    zoo.Eva: DropLocation(
-        "patch_drop", lambda model, _, prob: PatchDropoutWithIndices(prob, num_prefix_tokens=_prefix(model)), _embedded_patches
-    ),
-    zoo.NaFlexVit: DropLocation(
-        "patch_drop", lambda model, _, prob: PatchDropoutWithIndices(prob, num_prefix_tokens=_prefix(model)), _naflex_patches
-    ),
+    zoo.Eva: DropLocation("patch_drop", lambda model, _, keep: keep(_prefix(model), with_indices=True), _embedded_patches),
+    zoo.NaFlexVit: DropLocation("patch_drop", lambda model, _, keep: keep(_prefix(model), with_indices=True), _naflex_patches),
     # The class token is added later.
-    zoo.Cait: DropLocation(
-        "pos_drop",
-        lambda _, pos_drop, prob: nn.Sequential(pos_drop, PatchDropout(prob, num_prefix_tokens=0)),
-        _embedded_patches,
-    ),
+    zoo.Cait: DropLocation("pos_drop", lambda _, pos_drop, keep: nn.Sequential(pos_drop, keep()), _embedded_patches),
     zoo.Hiera: DropLocation(
         "unroll",
-        _in_mask_units,
-        lambda model, _: math.prod(model.mask_spatial_shape),
+        lambda model, unroll, keep: nn.Sequential(unroll, MaskUnitDropout(keep(), model.mu_size)),
+        _mask_units,
     ),
 }
 """Model classes in which tokens can be dropped, with their subclasses; `register_model` adds classes.
@@ -160,9 +246,18 @@ SAM has a `patch_drop` too, but its windows need the whole grid.
 
 
 def token_dropping(model: nn.Module, image_size: Size) -> TokenDropping | str:
-    """How the tokens of a model can be dropped, or why they cannot, as a sentence without its end."""
+    """How random tokens of the model can be dropped, or why they cannot, as a sentence without its end."""
+    return _dropping(TokenDropping, model, image_size)
+
+
+def central_cropping(model: nn.Module, image_size: Size) -> TokenDropping | str:
+    """How the tokens around the center can be dropped, or why they cannot, as a sentence without its end."""
+    return _dropping(CentralCropping, model, image_size)
+
+
+def _dropping(kind: type[TokenDropping], model: nn.Module, image_size: Size) -> TokenDropping | str:
     location = next((DROP_LOCATIONS[kind] for kind in type(model).__mro__ if kind in DROP_LOCATIONS), None)
-    tokens = location.tokens(model, image_size) if location else 0
-    if location and tokens > 1:
-        return TokenDropping(model, location, tokens)
+    grid = location.grid(model, image_size) if location else (0, 0)
+    if location and math.prod(grid) > 1:
+        return kind(model, location, grid)
     return f"{type(model).__name__} has no place to drop tokens"

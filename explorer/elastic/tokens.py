@@ -1,6 +1,8 @@
-"""Fewer tokens in a training step: random tokens are dropped, or images are resized. Evaluation always uses all tokens.
+"""Fewer tokens in a training step: tokens are dropped at random or around the center, or images are resized.
 
-Neither policy changes a parameter. At rate 1 the model is the original timm model, including attributes and hooks.
+Evaluation always uses all tokens.
+
+No policy changes a parameter. At rate 1 the model is the original timm model, including attributes and hooks.
 """
 
 from __future__ import annotations
@@ -13,18 +15,19 @@ from timm.layers import to_2tuple
 from torch import nn
 
 from explorer.elastic.image_resizing import ImageResizing, image_resizing
-from explorer.elastic.token_dropping import Size, TokenDropping, token_dropping
+from explorer.elastic.token_dropping import Size, TokenDropping, central_cropping, token_dropping
 from explorer.errors import InvalidInput
 from explorer.spec.staging import TokenPolicy
 
-_POLICIES: dict[Literal["drop", "resize"], Callable[[nn.Module, Size], TokenDropping | ImageResizing | str]] = {
+_POLICIES: dict[Literal["drop", "center", "resize"], Callable[[nn.Module, Size], TokenDropping | ImageResizing | str]] = {
     "drop": token_dropping,
+    "center": central_cropping,
     "resize": image_resizing,
 }
 """For each policy, the function that gives its implementation for a model, or the reason why there is none."""
 
 
-def token_policies(model: nn.Module, image_size: int | Size | None = None) -> tuple[Literal["drop", "resize"], ...]:
+def token_policies(model: nn.Module, image_size: int | Size | None = None) -> tuple[Literal["drop", "center", "resize"], ...]:
     """The policies by which the number of tokens of a model can be reduced.
 
     Args:
@@ -43,7 +46,7 @@ def token_reduction(
 
     Args:
         model: a timm model whose rates have not been changed.
-        policy: `auto` drops tokens if the model can, else it resizes images.
+        policy: `auto` drops random tokens if the model can, else it resizes images.
         image_size: see `token_policies`.
     """
     size = full_image_size(model, image_size)

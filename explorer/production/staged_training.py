@@ -51,6 +51,8 @@ class _State(Frozen):
     """Digest of the plan."""
     orders: dict[str, list[int]]
     """As `StagedModel.subset_orders`."""
+    pretrained: bool = False
+    """As `StagedModel.pretrained`."""
 
 
 class StagedTraining:
@@ -225,7 +227,12 @@ class StagedTraining:
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the schedule, as plain data. The states of model, optimizer and average are saved separately."""
-        return {"begun": self.begun, "plan": self.plan.digest(), "orders": self._staged.subset_orders}
+        return {
+            "begun": self.begun,
+            "plan": self.plan.digest(),
+            "orders": self._staged.subset_orders,
+            "pretrained": self._staged.pretrained,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Resume between the steps where a state was taken.
@@ -245,6 +252,7 @@ class StagedTraining:
             raise InvalidInput("state", "orders", "belongs to another staging.subset")
         self.begun = saved.begun
         self._staged.subset_orders = saved.orders
+        self._staged.pretrained = saved.pretrained
         if self.begun:
             segment, _ = self.plan.position(self.begun - 1)
             self._staged.set_rates(segment.requested, grow=False)

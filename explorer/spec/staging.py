@@ -9,8 +9,12 @@ from pydantic import model_validator
 from explorer.spec.base import Frozen
 
 SubsetChoice = Literal["leading", "random", "importance"]
-Growth = Literal["initial", "zero"]
-TokenPolicy = Literal["auto", "drop", "resize"]
+Growth = Literal["initial", "zero", "copy", "copy_normalized"]
+COPIES: tuple[Growth, ...] = ("copy", "copy_normalized")
+"""Growth initializations that copy active entries."""
+PRESERVING: tuple[Growth, ...] = ("zero", "copy_normalized")
+"""Growth initializations that do not change what the model computes."""
+TokenPolicy = Literal["auto", "drop", "center", "resize"]
 BlockSubset = Literal["prefix", "even"]
 
 
@@ -22,17 +26,21 @@ class Staging(Frozen):
     (`importance`)."""
     growth: Growth = "initial"
     """Growth initialization: the values from which newly active entries start. `initial`: the values of the model's own
-    initialization; `zero`: their output columns are zero, so that the loss does not jump."""
+    initialization; `zero`: their output columns are zero, so that the loss does not jump; `copy`: copies of the active heads,
+    channels and blocks, in turn, with an optimizer state of zero (the paper's growth); `copy_normalized`: the same, with output
+    columns divided by the number of copies and blocks that add nothing at first, so that the loss does not jump. Pretrained
+    weights are never overwritten by copies."""
     token_policy: TokenPolicy = "auto"
-    """How the number of tokens is reduced. `drop`: random tokens are dropped; `resize`: images are made smaller; `auto`: `drop`
-    if the model supports it, otherwise `resize`."""
+    """How the number of tokens is reduced. `drop`: random tokens are dropped; `center`: the tokens around the central crop of
+    the patch grid are dropped, the same ones in every step (the paper's policy); `resize`: images are made smaller; `auto`:
+    `drop` if the model supports it, otherwise `resize`."""
     blocks: BlockSubset = "prefix"
     """Which blocks are active when the depth is reduced: the first ones (`prefix`), or evenly spaced ones (`even`)."""
 
     @model_validator(mode="after")
     def _check(self) -> Staging:
-        if self.growth == "zero" and self.subset == "random":
-            raise ValueError("growth: zero needs a subset that only grows: leading or importance")
-        if self.growth == "zero" and self.blocks == "even":
-            raise ValueError("growth: zero needs blocks that stay active: prefix")
+        if self.growth != "initial" and self.subset == "random":
+            raise ValueError(f"growth: {self.growth} needs a subset that only grows: leading or importance")
+        if self.growth in PRESERVING and self.blocks == "even":
+            raise ValueError(f"growth: {self.growth} needs blocks that stay active: prefix")
         return self

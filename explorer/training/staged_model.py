@@ -103,6 +103,17 @@ class StagedModel:
         self.optimizer.load_state_dict(state["optimizer"])
 
     @property
+    def pretrained(self) -> bool:
+        """As `ElasticModel.pretrained`."""
+        return self._elastic.pretrained
+
+    @pretrained.setter
+    def pretrained(self, pretrained: bool) -> None:
+        self._elastic.pretrained = pretrained
+        if self._elastic_average is not None:
+            self._elastic_average.pretrained = pretrained
+
+    @property
     def subset_orders(self) -> dict[str, list[int]]:
         """The order in which heads and channels become active, read from the first weights; empty unless by importance."""
         return self._elastic.subset_orders

@@ -21,6 +21,7 @@ from explorer.spec.data import Preprocessing
 from explorer.spec.lr_schedule import LearningRateSchedule
 from explorer.spec.model_input import ModelInput
 from explorer.spec.rates import Rates
+from explorer.spec.staging import COPIES
 from explorer.spec.task import TaskSpec
 from explorer.training.architecture import Architecture, check_model_name, check_output, counted_model, create_model
 from explorer.training.distributed import SINGLE_PROCESS, Processes
@@ -170,8 +171,8 @@ class Task:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What to say before a run: modules that are not resized, and values for large images that small ones get."""
-        return tuple(filter(None, (self._unresized_modules(), self._large_image_defaults())))
+        """What to say before a run: modules that are not resized, settings without effect, values for large images."""
+        return tuple(filter(None, (self._unresized_modules(), self._growth_of_pretrained(), self._large_image_defaults())))
 
     def _unresized_modules(self) -> str | None:
         unknown = counted_model(self._architecture).counter.elastic.unknown
@@ -179,6 +180,12 @@ class Task:
             return None
         others = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
         return f"{unknown[0]}{others} will stay at full size: the table of layouts has no row for them; see CONTRIBUTING.md"
+
+    def _growth_of_pretrained(self) -> str | None:
+        growth = self.spec.staging.growth
+        if not self.spec.model.pretrained or growth not in COPIES:
+            return None
+        return f"staging.growth: {growth} acts as initial: pretrained weights are not overwritten by copies"
 
     def _large_image_defaults(self) -> str | None:
         size, preprocessing = self.data.image_size, self.preprocessing

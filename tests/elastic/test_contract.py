@@ -19,11 +19,18 @@ from explorer.elastic.testing import (
     check_equals_full_model_with_zeroed_columns_by_importance,
     check_gradient_checkpointing,
     check_model,
+    check_zero_growth_preserves_the_function,
 )
 from tests.elastic.families import FAMILIES, family
 
-SAMPLED = (check_copies_and_pickles, check_gradient_checkpointing, check_equals_full_model_with_zeroed_columns_by_importance)
-"""Checks of code that hardly depends on the layout: every third family runs them, or all with EXPLORER_EXHAUSTIVE=1."""
+SAMPLED = (
+    check_copies_and_pickles,
+    check_gradient_checkpointing,
+    check_equals_full_model_with_zeroed_columns_by_importance,
+    check_zero_growth_preserves_the_function,
+)
+"""Checks of code that hardly depends on the layout, or that another check covers: every third family runs them, or all with
+EXPLORER_EXHAUSTIVE=1."""
 EXHAUSTIVE = os.environ.get("EXPLORER_EXHAUSTIVE") == "1"
 COMPILE_BACKENDS = {
     "beit": "inductor" if EXHAUSTIVE else "aot_eager",

@@ -25,7 +25,7 @@ def homemade_tiny_vit(pretrained=False, **kwargs):
 def test_deit_small_as_published():
     row = coverage("deit_small_patch16_224")
     assert (row.family, row.axes, row.reason) == ("deit", ("heads", "mlp", "tokens", "depth"), None)
-    assert row.token_policies == ("drop", "resize")
+    assert row.token_policies == ("drop", "center", "resize")
     # 6 heads, 4 * 384 hidden channels, (224 / 16)^2 patches
     assert row.smallest_rates == Rates(heads=1 / 6, mlp=1 / 1536, tokens=1 / 196, depth=1 / 12)
     # 4.6 GMACs forward (DeiT, table 5), two FLOPs each; forward and backward cost three times that

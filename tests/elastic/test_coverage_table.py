@@ -93,7 +93,8 @@ def test_the_command_prints_a_table(run):
     code, out, _ = run("deit_tiny_patch16_224")
     assert code == 0
     line = next(line for line in out.splitlines() if line.startswith("deit_tiny"))
-    assert line.split()[1:11] == ["heads", "mlp", "tokens", "depth", "1/3", "1/768", "1/196", "1/12", "drop,", "resize"]
+    assert line.split()[1:9] == ["heads", "mlp", "tokens", "depth", "1/3", "1/768", "1/196", "1/12"]
+    assert line.split()[9:12] == ["drop,", "center,", "resize"]
 
 
 def test_the_command_prints_json(run):
@@ -101,7 +102,7 @@ def test_the_command_prints_json(run):
     (row,) = json.loads(out)
     assert code == 0
     assert row["smallest_rates"]["heads"] == 1 / 3
-    assert row["token_policies"] == ["drop", "resize"]
+    assert row["token_policies"] == ["drop", "center", "resize"]
     assert row["half_flops"] < row["full_flops"]
 
 

@@ -134,6 +134,9 @@ def attributes(model):
 
 CASES = [(label, policy) for label in BOTH for policy in ("drop", "resize")]
 CASES += [(label, "drop") for label in DROP] + [(label, "resize") for label in RESIZE]
+CASES += [
+    (label, "center") for label in ("vit, registers and average", "hybrid", "eva02", "rope, mixed", "naflex, axial rope", *DROP)
+]
 
 
 @pytest.mark.parametrize(("label", "policy"), CASES)
@@ -171,7 +174,8 @@ def test_training_uses_a_quarter_of_the_tokens_and_rate_one_restores_the_model(l
 
 
 def test_which_policies_each_family_allows():
-    for labels, policies in ((BOTH, ("drop", "resize")), (DROP, ("drop",)), (RESIZE, ("resize",)), (NEITHER, ())):
+    dropping = ("drop", "center")
+    for labels, policies in ((BOTH, (*dropping, "resize")), (DROP, dropping), (RESIZE, ("resize",)), (NEITHER, ())):
         for label in labels:
             assert token_policies(build(label), image_size(label)) == policies, label
 
@@ -218,6 +222,77 @@ def test_dropped_tokens_do_not_reach_the_blocks(label, block, seen_by_it):
     model.train()(images(image_size(label)))
     model.eval()(images(image_size(label)))
     assert seen == seen_by_it
+
+
+@pytest.mark.parametrize(
+    ("label", "block"),
+    [
+        ("vit, registers and average", "blocks.0"),
+        ("eva02", "blocks.0"),
+        ("rope, mixed", "blocks.0"),
+        ("naflex, axial rope", "blocks.0"),
+        ("cait", "blocks.0"),
+    ],
+)
+def test_the_central_crop_reaches_the_blocks(label, block):
+    """2 x 2 of 4 x 4 patches, in every step, after the class and register tokens; evaluation keeps all."""
+    model, side = build(label), image_size(label)
+    elastic = ElasticModel(model, Staging(token_policy="center"), image_size=side)
+    assert elastic.set_rates(Rates(tokens=0.25)).tokens == 0.25
+    seen = []
+    model.get_submodule(block).register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].detach()))
+    batch = images(side)
+    model.train()(batch)
+    model(batch)
+    model.eval()(batch)
+    once, again, full = seen
+    prefix = full.shape[1] - 16
+    center = [prefix + 4 * row + column for row in (1, 2) for column in (1, 2)]
+    assert torch.equal(once, again)
+    assert torch.allclose(once, full[:, [*range(prefix), *center]], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("side", "rate", "kept"),
+    # of the paper: 10 x 10 and 12 x 12 of 14 x 14; 5 x 5 of 14 x 14 drops 4 rows above and 5 below
+    [
+        (224, 100 / 196, range(2, 12)),
+        (224, 0.5, range(2, 12)),
+        (224, 144 / 196, range(1, 13)),
+        (224, 0.75, range(1, 13)),
+        (224, 25 / 196, range(4, 9)),
+        (224, 1 / 196, range(6, 7)),
+    ],
+)
+def test_central_crops_worked_out_by_hand(side, rate, kept):
+    with torch.device("meta"):
+        model = timm.create_model("deit_tiny_patch16_224", depth=1)
+    elastic = ElasticModel(model, Staging(token_policy="center"))
+    assert elastic.set_rates(Rates(tokens=rate)).tokens == len(kept) ** 2 / 196
+    assert elastic.realise(elastic.rates) == elastic.rates
+    assert elastic.smallest_rates.tokens == 1 / 196
+    tokens_BND = torch.arange(197.0).view(1, 197, 1)
+    assert model.train().patch_drop(tokens_BND).flatten().tolist() == [
+        0,
+        *(1 + 14 * row + column for row in kept for column in kept),
+    ]
+
+
+def test_the_central_crop_of_an_oblong_grid_keeps_its_shape():
+    model = timm.create_model("vit_tiny_patch16_224", **{**VIT, "img_size": (64, 32)})  # 8 x 4 patches
+    elastic = ElasticModel(model, Staging(token_policy="center"))
+    assert elastic.set_rates(Rates(tokens=0.5)).tokens == 6 * 3 / (8 * 4)  # 8 * .71 = 5.7, 4 * .71 = 2.8 patches
+    assert elastic.smallest_rates.tokens == 1 * 1 / 32
+    with pytest.raises(InvalidInput, match=r"rates\.tokens: 0\.01: leaves none of the 8 rows or 4 columns .* at least 0\.0156"):
+        elastic.realise(Rates(tokens=0.01))
+
+
+def test_hiera_keeps_the_central_mask_units():
+    model = timm.create_model("hiera_tiny_224", img_size=128, embed_dim=24, stages=(1, 1, 1, 1), num_classes=5)
+    elastic = ElasticModel(model, Staging(token_policy="center"))  # 32 x 32 tokens in units of 8 x 8
+    assert elastic.set_rates(Rates(tokens=0.25)).tokens == 0.25
+    kept = model.train().unroll(torch.arange(1024.0).view(1, 1024, 1)).flatten().sort().values
+    assert kept.tolist() == [32 * row + column for row in range(8, 24) for column in range(8, 24)]
 
 
 def test_hiera_keeps_whole_mask_units():
@@ -272,6 +347,11 @@ def test_compiled_stages_use_the_size_of_their_rate():
             "pvt_v2",
             "drop",
             r"^staging\.token_policy: 'drop': PyramidVisionTransformerV2 has no place to drop tokens; use resize$",
+        ),
+        (
+            "pvt_v2",
+            "center",
+            r"^staging\.token_policy: 'center': PyramidVisionTransformerV2 has no place to drop tokens; use resize$",
         ),
         ("cait", "resize", r"^staging\.token_policy: 'resize': Cait takes images of one size only; use drop$"),
         ("nest", "resize", r"^staging\.token_policy: 'resize': Nest takes images of one size only; keep rates\.tokens at 1$"),

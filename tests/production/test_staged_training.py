@@ -22,7 +22,9 @@ from explorer.training.task import Task
 from tests.production.loops import HALVES, one_step, same, small, staged
 
 
-@pytest.mark.parametrize("staging", [Staging(), Staging(subset="importance", growth="zero"), Staging(subset="random")])
+@pytest.mark.parametrize(
+    "staging", [Staging(), Staging(subset="importance", growth="copy_normalized"), Staging(subset="random")]
+)
 def test_the_weights_are_those_of_the_trainer(tiny_spec, three_stages, staging):
     task = Task(tiny_spec.model_copy(update={"staging": staging}))
     recipe = task.spec.recipe
@@ -260,7 +262,7 @@ def test_invalid_states_are_refused():
     state = training.state_dict()
     steps = training.plan.steps
     for wrong, said in [
-        (None, "state: None: must be a mapping with the keys begun, plan, orders"),
+        (None, "state: None: must be a mapping with the keys begun, plan, orders, pretrained"),
         ({}, "state: begun: 'missing': this key is required"),
         ({**state, "begun": "3"}, "state: begun: '3': Input should be a valid integer"),
         ({**state, "begun": -1}, "state: begun: -1: Input should be greater than or equal to 0"),

@@ -47,7 +47,7 @@ def test_smaller_images_resume_exactly_and_evaluate_at_full_size(tiny_spec, tmp_
     [
         {"subset": "random", "blocks": "even"},
         {"subset": "importance", "growth": "zero"},
-        {"growth": "zero", "token_policy": "resize"},
+        {"growth": "copy_normalized", "token_policy": "resize"},
     ],
 )
 def test_every_kind_of_staging_resumes_exactly(tiny_spec, tmp_path, staging):

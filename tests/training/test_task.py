@@ -44,6 +44,15 @@ def test_small_images_with_values_for_large_ones_are_warned_about(tiny_spec, ima
     assert Task(tiny_spec).warnings == ()
 
 
+def test_growth_by_copies_of_a_pretrained_model_is_said_to_have_no_effect(tiny_spec):
+    pretrained = changed(
+        tiny_spec, model={**tiny_spec.model.model_dump(), "pretrained": True}, staging={"growth": "copy_normalized"}
+    )
+    (warning,) = Task(pretrained).warnings
+    assert warning == "staging.growth: copy_normalized acts as initial: pretrained weights are not overwritten by copies"
+    assert Task(changed(tiny_spec, staging={"growth": "copy_normalized"})).warnings == ()
+
+
 def test_the_task_says_what_is_done_to_its_images(tiny_spec, image_folder):
     data = {"name": "folder", "root": str(image_folder), "image_size": 32}
     recipe = {"epochs": 1, "batch_size": 2, "learning_rate": 1e-3, "augmentation": {"mixup": 0.2}}
