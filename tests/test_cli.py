@@ -215,7 +215,7 @@ def test_bad_spaces_end_in_one_line_and_exit_code_2(explorer, space_file, tmp_pa
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda d: d["stages"][0]["rates"].update(heads=1.5), ["stages.0.rates.heads", "1.5", "less than or equal to 1"]),
+        (lambda d: d["stages"][0]["rates"].update(heads=1.5), ["stages.0.rates.heads", "1.5", "must be a fraction in (0, 1]"]),
         (lambda d: d["stages"][0]["rates"].update(heads=0.75), ["must not fall"]),
         (lambda d: d["stages"][0].update(duration_ratio=0.5), ["sum to 1.2", "must sum to 1"]),
         (lambda d: d["stages"][2]["rates"].update(mlp=0.9), ["must be the full model"]),

@@ -117,7 +117,7 @@ class StagedTraining:
             raise InvalidInput("staging", staging, "must be a Staging")
         check_optimizer(optimizer, model)
         shape_CHW = image_shape_of(model, image_shape)
-        self._slices_weights = any(stage.rates.heads < 1 or stage.rates.mlp < 1 for stage in schedule.stages)
+        self._slices_weights = any(stage.rates.reduces(axis) for stage in schedule.stages for axis in ("heads", "mlp"))
         if self._slices_weights:
             check_state(optimizer)
         average = average_of(model, ema) if ema is not None else None
