@@ -14,14 +14,22 @@ from typing import Any, Literal, cast
 from timm.layers import to_2tuple
 from torch import nn
 
+from explorer.elastic.grid_cropping import CHANNELS_LAST, grid_cropping
 from explorer.elastic.image_resizing import ImageResizing, image_resizing
 from explorer.elastic.token_dropping import Size, TokenDropping, central_cropping, token_dropping
 from explorer.errors import InvalidInput
 from explorer.spec.staging import TokenPolicy
 
+
+def _cropping(model: nn.Module, image_size: Size) -> TokenDropping | ImageResizing | str:
+    """How only the central tokens can be kept: those of a plain grid, or of a pyramid's first level."""
+    pyramid = isinstance(model, tuple(CHANNELS_LAST))
+    return grid_cropping(model, image_size) if pyramid else central_cropping(model, image_size)
+
+
 _POLICIES: dict[Literal["drop", "center", "resize"], Callable[[nn.Module, Size], TokenDropping | ImageResizing | str]] = {
     "drop": token_dropping,
-    "center": central_cropping,
+    "center": _cropping,
     "resize": image_resizing,
 }
 """For each policy, the function that gives its implementation for a model, or the reason why there is none."""
@@ -53,7 +61,7 @@ def token_reduction(
     outcomes = {name: implementation(model, size) for name, implementation in _POLICIES.items()}
     possible = [name for name, outcome in outcomes.items() if not isinstance(outcome, str)]
     for name in possible:
-        if policy in ("auto", name):
+        if policy == name or (policy == "auto" and name != "center"):
             return cast(TokenDropping | ImageResizing, outcomes[name])
     if policy == "auto":
         return NoTokenReduction(None, f"must stay at 1: {outcomes['drop']}, and {outcomes['resize']}")
@@ -77,7 +85,7 @@ class NoTokenReduction:
         Raises:
             InvalidInput: at any other rate.
         """
-        if rate < 1:
+        if rate != 1:
             field, value = ("staging.token_policy", self.policy) if self.policy else ("rates.tokens", rate)
             raise InvalidInput(field, value, self.reason)
         return 1.0

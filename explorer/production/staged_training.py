@@ -133,7 +133,10 @@ class StagedTraining:
                 raise InvalidInput("image_shape", shape_CHW, reason) from None
 
         task = _FullTraining(steps, images, images, lr_schedule or LearningRateSchedule())
-        self.plan: Plan = compile_plan(schedule, task, Budget.parse(budget), step_cost)
+        parsed = Budget.parse(budget)
+        if parsed.unit == "GMACs-epochs":
+            raise InvalidInput("budget", str(parsed), "needs epochs, and only the steps of full training are known here")
+        self.plan: Plan = compile_plan(schedule, task, parsed, step_cost)
         """The plan that is executed: `plan.steps`, `plan.cost`, `plan.stages()`."""
         self.begun = 0
         """Number of optimizer steps that have begun."""
