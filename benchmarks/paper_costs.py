@@ -47,7 +47,7 @@ class PaperModel:
 MODELS = {
     "DeiT-S": PaperModel(
         name="deit_small_patch16_224",
-        token_policy="drop",
+        token_policy="center",
         stages=(Rates(heads=2, mlp=384, tokens=100), Rates(heads=4, mlp=768, tokens=144), Rates()),
         stage_gmacs=(0.69, 1.91, 4.61),
         schedules={
@@ -60,7 +60,7 @@ MODELS = {
     ),
     "DeiT-B": PaperModel(
         name="deit_base_patch16_224",
-        token_policy="drop",
+        token_policy="center",
         stages=(Rates(heads=4, mlp=768, tokens=100), Rates(heads=8, mlp=1536, tokens=144), Rates()),
         stage_gmacs=(2.57, 7.23, 17.58),
         schedules={(150, 100, 50): 1372.2, (100, 100, 100): 2122.7, (50, 50, 200): 3702.4, (0, 0, 300): 5274.9},
@@ -103,7 +103,7 @@ MODELS = {
         },
     ),
 }
-"""The paper's models. DeiT's tokens are cropped in the paper; dropping random ones costs the same."""
+"""The models of the paper. All of them crop the grid of patches to its center."""
 
 
 @dataclass(frozen=True)
