@@ -14,7 +14,9 @@ from explorer.spec.schedule import Stage
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
-import paper_costs  # noqa: E402 (a script, found by the line above)
+import paper_costs  # a script, found by the line above
+
+COSINE = LearningRateSchedule(kind="cosine")
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class ImageNet:
     train_images: int = 1_281_167
     epochs: float = 300
     batch_size: int = 1024
-    lr_schedule: LearningRateSchedule = LearningRateSchedule(kind="cosine")
+    lr_schedule: LearningRateSchedule = COSINE
 
 
 @pytest.mark.parametrize("label", list(paper_costs.MODELS))

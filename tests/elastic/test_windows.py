@@ -167,7 +167,9 @@ def test_windows_that_cannot_shrink_are_refused_in_one_line(policy):
     # 13 x 13 of 26 x 26 pixels in patches of 2: windows of 4 do not divide a grid of 13, and none of 2 or 1 one of 6.
     model = timm.create_model("swin_tiny_patch4_window7_224", **{**SWIN, "img_size": 52, "window_size": 5})
     elastic = ElasticModel(model, Staging(token_policy=policy), image_size=52)
-    message = "SwinTransformer takes no images smaller than 52 pixels: its windows of 5 tokens cannot shrink with its grid of 26"
+    message = (
+        "SwinTransformer takes no images smaller than 52 pixels: its windows of 5 tokens cannot shrink with its grid of 26"
+    )
     with pytest.raises(InvalidInput, match=re.escape(message)):
         elastic.realise(Rates(tokens=0.5))
     assert "tokens" not in elastic.axes
