@@ -149,11 +149,12 @@ def compile_plan(schedule: Schedule, task: PlannedTask, budget: Budget, step_cos
     full = step_cost(Rates())
     full_flops = int(task.epochs * task.train_images * full.flops / task.batch_size)
     full_steps = task.epochs * task.train_images / task.batch_size
+    in_other_currency = budget.unit in ("GMACs-epochs", "device-seconds")
+    full_cost = int(full_steps * _in_currency(full, budget)) if in_other_currency else full_flops
+    budget_cost = budget.of(full_cost, task.train_images)
     full_step = _in_currency(full, budget)
-    in_flops = budget.unit in ("fraction", "FLOPs")
-    budget_cost = budget.of(full_flops if in_flops else int(full_steps * full_step), task.train_images)
     if budget_cost < full_step:
-        smallest = f"{full_step} {'FLOPs' if in_flops else 'ns'}"
+        smallest = f"{full_step} {'ns' if in_other_currency else 'FLOPs'}"
         if budget.unit == "GMACs-epochs":
             smallest = f"{full_step / (task.train_images * GMAC):.3g} {budget.unit}"
         if budget.unit == "fraction" and full_flops:

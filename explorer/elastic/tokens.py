@@ -60,12 +60,13 @@ def token_reduction(
     size = full_image_size(model, image_size)
     outcomes = {name: implementation(model, size) for name, implementation in _POLICIES.items()}
     possible = [name for name, outcome in outcomes.items() if not isinstance(outcome, str)]
-    for name in possible:
-        if policy == name or (policy == "auto" and name != "center"):
-            return cast(TokenDropping | ImageResizing, outcomes[name])
+    usual = next((name for name in possible if name != "center"), None)
+    chosen = usual if policy == "auto" else policy
+    if chosen in possible:
+        return cast(TokenDropping | ImageResizing, outcomes[chosen])
     if policy == "auto":
         return NoTokenReduction(None, f"must stay at 1: {outcomes['drop']}, and {outcomes['resize']}")
-    advice = f"use {possible[0]}" if possible else "keep rates.tokens at 1"
+    advice = f"use {usual}" if usual else "keep rates.tokens at 1"
     return NoTokenReduction(policy, f"{outcomes[policy]}; {advice}")
 
 
