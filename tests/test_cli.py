@@ -91,10 +91,10 @@ def test_plan_prints_the_table(explorer, space_file, schedule_file, tmp_path):
         {"rates": {}, "duration_ratio": 0.5},
     ]
     numbers.write_text(yaml.safe_dump({"schema": "vit-budget-explorer/schedule", "version": 2, "stages": stages}))
-    done = explorer("plan", "--schedule", numbers, "--task", space_file, "--budget", "0.01 GMACs-epochs")
+    done = explorer("plan", "--schedule", numbers, "--task", space_file, "--budget", "0.005 GMACs-epochs")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[5].split()[:4] == ["1", "2", "[48]", "9"]
-    assert " of 0.01 GMACs-epochs, " in done.stdout
+    assert " of 0.005 GMACs-epochs, " in done.stdout
 
 
 def test_budgets_of_time_and_money_need_a_calibration(explorer, space_file, schedule_file, tmp_path):

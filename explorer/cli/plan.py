@@ -117,7 +117,7 @@ def _plan_table(compiled: Plan, peak: float) -> Table:
             f"{compiled.epochs(row.steps):.2f}",
             f"{row.steps:,}",
             f"{row.step_flops / 1e9:.4g}",
-            f"{(row.step_forward_macs or 0) / compiled.batch_size / GMAC:.3g}",
+            f"{(row.step_forward_macs or 0) / compiled.batch_size / GMAC:.4g}",
             *((f"{1000 * row.seconds / row.steps:.4g}", f"{row.seconds:,.1f}") if row.seconds is not None else ()),
             f"{spent / compiled.full_flops:.3%}",
             " > ".join(f"{factor * peak:.1e}" for factor in row.factors),
