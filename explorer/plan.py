@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 
 from explorer.errors import InvalidInput
 from explorer.segment import PlannedStage, Segment, StepCost
-from explorer.spec.budget import Budget
+from explorer.spec.budget import GMAC, Budget
 from explorer.spec.lr_schedule import LearningRateSchedule
 from explorer.spec.rates import Rates
 from explorer.spec.schedule import Schedule
@@ -51,7 +51,8 @@ class Plan:
     segments: tuple[Segment, ...]
     budget: Budget
     budget_cost: int
-    """The budget as a whole number: FLOPs, or nanoseconds for a budget in device-seconds."""
+    """The budget as a whole number: FLOPs, nanoseconds for a budget in device-seconds, or multiply-adds of forward passes for
+    one in GMACs-epochs."""
     full_flops: int
     """Cost of full training, budget 100 %, in FLOPs."""
     batch_size: int
@@ -71,6 +72,16 @@ class Plan:
     def seconds(self) -> float | None:
         """Planned device-seconds; `None` if not calibrated."""
         return _total_seconds(self.segments)
+
+    @property
+    def gmacs_epochs(self) -> float | None:
+        """Planned cost in the unit of the paper, billions of forward multiply-adds of one image, times epochs.
+
+        `None` if they were not counted.
+        """
+        forward = [(segment.step_forward_macs, segment.steps) for segment in self.segments]
+        counted = [macs * steps for macs, steps in forward if macs is not None]
+        return sum(counted) / (self.train_images * GMAC) if len(counted) == len(forward) else None
 
     @property
     def cost(self) -> float:
@@ -100,9 +111,10 @@ class Plan:
 
     def digest(self) -> str:
         """Hash of the segments, without stage numbers and measured seconds: equal plans train equal models."""
+        omitted = ("step_seconds", "step_forward_macs", "lr_schedule")
         rows = [
             {
-                **{name: value for name, value in asdict(segment).items() if name not in ("step_seconds", "lr_schedule")},
+                **{name: value for name, value in asdict(segment).items() if name not in omitted},
                 "stage": 0,
                 "requested": segment.requested.model_dump(),
                 "rates": segment.rates.model_dump(),
@@ -118,10 +130,10 @@ class Plan:
 def compile_plan(schedule: Schedule, task: PlannedTask, budget: Budget, step_cost: Callable[[Rates], StepCost]) -> Plan:
     """Compile a schedule for one task and budget.
 
-    The budget is cut into `schedule.grid` equal slots of cost, in the budget's own currency: FLOPs, or nanoseconds for a
-    budget in device-seconds. Each slot is filled with whole steps at its stage's rates; the remainder of a slot passes to the
-    next one. Early stages leave room for one full-model step, so that the last segment is always the full model. All costs
-    are integers.
+    The budget is cut into `schedule.grid` equal slots of cost, in the budget's own currency: FLOPs, nanoseconds for a budget in
+    device-seconds, or multiply-adds of forward passes for one in GMACs-epochs. Each slot is filled with whole steps at its
+    stage's rates; the remainder of a slot passes to the next one. Early stages leave room for one full-model step, so that the
+    last segment is always the full model. All costs are integers.
 
     Args:
         schedule: stages with requested rates.
@@ -137,11 +149,14 @@ def compile_plan(schedule: Schedule, task: PlannedTask, budget: Budget, step_cos
     full = step_cost(Rates())
     full_flops = int(task.epochs * task.train_images * full.flops / task.batch_size)
     full_steps = task.epochs * task.train_images / task.batch_size
-    in_seconds = budget.unit == "device-seconds"
-    budget_cost = budget.of(int(full_steps * _in_currency(full, budget)) if in_seconds else full_flops)
+    in_other_currency = budget.unit in ("GMACs-epochs", "device-seconds")
+    full_cost = int(full_steps * _in_currency(full, budget)) if in_other_currency else full_flops
+    budget_cost = budget.of(full_cost, task.train_images)
     full_step = _in_currency(full, budget)
     if budget_cost < full_step:
-        smallest = f"{full_step} {'FLOPs' if budget.counted else 'ns'}"
+        smallest = f"{full_step} {'ns' if in_other_currency else 'FLOPs'}"
+        if budget.unit == "GMACs-epochs":
+            smallest = f"{full_step / (task.train_images * GMAC):.3g} {budget.unit}"
         if budget.unit == "fraction" and full_flops:
             smallest = f"{full_step / full_flops:.2%} of full training"
         raise InvalidInput("budget", str(budget), f"must hold at least one step of the full model, {smallest}")
@@ -160,6 +175,7 @@ def compile_plan(schedule: Schedule, task: PlannedTask, budget: Budget, step_cos
             end_time=end,
             lr_schedule=task.lr_schedule,
             step_seconds=costs[slot.stage].seconds,
+            step_forward_macs=costs[slot.stage].forward_macs,
         )
         for slot, (start, end) in zip(slots, times, strict=True)
     ]
@@ -176,7 +192,11 @@ class _Slot(NamedTuple):
 
 
 def _in_currency(cost: StepCost, budget: Budget) -> int:
-    """Cost of a step in the budget's currency: FLOPs or nanoseconds."""
+    """Cost of a step in the budget's currency: FLOPs, nanoseconds, or multiply-adds of the forward pass."""
+    if budget.unit == "GMACs-epochs":
+        if cost.forward_macs is None:
+            raise InvalidInput("budget", str(budget), f"needs the cost of forward passes, not counted for {cost.rates}")
+        return cost.forward_macs
     if budget.counted:
         return cost.flops
     if cost.seconds is None:
@@ -227,9 +247,11 @@ def _planned_stage(segments: Sequence[Segment]) -> PlannedStage:
     peak = first.lr_schedule.peak_within(first.start_time, last.end_time)
     return PlannedStage(
         stage=first.stage,
+        requested=first.requested,
         rates=first.rates,
         steps=sum(segment.steps for segment in segments),
         step_flops=first.step_flops,
+        step_forward_macs=first.step_forward_macs,
         flops=sum(segment.flops for segment in segments),
         share=last.end_time - first.start_time,
         seconds=_total_seconds(segments),

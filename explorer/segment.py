@@ -18,6 +18,8 @@ class StepCost:
     """Floating-point operations of one forward and backward pass over a batch."""
     seconds: float | None = None
     """Measured seconds of the step on this device; `None` if not calibrated."""
+    forward_macs: int | None = None
+    """Multiply-adds of the forward pass alone, for budgets in GMACs-epochs; `None` if not counted."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Segment:
     lr_schedule: LearningRateSchedule
     step_seconds: float | None = None
     """Measured seconds of a step; `None` if not calibrated."""
+    step_forward_macs: int | None = None
+    """Multiply-adds of the forward pass of a step; `None` if not counted."""
 
     @property
     def flops(self) -> int:
@@ -74,10 +78,14 @@ class PlannedStage:
 
     stage: int
     """Number of the stage, from 0."""
+    requested: Rates
+    """The rates as the schedule has them: fractions, numbers or lists."""
     rates: Rates
     """The realised rates."""
     steps: int
     step_flops: int
+    step_forward_macs: int | None
+    """Multiply-adds of the forward pass of a step; `None` if not counted."""
     flops: int
     share: float
     """Share of the budget."""

@@ -74,7 +74,7 @@ def sweep(tmp_path) -> Ledger:
     return ledger
 
 
-def test_plan_prints_the_table(explorer, space_file, schedule_file):
+def test_plan_prints_the_table(explorer, space_file, schedule_file, tmp_path):
     done = explorer("plan", "--schedule", schedule_file, "--task", space_file, "--budget", "50%")
     assert done.returncode == 0, done.stderr
     summary, header, *rows = "\n".join(done.stdout.splitlines()[:4]), *done.stdout.splitlines()[4:]
@@ -86,7 +86,18 @@ def test_plan_prints_the_table(explorer, space_file, schedule_file):
         ["2", "0.5", "0.5", "0.5"],
         ["3", "1", "1", "1"],
     ]
-    assert "of full training" in done.stdout
+    assert "of full training; " in done.stdout
+    assert " GMACs-epochs)" in done.stdout
+    numbers = tmp_path / "numbers.yaml"
+    stages = [
+        {"rates": {"heads": 2, "mlp": [48], "tokens": 9}, "duration_ratio": 0.5},
+        {"rates": {}, "duration_ratio": 0.5},
+    ]
+    numbers.write_text(yaml.safe_dump({"schema": "vit-budget-explorer/schedule", "version": 2, "stages": stages}))
+    done = explorer("plan", "--schedule", numbers, "--task", space_file, "--budget", "0.005 GMACs-epochs")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[5].split()[:4] == ["1", "2", "[48]", "9"]
+    assert " of 0.005 GMACs-epochs, " in done.stdout
 
 
 def test_budgets_of_time_and_money_need_a_calibration(explorer, space_file, schedule_file, tmp_path):
@@ -239,7 +250,7 @@ def test_bad_spaces_end_in_one_line_and_exit_code_2(explorer, space_file, tmp_pa
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda d: d["stages"][0]["rates"].update(heads=1.5), ["stages.0.rates.heads", "1.5", "less than or equal to 1"]),
+        (lambda d: d["stages"][0]["rates"].update(heads=1.5), ["stages.0.rates.heads", "1.5", "must be a fraction in (0, 1]"]),
         (lambda d: d["stages"][0]["rates"].update(heads=0.75), ["must not fall"]),
         (lambda d: d["stages"][0].update(duration_ratio=0.5), ["sum to 1.2", "must sum to 1"]),
         (lambda d: d["stages"][2]["rates"].update(mlp=0.9), ["must be the full model"]),

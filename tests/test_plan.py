@@ -1,4 +1,4 @@
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given, settings
@@ -181,6 +181,41 @@ def test_a_budget_of_seconds_is_cut_in_seconds():
     assert counted.seconds == pytest.approx(0.15)
     with pytest.raises(InvalidInput, match=r"budget: '0\.0005 device-seconds': must hold at least one step of the full model"):
         compile_plan(schedule, Shape(), Budget(0.0005, "device-seconds"), cost)
+
+
+def test_a_budget_of_gmacs_epochs_is_cut_in_forward_passes():
+    """Half the rates take a quarter of the FLOPs, but half of the forward pass: 1e9 against 2e9 multiply-adds for 10 images.
+
+    5 epochs of 1,000 images at .2 G and .1 G: .25 G x epochs for each half are 1.25 and 2.5 epochs, 125 and 250 steps.
+    """
+
+    def cost(rates: Rates) -> StepCost:
+        return StepCost(rates, 1000 if rates.full else 250, forward_macs=2 * 10**9 if rates.full else 10**9)
+
+    half = Rates(heads=0.5, mlp=0.5, tokens=0.5)
+    schedule = Schedule(stages=(Stage(rates=half, duration_ratio=0.5), Stage(rates=Rates(), duration_ratio=0.5)), grid=2)
+    plan = compile_plan(schedule, Shape(), Budget.parse("0.5 GMACs-epochs"), cost)
+    assert [(row.steps, row.share, row.step_forward_macs) for row in plan.stages()] == [
+        (250, 0.5, 10**9),
+        (125, 0.5, 2 * 10**9),
+    ]
+    assert plan.gmacs_epochs == pytest.approx(0.5)
+    assert plan.flops == 250 * 250 + 125 * 1000
+    with pytest.raises(InvalidInput, match=r"must hold at least one step of the full model, 0\.002 GMACs-epochs"):
+        compile_plan(schedule, Shape(), Budget.parse("0.001 GMACs-epochs"), cost)
+    with pytest.raises(InvalidInput, match=r"must be at most 1000% of full training; it is 15 full trainings"):
+        compile_plan(schedule, Shape(), Budget.parse("30 GMACs-epochs"), cost)  # full training: 10 epochs of .2 G
+    with pytest.raises(InvalidInput, match="needs the cost of forward passes, not counted for all 1"):
+        compile_plan(schedule, Shape(), Budget.parse("1 GMACs-epochs"), quadratic)
+
+
+def test_the_cost_of_forward_passes_does_not_change_what_a_plan_is():
+    def cost(rates: Rates) -> StepCost:
+        return replace(quadratic(rates), forward_macs=7)
+
+    plans = [compile_plan(Schedule.full_model(), Shape(), Budget(0.5), each) for each in (quadratic, cost)]
+    assert plans[0].digest() == plans[1].digest()
+    assert [plan.gmacs_epochs is None for plan in plans] == [True, False]
 
 
 def test_more_seconds_than_ten_full_trainings_take_are_refused():

@@ -21,8 +21,9 @@ from explorer.cli.shared import (
 )
 from explorer.console import print_line
 from explorer.errors import InvalidInput
-from explorer.plan import Plan
-from explorer.spec.rates import Rates, shown_axes
+from explorer.plan import Plan, PlannedStage
+from explorer.spec.budget import GMAC
+from explorer.spec.rates import Axis, Rates, shown_axes
 from explorer.spec.schedule import Schedule
 from explorer.spec.search_space import SearchSpace
 
@@ -42,7 +43,10 @@ def plan(
     warn(transfer_warning(loaded, compiled.task.spec))
     task_plan = compiled.plan
     console.print(_plan_table(task_plan, compiled.task.spec.recipe.learning_rate))
-    if task_plan.budget.counted:
+    in_paper_unit = "" if task_plan.budget.unit == "GMACs-epochs" else f"; {task_plan.gmacs_epochs:.4g} GMACs-epochs"
+    if task_plan.budget.unit == "GMACs-epochs":
+        planned = f"{task_plan.gmacs_epochs:.6g} of {task_plan.budget}, {task_plan.flops:.4g} FLOPs"
+    elif task_plan.budget.counted:
         planned = f"{task_plan.flops:.4g} of {task_plan.budget_cost:.4g} FLOPs"
     else:
         device = task_plan.budget.device or "device"
@@ -50,7 +54,7 @@ def plan(
     print_line(
         console,
         f"{task_plan.steps:,} steps of batch {task_plan.batch_size}, {task_plan.epochs(task_plan.steps):.1f} epochs; planned "
-        f"{planned} ({task_plan.cost:.3%} of full training)",
+        f"{planned} ({task_plan.cost:.3%} of full training{in_paper_unit})",
     )
 
 
@@ -99,20 +103,27 @@ def _plan_table(compiled: Plan, peak: float) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     axes = shown_axes(segment.rates for segment in compiled.segments)
     times = ("ms/step", "seconds") if compiled.seconds is not None else ()
-    for name in ("stage", *axes, "share", "epochs", "steps", "GFLOPs/step", *times, "cost", "learning rate"):
+    for name in ("stage", *axes, "share", "epochs", "steps", "GFLOPs/step", "GMACs/image", *times, "cost", "learning rate"):
         table.add_column(name, justify="right", no_wrap=True)
     spent = 0
     for row in compiled.stages():
         spent += row.flops
         table.add_row(
             str(row.stage + 1),
-            *(f"{getattr(row.rates, axis):.3g}" for axis in axes),
+            *(_rate(row, axis) for axis in axes),
             f"{row.share:.1%}",
             f"{compiled.epochs(row.steps):.2f}",
             f"{row.steps:,}",
             f"{row.step_flops / 1e9:.4g}",
+            f"{(row.step_forward_macs or 0) / compiled.batch_size / GMAC:.4g}",
             *((f"{1000 * row.seconds / row.steps:.4g}", f"{row.seconds:,.1f}") if row.seconds is not None else ()),
             f"{spent / compiled.full_flops:.3%}",
             " > ".join(f"{factor * peak:.1e}" for factor in row.factors),
         )
     return table
+
+
+def _rate(row: PlannedStage, axis: Axis) -> str:
+    """The realised fraction; numbers and lists as they were requested, since they are realised as they are."""
+    plain = isinstance(getattr(row.requested, axis), float)
+    return (row.rates if plain else row.requested).text(axis)

@@ -134,7 +134,7 @@ def print_stages(schedule: Schedule) -> None:
     for name in ("stage", *axes, "share of the budget"):
         table.add_column(name, justify="right")
     for number, stage in enumerate(schedule.stages, start=1):
-        rates = (f"{getattr(stage.rates, axis):.3g}" for axis in axes)
+        rates = (stage.rates.text(axis) for axis in axes)
         table.add_row(str(number), *rates, f"{stage.duration_ratio:.1%}")
     console.print(table)
     if schedule.provenance:

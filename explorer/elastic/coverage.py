@@ -119,6 +119,7 @@ def _coverage(name: str, count: bool) -> Coverage:
     axes = tuple(axis for axis in elastic.axes if getattr(smallest, axis) < 1)
     if not axes:
         raise InvalidInput("model", name, "every layer has a single head and nothing else can be reduced")
+    policies = token_policies(model)  # of the model at full size
     images_shape_BCHW = (2, *_input_size(model))  # BatchNorm needs more than one image
     full_flops = count_step_flops(model, images_shape_BCHW) // 2 if count else None
     elastic.set_rates(Rates(**{axis: 0.5 for axis in axes if axis != "depth"}))
@@ -128,7 +129,7 @@ def _coverage(name: str, count: bool) -> Coverage:
         family=family(name),
         axes=axes,
         smallest_rates=smallest,
-        token_policies=token_policies(model),
+        token_policies=policies,
         subsets=subsets(model),
         full_flops=full_flops,
         half_flops=half_flops,

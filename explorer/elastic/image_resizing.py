@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import timm.models as zoo
 from timm.layers import Format, RotaryEmbeddingCat
@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from explorer.elastic.internals import rotary_cache_switch
 from explorer.elastic.token_dropping import Size
+from explorer.elastic.windows import ShrinkingWindows, windows_obstacle
 from explorer.errors import InvalidInput
 
 
@@ -34,11 +35,13 @@ class ImageResizing:
         image_size: height and width of full images, in pixels.
     """
 
-    policy = "resize"
+    policy: Literal["resize", "center"] = "resize"
 
     def __init__(self, model: nn.Module, support: ResizingSupport, image_size: Size) -> None:
         self._model, self._support, self._full_size = model, support, image_size
-        self._stride = support.stride(model)
+        self._windows = ShrinkingWindows(model, image_size)
+        height, width = (math.lcm(*strides) for strides in zip(support.stride(model), self._windows.strides(), strict=True))
+        self._stride = height, width
         self._present_size = list(image_size)
         self._undo: list[Callable[[], None]] = []
 
@@ -46,6 +49,22 @@ class ImageResizing:
     def smallest(self) -> float:
         """The smallest rate possible: images of one stride; 1 if full images are no larger."""
         return math.prod(min(side, stride) / side for side, stride in zip(self._full_size, self._stride, strict=True))
+
+    @property
+    def tokens(self) -> int:
+        """Number of patch tokens of full images; in a pyramid, of its first level."""
+        first = getattr(self._model, "feature_info", None)
+        height, width = (first[0]["reduction"],) * 2 if first else self._support.stride(self._model)
+        return (self._full_size[0] // height) * (self._full_size[1] // width)
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why there are no smaller images, as a sentence without its end; `None` if there are."""
+        if self.smallest < 1:
+            return None
+        kind = type(self._model).__name__
+        windows = windows_obstacle(self._windows, self._full_size)
+        return f"{kind} takes no images smaller than {self._full_size[0]} pixels" + (f": {windows}" if windows else "")
 
     def size(self, rate: float) -> Size:
         """Image size at a rate: each side is rounded to the nearest multiple of the stride.
@@ -74,11 +93,17 @@ class ImageResizing:
         self._present_size[:] = size
         while self._undo:
             self._undo.pop()()
-        if size == self._full_size:
-            return
-        self._undo.append(self._model.register_forward_pre_hook(partial(_resize_images, self._present_size)).remove)
+        self._windows.restore()
+        if size != self._full_size:
+            self._undo.extend(self._begin())
+            self._windows.shrink(size)
+
+    def _begin(self) -> Iterator[Callable[[], None]]:
+        """Change the model for the present size, which is smaller; yields what restores it."""
+        hook = partial(_resize_images, self._present_size, self._windows)
+        yield self._model.register_forward_pre_hook(hook).remove
         for module, name, value in self._support.attributes(self._model):
-            self._undo.append(partial(setattr, module, name, getattr(module, name)))
+            yield partial(setattr, module, name, getattr(module, name))
             setattr(module, name, value)
 
     def _side(self, rate: float, full: int, stride: int) -> int:
@@ -92,12 +117,15 @@ class ImageResizing:
         return min(full, strides * stride)
 
 
-def _resize_images(present_size: list[int], model: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
+def _resize_images(
+    present_size: list[int], windows: ShrinkingWindows, model: nn.Module, arguments: tuple[Any, ...]
+) -> tuple[Any, ...] | None:
     """Forward pre-hook that interpolates with antialiasing, so that every pixel of the full images contributes.
 
-    The size is a list that is read when the hook runs: torch collects all hooks before the first of them runs, and that one may
+    Size and windows are read when the hook runs: torch collects all hooks before the first of them runs, and that one may
     change the rates.
     """
+    windows.follow_mode(model.training)
     images_BCHW, *others = arguments
     if not model.training or list(images_BCHW.shape[2:]) == present_size:
         return None
@@ -140,10 +168,9 @@ def _dynamic_image_size(model: Any) -> Attributes:
         yield rotary_cache_switch(model.rope)
 
 
-def _dynamic_windows(model: Any) -> Attributes:
-    """What timm's swin models set for `dynamic_img_size`: windows keep their size, and each step pads them and makes masks."""
+def _any_image_size(model: Any) -> Attributes:
+    """For swin models, whose windows shrink with the image: `windows.py`."""
     yield model.patch_embed, "strict_img_size", False
-    yield from ((module, "dynamic_mask", True) for module in model.modules() if hasattr(module, "dynamic_mask"))
 
 
 def _merged_patches(model: Any) -> Size:
@@ -165,9 +192,9 @@ _MERGING = "Gemma4VitClassifier Gemma4VitEncoder Qwen3VitClassifier Qwen3VitEnco
 RESIZING_SUPPORT: dict[type[nn.Module], ResizingSupport] = {
     zoo.VisionTransformer: ResizingSupport(_patch, _dynamic_image_size),
     zoo.Eva: ResizingSupport(_patch, _dynamic_image_size),
-    zoo.SwinTransformer: ResizingSupport(_reduction, _dynamic_windows),
-    zoo.SwinTransformerV2: ResizingSupport(_reduction, _dynamic_windows),
-    zoo.SwinTransformerV2Cr: ResizingSupport(_reduction, _dynamic_windows),
+    zoo.SwinTransformer: ResizingSupport(_reduction, _any_image_size),
+    zoo.SwinTransformerV2: ResizingSupport(_reduction, _any_image_size),
+    zoo.SwinTransformerV2Cr: ResizingSupport(_reduction, _any_image_size),
     HieraDet: ResizingSupport(_reduction),
     **{getattr(zoo, name): ResizingSupport(_reduction) for name in _ANY_SIZE.split()},
     **{getattr(zoo, name): ResizingSupport(_merged_patches) for name in _MERGING.split()},
@@ -179,10 +206,15 @@ would not fit the full size.
 """
 
 
+def resizing_support(model: nn.Module) -> ResizingSupport | None:
+    """How a model's class accepts smaller images; `None` if it does not."""
+    return next((RESIZING_SUPPORT[kind] for kind in type(model).__mro__ if kind in RESIZING_SUPPORT), None)
+
+
 def image_resizing(model: nn.Module, image_size: Size) -> ImageResizing | str:
     """How a model can take smaller images, or why it cannot, as a sentence without its end."""
-    support = next((RESIZING_SUPPORT[kind] for kind in type(model).__mro__ if kind in RESIZING_SUPPORT), None)
+    support = resizing_support(model)
     if support is None:
         return f"{type(model).__name__} takes images of one size only"
     resizing = ImageResizing(model, support, image_size)
-    return resizing if resizing.smallest < 1 else f"{type(model).__name__} takes no images smaller than {image_size[0]} pixels"
+    return resizing.obstacle or resizing

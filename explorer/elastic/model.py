@@ -18,11 +18,12 @@ from explorer.elastic.depth import OTHER_BRANCHES, copy_blocks, depth_of
 from explorer.elastic.growth import newly_initialized, sources
 from explorer.elastic.layout import LETTERS, Layout
 from explorer.elastic.layouts import LAYOUTS, WHOLE
+from explorer.elastic.levels import Levels
 from explorer.elastic.resizable import Kept, ResizableModule
 from explorer.elastic.subset import LEADING_ONLY, Subset
-from explorer.elastic.tokens import token_reduction
+from explorer.elastic.tokens import NoTokenReduction, token_reduction
 from explorer.errors import InvalidInput
-from explorer.spec.rates import AXES, Axis, Rates
+from explorer.spec.rates import AXES, Axis, Rates, is_count
 from explorer.spec.staging import COPIES, PRESERVING, Growth, Staging
 
 
@@ -52,6 +53,8 @@ class ElasticModel:
         self.model = model
         self.resizable_modules = [ResizableModule(path, module, layout) for path, module, layout in _resizable(model)]
         """The attention and MLP modules that have a row in the table of layouts, outermost first."""
+        self.levels = Levels(self.resizable_modules)
+        """The levels for which rates may be given one by one."""
         self._kept: Kept = {}
         self.staging = staging
         self._subset = Subset(staging.subset, model, self.resizable_modules, seed)
@@ -102,21 +105,22 @@ class ElasticModel:
         """The rates that the model would have: the numbers of heads, channels, tokens and blocks are whole.
 
         Raises:
-            InvalidInput: when a rate leaves nothing active, or is below 1 on an axis that the model does not have.
+            InvalidInput: when a rate leaves nothing active, or is below 1 on an axis that the model does not have; when the
+                model does not have a number, or a list does not have one rate for each level.
         """
         for axis in AXES:
-            if getattr(rates, axis) < 1 and axis not in self.axes:
-                self._tokens.realise(rates.tokens)
+            if rates.reduces(axis) and axis not in self.axes:
+                self._token_rate(rates)
                 raise InvalidInput(
                     f"rates.{axis}",
                     getattr(rates, axis),
                     f"must be 1: {type(self.model).__name__} cannot be reduced on this axis, only on {', '.join(self.axes)}",
                 )
         growth, kind = self.staging.growth, type(self.model).__name__
-        if rates.depth < 1 and growth in PRESERVING and isinstance(self.model, OTHER_BRANCHES):
+        if rates.reduces("depth") and growth in PRESERVING and isinstance(self.model, OTHER_BRANCHES):
             reason = f"must be 1 with growth: {growth}: blocks of {kind} have more than attention and MLP"
             raise InvalidInput("rates.depth", rates.depth, reason)
-        if rates.heads < 1 and growth in COPIES and isinstance(self.model, tuple(LEADING_ONLY)):
+        if rates.reduces("heads") and growth in COPIES and isinstance(self.model, tuple(LEADING_ONLY)):
             why = next(reason for leading, reason in LEADING_ONLY.items() if isinstance(self.model, leading))
             raise InvalidInput("rates.heads", rates.heads, f"must be 1 with growth: {growth} for {kind}: {why}")
         realised = {}
@@ -124,8 +128,8 @@ class ElasticModel:
             modules = [module for module in self.resizable_modules if letter in module.counts]
             active = sum(self._active(module, letter, rates) for module in modules)
             realised[axis] = active / sum(module.counts[letter] for module in modules) if modules else 1.0
-        realised["tokens"] = self._tokens.realise(rates.tokens)
-        realised["depth"] = len(self._depth.active(rates.depth)) / self._depth.count if self._depth else 1.0
+        realised["tokens"] = self._tokens.realise(self._token_rate(rates))
+        realised["depth"] = len(self._depth.active(self._depth_rate(rates))) / self._depth.count if self._depth else 1.0
         return Rates(**realised)
 
     def set_rates(self, rates: Rates, optimizer: Optimizer | None = None, *, grow: bool = True) -> Rates:
@@ -162,9 +166,9 @@ class ElasticModel:
                     module.keep_what_leaves(active)
                 copied = self._sources(module, active) if copies and id(module.module) not in inactive else None
                 module.resize(active, self._kept, optimizer, growth, copied)
-        self._tokens.set(rates.tokens)
+        self._tokens.set(self._token_rate(rates))
         if self._depth:
-            self._set_depth(rates.depth, growth, trained)
+            self._set_depth(self._depth_rate(rates), growth, trained)
         self.requested, self.rates = rates, realised
         return realised
 
@@ -242,8 +246,38 @@ class ElasticModel:
         return self._was_trained
 
     def _active(self, module: ResizableModule, letter: str, rates: Rates) -> int:
+        rate = self.levels.rate(module, letter, getattr(rates, LETTERS[letter]))
+        if is_count(rate):
+            return rate
         largest_count = max(other.counts.get(letter, 0) for other in self.resizable_modules)
-        return module.active_at(letter, getattr(rates, LETTERS[letter]), largest_count)
+        return module.active_at(letter, rate, largest_count)
+
+    def _token_rate(self, rates: Rates) -> float:
+        """The fraction of tokens for a requested rate, which may be a number of tokens.
+
+        Raises:
+            InvalidInput: when the number is larger than the model has, or no image and no selection has exactly so many.
+        """
+        count = rates.tokens
+        if not is_count(count) or isinstance(self._tokens, NoTokenReduction):
+            self._tokens.realise(count)
+            return count
+        total = self._tokens.tokens
+        realised = self._tokens.realise(min(1.0, count / total))
+        if round(realised * total) != count:
+            allowed = f"the model has {total} tokens, and the nearest number that it can have is {round(realised * total)}"
+            raise InvalidInput("rates.tokens", count, allowed)
+        return count / total
+
+    def _depth_rate(self, rates: Rates) -> float:
+        """The fraction of blocks for a requested rate, which may be a number of blocks."""
+        count = rates.depth
+        if not is_count(count):
+            return count
+        total = self._depth.count if self._depth else 1
+        if count > total:
+            raise InvalidInput("rates.depth", count, f"must be at most the {total} blocks of the model")
+        return count / total
 
 
 def _unknown(model: nn.Module) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import copy
 
 from torch import nn
 
-from explorer.cost import count_step_flops
+from explorer.cost import StepFlops, count_passes
 from explorer.elastic.model import ElasticModel
 from explorer.segment import StepCost
 from explorer.spec.rates import Rates
@@ -35,14 +35,14 @@ class StepCounter:
     def __init__(self, model: nn.Module, staging: Staging, image_shape_CHW: tuple[int, int, int]) -> None:
         self.elastic = ElasticModel(model, staging, image_size=image_shape_CHW[1:])
         self._shape = image_shape_CHW
-        self._counted: dict[Rates, tuple[Rates, int]] = {}
+        self._counted: dict[Rates, tuple[Rates, StepFlops]] = {}
 
     @classmethod
     def of_copy(cls, model: nn.Module, staging: Staging, image_shape_CHW: tuple[int, int, int]) -> StepCounter:
         """A counter for a model with weights, which is left as it is."""
         return cls(copy.deepcopy(model).to("meta").train(), staging, image_shape_CHW)
 
-    def image_cost(self, rates: Rates) -> tuple[Rates, int]:
+    def image_cost(self, rates: Rates) -> tuple[Rates, StepFlops]:
         """The realised rates, and the FLOPs of a training step per image.
 
         Raises:
@@ -52,13 +52,13 @@ class StepCounter:
         if rates not in self._counted:
             realised = self.elastic.set_rates(rates)
             try:
-                flops = count_step_flops(self.elastic.model, (COUNTED_IMAGES, *self._shape))
+                flops = count_passes(self.elastic.model, (COUNTED_IMAGES, *self._shape))
             except (RuntimeError, AssertionError, ValueError) as error:
                 raise UnsuitableImagesError(str(error)) from None
-            self._counted[rates] = realised, flops // COUNTED_IMAGES
+            self._counted[rates] = realised, StepFlops(*(count // COUNTED_IMAGES for count in flops))
         return self._counted[rates]
 
     def step_cost(self, rates: Rates, batch_size: int) -> StepCost:
         """Cost of a training step with a batch of `batch_size` images; raises as `image_cost`."""
         realised, flops = self.image_cost(rates)
-        return StepCost(realised, flops * batch_size)
+        return StepCost(realised, flops.total * batch_size, forward_macs=flops.forward_macs * batch_size)

@@ -55,6 +55,11 @@ class TokenDropping:
         self._original: Any = getattr(model, location.attribute)
 
     @property
+    def tokens(self) -> int:
+        """Number of tokens that can be dropped."""
+        return self._tokens
+
+    @property
     def smallest(self) -> float:
         """The smallest rate possible: one token."""
         return 1 / self._tokens

@@ -14,14 +14,22 @@ from typing import Any, Literal, cast
 from timm.layers import to_2tuple
 from torch import nn
 
+from explorer.elastic.grid_cropping import CHANNELS_LAST, grid_cropping
 from explorer.elastic.image_resizing import ImageResizing, image_resizing
 from explorer.elastic.token_dropping import Size, TokenDropping, central_cropping, token_dropping
 from explorer.errors import InvalidInput
 from explorer.spec.staging import TokenPolicy
 
+
+def _cropping(model: nn.Module, image_size: Size) -> TokenDropping | ImageResizing | str:
+    """How only the central tokens can be kept: those of a plain grid, or of a pyramid's first level."""
+    pyramid = isinstance(model, tuple(CHANNELS_LAST))
+    return grid_cropping(model, image_size) if pyramid else central_cropping(model, image_size)
+
+
 _POLICIES: dict[Literal["drop", "center", "resize"], Callable[[nn.Module, Size], TokenDropping | ImageResizing | str]] = {
     "drop": token_dropping,
-    "center": central_cropping,
+    "center": _cropping,
     "resize": image_resizing,
 }
 """For each policy, the function that gives its implementation for a model, or the reason why there is none."""
@@ -52,12 +60,13 @@ def token_reduction(
     size = full_image_size(model, image_size)
     outcomes = {name: implementation(model, size) for name, implementation in _POLICIES.items()}
     possible = [name for name, outcome in outcomes.items() if not isinstance(outcome, str)]
-    for name in possible:
-        if policy in ("auto", name):
-            return cast(TokenDropping | ImageResizing, outcomes[name])
+    usual = next((name for name in possible if name != "center"), None)
+    chosen = usual if policy == "auto" else policy
+    if chosen in possible:
+        return cast(TokenDropping | ImageResizing, outcomes[chosen])
     if policy == "auto":
         return NoTokenReduction(None, f"must stay at 1: {outcomes['drop']}, and {outcomes['resize']}")
-    advice = f"use {possible[0]}" if possible else "keep rates.tokens at 1"
+    advice = f"use {usual}" if usual else "keep rates.tokens at 1"
     return NoTokenReduction(policy, f"{outcomes[policy]}; {advice}")
 
 
@@ -77,7 +86,7 @@ class NoTokenReduction:
         Raises:
             InvalidInput: at any other rate.
         """
-        if rate < 1:
+        if rate != 1:
             field, value = ("staging.token_policy", self.policy) if self.policy else ("rates.tokens", rate)
             raise InvalidInput(field, value, self.reason)
         return 1.0

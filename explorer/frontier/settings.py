@@ -23,10 +23,11 @@ def settings_table(trials: pd.DataFrame) -> pd.DataFrame:
         Columns id, budget, budget_amount, validation_accuracy; `share 1`, `share 2`, ... of the budget for each stage
         and `full share` for the last one; `rate 1` ... where all axes move together, else `heads 1`, `mlp 1`, ...;
         learning_rate, batch_size, and every searched setting of `staging`. Rates, learning rate,
-        batch size and staging have a column only if they vary.
+        batch size and staging have a column only if they vary. Schedules whose rates are numbers (of heads, channels,
+        tokens or blocks) or lists are left out: no search proposes them, and they have no place on an axis of fractions.
     """
     searched = trials[(trials.status == "completed") & (trials.phase == "search") & (trials.kind == "staged")]
-    searched = searched.reset_index(drop=True)
+    searched = searched[[_plain(schedule) for schedule in searched.schedule]].reset_index(drop=True)
     if searched.empty:
         return pd.DataFrame(columns=pd.Index(["id", "budget", "budget_amount", "validation_accuracy", FULL_SHARE]))
     count = max(len(schedule.stages) for schedule in searched.schedule)
@@ -50,3 +51,8 @@ def settings_table(trials: pd.DataFrame) -> pd.DataFrame:
 def _padded(schedule: Schedule, count: int) -> list[Stage]:
     missing = Stage(rates=schedule.stages[0].rates, duration_ratio=0)
     return [missing] * (count - len(schedule.stages)) + list(schedule.stages)
+
+
+def _plain(schedule: Schedule) -> bool:
+    """Whether every rate of a schedule is a fraction of the whole model."""
+    return all(isinstance(getattr(stage.rates, axis), float) for stage in schedule.stages for axis in AXES)

@@ -117,7 +117,7 @@ class StagedTraining:
             raise InvalidInput("staging", staging, "must be a Staging")
         check_optimizer(optimizer, model)
         shape_CHW = image_shape_of(model, image_shape)
-        self._slices_weights = any(stage.rates.heads < 1 or stage.rates.mlp < 1 for stage in schedule.stages)
+        self._slices_weights = any(stage.rates.reduces(axis) for stage in schedule.stages for axis in ("heads", "mlp"))
         if self._slices_weights:
             check_state(optimizer)
         average = average_of(model, ema) if ema is not None else None
@@ -133,7 +133,10 @@ class StagedTraining:
                 raise InvalidInput("image_shape", shape_CHW, reason) from None
 
         task = _FullTraining(steps, images, images, lr_schedule or LearningRateSchedule())
-        self.plan: Plan = compile_plan(schedule, task, Budget.parse(budget), step_cost)
+        parsed = Budget.parse(budget)
+        if parsed.unit == "GMACs-epochs":
+            raise InvalidInput("budget", str(parsed), "needs epochs, and only the steps of full training are known here")
+        self.plan: Plan = compile_plan(schedule, task, parsed, step_cost)
         """The plan that is executed: `plan.steps`, `plan.cost`, `plan.stages()`."""
         self.begun = 0
         """Number of optimizer steps that have begun."""

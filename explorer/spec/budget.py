@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, PlainSerializer
 
 from explorer.errors import InvalidInput
 
-Unit = Literal["fraction", "FLOPs", "device-seconds", "money"]
+Unit = Literal["fraction", "FLOPs", "GMACs-epochs", "device-seconds", "money"]
 Device = Literal["GPU", "CPU"]
 DEVICES: tuple[Device, ...] = get_args(Device)
 MAX_FULL_TRAININGS = 10
@@ -19,13 +19,20 @@ MAX_FULL_TRAININGS = 10
 SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
 NUMBER_PATTERN = r"([-+]?[0-9.]+(?:e[-+]?[0-9]+)?)"
 ALLOWED = (
-    "write a fraction of full training (25% or 0.25), FLOPs (3e17 FLOPs), time of one device (12 GPU-hours) or money ($40)"
+    "write a fraction of full training (25% or 0.25), FLOPs (3e17 FLOPs), forward multiply-adds of an image times epochs "
+    "(343.7 GMACs-epochs), time of one device (12 GPU-hours) or money ($40)"
 )
+GMAC = 10**9
+"""Multiply-adds in a GMAC."""
 
 
 @dataclass(frozen=True)
 class Budget:
     """A cost: a fraction of full training, floating-point operations, seconds of one device, or money.
+
+    GMACs-epochs are the unit of "Budgeted Training for Vision Transformer" (ICLR 2023), which prints it as GFLOPs: billions of
+    multiply-adds of the forward pass of one image, times epochs. It counts neither the backward pass nor the images of an
+    epoch, so 300 epochs of DeiT-S are 1382 GMACs-epochs on any data set.
 
     Budgets of the same unit can be ordered; ordering budgets of different units raises `TypeError`.
 
@@ -46,7 +53,7 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str | float | Budget) -> Budget:
-        """Parse `25%` or `0.25` (a fraction of full training), `3e17 FLOPs`, `12 GPU-hours` or `$40`.
+        """Parse `25%` or `0.25` (a fraction of full training), `3e17 FLOPs`, `343.7 GMACs-epochs`, `12 GPU-hours` or `$40`.
 
         Times may be in seconds, minutes, hours or days of a GPU, a CPU or a device.
 
@@ -56,9 +63,8 @@ class Budget:
         if isinstance(text, Budget):
             return text
         time_unit = "|".join(SECONDS)
-        match = re.fullmatch(
-            rf"\s*(\$)?\s*{NUMBER_PATTERN}\s*(%|flops|(gpu|cpu|device)[- ]?({time_unit})s?)?\s*", str(text), re.IGNORECASE
-        )
+        units = rf"%|flops|gmacs?[- ]?epochs?|(gpu|cpu|device)[- ]?({time_unit})s?"
+        match = re.fullmatch(rf"\s*(\$)?\s*{NUMBER_PATTERN}\s*({units})?\s*", str(text), re.IGNORECASE)
         try:
             amount = float(match[2]) if match else math.nan
         except ValueError:
@@ -74,7 +80,9 @@ class Budget:
             if amount > 1:
                 raise InvalidInput("budget", text, f"{ALLOWED}; a number above 1 needs its unit")
             return cls(amount)
-        return cls(amount / 100) if match[3] == "%" else cls(amount, "FLOPs")
+        if match[3] == "%":
+            return cls(amount / 100)
+        return cls(amount, "FLOPs" if match[3].lower() == "flops" else "GMACs-epochs")
 
     def __lt__(self, other: Budget) -> bool:
         return self.amount < self._amount_of(other)
@@ -98,21 +106,27 @@ class Budget:
 
     @property
     def counted(self) -> bool:
-        """True for units that need no measurement: fractions of full training, and FLOPs."""
-        return self.unit in ("fraction", "FLOPs")
+        """True for units that need no measurement: fractions of full training, FLOPs and GMACs-epochs."""
+        return self.unit in ("fraction", "FLOPs", "GMACs-epochs")
 
-    def of(self, full_training: int) -> int:
-        """The budget as a whole number, rounded down: FLOPs, or nanoseconds for a budget in device-seconds.
+    def of(self, full_training: int, train_images: int | None = None) -> int:
+        """The budget as a whole number, rounded down: FLOPs, nanoseconds for a budget in device-seconds, or multiply-adds of
+        forward passes for one in GMACs-epochs.
 
         Args:
-            full_training: cost of full training, in FLOPs, or in nanoseconds where device-seconds are compared.
+            full_training: cost of full training in the same unit.
+            train_images: images in one epoch, which GMACs-epochs need.
 
         Raises:
-            InvalidInput: for money, which has no price here, and for more than ten full trainings.
+            InvalidInput: for money, which has no price here, for GMACs-epochs without the number of images, and for more than
+                ten full trainings.
         """
         if self.unit == "money":
             raise InvalidInput("budget", str(self), "needs the price of a device-hour: --price")
-        unit = {"fraction": full_training, "FLOPs": 1, "device-seconds": 1e9}[self.unit]
+        if self.unit == "GMACs-epochs" and train_images is None:
+            raise InvalidInput("budget", str(self), "needs the number of images in an epoch, which is not known here")
+        of_epochs = GMAC * (train_images or 1)
+        unit = {"fraction": full_training, "FLOPs": 1, "device-seconds": 1e9, "GMACs-epochs": of_epochs}[self.unit]
         cost = math.floor(self.amount * unit)
         if cost > MAX_FULL_TRAININGS * full_training:
             times = f"{cost / full_training:.4g} full trainings"

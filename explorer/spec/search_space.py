@@ -34,9 +34,10 @@ def _levels(levels: tuple[float, ...]) -> tuple[float, ...]:
 
 def _budgets(budgets: tuple[Budget, ...]) -> tuple[Budget, ...]:
     for budget in budgets:
-        if not budget.counted:
+        if budget.unit not in ("fraction", "FLOPs"):
             raise ValueError(
-                f"{budget} cannot be counted: a sweep compares at shares of full training (25%) or FLOPs (3e17 FLOPs)"
+                f"{budget} is a budget for plans and trainings: "
+                "a sweep compares at shares of full training (25%) or FLOPs (3e17 FLOPs)"
             )
     if len({budget.unit for budget in budgets}) > 1:
         raise ValueError("budgets must all have the same unit")

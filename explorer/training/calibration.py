@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import timm
@@ -139,7 +140,7 @@ class Calibration(Frozen):
 
         def cost(rates: Rates) -> StepCost:
             counted = task.step_cost(rates)
-            return StepCost(counted.rates, counted.flops, seconds.get(rates))
+            return replace(counted, seconds=seconds.get(rates))
 
         return cost
 

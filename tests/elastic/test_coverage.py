@@ -36,7 +36,7 @@ def test_deit_small_as_published():
 def test_pyramid_stages_with_a_single_head_keep_it():
     row = coverage("pvt_v2_b0", count=False)
     assert row.axes == ("heads", "mlp", "tokens")
-    assert row.token_policies == ("resize",)
+    assert row.token_policies == ("center", "resize")
     assert row.smallest_rates.tokens == 1 / 49  # images of 32 instead of 224 pixels: one token in the last stage
     # Stages of 1, 2, 5, 8 heads, two blocks each: at .51/2 of the heads they keep 1, 1, 1, 2.
     assert row.smallest_rates.heads == 5 / 16

@@ -15,6 +15,8 @@ from explorer import Budget, InvalidInput
         ("200%", Budget(2.0)),
         ("3e17 FLOPs", Budget(3e17, "FLOPs")),
         ("3e+17flops", Budget(3e17, "FLOPs")),
+        ("343.7 GMACs-epochs", Budget(343.7, "GMACs-epochs")),
+        ("1e3 gmac-epoch", Budget(1000, "GMACs-epochs")),
         ("12 GPU-hours", Budget(43_200, "device-seconds")),
         ("1.5 device-hour", Budget(5_400, "device-seconds")),
         ("90 cpu-seconds", Budget(90, "device-seconds")),
@@ -29,7 +31,24 @@ def test_parse(text, budget):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "25", "0", "-5%", "0%", "nan", "inf%", "25 %%", "twelve", "3 hours", "1.2.3%", "2000%", "$5%", "$-3", "1e400 FLOPs"],
+    [
+        "",
+        "25",
+        "0",
+        "-5%",
+        "0%",
+        "nan",
+        "inf%",
+        "25 %%",
+        "twelve",
+        "3 hours",
+        "1.2.3%",
+        "2000%",
+        "$5%",
+        "$-3",
+        "1e400 FLOPs",
+        "3 GMACs",
+    ],
 )
 def test_anything_else_is_refused(text):
     with pytest.raises(InvalidInput, match="budget"):
@@ -37,7 +56,18 @@ def test_anything_else_is_refused(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["25%", "6.25%", "100%", "3e+17 FLOPs", "12 device-hours", "90 device-seconds", "90 CPU-seconds", "$40"]
+    "text",
+    [
+        "25%",
+        "6.25%",
+        "100%",
+        "3e+17 FLOPs",
+        "343.7 GMACs-epochs",
+        "12 device-hours",
+        "90 device-seconds",
+        "90 CPU-seconds",
+        "$40",
+    ],
 )
 def test_text_round_trip(text):
     assert str(Budget.parse(text)) == text
@@ -47,6 +77,12 @@ def test_text_round_trip(text):
 def test_flops_are_rounded_down_and_flops_stay_flops():
     assert Budget(0.25).of(1001) == 250
     assert Budget(5e3, "FLOPs").of(1001) == 5000
+
+
+def test_gmacs_epochs_are_multiply_adds_of_all_images_of_an_epoch():
+    assert Budget.parse("1.5 GMACs-epochs").of(10**13, 2000) == 3 * 10**12
+    with pytest.raises(InvalidInput, match=r"budget: '1\.5 GMACs-epochs': needs the number of images in an epoch"):
+        Budget.parse("1.5 GMACs-epochs").of(10**13)
 
 
 def test_time_is_nanoseconds_and_money_needs_a_price():
@@ -63,6 +99,7 @@ def test_time_is_nanoseconds_and_money_needs_a_price():
 def test_file_names():
     assert Budget.parse("6.25%").slug == "6.25pct"
     assert Budget.parse("3e17 FLOPs").slug == "3e17flops"
+    assert Budget.parse("343.7 GMACs-epochs").slug == "343.7gmacs-epochs"
     assert Budget.parse("12 GPU-hours").slug == "12gpu-hours"
     assert Budget.parse("$40").slug == "40money"
 
