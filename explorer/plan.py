@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from itertools import accumulate, groupby
-from typing import NamedTuple, Protocol
+from fractions import Fraction
+from itertools import groupby
+from typing import Protocol
 
 from explorer.errors import InvalidInput
 from explorer.segment import PlannedStage, Segment, StepCost
+from explorer.slots import budget_times, epoch_slots, filled_slots, grid_slots
 from explorer.spec.budget import GMAC, Budget
 from explorer.spec.lr_schedule import LearningRateSchedule
 from explorer.spec.rates import Rates
-from explorer.spec.schedule import Schedule
+from explorer.spec.schedule import Schedule, Stage
 
 __all__ = ["Plan", "PlannedStage", "PlannedTask", "Segment", "StepCost", "compile_plan"]
 
@@ -88,9 +90,17 @@ class Plan:
         """Planned cost as a fraction of full training."""
         return self.flops / self.full_flops
 
+    def images(self, steps: int) -> int:
+        """Number of images in the first `steps` steps; an image counts each time that it is used."""
+        images = 0
+        for segment in self.segments:
+            taken = min(steps, segment.steps)
+            images, steps = images + taken * segment.images_per_step(self.batch_size), steps - taken
+        return images
+
     def epochs(self, steps: int) -> float:
-        """Passes over the data in `steps` steps."""
-        return steps * self.batch_size / self.train_images
+        """Passes over the data in the first `steps` steps."""
+        return self.images(steps) / self.train_images
 
     def position(self, step: int) -> tuple[Segment, int]:
         """The segment that holds a step of the plan, and the step's number within the segment; both numbers from 0.
@@ -107,11 +117,12 @@ class Plan:
 
     def stages(self) -> list[PlannedStage]:
         """The rows of the plan's table, one per stage. Stages whose share holds no whole step do not appear."""
-        return [_planned_stage(list(group)) for _, group in groupby(self.segments, key=lambda segment: segment.stage)]
+        groups = groupby(self.segments, key=lambda segment: segment.stage)
+        return [_planned_stage(list(group), self.batch_size, self.train_images) for _, group in groups]
 
     def digest(self) -> str:
         """Hash of the segments, without stage numbers and measured seconds: equal plans train equal models."""
-        omitted = ("step_seconds", "step_forward_macs", "lr_schedule")
+        omitted = ("step_seconds", "step_forward_macs", "lr_schedule", "batch_factor", "augmentation")
         rows = [
             {
                 **{name: value for name, value in asdict(segment).items() if name not in omitted},
@@ -120,6 +131,9 @@ class Plan:
                 "rates": segment.rates.model_dump(),
                 # The key is the field's name in earlier ledgers and checkpoints: their digests must stay the same.
                 "curve": segment.lr_schedule.model_dump(),
+                # For the same reason, what was added later is left out where it is the recipe's own.
+                **({} if segment.batch_factor == 1 else {"batch_factor": segment.batch_factor}),
+                **({} if segment.augmentation.full else {"augmentation": segment.augmentation.model_dump()}),
             }
             for segment in self.segments
         ]
@@ -135,6 +149,9 @@ def compile_plan(schedule: Schedule, task: PlannedTask, budget: Budget, step_cos
     stage's rates; the remainder of a slot passes to the next one. Early stages leave room for one full-model step, so that the
     last segment is always the full model. All costs are integers.
 
+    Stages that are written in epochs get the share of the budget that these epochs cost. Epochs that cost less than the budget
+    are lengthened by a common factor to spend it, as the paper scales its durations. Slots are divided where such a stage ends.
+
     Args:
         schedule: stages with requested rates.
         task: size of the data, epochs, batch size and learning-rate schedule.
@@ -144,7 +161,9 @@ def compile_plan(schedule: Schedule, task: PlannedTask, budget: Budget, step_cos
 
     Raises:
         InvalidInput: when the budget is smaller than one step of the full model or larger than ten full trainings, or is in
-            device-seconds and the steps were not measured.
+            device-seconds and the steps were not measured; when the epochs of the stages cost more than the budget; when a
+            batch factor does not make a whole number of images, or the budget is in device-seconds, for which steps are
+            measured with the recipe's batch size alone.
     """
     full = step_cost(Rates())
     full_flops = int(task.epochs * task.train_images * full.flops / task.batch_size)
@@ -161,9 +180,19 @@ def compile_plan(schedule: Schedule, task: PlannedTask, budget: Budget, step_cos
             smallest = f"{full_step / full_flops:.2%} of full training"
         raise InvalidInput("budget", str(budget), f"must hold at least one step of the full model, {smallest}")
 
-    costs = [step_cost(stage.rates) for stage in schedule.stages]
-    slots = list(_filled_slots(schedule, budget_cost, [_in_currency(cost, budget) for cost in costs], full_step))
-    times = _budget_times(slots, budget_cost, last_stage=len(costs) - 1)
+    costs = [
+        _with_batch_factor(step_cost(stage.rates), number, stage, task.batch_size, budget)
+        for number, stage in enumerate(schedule.stages)
+    ]
+    step_costs = [_in_currency(cost, budget) for cost in costs]
+    if schedule.in_epochs:
+        images = [round(stage.batch_factor * task.batch_size) for stage in schedule.stages]
+        epoch_costs = [Fraction(task.train_images * cost, size) for cost, size in zip(step_costs, images, strict=True)]
+        ends = epoch_slots(schedule, budget, budget_cost, epoch_costs)
+    else:
+        ends = grid_slots(schedule)
+    slots = list(filled_slots(ends, budget_cost, step_costs, full_step))
+    times = budget_times(slots, budget_cost, last_stage=len(costs) - 1)
     segments = [
         Segment(
             stage=slot.stage,
@@ -176,19 +205,12 @@ def compile_plan(schedule: Schedule, task: PlannedTask, budget: Budget, step_cos
             lr_schedule=task.lr_schedule,
             step_seconds=costs[slot.stage].seconds,
             step_forward_macs=costs[slot.stage].forward_macs,
+            batch_factor=schedule.stages[slot.stage].batch_factor,
+            augmentation=schedule.stages[slot.stage].augmentation,
         )
         for slot, (start, end) in zip(slots, times, strict=True)
     ]
     return Plan(tuple(segments), budget, budget_cost, full_flops, task.batch_size, task.train_images)
-
-
-class _Slot(NamedTuple):
-    """A grid slot that holds at least one step."""
-
-    stage: int
-    steps: int
-    cost: int
-    """Cost of its steps in the budget's currency."""
 
 
 def _in_currency(cost: StepCost, budget: Budget) -> int:
@@ -205,56 +227,39 @@ def _in_currency(cost: StepCost, budget: Budget) -> int:
     return max(1, round(cost.seconds * 1e9))
 
 
-def _filled_slots(schedule: Schedule, budget_cost: int, step_costs: Sequence[int], full_step: int) -> Iterator[_Slot]:
-    """Fill each grid slot with whole steps of its stage."""
-    last_stage = len(step_costs) - 1
-    spent = 0
-    stage_of_slot = [stage for stage, slots in enumerate(schedule.slots()) for _ in range(slots)]
-    for number, stage in enumerate(stage_of_slot, start=1):
-        limit = budget_cost * number // schedule.grid
-        if stage < last_stage:
-            limit = min(limit, budget_cost - full_step)
-        steps = max(0, limit - spent) // step_costs[stage]
-        if steps:
-            spent += steps * step_costs[stage]
-            yield _Slot(stage, steps, steps * step_costs[stage])
+def _with_batch_factor(cost: StepCost, number: int, stage: Stage, batch_size: int, budget: Budget) -> StepCost:
+    """The cost of a step of a stage, from that of a step with the plan's batch size."""
+    if stage.batch_factor == 1:
+        return cost
+    field, images = f"stages.{number}.batch_factor", stage.batch_factor * batch_size
+    if abs(images - round(images)) > 1e-6 * images:
+        reason = f"makes {images:g} images of a batch of {batch_size}; it must make a whole number"
+        raise InvalidInput(field, stage.batch_factor, reason)
+    if not budget.counted:
+        reason = f"must be 1 for the budget {budget}: steps are measured with the recipe's batch size"
+        raise InvalidInput(field, stage.batch_factor, reason)
+    macs = None if cost.forward_macs is None else cost.forward_macs * round(images) // batch_size
+    return StepCost(cost.rates, cost.flops * round(images) // batch_size, forward_macs=macs)
 
 
-def _budget_times(slots: Sequence[_Slot], budget_cost: int, last_stage: int) -> Iterator[tuple[float, float]]:
-    """Budget time at the start and the end of each slot's steps.
-
-    A plan may end up to one step short of the budget. The last stage's time is stretched to end at exactly 1, so that the
-    learning rate reaches zero; earlier stages, which schedules share, must not depend on how the plan ends.
-    """
-    spent = sum(slot.cost for slot in slots)
-    spent_before_last = sum(slot.cost for slot in slots if slot.stage < last_stage)
-    start_of_last = spent_before_last / budget_cost
-
-    def time(cost: int, stage: int) -> float:
-        if stage < last_stage:
-            return cost / budget_cost
-        share = (cost - spent_before_last) / (spent - spent_before_last)
-        return start_of_last + (1 - start_of_last) * share
-
-    ends = list(accumulate(slot.cost for slot in slots))
-    for slot, end in zip(slots, ends, strict=True):
-        yield time(end - slot.cost, slot.stage), time(end, slot.stage)
-
-
-def _planned_stage(segments: Sequence[Segment]) -> PlannedStage:
+def _planned_stage(segments: Sequence[Segment], batch_size: int, train_images: int) -> PlannedStage:
     """The row of one stage."""
     first, last = segments[0], segments[-1]
     peak = first.lr_schedule.peak_within(first.start_time, last.end_time)
+    steps, images_per_step = sum(segment.steps for segment in segments), first.images_per_step(batch_size)
     return PlannedStage(
         stage=first.stage,
         requested=first.requested,
         rates=first.rates,
-        steps=sum(segment.steps for segment in segments),
+        steps=steps,
         step_flops=first.step_flops,
         step_forward_macs=first.step_forward_macs,
         flops=sum(segment.flops for segment in segments),
         share=last.end_time - first.start_time,
         seconds=_total_seconds(segments),
+        batch_size=images_per_step,
+        epochs=steps * images_per_step / train_images,
+        augmentation=first.augmentation,
         factors=(first.learning_rate_factor(0), *peak, last.learning_rate_factor(last.steps - 1)),
     )
 

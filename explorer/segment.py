@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from explorer.spec.augmentation_strength import FULL_STRENGTH, AugmentationStrength
 from explorer.spec.lr_schedule import LearningRateSchedule
 from explorer.spec.rates import Rates
 
@@ -47,6 +48,26 @@ class Segment:
     """Measured seconds of a step; `None` if not calibrated."""
     step_forward_macs: int | None = None
     """Multiply-adds of the forward pass of a step; `None` if not counted."""
+    batch_factor: float = 1.0
+    """Factor on the batch size of the plan."""
+    augmentation: AugmentationStrength = FULL_STRENGTH
+    """Strength of augmentation and stochastic depth, as shares of the recipe's."""
+
+    def images_per_step(self, batch_size: int) -> int:
+        """Number of images in a step.
+
+        Args:
+            batch_size: batch size of the plan.
+        """
+        return round(self.batch_factor * batch_size)
+
+    @property
+    def what_is_trained(self) -> str:
+        """The requested rates, and batch factor and augmentation where these are not the recipe's, as text for keys."""
+        rates = self.requested.model_dump_json()
+        if self.batch_factor == 1 and self.augmentation.full:
+            return rates
+        return f"{rates} batch {self.batch_factor!r} {self.augmentation.model_dump_json()}"
 
     @property
     def flops(self) -> int:
@@ -91,5 +112,11 @@ class PlannedStage:
     """Share of the budget."""
     seconds: float | None
     """Planned device-seconds; `None` if not calibrated."""
+    batch_size: int
+    """Images per step."""
+    epochs: float
+    """Passes over the training images."""
+    augmentation: AugmentationStrength
+    """Strength of augmentation and stochastic depth, as shares of the recipe's."""
     factors: tuple[float, ...]
     """Learning-rate factors of the first and the last step; between them the peak, if the warmup ends within this stage."""

@@ -60,7 +60,7 @@ def prefix_keys(base: Any, segments: Sequence[Segment]) -> list[str]:
     constant_rates, constant_steps = "", 0
     keys = []
     for segment in segments[:-1]:
-        rates = segment.requested.model_dump_json()
+        rates = segment.what_is_trained
         if constant_steps and not (_has_peak_rate(segment) and rates == constant_rates):
             closed.update(f"{constant_rates} constant {constant_steps};".encode())
             constant_steps = 0

@@ -18,7 +18,8 @@ SHARED = {"console", "errors", "files", "storage", "differences", "paths", "refe
 ALLOWED = {
     "spec": set(),
     "segment": {"spec"},
-    "plan": {"spec", "segment"},
+    "slots": {"spec"},
+    "plan": {"spec", "segment", "slots"},
     "cost": {"spec"},
     "elastic": {"spec", "segment", "plan", "cost"},
     "data": {"spec"},

@@ -27,14 +27,17 @@ NO_AUGMENTATION = Augmentation()
 class TrainStream:
     """A section of the endless shuffled stream of training images, as one process reads it.
 
-    The stream consists of the epochs of a run, one after another, each a permutation of all training images. Step `s` of a run
-    trains on the images at positions `s * batch_size` to `(s + 1) * batch_size - 1`, so that a batch may span two epochs.
+    The stream consists of the epochs of a run, one after another, each a permutation of all training images. Each step trains
+    on the `batch_size` images after those of the step before, so that a batch may span two epochs. In a run with a single batch
+    size, step `s` begins at position `s * batch_size`.
     """
 
     seed: int
     """Seed of the run: of the order of images and of their augmentation."""
     first_step: int = 0
     """Step of the first batch, counted from the start of the run."""
+    start: int | None = None
+    """Position in the stream of the first batch, if earlier steps of the run had other batch sizes; `None` if they had not."""
     steps: int
     """Number of batches."""
     batch_size: int
@@ -58,7 +61,8 @@ class TrainStream:
             step: number of the batch in this section, from 0 to `steps - 1`.
             index: position within the batch, as in `local_range`.
         """
-        return (self.first_step + step) * self.batch_size + index
+        start = self.first_step * self.batch_size if self.start is None else self.start
+        return start + step * self.batch_size + index
 
 
 @runtime_checkable

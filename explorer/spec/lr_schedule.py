@@ -13,13 +13,16 @@ from pydantic import Field, model_validator
 
 from explorer.spec.base import Frozen
 
+Decay = Literal["linear", "cosine", "rex", "wsd"]
+
 
 class LearningRateSchedule(Frozen):
     """The factor on the peak learning rate, as a function of budget time in [0, 1]."""
 
-    kind: Literal["linear", "cosine", "wsd"] = "wsd"
-    """Shape after the warmup: linear decay, cosine decay, or `wsd` (warmup-stable-decay: constant, then a linear cooldown).
-    In the benchmarks, `wsd` was as good as linear decay on one task and better on another (benchmarks/README.md)."""
+    kind: Decay = "wsd"
+    """Shape after the warmup: linear decay, cosine decay, `rex` (r / (0.5 + 0.5 r) for a remaining fraction r of the time, more
+    than in linear decay; Chen et al., "REX", MLSys 2022), or `wsd` (warmup-stable-decay: constant, then a linear cooldown). In
+    the benchmarks, `wsd` was as good as linear decay on one task and better on another (benchmarks/README.md)."""
     warmup: float = Field(0.0, ge=0, lt=1)
     """Fraction of the budget over which the learning rate rises linearly from zero."""
     cooldown: float = Field(0.2, gt=0, le=1)
@@ -40,6 +43,8 @@ class LearningRateSchedule(Frozen):
         if self.kind == "wsd":
             return min(1.0, (1 - time) / self.cooldown)
         remaining = (1 - time) / (1 - self.warmup)
+        if self.kind == "rex":
+            return remaining / (0.5 + 0.5 * remaining)
         return remaining if self.kind == "linear" else 0.5 * (1 - math.cos(math.pi * remaining))
 
     def peak_within(self, start: float, end: float) -> tuple[float, ...]:

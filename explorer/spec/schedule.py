@@ -13,48 +13,89 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from explorer.errors import InvalidInput, validated
 from explorer.files import write_file
 from explorer.paths import expanded
+from explorer.spec.augmentation_strength import FULL_STRENGTH, AugmentationStrength
 from explorer.spec.base import Frozen, read_mapping
 from explorer.spec.provenance import Provenance
 from explorer.spec.rates import Rates
+from explorer.spec.staging import Staging
 from explorer.spec.task import TaskSpec
 
 SCHEMA = "vit-budget-explorer/schedule"
 VERSION = 2
 RATIO_TOLERANCE = 1e-5
 """In grid slots: duration ratios written with six digits are meant to lie on the grid."""
+IN_EPOCHS = "must be shares of the cost (duration_ratio) here: what an epoch costs depends on the task"
 
 
 class Stage(Frozen):
     """Activation rates for a fraction of the budget."""
 
     rates: Rates
-    duration_ratio: float = Field(ge=0, le=1)
-    """Fraction of the budget's cost (not of steps or epochs) that the stage spends."""
+    duration_ratio: float | None = Field(None, ge=0, le=1)
+    """Fraction of the budget's cost (not of steps or epochs) that the stage spends; `None` if `epochs` says how long it is."""
+    epochs: float | None = Field(None, ge=0, allow_inf_nan=False)
+    """Passes over the training images, as papers write schedules (29, 49 and 50). They become shares of the cost when the
+    schedule is compiled for a task and a budget."""
+    augmentation: AugmentationStrength = FULL_STRENGTH
+    """Strength of augmentation and stochastic depth, as shares of the recipe's."""
+    batch_factor: float = Field(1.0, gt=0, allow_inf_nan=False)
+    """Factor on the recipe's batch size. The learning rate stays that of the recipe."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Stage:
+        if self.duration_ratio is None and self.epochs is None:
+            raise ValueError("duration_ratio: this key is required (or epochs)")
+        if self.duration_ratio is not None and self.epochs is not None:
+            raise ValueError("duration_ratio and epochs: only one of them says how long the stage is")
+        return self
+
+    @property
+    def share(self) -> float:
+        """The duration ratio of a stage that has one.
+
+        Raises:
+            InvalidInput: when the stage is written in epochs.
+        """
+        if self.duration_ratio is None:
+            raise InvalidInput("schedule: epochs", self.epochs, IN_EPOCHS)
+        return self.duration_ratio
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what says nothing: files and keys of stages that are rates and a share alone stay as they were."""
+        defaults = {"duration_ratio": None, "epochs": None, "augmentation": FULL_STRENGTH, "batch_factor": 1.0}
+        silent = {name for name, value in defaults.items() if getattr(self, name) == value}
+        return {name: value for name, value in handler(self).items() if name not in silent}
 
 
 class Schedule(Frozen):
     """Stages in order, from the lowest activation rates to the full model.
 
     Raises:
-        ValidationError: (pydantic's, a `ValueError`) when the duration ratios do not sum to 1, a rate falls from one stage to
-            the next, or the last stage is not the full model or has no duration.
+        ValidationError: (pydantic's, a `ValueError`) when the duration ratios do not sum to 1, some stages have epochs and
+            others have duration ratios, a rate falls from one stage to the next, or the last stage is not the full model with
+            the recipe's augmentation and batch size or has no duration.
     """
 
     stages: tuple[Stage, ...] = Field(min_length=1)
     """The stages in order."""
     grid: int = Field(20, ge=1, le=1000)
-    """Number of equal slots of the budget; the duration of a stage is rounded to whole slots."""
+    """Number of equal slots of the budget; a duration ratio is rounded to whole slots. Epochs are not rounded."""
+    staging: dict[str, str] = {}
+    """Settings of `staging` that the schedule was made for, in place of the task's: smaller images (`token_policy: resize`)."""
     provenance: Provenance | None = None
     """Where the schedule comes from; `None` for a schedule written by hand."""
 
     @model_validator(mode="after")
     def _check(self) -> Schedule:
-        total = sum(stage.duration_ratio for stage in self.stages)
+        if len({stage.epochs is None for stage in self.stages}) > 1:
+            raise ValueError("stages: all of them must have a duration_ratio, or all of them epochs")
+        total = 1.0 if self.in_epochs else sum(stage.share for stage in self.stages)
         if abs(total - 1) > 1e-6:
             raise ValueError(f"stages: the duration_ratios sum to {total:.6g} and must sum to 1")
         for number, (before, after) in enumerate(zip(self.stages, self.stages[1:], strict=False), start=1):
@@ -63,11 +104,36 @@ class Schedule(Frozen):
         last = self.stages[-1]
         if not last.rates.full:
             raise ValueError(f"stages: the last stage has {last.rates}, but must be the full model (rates 1)")
-        if last.duration_ratio <= 0:
-            raise ValueError("stages: the last stage, the full model, must have a duration_ratio above 0")
+        if not (last.duration_ratio or last.epochs):
+            name = "epochs" if self.in_epochs else "a duration_ratio"
+            raise ValueError(f"stages: the last stage, the full model, must have {name} above 0")
+        if not last.augmentation.full:
+            raise ValueError(
+                f"stages: the last stage has augmentation {last.augmentation}, but must have the recipe's own (shares of 1)"
+            )
+        if last.batch_factor != 1:
+            raise ValueError(
+                f"stages: the last stage has batch_factor {last.batch_factor:g}, but must have the recipe's batch size (1)"
+            )
         if len(self.stages) > self.grid:
             raise ValueError(f"grid: {self.grid} slots cannot hold {len(self.stages)} stages")
         return self
+
+    @field_validator("staging")
+    @classmethod
+    def _check_staging(cls, staging: dict[str, str]) -> dict[str, str]:
+        validated(Staging, staging, "staging")
+        return staging
+
+    @model_serializer(mode="wrap")
+    def _without_empty_staging(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content = handler(self)
+        return content if self.staging else {name: value for name, value in content.items() if name != "staging"}
+
+    @property
+    def in_epochs(self) -> bool:
+        """Whether the stages are written in epochs, and not in shares of the cost."""
+        return self.stages[0].epochs is not None
 
     @classmethod
     def full_model(cls, grid: int = 20) -> Schedule:
@@ -78,8 +144,11 @@ class Schedule(Frozen):
         """Duration of each stage in grid slots, which sum to `grid`; the last stage has at least one.
 
         Rounded by the largest-remainder method, so that no stage is off by a whole slot.
+
+        Raises:
+            InvalidInput: when the stages are written in epochs.
         """
-        exact = [stage.duration_ratio * self.grid for stage in self.stages]
+        exact = [stage.share * self.grid for stage in self.stages]
         slots = [int(value + RATIO_TOLERANCE) for value in exact]
         if slots[-1] == 0:
             slots[-1] = 1

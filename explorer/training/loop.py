@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from explorer.errors import InvalidInput
 from explorer.plan import Plan
 from explorer.segment import Segment
 from explorer.spec.rates import Rates
+from explorer.training.batches import check_batches, plan_batches
 from explorer.training.checkpoint import identity, own_checkpoint, save_checkpoint
 from explorer.training.distributed import SINGLE_PROCESS, Processes
 from explorer.training.evaluation import accuracy
@@ -108,7 +108,7 @@ def train(
     device = torch.device(device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    _check_local_batch(task, processes)
+    check_batches(task, plan, processes)
     state = TrainingState(task, seed, device, processes)
     progress = Progress(plan)
     run_identity = identity(task.spec, plan, seed, processes.count)
@@ -148,10 +148,9 @@ def train(
         if checkpoint and processes.broadcast(time.perf_counter() - last_saved >= checkpoint_every):
             save()
 
-    # One stream for all segments, so that the data loader's processes start only once.
-    batches = task.train_batches(seed, progress.steps, plan.steps - progress.steps, device, processes)
+    batches = plan_batches(task, plan, seed, progress.steps, device, processes)
     for segment in plan.segments[len(progress.segments) :]:
-        state.set_rates(segment.requested)
+        state.begin(segment)
         remaining = segment.steps - (progress.unfinished.steps if progress.unfinished else 0)
         losses = training_steps(task, state, segment, islice(batches, remaining), segment.steps - remaining)
         finished = _execute(segment, losses, progress, processes, check_loss)
@@ -217,17 +216,6 @@ def _execute(
         next_check = last_check + interval
         started = time.perf_counter()
     return result
-
-
-def _check_local_batch(task: Task, processes: Processes) -> None:
-    """Check that every process gets a slice of equal size, which the recipe can process."""
-    recipe = task.spec.recipe
-    local = processes.local_slice(recipe.batch_size)
-    images = local.stop - local.start
-    if images % recipe.accumulation:
-        raise InvalidInput("recipe.accumulation", recipe.accumulation, f"must divide a process's {images} images equally")
-    if recipe.augmentation.mixes and images % 2:
-        raise InvalidInput("recipe.batch_size", recipe.batch_size, f"a process's {images} images must be even to be mixed")
 
 
 def _restore(content: dict[str, Any], state: TrainingState, progress: Progress) -> None:

@@ -17,14 +17,17 @@ from explorer.elastic.step_cost import UnsuitableImagesError
 from explorer.errors import InvalidInput
 from explorer.segment import StepCost
 from explorer.spec.applied_augmentation import SMALL_IMAGES, augmentation_as_applied, defaults_for_large_images
+from explorer.spec.augmentation_strength import policy_magnitude
 from explorer.spec.data import Preprocessing
 from explorer.spec.lr_schedule import LearningRateSchedule
 from explorer.spec.model_input import ModelInput
 from explorer.spec.rates import Rates
 from explorer.spec.staging import COPIES
+from explorer.spec.schedule import Schedule
 from explorer.spec.task import TaskSpec
 from explorer.training.architecture import Architecture, check_model_name, check_output, counted_model, create_model
 from explorer.training.distributed import SINGLE_PROCESS, Processes
+from explorer.training.drop_path import has_drop_path
 from explorer.training.optimizer_check import check_optimizer, check_optimizer_name
 
 FUSED = ("adam", "adamw")
@@ -112,6 +115,10 @@ class Task:
             device=device,
             local_slice=processes.local_slice(self.batch_size),
         )
+        return self.batches_of(stream)
+
+    def batches_of(self, stream: TrainStream) -> Iterator[Batch]:
+        """The batches of a section of the stream of training images, mixed if its augmentation says so."""
         return mix_batches(self.data.train_batches(stream), stream, self.data.classes)
 
     @property
@@ -173,6 +180,24 @@ class Task:
     def warnings(self) -> tuple[str, ...]:
         """What to say before a run: modules that are not resized, settings without effect, values for large images."""
         return tuple(filter(None, (self._unresized_modules(), self._growth_of_pretrained(), self._large_image_defaults())))
+
+    def without_effect(self, schedule: Schedule) -> tuple[str, ...]:
+        """What to say before a run with a schedule: shares of an augmentation that this task does not have."""
+        strengths = [stage.augmentation for stage in schedule.stages]
+        augmentation = self.spec.recipe.augmentation
+        policy = augmentation.transform.get("auto_augment")
+        reasons = {
+            "magnitude": policy_magnitude(policy) is None
+            and f"recipe.augmentation.transform.auto_augment is {policy!r}, and only RandAugment and AugMix have a magnitude",
+            "mixup": not augmentation.mixes and "recipe.augmentation has neither mixup nor cutmix",
+            "drop_path": not has_drop_path(counted_model(self._architecture).counter.elastic.model)
+            and "the model has no stochastic depth (model.options.drop_path_rate)",
+        }
+        return tuple(
+            f"stages have a share of augmentation.{name}, which changes nothing: {reason}"
+            for name, reason in reasons.items()
+            if reason and any(getattr(strength, name) < 1 for strength in strengths)
+        )
 
     def _unresized_modules(self) -> str | None:
         unknown = counted_model(self._architecture).counter.elastic.unknown

@@ -11,9 +11,11 @@ from timm.utils import ModelEmaV3
 from torch import nn
 from torch.optim import Optimizer
 
+from explorer.segment import Segment
 from explorer.spec.rates import Rates
 from explorer.training.checkpoint import random_state, restore_random_state
 from explorer.training.distributed import Processes
+from explorer.training.drop_path import DropPathRates
 from explorer.training.staged_model import StagedModel
 from explorer.training.task import Task
 
@@ -42,6 +44,7 @@ class TrainingState:
             image_size=task.data.image_size,
             seed=seed,
         )
+        self._drop_path = DropPathRates(model)
         self._compile, self._processes = recipe.compile, processes
         self._wrapped: nn.Module | None = None
         self._steps = 0
@@ -73,6 +76,12 @@ class TrainingState:
     def result(self) -> nn.Module:
         """The model to evaluate and keep: the average if there is one."""
         return self.model if self._staged.average is None else self._staged.average
+
+    def begin(self, segment: Segment) -> None:
+        """Set what a segment trains with: its rates, and its share of stochastic depth."""
+        self.set_rates(segment.requested)
+        if self._drop_path.set_share(segment.augmentation.drop_path):
+            self._wrapped = None
 
     def set_rates(self, requested: Rates, *, grow: bool = True) -> None:
         """Resize; see `StagedModel.set_rates`."""
