@@ -12,9 +12,10 @@ from torch import nn
 from torch.optim import Optimizer
 
 from explorer.elastic.optimizer_state import resizing_obstacle
-from explorer.errors import InvalidInput
+from explorer.errors import InvalidInput, validated
 from explorer.spec.budget import Budget
 from explorer.spec.lr_schedule import LearningRateSchedule
+from explorer.spec.schedule import Schedule
 from explorer.spec.staging import Staging
 
 
@@ -24,10 +25,11 @@ class StagedTrainingSettings(TypedDict):
     budget: str | float | Budget
     full_steps: float
     batch_size: int
+    epoch_steps: NotRequired[float | None]
     lr_schedule: NotRequired[LearningRateSchedule | None]
     image_shape: NotRequired[tuple[int, int, int] | None]
     ema: NotRequired[nn.Module | None]
-    staging: NotRequired[Staging]
+    staging: NotRequired[Staging | None]
     seed: NotRequired[int]
 
 
@@ -38,6 +40,44 @@ def check_settings(training: Callable[..., Any], settings: Mapping[str, Any]) ->
         TypeError: when a required argument is missing or an argument is unknown, as a call would.
     """
     inspect.signature(training).bind(None, None, None, **settings)
+
+
+def check_schedule(schedule: object) -> Schedule:
+    """A schedule that can be executed in a loop that reads its own batches.
+
+    Raises:
+        InvalidInput: when it is no schedule, or a stage has an augmentation or a batch size of its own.
+    """
+    if not isinstance(schedule, Schedule):
+        raise InvalidInput("schedule", schedule, "must be a Schedule, as Schedule.load(path) returns")
+    of_batches = "must be 1 here: the loop reads its own batches, and only `explorer train` changes them by stage"
+    for number, stage in enumerate(schedule.stages):
+        changes = {"batch_factor": stage.batch_factor}
+        changes |= {f"augmentation.{name}": getattr(stage.augmentation, name) for name in ("magnitude", "mixup")}
+        for name, value in changes.items():
+            if value != 1:
+                raise InvalidInput(f"schedule: stages.{number}.{name}", value, of_batches)
+    return schedule
+
+
+def staging_for(schedule: Schedule, given: object) -> Staging:
+    """How reduced models are derived: as given, or as the schedule says.
+
+    Args:
+        schedule: its settings of `staging` replace the defaults.
+        given: the argument of the caller; `None` if there is none.
+
+    Raises:
+        InvalidInput: when it is no staging, or the schedule was made for another one.
+    """
+    if not isinstance(given, Staging | None):
+        raise InvalidInput("staging", given, "must be a Staging or None")
+    if given is None:
+        return validated(Staging, schedule.staging, "schedule: staging")
+    for name, value in schedule.staging.items():
+        if (other := getattr(given, name)) != value:
+            raise InvalidInput(f"staging.{name}", other, f"must be {value!r}, for which the schedule was made")
+    return given
 
 
 def positive_number(field: str, value: object, meaning: str) -> float:

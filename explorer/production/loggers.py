@@ -44,6 +44,7 @@ def metrics_of(progress: Progress, peak_learning_rate: float) -> list[Row]:
     plan = progress.plan
     for segment, result in zip(plan.segments, progress.segments, strict=False):
         steps, flops = steps + result.steps, flops + result.flops
+        images = result.steps * segment.images_per_step(plan.batch_size)
         rows.append(
             {
                 "step": steps,
@@ -54,7 +55,7 @@ def metrics_of(progress: Progress, peak_learning_rate: float) -> list[Row]:
                 **segment.rates.model_dump(),
                 "learning_rate": peak_learning_rate * segment.learning_rate_factor(segment.steps - 1),
                 "loss": result.mean_loss,
-                "images_per_second": result.steps * plan.batch_size / result.seconds if result.seconds else 0.0,
+                "images_per_second": images / result.seconds if result.seconds else 0.0,
             }
         )
     return rows

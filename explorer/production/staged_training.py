@@ -16,10 +16,12 @@ from explorer.plan import Plan, compile_plan
 from explorer.production.arguments import (
     average_of,
     check_optimizer,
+    check_schedule,
     check_state,
     image_shape_of,
     positive_integer,
     positive_number,
+    staging_for,
 )
 from explorer.production.optimizer_hooks import follow_optimizer
 from explorer.production.wrappers import is_wrapped
@@ -30,12 +32,15 @@ from explorer.spec.lr_schedule import LearningRateSchedule
 from explorer.spec.rates import Rates
 from explorer.spec.schedule import Schedule
 from explorer.spec.staging import Staging
+from explorer.training.drop_path import DropPathRates
 from explorer.training.staged_model import StagedModel
 
 
 @dataclass(frozen=True)
 class _FullTraining:
-    """Full training as the task of a plan (see `PlannedTask`): each step is an epoch over a single batch."""
+    """Full training as the task of a plan (see `PlannedTask`). Each step is an epoch over a single batch, unless the length of an
+    epoch is known.
+    """
 
     epochs: float
     train_images: int
@@ -72,20 +77,23 @@ class StagedTraining:
             made for one size.
         optimizer: an optimizer over the model's parameters. The learning rates of its groups (`initial_lr`, if a scheduler
             wrote it) are the peak learning rates.
-        schedule: stages as shares of the budget.
+        schedule: stages as shares of the budget, or in epochs. Stochastic depth is changed by stage if the schedule says so;
+            augmentation and batch size are not, because the loop reads its own batches.
         budget: a share of full training (`25%`), or FLOPs (`3e17 FLOPs`).
         full_steps: number of optimizer steps of full training.
         batch_size: images per optimizer step: those of all devices and accumulated batches together.
+        epoch_steps: number of optimizer steps per epoch; required for a schedule in epochs alone.
         lr_schedule: learning-rate schedule over budget time. `None` leaves the optimizer's learning rates unchanged, and
             `factor` tells what they should be.
         image_shape: channels, height and width of full images; `None`: as the model's `pretrained_cfg` says.
         ema: an average of the model's weights, which is resized with it: timm's ModelEmaV3, torch's AveragedModel, or the
             `module` within one. It must have been made from this model before training.
-        staging: how reduced models are derived from the full model.
+        staging: how reduced models are derived from the full model; `None`: as the schedule says, or by default.
         seed: seed of random subsets.
 
     Raises:
-        InvalidInput: when the model lacks an axis of the schedule, the budget is smaller than one step, the optimizer was not
+        InvalidInput: when the model lacks an axis of the schedule, a stage has a batch size or an augmentation of its own, its
+            epochs cost more than the budget, the schedule was made for another staging, the budget is smaller than one step, the optimizer was not
             built for this model or wraps another one, `ema` averages another model, or an argument has the wrong type or is out
             of range.
     """
@@ -99,22 +107,27 @@ class StagedTraining:
         budget: str | float | Budget,
         full_steps: float,
         batch_size: int,
+        epoch_steps: float | None = None,
         lr_schedule: LearningRateSchedule | None = LearningRateSchedule(),  # noqa: B008 (frozen)
         image_shape: tuple[int, int, int] | None = None,
         ema: nn.Module | None = None,
-        staging: Staging = Staging(),  # noqa: B008 (frozen)
+        staging: Staging | None = None,
         seed: int = 0,
     ) -> None:
         if is_wrapped(model):
             raise InvalidInput("model", type(model).__name__, "pass the model within it, and wrap that again after each resize")
-        if not isinstance(schedule, Schedule):
-            raise InvalidInput("schedule", schedule, "must be a Schedule, as Schedule.load(path) returns")
+        schedule = check_schedule(schedule)
         steps = positive_number("full_steps", full_steps, "the optimizer steps of full training")
         images = positive_integer("batch_size", batch_size)
         if not isinstance(lr_schedule, LearningRateSchedule | None):
             raise InvalidInput("lr_schedule", lr_schedule, "must be a LearningRateSchedule or None")
-        if not isinstance(staging, Staging):
-            raise InvalidInput("staging", staging, "must be a Staging")
+        staging = staging_for(schedule, staging)
+        epochs, epoch_images = steps, images
+        if epoch_steps is not None:
+            steps_per_epoch = positive_number("epoch_steps", epoch_steps, "the optimizer steps of an epoch")
+            epochs, epoch_images = steps / steps_per_epoch, round(steps_per_epoch * images)
+        elif schedule.in_epochs:
+            raise InvalidInput("epoch_steps", None, "is required for a schedule in epochs: the optimizer steps of an epoch")
         check_optimizer(optimizer, model)
         shape_CHW = image_shape_of(model, image_shape)
         self._slices_weights = any(stage.rates.reduces(axis) for stage in schedule.stages for axis in ("heads", "mlp"))
@@ -122,6 +135,7 @@ class StagedTraining:
             check_state(optimizer)
         average = average_of(model, ema) if ema is not None else None
         self._staged = StagedModel(model, optimizer, average, staging=staging, image_size=shape_CHW[1:], seed=seed)
+        self._drop_path = DropPathRates(model)
         self._sets_learning_rates = lr_schedule is not None
         counter = StepCounter.of_copy(model, staging, shape_CHW)
 
@@ -132,10 +146,10 @@ class StagedTraining:
                 reason = f"the model cannot process such images: {error}"
                 raise InvalidInput("image_shape", shape_CHW, reason) from None
 
-        task = _FullTraining(steps, images, images, lr_schedule or LearningRateSchedule())
+        task = _FullTraining(epochs, epoch_images, images, lr_schedule or LearningRateSchedule())
         parsed = Budget.parse(budget)
-        if parsed.unit == "GMACs-epochs":
-            raise InvalidInput("budget", str(parsed), "needs epochs, and only the steps of full training are known here")
+        if parsed.unit == "GMACs-epochs" and epoch_steps is None:
+            raise InvalidInput("epoch_steps", None, f"is required for the budget {parsed}: the optimizer steps of an epoch")
         self.plan: Plan = compile_plan(schedule, task, parsed, step_cost)
         """The plan that is executed: `plan.steps`, `plan.cost`, `plan.stages()`."""
         self.begun = 0
@@ -199,6 +213,7 @@ class StagedTraining:
         self.begun += 1
         segment, _ = self.plan.position(self.begun - 1)
         self.resized = self._staged.set_rates(segment.requested)
+        self._drop_path.set_share(segment.augmentation.drop_path)
         self.set_learning_rates(self.factor)
         return True
 
@@ -259,6 +274,7 @@ class StagedTraining:
         if self.begun:
             segment, _ = self.plan.position(self.begun - 1)
             self._staged.set_rates(segment.requested, grow=False)
+            self._drop_path.set_share(segment.augmentation.drop_path)
 
 
 def _sorted(orders: dict[str, list[int]]) -> dict[str, list[int]]:
