@@ -21,9 +21,21 @@ if TYPE_CHECKING:
     from explorer.spec.schedule import Schedule
 
 
-def settings_key(learning_rate: float, batch_size: int, seed: int, staging: Mapping[str, str]) -> str:
-    """Key of the settings that a search varies besides the schedule."""
-    return json.dumps([float(learning_rate), int(batch_size), int(seed), sorted(staging.items())])
+def settings_key(
+    learning_rate: float, batch_size: int, seed: int, staging: Mapping[str, str], lr_schedule: str | None = None
+) -> str:
+    """Key of the settings that a search varies besides the schedule.
+
+    Args:
+        learning_rate: peak learning rate.
+        batch_size: images in one step.
+        seed: seed of the training.
+        staging: the settings of `staging` that are searched.
+        lr_schedule: kind of the learning-rate schedule, where trials without a plan are compared: the segments of a plan
+            have it.
+    """
+    settings: list[object] = [float(learning_rate), int(batch_size), int(seed), sorted(staging.items())]
+    return json.dumps(settings if lr_schedule is None else [*settings, lr_schedule])
 
 
 def training_key(settings: str, plan_digest: str) -> str:

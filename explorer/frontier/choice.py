@@ -130,6 +130,7 @@ def schedule_with_provenance(winner: pd.Series[Any], trials: pd.DataFrame, heade
         learning_rate=run.learning_rate,
         batch_size=int(run.batch_size),
         staging=run.staging,
+        lr_schedule=run.lr_schedule,
         validation_accuracy=run.validation_accuracy,
         test_accuracy=run.test_accuracy,
         mean_validation_accuracy=winner["validation_mean"],

@@ -37,7 +37,7 @@ def rank_correlations(trials: pd.DataFrame) -> pd.DataFrame:
 def _by_candidate(trials: pd.DataFrame) -> pd.Series:
     """Validation accuracy by schedule and settings."""
     keys = [
-        schedule_key(settings_key(row.learning_rate, row.batch_size, row.seed, row.staging), row.schedule)
+        schedule_key(settings_key(row.learning_rate, row.batch_size, row.seed, row.staging, row.lr_schedule), row.schedule)
         for row in rows_of(trials)
     ]
     return pd.Series(trials.validation_accuracy.to_numpy(), index=pd.Index(keys)).groupby(level=0).first()

@@ -22,11 +22,13 @@ def settings_table(trials: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns id, budget, budget_amount, validation_accuracy; `share 1`, `share 2`, ... of the budget for each stage
         and `full share` for the last one; `rate 1` ... where all axes move together, else `heads 1`, `mlp 1`, ...;
-        learning_rate, batch_size, and every searched setting of `staging`. Rates, learning rate,
-        batch size and staging have a column only if they vary. Schedules whose rates are numbers (of heads, channels,
-        tokens or blocks) or lists are left out: no search proposes them, and they have no place on an axis of fractions.
+        learning_rate, batch_size, lr_schedule, and every searched setting of `staging`. Rates, learning rate, batch size,
+        learning-rate schedule and staging have a column only if they vary. Known schedules that the search could not propose
+        are left out, and so are rates that are numbers (of heads, channels, tokens or blocks) or lists: they have no place on an
+        axis of fractions.
     """
     searched = trials[(trials.status == "completed") & (trials.phase == "search") & (trials.kind == "staged")]
+    searched = searched[searched.known_schedule.isna() | searched.parameters.map(bool)]
     searched = searched[[_plain(schedule) for schedule in searched.schedule]].reset_index(drop=True)
     if searched.empty:
         return pd.DataFrame(columns=pd.Index(["id", "budget", "budget_amount", "validation_accuracy", FULL_SHARE]))
@@ -37,12 +39,12 @@ def settings_table(trials: pd.DataFrame) -> pd.DataFrame:
     columns = {name: searched[name] for name in ("id", "budget", "budget_amount", "validation_accuracy")}
     varying: dict[str, list[float] | pd.Series] = {}
     for number in range(count - 1):
-        columns[f"share {number + 1}"] = pd.Series([stages[number].duration_ratio for stages in padded])
+        columns[f"share {number + 1}"] = pd.Series([stages[number].share for stages in padded])
         for axis in moving[:1] if tied else moving:
             values = [getattr(stages[number].rates, axis) for stages in padded]
             varying[f"{'rate' if tied else axis} {number + 1}"] = values
-    columns[FULL_SHARE] = pd.Series([stages[-1].duration_ratio for stages in padded])
-    varying |= {name: searched[name] for name in ("learning_rate", "batch_size")}
+    columns[FULL_SHARE] = pd.Series([stages[-1].share for stages in padded])
+    varying |= {name: searched[name] for name in ("learning_rate", "batch_size", "lr_schedule")}
     for name in sorted({name for staging in searched.staging for name in staging}):
         varying[name] = pd.Series([staging.get(name) for staging in searched.staging])
     return pd.DataFrame(columns).assign(**{name: values for name, values in varying.items() if len(set(values)) > 1})

@@ -24,6 +24,8 @@ COLUMNS = [
     "batch_size",
     "seed",
     "staging",
+    "lr_schedule",
+    "known_schedule",
     "status",
     "reason",
     "shared_with",
@@ -67,7 +69,8 @@ def trials_frame(records: Sequence[Record], header: SweepHeader | None = None) -
         shares, if any; such a training is charged to that trial alone. Accuracies are in [0, 1]; what was measured is NaN for
         failed trials. `test_images` is the number of test images, NaN if unknown. `schedule` is the Schedule, `stages` the
         StageOutcomes, `losses` the mean training loss of each segment and `segment_ends` the budget time at the end of each,
-        `parameters` the search's own variables, and `versions` those of the packages on the worker.
+        `lr_schedule` is the kind of the learning-rate schedule where the search compares several, `known_schedule` the name of
+        a schedule of `search.first`, `parameters` the search's own variables, and `versions` those of the packages on the worker.
     """
     inventory = header.inventory if header else None
     test_images = inventory.test.images if inventory and inventory.test.images else math.nan
@@ -90,6 +93,8 @@ def _row(record: Record) -> dict[str, Any]:
         "batch_size": trial.batch_size,
         "seed": trial.seed,
         "staging": trial.staging,
+        "lr_schedule": trial.lr_schedule,
+        "known_schedule": trial.known_schedule,
         "status": record.status,
         "reason": record.reason,
         "shared_with": record.shared_with,
@@ -127,5 +132,8 @@ def describe(schedule: Schedule) -> str:
     parts = []
     for stage in schedule.stages:
         rates = "full" if stage.rates.full else str(stage.rates)
-        parts.append(f"{stage.duration_ratio:.0%} {rates}")
+        augmentation = "" if stage.augmentation.full else f" {stage.augmentation}"
+        batch = "" if stage.batch_factor == 1 else f" batch x{stage.batch_factor:g}"
+        duration = f"{stage.epochs:g} epochs" if stage.duration_ratio is None else f"{stage.duration_ratio:.0%}"
+        parts.append(f"{duration} {rates}{augmentation}{batch}")
     return " > ".join(parts)

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from explorer.spec.base import Frozen
 from explorer.spec.budget import BudgetField
 from explorer.spec.inventory import Inventory
+from explorer.spec.lr_schedule import Decay
 from explorer.spec.model_input import ModelInput
 from explorer.spec.rates import Rates
 from explorer.spec.schedule import Schedule
@@ -41,10 +42,20 @@ class Trial(Frozen):
     seed: int
     staging: dict[str, str] = {}
     """Searched settings of `staging`; all others are those of the search space."""
+    lr_schedule: Decay | None = None
+    """Kind of the learning-rate schedule; `None` for that of the search space."""
+    known_schedule: str | None = None
+    """Name or file of the schedule, for a trial of `search.first`."""
     parameters: dict[str, int | float | str] = {}
-    """Variables of the search, from which its study is rebuilt; empty for repeats."""
+    """Variables of the search, from which its study is rebuilt; empty for repeats, and for known schedules that the search
+    could not propose."""
     repeat_of: str | None = None
     """In phase `repeat`, id of the search trial that is repeated with another seed."""
+
+    @property
+    def is_outside_the_space(self) -> bool:
+        """True for a search trial of a known schedule that the variables of the search cannot stand for."""
+        return self.phase == "search" and self.known_schedule is not None and not self.parameters
 
 
 class StageOutcome(Frozen):

@@ -38,9 +38,7 @@ from explorer.training.staged_model import StagedModel
 
 @dataclass(frozen=True)
 class _FullTraining:
-    """Full training as the task of a plan (see `PlannedTask`). Each step is an epoch over a single batch, unless the length of an
-    epoch is known.
-    """
+    """Full training as the task of a plan (see `PlannedTask`); an epoch is a single batch unless its length is given."""
 
     epochs: float
     train_images: int
@@ -93,9 +91,9 @@ class StagedTraining:
 
     Raises:
         InvalidInput: when the model lacks an axis of the schedule, a stage has a batch size or an augmentation of its own, its
-            epochs cost more than the budget, the schedule was made for another staging, the budget is smaller than one step, the optimizer was not
-            built for this model or wraps another one, `ema` averages another model, or an argument has the wrong type or is out
-            of range.
+            epochs cost more than the budget, the schedule was made for another staging, the budget is smaller than one step,
+            the optimizer was not built for this model or wraps another one, `ema` averages another model, or an argument has
+            the wrong type or is out of range.
     """
 
     def __init__(

@@ -6,6 +6,7 @@ import itertools
 
 from explorer.errors import InvalidInput
 from explorer.plan import compile_plan
+from explorer.search.known_schedules import check_known_schedules
 from explorer.search.samplers import StudySettings, make_sampler
 from explorer.spec.loggers import checked_loggers
 from explorer.spec.rates import AXES, Rates
@@ -26,6 +27,9 @@ def check_space(space: SearchSpace) -> None:
     make_sampler(
         search.sampler, StudySettings(seed=search.seed, trials=space.trials_at(budgets[0], "staged"), objectives=objectives)
     )
+    for kind in search.lr_schedule:
+        space.task.with_settings(space.task.recipe.learning_rate, search.batch_size[0], lr_schedule=kind)
+    check_known_schedules(space)
     for batch_size, staging in itertools.product(search.batch_size, search.staging.combinations()):
         task = Task(space.task.with_settings(space.task.recipe.learning_rate, batch_size, staging))
         task.check()

@@ -67,14 +67,17 @@ class Dashboard:
             "seed": trial.seed,
             "reason": record.reason,
             "shared_with": record.shared_with,
+            "known_schedule": trial.known_schedule,
             "cost": outcome.planned_flops / outcome.full_flops if outcome else None,
             "test_accuracy": outcome.test_accuracy if outcome else None,
         }
+        parameters = shown_parameters(self._space.search, trial)
+        distributions = shown_distributions(self._space.search, trial.kind)
         shown = optuna.trial.create_trial(
             state=TrialState.COMPLETE if outcome else TrialState.FAIL,
             values=objective_values(self._space, outcome) if outcome else None,
-            params=shown_parameters(self._space.search, trial),
-            distributions=shown_distributions(self._space.search, trial.kind),
+            params=parameters,
+            distributions={name: each for name, each in distributions.items() if name in parameters},
             user_attrs={name: value for name, value in attributes.items() if value is not None},
         )
         shown.datetime_start = datetime.fromtimestamp(record.started)
@@ -89,6 +92,8 @@ def shown_distributions(search: SearchSettings, kind: Kind) -> dict[str, BaseDis
         "learning_rate": FloatDistribution(low, high, log=True),
         "batch_size": CategoricalDistribution(search.batch_size),
     }
+    if search.lr_schedule:
+        shown["lr_schedule"] = CategoricalDistribution(search.lr_schedule)
     if kind == "baseline":
         return shown
     for setting, values in search.staging.listed.items():
@@ -105,24 +110,27 @@ def shown_parameters(search: SearchSettings, trial: Trial) -> dict[str, Value]:
     """The parameters of a trial as people know them.
 
     Schedules are aligned at their last stage, the full model. A schedule with fewer stages than `search.stages` starts with
-    stages of no duration, which have the rates of the stage after them.
+    stages of no duration, which have the rates of the stage after them. A known schedule that the search could not propose has
+    neither shares nor rates here.
     """
     low, high = search.learning_rate
     shown: dict[str, Value] = {
         "learning_rate": min(max(trial.learning_rate, low), high),  # a grid's last value may be off by rounding
         "batch_size": trial.batch_size,
     }
-    if trial.kind == "baseline":
+    if trial.lr_schedule is not None:
+        shown["lr_schedule"] = trial.lr_schedule
+    if trial.kind == "baseline" or trial.is_outside_the_space:
         return shown
     shown |= {f"staging.{setting}": trial.staging[setting] for setting in search.staging.listed}
     stages = list(trial.schedule.stages)
     missing = Stage(rates=stages[0].rates, duration_ratio=0)
     stages = [missing] * (search.stages - len(stages)) + stages
     for number, stage in enumerate(stages[:-1], start=1):
-        shown[f"share {number}"] = stage.duration_ratio
+        shown[f"share {number}"] = stage.share
         for name, axis in _rate_names(search).items():
             shown[f"{name} {number}"] = getattr(stage.rates, axis)
-    shown["full share"] = stages[-1].duration_ratio
+    shown["full share"] = stages[-1].share
     return shown
 
 

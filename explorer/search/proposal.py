@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from explorer.ledger import Kind
 from explorer.spec.rates import AXES, Axis, Rates
+from explorer.spec.recipe import Recipe
 from explorer.spec.schedule import Schedule, Stage
 from explorer.spec.search_space import SearchSettings
 
@@ -38,6 +39,8 @@ def distributions(search: SearchSettings, kind: Kind) -> dict[str, BaseDistribut
         variables["learning_rate_step"] = IntDistribution(0, search.learning_rate_grid - 1)
     else:
         variables["learning_rate"] = FloatDistribution(low, high, log=True)
+    if search.lr_schedule:
+        variables["lr_schedule"] = CategoricalDistribution(search.lr_schedule)
     if kind == "staged":
         for setting, values in search.staging.listed.items():
             variables[f"staging_{setting}"] = CategoricalDistribution(values)
@@ -58,9 +61,11 @@ def every_setting(search: SearchSettings, kind: Kind) -> list[dict[str, Any]] | 
         learning_rates[low] = {"learning_rate": low}
     for step, learning_rate in enumerate(search.learning_rates()):
         learning_rates.setdefault(learning_rate, {"learning_rate_step": step})
+    decays: list[dict[str, Any]] = [{"lr_schedule": kind} for kind in search.lr_schedule] or [{}]
+    batch_sizes = dict.fromkeys(search.batch_size)
     return [
-        {"batch_size": batch_size, **variable}
-        for batch_size, variable in itertools.product(dict.fromkeys(search.batch_size), learning_rates.values())
+        {"batch_size": batch_size, **variable, **decay}
+        for batch_size, variable, decay in itertools.product(batch_sizes, learning_rates.values(), decays)
     ]
 
 
@@ -102,7 +107,7 @@ def staging_for(search: SearchSettings, kind: Kind, parameters: Mapping[str, Any
 def _merged(stages: list[Stage], grid: int) -> Schedule:
     """Round durations to the grid, drop empty stages and join neighbours with equal rates."""
     # The last ratio may be zero before rounding; the grid gives the full model at least one slot.
-    raw = [stage.duration_ratio for stage in stages]
+    raw = [stage.share for stage in stages]
     minimum = 1e-9
     if raw[-1] < minimum:
         longest = raw.index(max(raw))
@@ -120,24 +125,83 @@ def _merged(stages: list[Stage], grid: int) -> Schedule:
     return Schedule(stages=tuple(Stage(rates=r, duration_ratio=u / grid) for r, u in joined), grid=grid)
 
 
-def first_guess(search: SearchSettings, kind: Kind, learning_rate: float, batch_size: int) -> dict[str, Any]:
-    """Variables of a plausible first trial: the recipe's learning rate and batch size, rates in even steps, equal durations."""
+def first_guesses(search: SearchSettings, kind: Kind, recipe: Recipe) -> list[dict[str, Any]]:
+    """Variables of plausible first trials: the recipe's learning rate and batch size, rates in even steps, equal durations.
+
+    There is one for each learning-rate schedule of a baseline, so that it is tried with all of them.
+    """
     low, high = search.learning_rate
+    batch_size = recipe.batch_size
     guess: dict[str, Any] = {"batch_size": batch_size if batch_size in search.batch_size else search.batch_size[0]}
     if search.learning_rate_grid:
         rates = search.learning_rates()
+        learning_rate = recipe.learning_rate
         guess["learning_rate_step"] = min(range(len(rates)), key=lambda step: abs(math.log(rates[step] / learning_rate)))
     else:
-        guess["learning_rate"] = min(max(learning_rate, low), high)
+        guess["learning_rate"] = min(max(recipe.learning_rate, low), high)
+    own = recipe.lr_schedule.kind
+    decays = sorted(search.lr_schedule, key=lambda decay: decay != own)  # that of the recipe first
     if kind == "baseline":
-        return guess
+        return [{**guess, "lr_schedule": decay} for decay in decays] or [guess]
+    if decays:
+        guess["lr_schedule"] = decays[0]
     guess |= {f"staging_{setting}": values[0] for setting, values in search.staging.listed.items()}
-    count = search.stages
-    for stage in range(count - 1):
-        pieces = count - stage
+    for stage in range(search.stages - 1):
+        pieces = search.stages - stage
         guess[f"duration_{stage}"] = 1 - (1 - 1 / pieces) ** (pieces - 1)
+    return [guess | rate_variables(search, [even_positions(search, stage) for stage in range(search.stages)])]
+
+
+def even_positions(search: SearchSettings, stage: int) -> dict[Axis, int]:
+    """Positions of each axis in its levels at a stage, if they rise in even steps from the lowest rates to the full model."""
+    return {axis: round((len(getattr(search.rates, axis)) - 1) * stage / (search.stages - 1)) for axis in AXES}
+
+
+def rate_variables(search: SearchSettings, positions: Sequence[Mapping[Axis, int]]) -> dict[str, float]:
+    """The variables that stand for certain rates, the inverse of `schedule_for`.
+
+    Args:
+        search: the settings of the search.
+        positions: positions of each axis in its levels, for every stage with the full model as the last; they must not fall.
+    """
+    variables = {}
+    for stage, (here, following) in enumerate(itertools.pairwise(positions)):
         for group, axes in _groups(search).items():
-            top = len(getattr(search.rates, axes[0])) - 1
-            here, following = round(top * stage / (count - 1)), round(top * (stage + 1) / (count - 1))
-            guess[f"{group}_{stage}"] = (here + 0.5) / (following + 1)
-    return guess
+            variables[f"{group}_{stage}"] = (here[axes[0]] + 0.5) / (following[axes[0]] + 1)
+    return variables
+
+
+def duration_variables(shares: Sequence[float]) -> dict[str, float]:
+    """The variables that stand for certain shares of the budget, the inverse of `schedule_for`.
+
+    Args:
+        shares: one for each stage, with the full model as the last; their sum is 1.
+    """
+    left, variables = 1.0, {}
+    for stage, share in enumerate(shares[:-1]):
+        piece = min(1.0, share / left) if left > 0 else 0.0
+        variables[f"duration_{stage}"] = 1 - (1 - piece) ** (len(shares) - 1 - stage)
+        left -= share
+    return variables
+
+
+def variables_of(search: SearchSettings, schedule: Schedule) -> dict[str, float] | None:
+    """The durations and rates that stand for a schedule; `None` if no values of the variables give it."""
+    stages = [stage for stage, slots in zip(schedule.stages, schedule.slots(), strict=True) if slots]
+    if len(stages) > search.stages or any(stage != Stage(rates=stage.rates, duration_ratio=stage.share) for stage in stages):
+        return None
+    stages = [Stage(rates=stages[0].rates, duration_ratio=0)] * (search.stages - len(stages)) + stages
+    positions: list[dict[Axis, int]] = []
+    for stage in stages:
+        levels = {axis: getattr(search.rates, axis) for axis in AXES}
+        if any(getattr(stage.rates, axis) not in levels[axis] for axis in AXES):
+            return None
+        positions.append({axis: levels[axis].index(getattr(stage.rates, axis)) for axis in AXES})
+    variables = duration_variables([stage.share for stage in stages]) | rate_variables(search, positions)
+    proposed = schedule_for(search, "staged", variables)
+    return variables if _stages_as_text(proposed) == _stages_as_text(schedule) else None
+
+
+def _stages_as_text(schedule: Schedule) -> list[str]:
+    """Rates and shares of the stages, without rounding errors."""
+    return [f"{stage.rates.model_dump_json()} {stage.share:.6f}" for stage in schedule.stages]

@@ -6,22 +6,24 @@ import itertools
 import math
 import random
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import optuna
 
 from explorer.ledger import Kind, Outcome, Record, Trial
+from explorer.search.known_schedules import KnownSchedule
 from explorer.search.proposal import (
     distributions,
     every_setting,
-    first_guess,
+    first_guesses,
     learning_rate_for,
     schedule_for,
     staging_for,
 )
 from explorer.search.samplers import StudySettings, make_sampler
 from explorer.spec.budget import Budget
+from explorer.spec.rates import Rates
 from explorer.spec.search_space import MIN_TRIALS, SearchSpace
 
 MAX_DUPLICATES = 10
@@ -39,16 +41,26 @@ class Rung:
         kind: kind of trial.
         records: search records of this kind and budget.
         unfinished: search trials of this kind and budget that were started before and have no record.
+        known_schedules: schedules that are tried before all others.
+        step_flops: FLOPs of a training step at requested rates, for samplers that ask for it.
 
     Attributes:
         wanted: number of trials; at most the number of distinct settings, where that is finite.
         asked: number of trials that were proposed, running ones included.
-        running: study numbers of the running trials, by trial id.
+        running: study numbers of the running trials, by trial id; `None` for a known schedule that is not in the study.
         completed: records with an outcome.
     """
 
     def __init__(
-        self, space: SearchSpace, budget: Budget, kind: Kind, records: Sequence[Record], unfinished: Sequence[Trial]
+        self,
+        space: SearchSpace,
+        budget: Budget,
+        kind: Kind,
+        records: Sequence[Record],
+        unfinished: Sequence[Trial],
+        *,
+        known_schedules: Sequence[KnownSchedule] = (),
+        step_flops: Callable[[Rates], int] | None = None,
     ) -> None:
         self.space, self.budget, self.kind = space, budget, kind
         self._every_setting = every_setting(space.search, kind)
@@ -56,17 +68,24 @@ class Rung:
         self.wanted = trials if self._every_setting is None else min(trials, len(self._every_setting))
         self.prefix = f"{budget.slug}-{kind}"
         self.completed: list[Record] = []
-        self.running: dict[str, int] = {}
+        self.running: dict[str, int | None] = {}
         self.asked = 0
         self._promoted_share = 0.0
         self._consecutive_duplicates = 0
-        known = [int(trial.id.rsplit("-", 1)[1]) for trial in [*(r.trial for r in records), *unfinished]]
+        trials_before = [*(record.trial for record in records), *unfinished]
+        known = [int(trial.id.rsplit("-", 1)[1]) for trial in trials_before]
         self._numbers = itertools.count(1 + max(known, default=-1))
         self._distributions = distributions(space.search, kind)
         # Rungs, and restarts with more records, draw differently: equal seeds would propose the same trials again.
         seed = zlib.crc32(f"{space.search.seed} {self.prefix} {len(known)}".encode())
         objectives = 1 + (space.search.minimize is not None)
-        settings = StudySettings(seed=seed, trials=trials, objectives=objectives)
+        settings = StudySettings(
+            seed=seed,
+            trials=trials,
+            objectives=objectives,
+            search=space.search if kind == "staged" else None,
+            step_flops=step_flops if kind == "staged" else None,
+        )
         self._sampler = make_sampler(space.search.sampler, settings)
         self._random_sampler = optuna.samplers.RandomSampler(seed=seed)
         self._random = random.Random(seed)
@@ -76,11 +95,15 @@ class Rung:
         for record in records:
             self._add(record)
         for trial in unfinished:
-            self.study.enqueue_trial(trial.parameters)
-            self.running[trial.id] = self.study.ask(self._distributions).number
+            self.running[trial.id] = None
+            if not trial.is_outside_the_space:
+                self.study.enqueue_trial(trial.parameters)
+                self.running[trial.id] = self.study.ask(self._distributions).number
             self.asked += 1
-        recipe = space.task.recipe
-        self._guesses = [] if known else [first_guess(space.search, kind, recipe.learning_rate, recipe.batch_size)]
+        first = first_guesses(space.search, kind, space.task.recipe)
+        self._first_guess, self._guesses = first[0], [] if known else first
+        tried = {trial.known_schedule for trial in trials_before}
+        self._known_schedules = [each for each in known_schedules if kind == "staged" and each.name not in tried]
 
     def holds(self, trial: Trial) -> bool:
         """True for trials of this kind and budget."""
@@ -97,15 +120,16 @@ class Rung:
     def has_place(self, share: float, below: Rung | None) -> bool:
         """True when a pass has a place for a trial now.
 
-        The last places of a pass are kept for the best trials of the budget below until these are known.
+        The last places of a pass are kept for the best trials of the budget below until these are known. Known schedules do not
+        wait for them.
         """
         places = self.goal(share) - self.asked
-        if places <= 0 or below is None:
+        if places <= 0 or below is None or self._known_schedules:
             return places > 0
         return self._promoted_share >= share or below.settled(share) or places > self.space.search.promote
 
     def ask(self, share: float, below: Rung | None) -> Trial:
-        """The next search trial. In each pass, the best trials of the budget below are tried before anything else that is new.
+        """The next search trial: known schedules, then in each pass the best trials of the budget below, then what is new.
 
         Args:
             share: the share of all trials with which the pass ends.
@@ -113,26 +137,47 @@ class Rung:
         """
         if below is not None and self._promoted_share < share and below.settled(share):
             self._promoted_share = share
-            self._guesses[:0] = [record.trial.parameters for record in below.best(self.space.search.promote)]
+            in_study = [record.trial for record in below.best(below.asked) if not record.trial.is_outside_the_space]
+            self._guesses[:0] = [trial.parameters for trial in in_study[: self.space.search.promote]]
+        if self._known_schedules:
+            return self._ask_known(self._known_schedules.pop(0))
         if values := self._next_guess() or self._next_untried():
             self.study.enqueue_trial(values)
         self.study.sampler = self._random_sampler if self._consecutive_duplicates > MAX_DUPLICATES else self._sampler
         asked = self.study.ask(self._distributions)
-        self.asked += 1
+        return self._started(asked.params, asked.number)
+
+    def _ask_known(self, known: KnownSchedule) -> Trial:
+        """The trial of a known schedule, with the learning rate and batch size of the first guess.
+
+        It is a trial of the study if the study's variables can stand for it, so that the sampler learns from it.
+        """
+        if known.variables is None:
+            return self._started(self._first_guess, None, known)
+        self.study.enqueue_trial({**self._first_guess, **known.variables})
+        asked = self.study.ask(self._distributions)
+        return self._started(asked.params, asked.number, known)
+
+    def _started(self, values: dict[str, Any], number: int | None, known: KnownSchedule | None = None) -> Trial:
+        """A trial with the values of the study's variables; the schedule is the known one if there is one."""
         search = self.space.search
+        staging = staging_for(search, self.kind, values)
         trial = Trial(
             id=f"{self.prefix}-{next(self._numbers):03d}",
             phase="search",
             kind=self.kind,
             budget=self.budget,
-            schedule=schedule_for(search, self.kind, asked.params),
-            learning_rate=learning_rate_for(search, asked.params),
-            batch_size=asked.params["batch_size"],
+            schedule=known.schedule if known and number is None else schedule_for(search, self.kind, values),
+            learning_rate=learning_rate_for(search, values),
+            batch_size=values["batch_size"],
             seed=search.seed,
-            staging=staging_for(search, self.kind, asked.params),
-            parameters=asked.params,
+            staging={**staging, **known.schedule.staging} if known else staging,
+            lr_schedule=values.get("lr_schedule"),
+            known_schedule=known.name if known else None,
+            parameters={} if number is None else values,
         )
-        self.running[trial.id] = asked.number
+        self.asked += 1
+        self.running[trial.id] = number
         return trial
 
     def tell(self, record: Record) -> None:
@@ -188,6 +233,8 @@ class Rung:
         self.asked += 1
         if record.outcome:
             self.completed.append(record)
+        if record.trial.is_outside_the_space:
+            return
         state = optuna.trial.TrialState.COMPLETE if record.outcome else optuna.trial.TrialState.FAIL
         self.study.add_trial(
             optuna.trial.create_trial(
@@ -200,6 +247,8 @@ class Rung:
 
     def _tell(self, trial: Trial, outcome: Outcome | None) -> None:
         number = self.running.pop(trial.id)
+        if number is None:
+            return
         if outcome is None:
             self.study.tell(number, state=optuna.trial.TrialState.FAIL)
         else:

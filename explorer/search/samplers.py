@@ -17,6 +17,9 @@ from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 
 from explorer.errors import InvalidInput
 from explorer.references import FORM, is_reference, load_reference
+from explorer.search.paper_sampler import PaperSampler
+from explorer.spec.rates import Rates
+from explorer.spec.search_space import SearchSettings
 
 FIELD = "search.sampler"
 
@@ -31,6 +34,10 @@ class StudySettings:
     """Number of trials that the study will get."""
     objectives: int
     """Number of objectives: 1 or 2."""
+    search: SearchSettings | None = None
+    """What is searched, in a study of staged trials; `None` in one of baseline trials."""
+    step_flops: Callable[[Rates], int] | None = None
+    """FLOPs of a training step at requested rates, in a study of staged trials."""
 
     @property
     def startup_trials(self) -> int:
@@ -56,7 +63,14 @@ def _gp(settings: StudySettings) -> BaseSampler:
     return GPSampler(seed=settings.seed, n_startup_trials=settings.startup_trials)
 
 
-_BUILT_IN: dict[str, SamplerFactory] = {"tpe": _tpe, "random": _random, "gp": _gp}
+def _paper(settings: StudySettings) -> BaseSampler:
+    """Durations as the paper draws them, for rates that rise in even steps; everything else at random."""
+    if settings.search is None or settings.step_flops is None:
+        return RandomSampler(seed=settings.seed)
+    return PaperSampler(settings.search, settings.step_flops, seed=settings.seed)
+
+
+_BUILT_IN: dict[str, SamplerFactory] = {"tpe": _tpe, "random": _random, "gp": _gp, "paper": _paper}
 _registered: dict[str, SamplerFactory] = dict(_BUILT_IN)
 
 
@@ -86,7 +100,7 @@ def make_sampler(name: str, settings: StudySettings) -> BaseSampler:
     """The sampler of a study.
 
     Args:
-        name: `tpe`, `random`, `gp`, a registered name, or `package.module:name` of a factory.
+        name: `tpe`, `random`, `gp`, `paper`, a registered name, or `package.module:name` of a factory.
         settings: of the study.
 
     Raises:

@@ -7,10 +7,13 @@ without special treatment.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from explorer.ledger import KINDS, Record, Trial
+from explorer.search.known_schedules import known_schedules
 from explorer.search.proposer import Status
 from explorer.search.rung import Rung
+from explorer.search.trial_plan import step_flops
 from explorer.spec.search_space import SearchSpace
 
 PASSES = (1 / 3, 1.0)
@@ -32,6 +35,7 @@ class Search:
     def __init__(self, space: SearchSpace, records: Sequence[Record] = (), unfinished: Sequence[Trial] = ()) -> None:
         self.space = space
         known = [*(record.trial for record in records), *unfinished]
+        first = known_schedules(space)
         self.rungs: list[Rung] = []
         for budget in space.budgets:
             for kind in KINDS:
@@ -40,7 +44,17 @@ class Search:
                 }
                 rung_records = [record for record in records if record.trial.id in of_rung]
                 rung_unfinished = [trial for trial in unfinished if trial.id in of_rung]
-                self.rungs.append(Rung(space, budget, kind, rung_records, rung_unfinished))
+                self.rungs.append(
+                    Rung(
+                        space,
+                        budget,
+                        kind,
+                        rung_records,
+                        rung_unfinished,
+                        known_schedules=first,
+                        step_flops=partial(step_flops, space),
+                    )
+                )
         self._unfinished = list(unfinished)
         self._proposed_repeats = {trial.id for trial in known if trial.phase == "repeat"}
 

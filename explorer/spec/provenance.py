@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from explorer.spec.base import Frozen
 from explorer.spec.budget import BudgetField
+from explorer.spec.lr_schedule import Decay
 from explorer.spec.model_input import ModelInput
 from explorer.spec.task import TaskSpec
 
@@ -27,6 +28,8 @@ class Provenance(Frozen):
     """Batch size of the trial."""
     staging: dict[str, str] = {}
     """Settings of `staging` that the sweep chose."""
+    lr_schedule: Decay | None = None
+    """Kind of the learning-rate schedule that the sweep chose; `None` if it did not compare any."""
     validation_accuracy: float
     """Validation accuracy of that run, in [0, 1]."""
     test_accuracy: float | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,23 @@ class Schedule(Frozen):
     def full_model(cls, grid: int = 20) -> Schedule:
         """The baseline: the full model for the whole budget."""
         return cls(stages=(Stage(rates=Rates(), duration_ratio=1.0),), grid=grid)
+
+    @classmethod
+    def preset(cls, name: str, model: Any, epochs: Sequence[float] | None = None) -> Schedule:
+        """A known-good schedule; `explorer schedules` lists them with their sources.
+
+        Args:
+            name: `paper`, `sweep-fractals`, `sweep-digits`, `efficienttrain-like`, `autoprog-like` or `timm-progressive-like`.
+            model: name of a timm model, a `ModelSpec`, or a timm model.
+            epochs: length of each stage in epochs, such as `(29, 49, 50)`; `None` for the preset's shares of the cost.
+
+        Raises:
+            InvalidInput: when there is no such preset, or there are not as many epochs as stages. A model that lacks an axis of
+                the schedule is refused where it is compiled.
+        """
+        from explorer.spec.presets import preset
+
+        return preset(name, model, epochs)
 
     def slots(self) -> tuple[int, ...]:
         """Duration of each stage in grid slots, which sum to `grid`; the last stage has at least one.

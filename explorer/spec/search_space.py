@@ -15,6 +15,7 @@ from explorer.spec.base import Frozen, read_mapping
 from explorer.spec.budget import Budget, BudgetField
 from explorer.spec.data import DataSpec
 from explorer.spec.loggers import LoggerName
+from explorer.spec.lr_schedule import Decay
 from explorer.spec.rates import AXES, Axis, Rates
 from explorer.spec.staging import BlockSubset, Growth, SubsetChoice, TokenPolicy
 from explorer.spec.task_file import TaskFile
@@ -109,8 +110,13 @@ class SearchSettings(Frozen):
     """Number of baseline trials, which train the full model throughout, over the same learning rates and batch sizes. One
     number or a list, as for `trials`."""
     sampler: str = "tpe"
-    """Optuna sampler that proposes trials: `tpe`, `random`, `gp` (Gaussian process), or `package.module:name` of a function
-    that takes `explorer.search.samplers.StudySettings` and returns a sampler."""
+    """Optuna sampler that proposes trials: `tpe`, `random`, `gp` (Gaussian process), `paper` (random durations as in the paper,
+    with rates that rise in even steps), or `package.module:name` of a function that takes
+    `explorer.search.samplers.StudySettings` and returns a sampler."""
+    first: tuple[str, ...] = ()
+    """Known schedules that are tried before all others at every budget, with the learning rate and batch size of the recipe:
+    names that `explorer schedules` lists (`paper`), or schedule files. They count as staged trials, and need not be within
+    the rates and stages of the search."""
     promote: int = Field(5, ge=0)
     """Number of the best trials of a budget that are tried first at the next budget."""
     minimize: Literal["train_seconds", "peak_memory"] | None = None
@@ -130,6 +136,9 @@ class SearchSettings(Frozen):
     learning_rate_grid: int | None = Field(None, ge=1, le=100)
     """Number of learning rates to choose from, spaced evenly on the log scale. `None`: any value. Only trials with equal
     learning rates share training."""
+    lr_schedule: tuple[Decay, ...] = ()
+    """Learning-rate schedules to choose from, for baseline trials and staged trials alike: `linear`, `cosine`, `rex`, `wsd`.
+    The baseline tries each of them first. Empty: that of the recipe."""
     batch_size: tuple[int, ...] = Field(min_length=1)
     """Batch sizes to choose from."""
     repeat: int = Field(0, ge=0)
@@ -147,6 +156,9 @@ class SearchSettings(Frozen):
             raise ValueError(f"learning_rate: {[low, high]} must be two numbers above 0, the lower one first")
         if self.learning_rate_grid == 1 and low != high:
             raise ValueError(f"learning_rate_grid: 1 value cannot be both {low} and {high}")
+        for name in ("first", "lr_schedule"):
+            if len(set(values := getattr(self, name))) < len(values):
+                raise ValueError(f"{name}: {list(values)} must not contain a value twice")
         if min(self.batch_size) < 1:
             raise ValueError(f"batch_size: {list(self.batch_size)} must be whole numbers above 0")
         if self.stages > self.grid:
@@ -198,6 +210,11 @@ class SearchSpace(TaskFile):
                 raise ValueError(
                     f"search.{name}: {list(counts)} must have one number for each of the {len(self.budgets)} budgets"
                 )
+        for budget in self.budgets:
+            if len(self.search.first) > (trials := self.trials_at(budget, "staged")):
+                raise ValueError(
+                    f"search.first: {len(self.search.first)} schedules are more than the {trials} staged trials at {budget}"
+                )
         if self.search.minimize == "peak_memory" and not self.resources.gpus:
             raise ValueError("search.minimize: peak_memory is measured on GPUs only, and resources.gpus is 0")
         return self
@@ -223,7 +240,7 @@ class SearchSpace(TaskFile):
         search, planned = self.search, 0
         rates = set(search.learning_rates()) or set(search.learning_rate)
         is_finite = search.learning_rate_grid is not None or len(rates) == 1
-        baselines = len(set(search.batch_size)) * len(rates) if is_finite else sys.maxsize
+        baselines = len(set(search.batch_size)) * len(rates) * max(1, len(search.lr_schedule)) if is_finite else sys.maxsize
         for budget in self.budgets:
             for count in (self.trials_at(budget, "staged"), min(self.trials_at(budget, "baseline"), baselines)):
                 planned += count + min(search.repeat, count) * search.repeat_seeds

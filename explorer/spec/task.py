@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 from explorer.errors import validated
 from explorer.spec.base import Frozen
 from explorer.spec.data import DataSpec
+from explorer.spec.lr_schedule import Decay
 from explorer.spec.model import ModelSpec
 from explorer.spec.recipe import Recipe
 from explorer.spec.staging import Staging
 
 if TYPE_CHECKING:
     from explorer.spec.provenance import Provenance
+    from explorer.spec.schedule import Schedule
 
 
 class TaskSpec(Frozen):
@@ -26,7 +28,11 @@ class TaskSpec(Frozen):
     staging: Staging = Staging()
 
     def with_settings(
-        self, learning_rate: float, batch_size: int, staging: Mapping[str, str] = MappingProxyType({})
+        self,
+        learning_rate: float,
+        batch_size: int,
+        staging: Mapping[str, str] = MappingProxyType({}),
+        lr_schedule: Decay | None = None,
     ) -> TaskSpec:
         """The same task with other values of the settings that sweeps tune.
 
@@ -34,12 +40,15 @@ class TaskSpec(Frozen):
             learning_rate: peak learning rate.
             batch_size: images in one step.
             staging: the settings of `staging` that are searched; the others keep their values.
+            lr_schedule: kind of the learning-rate schedule; `None` keeps the task's.
 
         Raises:
             InvalidInput: when a value is not allowed, or the settings of `staging` exclude each other.
         """
-        tuned = {"learning_rate": learning_rate, "batch_size": batch_size}
-        recipe = validated(Recipe, {**self.recipe.model_dump(), **tuned}, "recipe")
+        content = self.recipe.model_dump()
+        if lr_schedule is not None:
+            content["lr_schedule"] = {**content["lr_schedule"], "kind": lr_schedule}
+        recipe = validated(Recipe, {**content, "learning_rate": learning_rate, "batch_size": batch_size}, "recipe")
         chosen = validated(Staging, {**self.staging.model_dump(), **staging}, "staging")
         return TaskSpec(model=self.model, data=self.data, recipe=recipe, staging=chosen)
 
@@ -47,4 +56,10 @@ class TaskSpec(Frozen):
         """The same task with the tuned settings of a schedule's measurement; unchanged if there is none."""
         if provenance is None:
             return self
-        return self.with_settings(provenance.learning_rate, provenance.batch_size, provenance.staging)
+        return self.with_settings(provenance.learning_rate, provenance.batch_size, provenance.staging, provenance.lr_schedule)
+
+    def with_schedule(self, schedule: Schedule) -> TaskSpec:
+        """The same task with the settings that a schedule was made for and measured with."""
+        recipe = self.recipe
+        made_for = self.with_settings(recipe.learning_rate, recipe.batch_size, schedule.staging) if schedule.staging else self
+        return made_for.measured_as(schedule.provenance)

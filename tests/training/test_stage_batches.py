@@ -69,7 +69,9 @@ def test_batches_from_any_step_are_those_of_the_whole_run(task):
     for step in (1, first - 1, first, first + 1, plan.steps - 1):
         rest = list(plan_batches(task, plan, 3, step, CPU))
         assert len(rest) == plan.steps - step
-        assert all(torch.equal(a, b) for one, other in zip(whole[step:], rest, strict=True) for a, b in zip(one, other, strict=True))
+        assert all(
+            torch.equal(a, b) for one, other in zip(whole[step:], rest, strict=True) for a, b in zip(one, other, strict=True)
+        )
 
 
 def test_mixup_is_a_share_of_the_recipes(task):
