@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from explorer.cli import data, init, models, plan, status, sweeps, train
+from explorer.cli import data, init, models, plan, schedules, status, sweeps, train
 from explorer.cli.shared import with_expanded_paths
 from explorer.cli.signals import ends_on_signals
 from explorer.errors import InvalidInput, UnreadableImageError
@@ -26,7 +26,7 @@ app = typer.Typer(
 COMMANDS = {
     SWEEPS: (init.init, data.data, sweeps.sweep, status.status, sweeps.report, sweeps.best),
     TRAINING: (plan.plan, plan.calibrate, train.train),
-    LOOK_UP: (models.models,),
+    LOOK_UP: (models.models, schedules.schedules),
 }
 for panel, commands in COMMANDS.items():
     for command in commands:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from explorer.cli.shared import Images, load_task
+from explorer.cli.shared import Images, console, load_task, warn
 from explorer.errors import InvalidInput
 from explorer.plan import Plan, compile_plan
 from explorer.spec.budget import Budget
@@ -34,7 +34,7 @@ class CompiledTask:
 def compile_for_task(
     schedule: Schedule, task_path: Path, budget: str, calibration: Path | None, price: float | None, images: Images
 ) -> CompiledTask:
-    """Compile a schedule, with measured step times if there is a calibration.
+    """Compile a schedule, with measured step times if there is a calibration, and say what it does not do as written.
 
     Args:
         schedule: the schedule; the settings that it was measured with replace those of the task.
@@ -47,6 +47,7 @@ def compile_for_task(
     Raises:
         InvalidInput: when a file or the budget cannot be used.
     """
+    from explorer.training.batches import check_batches
     from explorer.training.calibration import Calibration
     from explorer.training.device import available_device
 
@@ -57,4 +58,19 @@ def compile_for_task(
         gpus = f"resources.gpus: {file.resources.gpus:g}"
         raise InvalidInput("budget", str(parsed), f"training would run on a {kind} of this machine ({gpus})")
     cost = Calibration.load(calibration).step_cost(task, device) if calibration else task.step_cost
-    return CompiledTask(compile_plan(schedule, task, parsed, cost), task, file.resources, device, inventory)
+    plan = compile_plan(schedule, task, parsed, cost)
+    check_batches(task, plan)
+    warn(*task.without_effect(schedule))
+    if schedule.in_epochs:
+        console.print(_lengthened(schedule, plan), highlight=False, soft_wrap=True)
+    return CompiledTask(plan, task, file.resources, device, inventory)
+
+
+def _lengthened(schedule: Schedule, plan: Plan) -> str:
+    """How long the stages of a schedule in epochs are, to spend the budget."""
+    written = [stage.epochs or 0.0 for stage in schedule.stages]
+    planned = {row.stage: row.epochs for row in plan.stages()}
+    longer = sum(planned.values()) / sum(written) - 1
+    lengths = ", ".join(f"{epochs:g}" for epochs in written)
+    spent = ", ".join(f"{planned.get(stage, 0):.4g}" for stage in range(len(written)))
+    return f"stages of {lengths} epochs: {spent} epochs spend the budget ({longer:+.1%})"

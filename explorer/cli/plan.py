@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from explorer.cli.compiled_task import compile_for_task
+from explorer.cli.schedule_table import changed_shares
 from explorer.cli.shared import (
     BudgetOption,
     CalibrationOption,
@@ -16,6 +17,7 @@ from explorer.cli.shared import (
     ScheduleOption,
     TaskOption,
     console,
+    load_named_schedule,
     load_task,
     warn,
 )
@@ -24,7 +26,6 @@ from explorer.errors import InvalidInput
 from explorer.plan import Plan, PlannedStage
 from explorer.spec.budget import GMAC
 from explorer.spec.rates import Axis, Rates, shown_axes
-from explorer.spec.schedule import Schedule
 from explorer.spec.search_space import SearchSpace
 
 
@@ -38,7 +39,7 @@ def plan(
     """Print what training with a schedule will cost, stage by stage; train nothing."""
     from explorer.production.verdict import transfer_warning
 
-    loaded = Schedule.load(schedule)
+    loaded = load_named_schedule(schedule, task)
     compiled = compile_for_task(loaded, task, budget, calibration, price, "sample")
     warn(transfer_warning(loaded, compiled.task.spec))
     task_plan = compiled.plan
@@ -69,7 +70,7 @@ def calibrate(
     from explorer.training.calibration import Calibration
     from explorer.training.device import device_for, device_name
 
-    loaded = Schedule.load(schedule) if schedule else None
+    loaded = load_named_schedule(schedule, task) if schedule else None
     opened, file, _ = load_task(task, loaded)
     if loaded:
         rates = [stage.rates for stage in loaded.stages]
@@ -103,19 +104,25 @@ def _plan_table(compiled: Plan, peak: float) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     axes = shown_axes(segment.rates for segment in compiled.segments)
     times = ("ms/step", "seconds") if compiled.seconds is not None else ()
-    for name in ("stage", *axes, "share", "epochs", "steps", "GFLOPs/step", "GMACs/image", *times, "cost", "learning rate"):
+    rows = compiled.stages()
+    strengths = changed_shares([row.augmentation for row in rows])
+    batch = ["batch"] if any(row.batch_size != compiled.batch_size for row in rows) else []
+    costs = ("GFLOPs/step", "GMACs/image", *times, "cost", "learning rate")
+    for name in ("stage", *axes, "share", "epochs", "steps", *batch, *strengths, *costs):
         table.add_column(name, justify="right", no_wrap=True)
     spent = 0
-    for row in compiled.stages():
+    for row in rows:
         spent += row.flops
         table.add_row(
             str(row.stage + 1),
             *(_rate(row, axis) for axis in axes),
             f"{row.share:.1%}",
-            f"{compiled.epochs(row.steps):.2f}",
+            f"{row.epochs:.2f}",
             f"{row.steps:,}",
+            *(str(row.batch_size) for _ in batch),
+            *(f"{getattr(row.augmentation, name):.3g}" for name in strengths),
             f"{row.step_flops / 1e9:.4g}",
-            f"{(row.step_forward_macs or 0) / compiled.batch_size / GMAC:.4g}",
+            f"{(row.step_forward_macs or 0) / row.batch_size / GMAC:.4g}",
             *((f"{1000 * row.seconds / row.steps:.4g}", f"{row.seconds:,.1f}") if row.seconds is not None else ()),
             f"{spent / compiled.full_flops:.3%}",
             " > ".join(f"{factor * peak:.1e}" for factor in row.factors),

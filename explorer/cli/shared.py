@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Literal, ParamSpec
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from explorer.console import print_line
 from explorer.paths import expanded
-from explorer.spec.rates import shown_axes
+from explorer.spec.presets import load_schedule
 from explorer.spec.schedule import Schedule
 from explorer.spec.task_file import TaskFile
 
@@ -36,7 +35,9 @@ Images = Literal["sample", "all"]
 StorageOption = Annotated[str, typer.Option(help="Folder or URI that contains the sweeps.")]
 SweepArgument = Annotated[str, typer.Argument(help="A sweep, as folder, URI, or name under --storage.")]
 TaskOption = Annotated[Path, typer.Option("--task", help="Task file, or a search space that contains the task.")]
-ScheduleOption = Annotated[Path, typer.Option("--schedule", help="Schedule file (JSON or YAML).")]
+ScheduleOption = Annotated[
+    Path, typer.Option("--schedule", help="Schedule file (JSON or YAML), or a name that `explorer schedules` lists.")
+]
 BudgetOption = Annotated[
     str,
     typer.Option("--budget", help="Cost of the training: 25% or 0.25 (of full training), 3e17 FLOPs, 12 GPU-hours, or $40."),
@@ -99,7 +100,7 @@ def load_task(path: Path, schedule: Schedule | None, images: Images | None = Non
 
     Args:
         path: a task file or a search space.
-        schedule: the schedule whose settings replace those of the task.
+        schedule: the schedule; settings that it was made for or measured with replace those of the task.
         images: which images are read and decoded before anything else; what is in the data set is printed then.
 
     Returns:
@@ -113,7 +114,7 @@ def load_task(path: Path, schedule: Schedule | None, images: Images | None = Non
     from explorer.training.task import Task
 
     file = TaskFile.load_task(path)
-    spec = file.task.measured_as(schedule.provenance if schedule else None)
+    spec = file.task.with_schedule(schedule) if schedule else file.task
     task = Task(spec)
     task.check()
     inventory = task.data.inventory
@@ -127,16 +128,10 @@ def load_task(path: Path, schedule: Schedule | None, images: Images | None = Non
     return task, file, inventory
 
 
-def print_stages(schedule: Schedule) -> None:
-    """Print a schedule as a table, and the settings it was measured with."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    axes = shown_axes(stage.rates for stage in schedule.stages)
-    for name in ("stage", *axes, "share of the budget"):
-        table.add_column(name, justify="right")
-    for number, stage in enumerate(schedule.stages, start=1):
-        rates = (stage.rates.text(axis) for axis in axes)
-        table.add_row(str(number), *rates, f"{stage.duration_ratio:.1%}")
-    console.print(table)
-    if schedule.provenance:
-        settings = f"learning rate {schedule.provenance.learning_rate:.4g}, batch {schedule.provenance.batch_size}"
-        print_line(console, f"trained with {settings}, seed {schedule.provenance.seed}")
+def load_named_schedule(name: Path, task: Path) -> Schedule:
+    """The schedule of a file, or a known one by name, for the model of a task file.
+
+    Raises:
+        InvalidInput: when there is no such schedule, or one of the files cannot be used.
+    """
+    return load_schedule(name, TaskFile.load_task(task).task.model.name)

@@ -7,7 +7,8 @@ from typing import Annotated, cast
 
 import typer
 
-from explorer.cli.shared import BudgetOption, StorageOption, SweepArgument, check_and_print, console, print_stages, warn
+from explorer.cli.schedule_table import print_stages
+from explorer.cli.shared import BudgetOption, StorageOption, SweepArgument, check_and_print, console, warn
 from explorer.console import print_line
 from explorer.errors import InvalidInput
 from explorer.ledger import find_sweep
@@ -53,13 +54,14 @@ def sweep(
     ] = False,
 ) -> None:
     """Run a sweep; the same command resumes an interrupted one."""
+    from explorer.search.known_schedules import check_known_schedules
     from explorer.spec.search_space import SearchSpace
     from explorer.sweep.completeness import failures_line
     from explorer.sweep.driver import Retry, Sweep
     from explorer.training.task import Task
 
     loaded = SearchSpace.load(space)
-    warn(*Task(loaded.task).warnings)
+    warn(*Task(loaded.task).warnings, *check_known_schedules(loaded))
     planned = Sweep(
         loaded,
         storage,

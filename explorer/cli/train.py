@@ -11,13 +11,21 @@ import typer
 from rich.console import Console
 
 from explorer.cli.compiled_task import compile_for_task
-from explorer.cli.shared import BudgetOption, CalibrationOption, PriceOption, ScheduleOption, TaskOption, console, warn
+from explorer.cli.shared import (
+    BudgetOption,
+    CalibrationOption,
+    PriceOption,
+    ScheduleOption,
+    TaskOption,
+    console,
+    load_named_schedule,
+    warn,
+)
 from explorer.cli.signals import Terminated
 from explorer.console import print_line
 from explorer.errors import InvalidInput
 from explorer.spec.budget import Budget
 from explorer.spec.loggers import checked_loggers
-from explorer.spec.schedule import Schedule
 
 
 def train(
@@ -49,7 +57,7 @@ def train(
     from explorer.training.distributed import torchrun
     from explorer.training.loop import TrainingError
 
-    loaded = Schedule.load(schedule)
+    loaded = load_named_schedule(schedule, task)
     compiled = compile_for_task(loaded, task, budget, calibration, price, "all")
     provenance, spec = loaded.provenance, compiled.task.spec
     run = Run(

@@ -70,7 +70,8 @@ def trials_frame(records: Sequence[Record], header: SweepHeader | None = None) -
         failed trials. `test_images` is the number of test images, NaN if unknown. `schedule` is the Schedule, `stages` the
         StageOutcomes, `losses` the mean training loss of each segment and `segment_ends` the budget time at the end of each,
         `lr_schedule` is the kind of the learning-rate schedule where the search compares several, `known_schedule` the name of
-        a schedule of `search.first`, `parameters` the search's own variables, and `versions` those of the packages on the worker.
+        a schedule of `search.first`, `parameters` the search's own variables, and `versions` those of the packages on the
+        worker.
     """
     inventory = header.inventory if header else None
     test_images = inventory.test.images if inventory and inventory.test.images else math.nan
