@@ -24,8 +24,8 @@ def settings_table(trials: pd.DataFrame) -> pd.DataFrame:
         and `full share` for the last one; `rate 1` ... where all axes move together, else `heads 1`, `mlp 1`, ...;
         learning_rate, batch_size, lr_schedule, and every searched setting of `staging`. Rates, learning rate, batch size,
         learning-rate schedule and staging have a column only if they vary. Known schedules that the search could not propose
-        are left out, and so are rates that are numbers (of heads, channels, tokens or blocks) or lists: they have no place on an
-        axis of fractions.
+        are left out, and so are rates that are numbers (of heads, channels, tokens or blocks) or lists: they have no place on
+        an axis of fractions.
     """
     searched = trials[(trials.status == "completed") & (trials.phase == "search") & (trials.kind == "staged")]
     searched = searched[searched.known_schedule.isna() | searched.parameters.map(bool)]

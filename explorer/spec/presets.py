@@ -16,7 +16,7 @@ from explorer.errors import InvalidInput
 from explorer.paths import expanded
 from explorer.spec.augmentation_strength import AugmentationStrength
 from explorer.spec.model import ModelSpec
-from explorer.spec.rates import Rates
+from explorer.spec.rates import Rate, Rates
 from explorer.spec.schedule import Schedule, Stage
 
 
@@ -100,7 +100,7 @@ def _model_name(model: Any) -> str:
     return name
 
 
-def _grown(shares: Sequence[float], **levels: Sequence[float]) -> tuple[Stage, ...]:
+def _grown(shares: Sequence[float], **levels: Sequence[Rate]) -> tuple[Stage, ...]:
     """Stages with the given shares of the cost, and the rates of each axis from the first stage to the last but one."""
     rates = [Rates(**dict(zip(levels, each, strict=True))) for each in zip(*levels.values(), strict=True)]
     return tuple(Stage(rates=each, duration_ratio=share) for each, share in zip([*rates, Rates()], shares, strict=True))
@@ -111,9 +111,15 @@ def _image_sizes(*sizes: int, full: int = 224) -> list[float]:
     return [(size / full) ** 2 for size in sizes]
 
 
-def _paper(model: str) -> tuple[Stage, ...]:  # noqa: ARG001
+PVT_HEADS = ((1, 1, 2, 2), (1, 2, 4, 4))
+"""Heads of the four levels of a PVTv2 in the paper's first two stages (Table 6); the full model has 1, 2, 5 and 8."""
+
+
+def _paper(model: str) -> tuple[Stage, ...]:
     # 29, 49 and 50 epochs at 0.69, 1.91 and 4.61 G (Tables 1 and 6): 5.8, 27.2 and 67.0 % of the cost.
-    return _grown((0.06, 0.27, 0.67), heads=(1 / 3, 2 / 3), mlp=(1 / 4, 1 / 2), tokens=(100 / 196, 144 / 196))
+    # A third and two thirds of the heads of a Swin are the paper's as well: 1 2 4 8 and 2 4 8 16 of 3 6 12 24.
+    heads = PVT_HEADS if model.startswith("pvt_v2_") else (1 / 3, 2 / 3)
+    return _grown((0.06, 0.27, 0.67), heads=heads, mlp=(1 / 4, 1 / 2), tokens=(100 / 196, 144 / 196))
 
 
 def _efficienttrain(_: str) -> tuple[Stage, ...]:

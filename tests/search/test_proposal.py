@@ -6,10 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explorer.search.proposal import distributions, first_guess, schedule_for, staging_for
+from explorer import Rates
+from explorer.search.proposal import distributions, every_setting, first_guesses, schedule_for, staging_for, variables_of
+from explorer.spec.recipe import Recipe
+from explorer.spec.schedule import Schedule, Stage
 from explorer.spec.search_space import RateLevels, SearchSettings, StagingChoices
 
 LEVELS = (0.25, 0.5, 0.75, 1.0)
+
+
+def first_guess(search, kind, learning_rate, batch_size, lr_schedule="wsd"):
+    recipe = Recipe(epochs=1, learning_rate=learning_rate, batch_size=batch_size, lr_schedule={"kind": lr_schedule})
+    return first_guesses(search, kind, recipe)[0]
 
 
 def settings(**changes) -> SearchSettings:
@@ -111,3 +119,38 @@ def test_ways_of_staging_are_searched_for_staged_trials_alone():
     assert staging_for(search, "baseline", guess) == {}
     assert len(choices.combinations()) == 4
     assert StagingChoices().combinations() == [{}]
+
+
+@given(st.lists(st.floats(0, 1), min_size=8, max_size=8))
+def test_the_variables_of_a_schedule_give_it_again(values):
+    """The inverse of `schedule_for`, for anything that it makes."""
+    search = settings(tied=False)
+    names = [name for name in distributions(search, "staged") if name.startswith(("duration", "heads", "mlp", "tokens"))]
+    schedule = schedule_for(search, "staged", dict(zip(names, values, strict=True)))
+    variables = variables_of(search, schedule)
+    again = schedule_for(search, "staged", variables)
+    assert [stage.rates for stage in again.stages] == [stage.rates for stage in schedule.stages]
+    assert again.slots() == schedule.slots()
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        Stage(rates=Rates(heads=0.3), duration_ratio=0.5),  # no level
+        Stage(rates=Rates(heads=0.5), duration_ratio=0.51),  # not on the grid
+        Stage(rates=Rates(heads=0.5), duration_ratio=0.5, batch_factor=2),
+    ],
+)
+def test_a_schedule_outside_the_space_has_no_variables(stage):
+    full = Stage(rates=Rates(), duration_ratio=1 - stage.share)
+    assert variables_of(settings(), Schedule(stages=(stage, full), grid=100)) is None
+
+
+def test_learning_rate_schedules_are_searched_for_both_kinds_and_the_baseline_tries_each():
+    search = settings(lr_schedule=("linear", "rex", "cosine"), learning_rate_grid=3)
+    for kind in ("staged", "baseline"):
+        assert distributions(search, kind)["lr_schedule"].choices == ("linear", "rex", "cosine")
+    recipe = Recipe(epochs=1, learning_rate=1e-3, batch_size=16, lr_schedule={"kind": "rex"})
+    assert [guess["lr_schedule"] for guess in first_guesses(search, "baseline", recipe)] == ["rex", "linear", "cosine"]
+    assert [guess["lr_schedule"] for guess in first_guesses(search, "staged", recipe)] == ["rex"]
+    assert len(every_setting(search, "baseline")) == 3 * 3 * 2
