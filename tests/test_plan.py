@@ -30,7 +30,10 @@ def schedules(draw) -> Schedule:
     levels = {axis: sorted(draw(st.lists(st.floats(0.05, 1), min_size=count - 1, max_size=count - 1))) for axis in "hmt"}
     weights = [draw(st.integers(0, 20)) for _ in range(count - 1)] + [draw(st.integers(1, 20))]
     rates = [Rates(heads=h, mlp=m, tokens=t) for h, m, t in zip(*levels.values(), strict=True)] + [Rates()]
-    stages = tuple(Stage(rates=r, duration_ratio=w / sum(weights)) for r, w in zip(rates, weights, strict=True))
+    factors = [draw(st.sampled_from([1.0, 1.0, 2.0, 3.0])) for _ in range(count - 1)] + [1.0]
+    stages = tuple(
+        Stage(rates=r, duration_ratio=w / sum(weights), batch_factor=f) for r, w, f in zip(rates, weights, factors, strict=True)
+    )
     return Schedule(stages=stages, grid=grid)
 
 
@@ -39,6 +42,7 @@ lr_schedules = st.sampled_from(
         LINEAR,
         LearningRateSchedule(kind="linear", warmup=0.1),
         LearningRateSchedule(kind="cosine", warmup=0.05),
+        LearningRateSchedule(kind="rex", warmup=0.1),
         LearningRateSchedule(kind="wsd", warmup=0.05, cooldown=0.3),
     ]
 )
@@ -96,6 +100,63 @@ def test_worked_example():
     assert compiled.segments[4].learning_rate_factor(49) == pytest.approx(0.004)
     assert compiled.epochs(compiled.steps) == pytest.approx(5.5)
     assert [(row.steps, row.flops) for row in compiled.stages()] == [(400, 100_000), (150, 150_000)]
+
+
+def paper_stages(*epochs: float) -> Schedule:
+    rates = (Rates(heads=1 / 3, mlp=1 / 4, tokens=100 / 196), Rates(heads=2 / 3, mlp=1 / 2, tokens=144 / 196), Rates())
+    return Schedule(stages=tuple(Stage(rates=each, epochs=length) for each, length in zip(rates, epochs, strict=True)))
+
+
+def paper_cost(rates: Rates) -> StepCost:
+    """DeiT-S: .69, 1.91 and 4.61 G (the paper's Table 6), for a batch of 100."""
+    return StepCost(rates, {1 / 3: 69, 2 / 3: 191, 1.0: 461}[rates.heads])
+
+
+@pytest.mark.parametrize(
+    ("budget", "epochs", "cost"),
+    [
+        (0.25, (29, 49, 50), 343.7),
+        (0.5, (49, 71, 113), 689.8),
+        (0.75, (55, 55, 193), 1032.1),
+        (1.0, (86, 105, 243), 1379.1),
+        (0.25, (0, 0, 75), 345.75),
+    ],
+)
+def test_the_papers_schedules_in_epochs_spend_its_budgets(budget, epochs, cost):
+    """Table 1, in G times epochs. The little that is left, .5 % at most, is spent by all stages alike."""
+    shape = Shape(train_images=100_000, epochs=300, batch_size=100)
+    compiled = compile_plan(paper_stages(*epochs), shape, Budget(budget), paper_cost)
+    written = sum(length * each for length, each in zip(epochs, (0.69, 1.91, 4.61), strict=True))
+    assert written == pytest.approx(cost, rel=0.002)
+    longer = budget * 1383 / written
+    assert 1 <= longer < 1.006
+    planned = {row.stage: row.epochs for row in compiled.stages()}
+    for stage, length in enumerate(epochs):
+        assert planned.get(stage, 0) == pytest.approx(longer * length, abs=0.01)
+    assert 0 <= compiled.budget_cost - compiled.flops < 461
+
+
+def test_epochs_that_cost_more_than_the_budget_are_refused():
+    shape = Shape(epochs=300)
+    with pytest.raises(
+        InvalidInput, match=r"schedule: epochs: '29, 49, 51': cost 100\.9% of the budget 25%; write fewer epochs"
+    ):
+        compile_plan(paper_stages(29, 49, 51), shape, Budget(0.25), paper_cost)
+    assert compile_plan(paper_stages(29, 49, 51), shape, Budget(0.26), paper_cost).stages()[0].epochs > 29
+
+
+def test_larger_batches_cost_more_and_see_more_images():
+    """A step of 20 images instead of 10 costs 500 instead of 250."""
+    half = Rates(heads=0.5, mlp=0.5, tokens=0.5)
+    first = Stage(rates=half, duration_ratio=0.4, batch_factor=2)
+    schedule = Schedule(stages=(first, Stage(rates=Rates(), duration_ratio=0.6)), grid=5)
+    compiled = compile_plan(schedule, Shape(), Budget(0.25), quadratic)
+    assert [(row.steps, row.batch_size, row.flops, row.epochs) for row in compiled.stages()] == [
+        (200, 20, 100_000, 4.0),
+        (150, 10, 150_000, 1.5),
+    ]
+    assert compiled.epochs(compiled.steps) == 5.5
+    assert compiled.epochs(201) == pytest.approx(4.01)
 
 
 def test_what_is_left_of_a_unit_passes_to_the_next():

@@ -52,9 +52,11 @@ def plan(
     else:
         device = task_plan.budget.device or "device"
         planned = f"{task_plan.seconds:.4g} of {task_plan.budget_cost / 1e9:.4g} {device}-seconds, {task_plan.flops:.4g} FLOPs"
+    sizes = {row.batch_size for row in task_plan.stages()}
+    batches = f"{min(sizes)} to {max(sizes)}" if len(sizes) > 1 else f"{task_plan.batch_size}"
     print_line(
         console,
-        f"{task_plan.steps:,} steps of batch {task_plan.batch_size}, {task_plan.epochs(task_plan.steps):.1f} epochs; planned "
+        f"{task_plan.steps:,} steps of batch {batches}, {task_plan.epochs(task_plan.steps):.1f} epochs; planned "
         f"{planned} ({task_plan.cost:.3%} of full training{in_paper_unit})",
     )
 

@@ -72,6 +72,8 @@ class StageOutcome(Frozen):
     """Training time."""
     mean_loss: float
     """Mean training loss."""
+    batch_factor: float = 1.0
+    """Images per step over the batch size of the trial."""
 
 
 class Outcome(Frozen):

@@ -8,7 +8,7 @@ from typing import Any, Unpack
 import lightning.pytorch as pl
 
 from explorer.errors import InvalidInput
-from explorer.production.arguments import StagedTrainingSettings, check_settings, timm_model_in
+from explorer.production.arguments import StagedTrainingSettings, check_schedule, check_settings, timm_model_in
 from explorer.production.staged_training import StagedTraining
 from explorer.spec.schedule import Schedule
 
@@ -28,17 +28,18 @@ class StagedTrainingCallback(pl.Callback):
     supported.
 
     Args:
-        schedule: stages as shares of the budget.
+        schedule: stages as shares of the budget, or in epochs.
         settings: the keyword arguments of `StagedTraining`. An average of the weights (`ema`) must be updated and saved by the
             caller.
 
     Raises:
         TypeError: when a keyword argument is missing or unknown.
+        InvalidInput: when a stage has a batch size or an augmentation of its own: the Trainer reads the batches.
     """
 
     def __init__(self, schedule: Schedule, **settings: Unpack[StagedTrainingSettings]) -> None:
         check_settings(StagedTraining, settings)
-        self._schedule, self._settings = schedule, settings
+        self._schedule, self._settings = check_schedule(schedule), settings
         self._saved: dict[str, Any] | None = None
         self.training: StagedTraining | None = None
         """The running schedule; `None` before training has started."""

@@ -100,6 +100,8 @@ class SchedulePayload:
     test: tuple[float | None, float | None, float | None]
     """Mean test accuracy and its interval."""
     validation: float
+    factors: tuple[float, ...] | None
+    """Learning rate over its peak at the chooser's `times`; `None` for the chooser's own `factors`."""
     file: dict[str, Any]
     """Content of the schedule file."""
 

@@ -39,7 +39,7 @@ class AugmentationStrength(Frozen):
         if self.mixup < 1:
             changes |= {"mixup": self.mixup * augmentation.mixup, "cutmix": self.mixup * augmentation.cutmix}
         policy = augmentation.transform.get("auto_augment")
-        if self.magnitude < 1 and policy_magnitude(policy) is not None:
+        if self.magnitude < 1 and isinstance(policy, str) and policy_magnitude(policy) is not None:
             scaled = scaled_policy(policy, self.magnitude)
             changes["transform"] = {**augmentation.transform, "auto_augment": scaled}
         return augmentation.model_copy(update=changes)

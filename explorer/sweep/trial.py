@@ -79,7 +79,7 @@ def worker_name() -> str:
 
 
 def _outcome(planned: Plan, result: TrainingResult) -> Outcome:
-    rates = {stage.stage: stage.rates for stage in planned.stages()}
+    rows = {row.stage: row for row in planned.stages()}
     stages = []
     for stage, group in groupby(result.segments, key=lambda segment: segment.stage):
         parts = list(group)
@@ -87,12 +87,13 @@ def _outcome(planned: Plan, result: TrainingResult) -> Outcome:
         flops = sum(part.flops for part in parts)
         stages.append(
             StageOutcome(
-                rates=rates[stage],
+                rates=rows[stage].rates,
                 steps=steps,
                 step_flops=flops // steps,
                 flops=flops,
                 seconds=sum(part.seconds for part in parts),
                 mean_loss=sum(part.mean_loss * part.steps for part in parts) / steps,
+                batch_factor=rows[stage].batch_size / planned.batch_size,
             )
         )
     return Outcome(

@@ -136,6 +136,13 @@ def test_missing_and_unknown_arguments_are_type_errors():
         StagedTrainingCallback(WIDTHS, **SETTINGS, subset="random")
 
 
+def test_stages_with_batches_of_their_own_are_refused():
+    first = WIDTHS.stages[0].model_copy(update={"batch_factor": 2.0})
+    schedule = WIDTHS.model_copy(update={"stages": (first, *WIDTHS.stages[1:])})
+    with pytest.raises(InvalidInput, match=r"schedule: stages\.0\.batch_factor: 2\.0: must be 1 here: the loop reads its own"):
+        StagedTrainingCallback(schedule, **SETTINGS)
+
+
 def test_the_plan_is_that_of_staged_training(tmp_path):
     callback, _ = fit(Classifier(), tmp_path)
     model = tiny_model()

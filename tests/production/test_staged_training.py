@@ -21,6 +21,18 @@ from explorer.training.loop import train
 from explorer.training.task import Task
 from tests.production.loops import HALVES, one_step, same, small, staged
 
+HALF = Rates(heads=0.5, mlp=0.5, tokens=0.5)
+IN_EPOCHS = Schedule(stages=(Stage(rates=HALF, epochs=8), Stage(rates=Rates(), epochs=9)))
+
+
+def stages_of(staging=None, **settings) -> Schedule:
+    """Two stages, the first one with settings of its own."""
+    first = Stage.model_validate({"rates": HALF, "duration_ratio": 0.5, **settings})
+    return Schedule(stages=(first, Stage(rates=Rates(), duration_ratio=0.5)), staging=staging or {})
+
+
+MADE_FOR_RESIZING = stages_of({"token_policy": "resize"})
+
 
 @pytest.mark.parametrize(
     "staging", [Staging(), Staging(subset="importance", growth="copy_normalized"), Staging(subset="random")]
@@ -216,6 +228,13 @@ def test_a_model_is_compiled_again_after_a_resize():
         ({"image_shape": 16}, r"image_shape: 16: must be three whole numbers"),
         ({"staging": "random"}, r"staging: 'random': must be a Staging or None"),
         ({"staging": {"subset": "random"}}, r"staging: .*: must be a Staging"),
+        ({"staging": Staging(), "schedule": MADE_FOR_RESIZING}, r"staging\.token_policy: 'auto': must be 'resize', for which"),
+        ({"schedule": IN_EPOCHS}, r"epoch_steps: None: is required for a schedule in epochs"),
+        ({"schedule": IN_EPOCHS, "epoch_steps": 0}, r"epoch_steps: 0: must be a number above 0"),
+        ({"schedule": IN_EPOCHS, "epoch_steps": 1}, r"schedule: epochs: '8, 9': cost 1\d\d\.\d% of the budget 50%"),
+        ({"schedule": stages_of(batch_factor=2)}, r"schedule: stages\.0\.batch_factor: 2\.0: must be 1 here: the loop reads"),
+        ({"schedule": stages_of(augmentation={"mixup": 0.5})}, r"schedule: stages\.0\.augmentation\.mixup: 0\.5: must be 1"),
+        ({"schedule": stages_of(augmentation={"magnitude": 0})}, r"stages\.0\.augmentation\.magnitude: 0\.0: must be 1"),
         ({"schedule": "best.json"}, r"schedule: 'best\.json': must be a Schedule, as Schedule\.load\(path\) returns"),
     ],
 )
@@ -305,3 +324,41 @@ def test_an_optimizer_whose_state_cannot_be_resized_is_refused_after_its_first_s
 def test_the_settings_of_callbacks_are_the_arguments_of_staged_training():
     arguments = set(inspect.signature(StagedTraining).parameters) - {"model", "optimizer", "schedule"}
     assert set(StagedTrainingSettings.__annotations__) == arguments
+
+
+def test_stochastic_depth_follows_the_stages_and_a_resumed_run():
+    """timm's rates rise from 0 to .4 over the two blocks."""
+    schedule = stages_of(augmentation={"drop_path": 0.25})
+    model, optimizer = small(drop_path_rate=0.4)
+    training = staged(model, optimizer, schedule)
+    rates = {}
+    while training.step():
+        one_step(model, optimizer, training.begun)
+        rates.setdefault(training.rates.full, set()).add(round(model.blocks[1].drop_path1.drop_prob, 6))
+        if training.begun == 3:
+            with training.at_full_size():
+                states = copy.deepcopy([each.state_dict() for each in (model, optimizer, training)])
+    assert rates == {False: {0.1}, True: {0.4}}
+    again, its_optimizer = small(drop_path_rate=0.4)
+    resumed = staged(again, its_optimizer, schedule)
+    for each, state in zip((again, its_optimizer, resumed), states, strict=True):
+        each.load_state_dict(state)
+    assert again.blocks[1].drop_path1.drop_prob == pytest.approx(0.1)
+
+
+def test_epochs_need_the_length_of_an_epoch_alone():
+    """Full training is 20 epochs of 10 steps; 3 epochs of smaller steps and 9 of full ones fit half of it."""
+    schedule = Schedule(stages=(Stage(rates=HALF, epochs=3), Stage(rates=Rates(), epochs=9)))
+    training = staged(*small(), schedule, full_steps=200, epoch_steps=10)
+    assert training.plan.full_flops == staged(*small(), full_steps=200).plan.full_flops
+    first, second = training.plan.stages()
+    assert first.epochs / second.epochs == pytest.approx(3 / 9, rel=0.05)
+    assert 0 <= training.plan.budget_cost - training.plan.flops < second.step_flops
+
+
+def test_a_schedule_says_how_reduced_models_are_derived():
+    model, optimizer = small()
+    training = staged(model, optimizer, MADE_FOR_RESIZING)
+    training.step()
+    plain = staged(*small(), stages_of(), staging=Staging(token_policy="resize"))
+    assert training.plan == plain.plan

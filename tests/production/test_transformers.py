@@ -11,6 +11,7 @@ from transformers import TimmWrapperConfig, TimmWrapperForImageClassification, T
 
 from explorer import Budget, InvalidInput
 from explorer.production.transformers_callback import StagedTrainingCallback
+from explorer.spec.augmentation_strength import AugmentationStrength
 from explorer.spec.lr_schedule import LearningRateSchedule
 from tests.production.conftest import SETTINGS, WIDTHS, batch, plain_loop, tiny_model, watched
 
@@ -172,6 +173,13 @@ def test_evaluation_sees_the_model_of_the_stage_and_a_checkpoint_the_full_one(tm
 def test_accumulated_batches_are_one_step(tmp_path):
     _, watch, callback = trained(tmp_path, gradient_accumulation_steps=2, per_device_train_batch_size=4)
     assert len(watch.seen) == callback.training.plan.steps
+
+
+def test_stages_with_augmentations_of_their_own_are_refused():
+    first = WIDTHS.stages[0].model_copy(update={"augmentation": AugmentationStrength(mixup=0.5)})
+    schedule = WIDTHS.model_copy(update={"stages": (first, *WIDTHS.stages[1:])})
+    with pytest.raises(InvalidInput, match=r"schedule: stages\.0\.augmentation\.mixup: 0\.5: must be 1 here"):
+        StagedTrainingCallback(schedule, **SETTINGS)
 
 
 def test_other_numbers_of_steps_and_foreign_checkpoints_are_refused(tmp_path):

@@ -24,7 +24,7 @@ def fails(settings):
 
 
 register_sampler("quasi", quasi_random)
-SAMPLERS = ["tpe", "random", "gp", "quasi", OUTSIDE]
+SAMPLERS = ["tpe", "random", "gp", "paper", "quasi", OUTSIDE]
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")

@@ -168,3 +168,59 @@ def test_depth_is_shown_only_where_it_is_reduced():
     assert str(Rates(depth=0.5)) == "all 1 depth 0.5"
     assert shown_axes([Rates(heads=0.5)]) == ("heads", "mlp", "tokens")
     assert shown_axes([Rates(), Rates(depth=0.5)]) == ("heads", "mlp", "tokens", "depth")
+
+
+def test_stages_without_the_new_fields_are_written_as_before(three_stages):
+    """Keys and files of earlier releases."""
+    stage = three_stages.model_dump()["stages"][0]
+    assert list(stage) == ["rates", "duration_ratio"]
+    assert list(three_stages.to_dict()) == ["schema", "version", "stages", "grid"]
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ([{"rates": {}}], r"stages\.0: .*duration_ratio: this key is required \(or epochs\)"),
+        ([{"rates": {}, "duration_ratio": 1, "epochs": 3}], r"stages\.0: .*only one of them says how long"),
+        (
+            [{"rates": {"mlp": 0.5}, "duration_ratio": 0.5}, {"rates": {}, "epochs": 3}],
+            r"all of them must have a duration_ratio",
+        ),
+        ([{"rates": {"mlp": 0.5}, "epochs": 3}, {"rates": {}, "epochs": 0}], r"the full model, must have epochs above 0"),
+        ([{"rates": {}, "epochs": -1}], r"stages\.0\.epochs: -1: Input should be greater than or equal to 0"),
+        (
+            [{"rates": {}, "epochs": 3, "batch_factor": 2}],
+            r"the last stage has batch_factor 2, but must have the recipe's batch",
+        ),
+        ([{"rates": {}, "epochs": 3, "batch_factor": 0}], r"stages\.0\.batch_factor: 0: Input should be greater than 0"),
+        (
+            [{"rates": {}, "epochs": 3, "augmentation": {"mixup": 0.5}}],
+            r"the last stage has augmentation mixup x0\.5, but must",
+        ),
+        (
+            [{"rates": {}, "epochs": 3, "augmentation": {"mixup": 2}}],
+            r"stages\.0\.augmentation\.mixup: 2: .*less than or equal to 1",
+        ),
+        (
+            [{"rates": {}, "epochs": 3, "augmentation": {"mix": 1}}],
+            r"stages\.0\.augmentation\.mix: 'mix': unknown key; did you",
+        ),
+    ],
+)
+def test_bad_stages_are_refused_in_one_line(stages, message):
+    with pytest.raises(InvalidInput, match=message) as refused:
+        Schedule.from_dict({"schema": "vit-budget-explorer/schedule", "version": 2, "stages": stages})
+    assert "\n" not in str(refused.value)
+
+
+def test_a_staging_that_does_not_exist_is_refused():
+    content = {"schema": "vit-budget-explorer/schedule", "version": 2, "stages": [{"rates": {}, "epochs": 3}]}
+    with pytest.raises(InvalidInput, match="staging: token_polcy: 'token_polcy': unknown key; did you mean 'token_policy'"):
+        Schedule.from_dict({**content, "staging": {"token_polcy": "resize"}})
+
+
+def test_shares_of_stages_in_epochs_are_not_known():
+    schedule = Schedule(stages=(Stage(rates=Rates(), epochs=3),))
+    assert schedule.in_epochs
+    with pytest.raises(InvalidInput, match=r"schedule: epochs: 3\.0: must be shares of the cost"):
+        schedule.slots()

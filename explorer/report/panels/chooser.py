@@ -101,6 +101,10 @@ def _schedule(
     bars = stage_bars(row["stages"], axes)
     name, seeds = str(row["id"]), int(row["seeds"])
     staging = [f"{setting} {value}" for setting, value in runs.staging.iloc[0].items()]
+    decay = runs.lr_schedule.iloc[0]
+    if decay is not None:
+        lr_schedule = lr_schedule.model_copy(update={"kind": decay})
+        staging = [f"{decay} learning-rate schedule", *staging]
     test = _interval(row)
     kind = "staged schedule" if row["kind"] == "staged" else "baseline, the full model throughout"
     return SchedulePayload(
@@ -125,6 +129,7 @@ def _schedule(
         seeds=seeds,
         test=test,
         validation=row["validation_mean"],
+        factors=None if decay is None else tuple(lr_schedule.factor(time) for time in TIMES),
         file=schedule_with_provenance(row, runs, header).to_dict(),
     )
 
@@ -147,7 +152,8 @@ def _stages(
                 cells=(str(number), *rates, f"{share:.0%}", EPOCHS_CELL, f"{cost_of_step:.0%}", learning_rates),
                 rates=rates,
                 share=share,
-                epochs=share * epochs * full_step / stage.step_flops,  # cheaper steps see more images for the same cost
+                # Cheaper steps see more images for the same cost, and so do steps of larger batches.
+                epochs=share * epochs * full_step / stage.step_flops * stage.batch_factor,
                 step=cost_of_step,
                 factors=factors,
             )

@@ -181,7 +181,8 @@ def _hover(run: Any) -> str:
         f"learning rate {run.learning_rate:.2e}, batch size {run.batch_size:.0f}, seed {run.seed}",
         f"{run.steps:,.0f} steps, {run.train_seconds:.1f} s on {html.escape(run.device)}",
     ]
-    settings = ", ".join(f"{key} {value}" for key, value in run.staging.items())
+    searched = {} if run.lr_schedule is None else {"learning-rate schedule": run.lr_schedule}
+    settings = ", ".join(f"{key} {value}" for key, value in {**searched, **run.staging}.items())
     return "<br>".join([*lines, html.escape(settings)] if settings else lines)
 
 

@@ -93,7 +93,7 @@
     bars.marker.color = chosen.bars.color;
     bars.insidetextfont.color = chosen.bars.textcolor;
     rate.x = chooser.times;
-    rate.y = chooser.factors.map((factor) => factor * chosen.learning_rate);
+    rate.y = (chosen.factors ?? chooser.factors).map((factor) => factor * chosen.learning_rate);
     draw("schedule", figure);
 
     const cell = (tag, text, column) => {
