@@ -125,7 +125,10 @@ def main() -> None:
     parser.add_argument("--schedule", required=True, help="schedule file (JSON or YAML)")
     parser.add_argument("--budget", required=True, help="25%%, 0.25 (of full training) or 3e17 FLOPs")
     parser.add_argument(
-        "--lr-schedule", default="wsd", choices=["linear", "cosine", "wsd"], help="learning-rate schedule over budget time"
+        "--lr-schedule",
+        default="wsd",
+        choices=["linear", "cosine", "rex", "wsd"],
+        help="learning-rate schedule over budget time",
     )
     parser.add_argument("--warmup", type=float, default=0.05, help="share of the budget over which the learning rate rises")
     parser.add_argument("script", help="timm's train.py")
