@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,7 +62,7 @@ def compile_for_task(
     plan = compile_plan(schedule, task, parsed, cost)
     check_batches(task, plan)
     warn(*task.without_effect(schedule))
-    if schedule.in_epochs:
+    if schedule.in_epochs and os.environ.get("RANK", "0") == "0":  # under torchrun, the main process alone
         console.print(_lengthened(schedule, plan), highlight=False, soft_wrap=True)
     return CompiledTask(plan, task, file.resources, device, inventory)
 

@@ -67,7 +67,7 @@ class DataSourceContract:
         assert first != other_seed, "two seeds have the same order"
 
     def test_training_resumes_anywhere(self, spec: DataSpec) -> None:
-        """Batches depend on the seed and the step alone, whatever was read and drawn before."""
+        """Batches depend on the seed and the position in the stream alone, whatever was read and drawn before."""
         source = open_data(spec)
         # Far enough that the section spans two epochs.
         start = max(0, source.train_images // BATCH_SIZE - STEPS // 2)
@@ -78,6 +78,8 @@ class DataSourceContract:
                 torch.rand(1)  # other uses of the global random state must change nothing
                 tail = replace(whole, first_step=start + skipped, steps=STEPS - skipped)
                 assert_equal(source.train_batches(tail), batches[skipped:], f"resumed after {skipped} steps")
+                elsewhere = replace(tail, first_step=0, start=(start + skipped) * BATCH_SIZE)
+                assert_equal(source.train_batches(elsewhere), batches[skipped:], "earlier steps had other batch sizes")
 
     def test_any_number_of_loader_processes_gives_the_same_images(self, spec: DataSpec) -> None:
         """`data.num_workers` changes nothing but the speed."""

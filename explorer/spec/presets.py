@@ -122,6 +122,12 @@ def _paper(model: str) -> tuple[Stage, ...]:
     return _grown((0.06, 0.27, 0.67), heads=heads, mlp=(1 / 4, 1 / 2), tokens=(100 / 196, 144 / 196))
 
 
+def _paper_staging(model: str) -> dict[str, str]:
+    """Copies with fresh optimizer moments (Table 11), and the central crop of the patch grid where tokens are not resized."""
+    crop = {} if model.startswith(("pvt_v2_", "swin_")) else {"token_policy": "center"}
+    return {"growth": "copy", **crop}
+
+
 def _efficienttrain(_: str) -> tuple[Stage, ...]:
     # Ten pieces of equal cost; the magnitude is 0 in the first one and 9 in the last one.
     tokens = _image_sizes(96, 96, 160, 160, 160, 160, 192, 192, 224)
@@ -154,10 +160,11 @@ def _resized(_: str) -> dict[str, str]:
 _PRESETS = (
     Preset(
         name="paper",
-        summary="three stages of the paper: heads and tokens rise in even steps, MLP ratio 1, 2, 4",
+        summary="heads and tokens rise in even steps, MLP ratio 1, 2, 4; tokens of the central crop, growth by copies",
         source='"Budgeted Training for Vision Transformer" (ICLR 2023), Tables 1 and 6: 29, 49 and 50 epochs of DeiT-S',
         measured="ImageNet-1k, DeiT-S at 25 %: 74.5 % against 73.2 % of its best baseline (by its authors)",
         stages=_paper,
+        staging=_paper_staging,
         grid=100,
     ),
     Preset(

@@ -90,7 +90,15 @@ def _check(archive: zipfile.ZipFile, name: str) -> None:
 def identity(task: TaskSpec, plan: Plan, seed: int, processes: int) -> dict[str, Any]:
     """What a checkpoint records about its run: task, seed, number of processes and plan."""
     stages = plan.stages()
-    rates_and_steps = {f"stage {stage.stage + 1}": {**stage.rates.model_dump(), "steps": stage.steps} for stage in stages}
+    rates_and_steps = {
+        f"stage {stage.stage + 1}": {
+            **stage.rates.model_dump(),
+            "steps": stage.steps,
+            **({} if stage.batch_size == plan.batch_size else {"batch_size": stage.batch_size}),
+            **({} if stage.augmentation.full else {"augmentation": stage.augmentation.model_dump()}),
+        }
+        for stage in stages
+    }
     return {
         "run": {**task.model_dump(mode="json"), "seed": seed, "processes": processes},
         "plan": {

@@ -22,8 +22,8 @@ from explorer.spec.data import Preprocessing
 from explorer.spec.lr_schedule import LearningRateSchedule
 from explorer.spec.model_input import ModelInput
 from explorer.spec.rates import Rates
-from explorer.spec.staging import COPIES
 from explorer.spec.schedule import Schedule
+from explorer.spec.staging import COPIES
 from explorer.spec.task import TaskSpec
 from explorer.training.architecture import Architecture, check_model_name, check_output, counted_model, create_model
 from explorer.training.distributed import SINGLE_PROCESS, Processes

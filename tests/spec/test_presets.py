@@ -24,11 +24,13 @@ def test_the_papers_stages():
     assert [stage.duration_ratio for stage in (first, second, full)] == [0.06, 0.27, 0.67]
     assert (first.rates.heads, first.rates.mlp, first.rates.tokens) == pytest.approx((1 / 3, 1 / 4, 100 / 196))
     assert (second.rates.heads, second.rates.mlp, second.rates.tokens) == pytest.approx((2 / 3, 1 / 2, 144 / 196))
+    assert Schedule.preset("paper", "deit_small_patch16_224").staging == {"growth": "copy", "token_policy": "center"}
 
 
 def test_pyramids_have_the_papers_heads_at_each_level():
     first, second, _ = Schedule.preset("paper", "pvt_v2_b2_li").stages
     assert (first.rates.heads, second.rates.heads) == ((1, 1, 2, 2), (1, 2, 4, 4))
+    assert Schedule.preset("paper", "swin_small_patch4_window7_224").staging == {"growth": "copy"}
 
 
 def test_efficienttrain_grows_images_and_magnitude():
