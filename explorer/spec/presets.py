@@ -122,10 +122,9 @@ def _paper(model: str) -> tuple[Stage, ...]:
     return _grown((0.06, 0.27, 0.67), heads=heads, mlp=(1 / 4, 1 / 2), tokens=(100 / 196, 144 / 196))
 
 
-def _paper_staging(model: str) -> dict[str, str]:
-    """Copies with fresh optimizer moments (Table 11), and the central crop of the patch grid where tokens are not resized."""
-    crop = {} if model.startswith(("pvt_v2_", "swin_")) else {"token_policy": "center"}
-    return {"growth": "copy", **crop}
+def _paper_staging(_: str) -> dict[str, str]:
+    # The central crop of the patch grid, and copies with fresh optimizer moments (Table 11).
+    return {"growth": "copy", "token_policy": "center"}
 
 
 def _efficienttrain(_: str) -> tuple[Stage, ...]:
