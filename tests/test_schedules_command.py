@@ -54,4 +54,5 @@ def test_a_share_that_changes_nothing_is_a_warning(explorer, task):  # noqa: F81
     planned = explorer("plan", "--schedule", "autoprog-like", "--task", task, "--budget", "50%")
     assert planned.returncode == 0
     assert planned.stderr.count("which changes nothing") == 2  # no RandAugment, no stochastic depth
-    assert "drop_path" in planned.stdout
+    assert "stage 1 magnitude x0.5, drop path x0; stage 2" in planned.stdout
+    assert "…" not in planned.stdout  # nothing in the table is cut off

@@ -9,7 +9,6 @@ import typer
 from rich.table import Table
 
 from explorer.cli.compiled_task import compile_for_task
-from explorer.cli.schedule_table import changed_shares
 from explorer.cli.shared import (
     BudgetOption,
     CalibrationOption,
@@ -44,6 +43,9 @@ def plan(
     warn(transfer_warning(loaded, compiled.task.spec))
     task_plan = compiled.plan
     console.print(_plan_table(task_plan, compiled.task.spec.recipe.learning_rate))
+    weaker = [f"stage {row.stage + 1} {row.augmentation}" for row in task_plan.stages() if not row.augmentation.full]
+    if weaker:  # not in the table, which is as wide as 120 columns allow
+        console.print(f"shares of the recipe's augmentation: {'; '.join(weaker)}", highlight=False, soft_wrap=True)
     in_paper_unit = "" if task_plan.budget.unit == "GMACs-epochs" else f"; {task_plan.gmacs_epochs:.4g} GMACs-epochs"
     if task_plan.budget.unit == "GMACs-epochs":
         planned = f"{task_plan.gmacs_epochs:.6g} of {task_plan.budget}, {task_plan.flops:.4g} FLOPs"
@@ -107,10 +109,9 @@ def _plan_table(compiled: Plan, peak: float) -> Table:
     axes = shown_axes(segment.rates for segment in compiled.segments)
     times = ("ms/step", "seconds") if compiled.seconds is not None else ()
     rows = compiled.stages()
-    strengths = changed_shares([row.augmentation for row in rows])
     batch = ["batch"] if any(row.batch_size != compiled.batch_size for row in rows) else []
     costs = ("GFLOPs/step", "GMACs/image", *times, "cost", "learning rate")
-    for name in ("stage", *axes, "share", "epochs", "steps", *batch, *strengths, *costs):
+    for name in ("stage", *axes, "share", "epochs", "steps", *batch, *costs):
         table.add_column(name, justify="right", no_wrap=True)
     spent = 0
     for row in rows:
@@ -122,7 +123,6 @@ def _plan_table(compiled: Plan, peak: float) -> Table:
             f"{row.epochs:.2f}",
             f"{row.steps:,}",
             *(str(row.batch_size) for _ in batch),
-            *(f"{getattr(row.augmentation, name):.3g}" for name in strengths),
             f"{row.step_flops / 1e9:.4g}",
             f"{(row.step_forward_macs or 0) / row.batch_size / GMAC:.4g}",
             *((f"{1000 * row.seconds / row.steps:.4g}", f"{row.seconds:,.1f}") if row.seconds is not None else ()),
