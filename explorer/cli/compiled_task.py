@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from explorer.cli.shared import Images, console, load_task, warn
+from explorer.console import print_line
 from explorer.errors import InvalidInput
 from explorer.plan import Plan, compile_plan
 from explorer.spec.budget import Budget
@@ -63,7 +64,7 @@ def compile_for_task(
     check_batches(task, plan)
     warn(*task.without_effect(schedule))
     if schedule.in_epochs and os.environ.get("RANK", "0") == "0":  # under torchrun, the main process alone
-        console.print(_lengthened(schedule, plan), highlight=False, soft_wrap=True)
+        print_line(console, _lengthened(schedule, plan))
     return CompiledTask(plan, task, file.resources, device, inventory)
 
 

@@ -45,7 +45,7 @@ def plan(
     console.print(_plan_table(task_plan, compiled.task.spec.recipe.learning_rate))
     weaker = [f"stage {row.stage + 1} {row.augmentation}" for row in task_plan.stages() if not row.augmentation.full]
     if weaker:  # not in the table, which is as wide as 120 columns allow
-        console.print(f"shares of the recipe's augmentation: {'; '.join(weaker)}", highlight=False, soft_wrap=True)
+        print_line(console, f"shares of the recipe's augmentation: {'; '.join(weaker)}")
     in_paper_unit = "" if task_plan.budget.unit == "GMACs-epochs" else f"; {task_plan.gmacs_epochs:.4g} GMACs-epochs"
     if task_plan.budget.unit == "GMACs-epochs":
         planned = f"{task_plan.gmacs_epochs:.6g} of {task_plan.budget}, {task_plan.flops:.4g} FLOPs"

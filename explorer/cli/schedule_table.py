@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from explorer.cli.shared import console
+from explorer.console import print_line
 from explorer.spec.augmentation_strength import AugmentationStrength
 from explorer.spec.rates import shown_axes
 from explorer.spec.schedule import Schedule
 
 
-def changed_shares(strengths: Sequence[AugmentationStrength]) -> list[str]:
+def _changed_shares(strengths: Sequence[AugmentationStrength]) -> list[str]:
     """Names of the shares of the recipe's augmentation that some stage reduces."""
     return [name for name in AugmentationStrength.model_fields if any(getattr(each, name) < 1 for each in strengths)]
 
@@ -21,7 +22,7 @@ def print_stages(schedule: Schedule) -> None:
     """Print a schedule as a table, and the settings that it was made for and measured with."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     axes = shown_axes(stage.rates for stage in schedule.stages)
-    strengths = changed_shares([stage.augmentation for stage in schedule.stages])
+    strengths = _changed_shares([stage.augmentation for stage in schedule.stages])
     factors = ["batch factor"] if any(stage.batch_factor != 1 for stage in schedule.stages) else []
     duration = "epochs" if schedule.in_epochs else "share of the budget"
     for name in ("stage", *axes, duration, *strengths, *factors):
@@ -34,7 +35,7 @@ def print_stages(schedule: Schedule) -> None:
     console.print(table)
     if schedule.staging:
         settings = ", ".join(f"{name} {value}" for name, value in schedule.staging.items())
-        console.print(f"made for staging: {settings}", highlight=False)
+        print_line(console, f"made for staging: {settings}")
     if schedule.provenance:
         settings = f"learning rate {schedule.provenance.learning_rate:.4g}, batch {schedule.provenance.batch_size}"
-        console.print(f"trained with {settings}, seed {schedule.provenance.seed}", highlight=False)
+        print_line(console, f"trained with {settings}, seed {schedule.provenance.seed}")

@@ -9,6 +9,7 @@ import typer
 
 from explorer.cli.schedule_table import print_stages
 from explorer.cli.shared import console
+from explorer.console import print_line
 from explorer.errors import InvalidInput
 from explorer.spec.presets import PRESETS, Preset, preset
 
@@ -30,13 +31,13 @@ def schedules(
     print_stages(schedule)
     if out is not None:
         try:
-            console.print(f"saved {schedule.save(out)}", highlight=False, soft_wrap=True, markup=False)
+            print_line(console, f"saved {schedule.save(out)}")
         except OSError as error:
             raise InvalidInput("out", str(out), f"cannot be written: {error.strerror or error}") from None
 
 
 def _print(each: Preset) -> None:
     """Name, stages, source and measurement of a schedule."""
-    console.print(each.name, style="bold", highlight=False)
+    print_line(console, each.name, style="bold")
     for title, text in (("what", each.summary), ("source", each.source), ("measured", each.measured)):
-        console.print(f"  {title + ':':<10}{text}", highlight=False, soft_wrap=True, markup=False)
+        print_line(console, f"  {title + ':':<10}{text}")
