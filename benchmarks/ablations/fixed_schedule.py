@@ -56,7 +56,7 @@ class Variant:
     asks: str
     """The choice that is changed."""
     schedule: Schedule = field(default_factory=lambda: staged(LEVELS, SHARES))
-    staging: Mapping[str, str] = field(default_factory=dict)
+    staging: Mapping[str, str] = field(default_factory=lambda: {"growth": "initial"})
     recipe: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     """Options of the model, for another size or initialization at the same FLOPs."""

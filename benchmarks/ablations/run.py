@@ -4,7 +4,7 @@
     python benchmarks/ablations/run.py [--task digits] --table    print the tables from the stored results, in a second
 
 Ten seeds take 45 minutes on one idle core on fractals, ten on digits. fixed_schedule.py says what the tasks are. Learning rate
-and batch size are those of the search space. The tables of growth initialization are those of growth.py, which trains their
+and batch size are those of the search space. The last tables are those of paper.py, which trains their
 runs.
 """
 
@@ -14,9 +14,9 @@ import argparse
 import csv
 from dataclasses import replace
 
-import growth
 import numpy as np
 import pandas as pd
+import paper
 import torch
 from fixed_schedule import FIRST_SEED, FOLDER, LEVELS, SHARES, SPACES, Variant, lr_schedule, paired_interval, staged, trained
 
@@ -46,7 +46,7 @@ VARIANTS = {
     "four stages": Variant("stages", staged((0.25, 0.5, 0.75, 1.0), (0.24, 0.24, 0.24, 0.28))),
     "three stages from .25": Variant("stages", staged((0.25, 0.5, 1.0), (0.36, 0.36, 0.28))),
     "random subset": Variant("subset", staging={"subset": "random"}),
-    "important subset": Variant("subset", staging={"subset": "importance"}),
+    "important subset": Variant("subset", staging={"subset": "importance", "growth": "initial"}),
     "zero-init growth": Variant("growth", staging={"growth": "zero"}),
     "cosine": Variant("learning-rate schedule", recipe=lr_schedule("cosine")),
     "wsd": Variant("learning-rate schedule", recipe=lr_schedule("wsd")),
@@ -123,7 +123,7 @@ def main() -> None:
             shown = f"{100 * row.difference:+.1f} | {100 * row.low:+.1f} to {100 * row.high:+.1f} | {row.verdict}"
         print(f"| {row.variant} | {row.seeds} | {100 * row.test:.1f} | {shown} |")
     print(tuned_lr_schedules(results))
-    print(growth.table(options.task))
+    print(paper.markdown(options.task))
 
 
 if __name__ == "__main__":

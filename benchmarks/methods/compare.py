@@ -31,6 +31,7 @@ NAMES = {
     "depth": "depth growth",
     "all": "heads, MLP, tokens",
     "sweep": "sweep over all axes",
+    "copies": "the same, growth by copies",
 }
 CURRENCIES = {"cost": "counted FLOPs", "seconds": "seconds"}
 

@@ -20,6 +20,7 @@ COLOURS = {
     "depth": "#009e73",
     "all": "#5f6b7a",
     "sweep": "#0072b2",
+    "copies": "#d55e00",
 }
 TITLES = {"cost": "share of full training, counted FLOPs", "seconds": "share of full training, seconds"}
 

@@ -30,7 +30,7 @@ from explorer.sweep.trial import run_trial
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results.csv"
-METHODS = ("full", "width", "tokens", "resize", "depth", "all", "sweep")
+METHODS = ("full", "width", "tokens", "resize", "depth", "all", "sweep", "copies")
 
 
 def space_of(method: str) -> SearchSpace:

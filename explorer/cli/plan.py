@@ -61,6 +61,8 @@ def plan(
         f"{task_plan.steps:,} steps of batch {batches}, {task_plan.epochs(task_plan.steps):.1f} epochs; planned "
         f"{planned} ({task_plan.cost:.3%} of full training{in_paper_unit})",
     )
+    if len(task_plan.stages()) > 1:
+        print_line(console, f"growth initialization: {compiled.task.growth}")
 
 
 def calibrate(

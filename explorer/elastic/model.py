@@ -7,6 +7,7 @@ plain timm model.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -19,6 +20,7 @@ from explorer.elastic.growth import newly_initialized, sources
 from explorer.elastic.layout import LETTERS, Layout
 from explorer.elastic.layouts import LAYOUTS, WHOLE
 from explorer.elastic.levels import Levels
+from explorer.elastic.optimizer_state import has_state
 from explorer.elastic.resizable import Kept, ResizableModule
 from explorer.elastic.subset import LEADING_ONLY, Subset
 from explorer.elastic.tokens import NoTokenReduction, token_reduction
@@ -64,7 +66,9 @@ class ElasticModel:
         self._on_meta = any(parameter.is_meta for parameter in model.parameters())
         self._was_trained = False
         self._pretrained = False
-        if staging.growth in COPIES and not self._on_meta:
+        self.growth = growth_of(staging, model)
+        """Growth initialization: never `auto`. It becomes `initial` when growth is `auto` and the optimizer has no state."""
+        if self.growth in COPIES and not self._on_meta:
             self.pretrained = not newly_initialized(model)
         self.requested = Rates()
         """The rates that the model was last set to."""
@@ -116,7 +120,7 @@ class ElasticModel:
                     getattr(rates, axis),
                     f"must be 1: {type(self.model).__name__} cannot be reduced on this axis, only on {', '.join(self.axes)}",
                 )
-        growth, kind = self.staging.growth, type(self.model).__name__
+        growth, kind = self.growth, type(self.model).__name__
         if rates.reduces("depth") and growth in PRESERVING and isinstance(self.model, OTHER_BRANCHES):
             reason = f"must be 1 with growth: {growth}: blocks of {kind} have more than attention and MLP"
             raise InvalidInput("rates.depth", rates.depth, reason)
@@ -153,7 +157,9 @@ class ElasticModel:
             InvalidInput: as `realise`; also when the state of the optimizer is not shaped like its parameter.
         """
         realised = self.realise(rates)
-        growth = self.staging.growth if grow else None
+        if grow and self.growth in COPIES and not self._on_meta and self._trained and optimizer and not has_state(optimizer):
+            self._copies_would_stay_equal(optimizer)
+        growth = self.growth if grow else None
         copies = growth in COPIES and not self._on_meta
         inactive = self._inside_inactive_blocks()
         trained = copies and self._trained
@@ -240,6 +246,16 @@ class ElasticModel:
         }
         return copied if any(not torch.equal(copied[letter], active[letter]) for letter in active) else None
 
+    def _copies_would_stay_equal(self, optimizer: Optimizer) -> None:
+        """Give up copies with `auto`, otherwise warn: a copy and its source have equal gradients, and only states part them."""
+        if self.staging.growth == "auto":
+            self.growth = "initial"
+            return
+        message = (
+            f"staging.growth: {self.growth}: {type(optimizer).__name__} has no state, so copies stay equal to their sources"
+        )
+        warnings.warn(f"{message}; use initial", stacklevel=3)
+
     @property
     def _trained(self) -> bool:
         self._was_trained = self._was_trained or not newly_initialized(self.model)
@@ -278,6 +294,14 @@ class ElasticModel:
         if count > total:
             raise InvalidInput("rates.depth", count, f"must be at most the {total} blocks of the model")
         return count / total
+
+
+def growth_of(staging: Staging, model: nn.Module) -> Growth:
+    """The growth initialization that `auto` stands for: copies that do not change the output, if they can be made."""
+    if staging.growth != "auto":
+        return staging.growth
+    nested = staging.subset != "random" and staging.blocks == "prefix"
+    return "copy_normalized" if nested and not isinstance(model, (*OTHER_BRANCHES, *LEADING_ONLY)) else "initial"
 
 
 def _unknown(model: nn.Module) -> tuple[str, ...]:

@@ -23,6 +23,12 @@ def initial_state(optimizer: Optimizer, name: str, weight: Tensor) -> Tensor | f
     return 1.0 if isinstance(optimizer, RMSpropTF) and name == "square_avg" else 0.0
 
 
+def has_state(optimizer: Optimizer) -> bool:
+    """Whether an optimizer that has made a step keeps something for each value of a parameter, such as moments."""
+    states = ((parameter, value) for parameter, state in optimizer.state.items() for value in state.values())
+    return any(isinstance(value, Tensor) and value.shape == parameter.shape for parameter, value in states)
+
+
 def resizing_obstacle(optimizer: Optimizer) -> str | None:
     """Why the state of an optimizer cannot be sliced like its parameters, as the end of a sentence; `None` if it can.
 

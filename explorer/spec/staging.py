@@ -9,7 +9,7 @@ from pydantic import model_validator
 from explorer.spec.base import Frozen
 
 SubsetChoice = Literal["leading", "random", "importance"]
-Growth = Literal["initial", "zero", "copy", "copy_normalized"]
+Growth = Literal["auto", "initial", "zero", "copy", "copy_normalized"]
 COPIES: tuple[Growth, ...] = ("copy", "copy_normalized")
 """Growth initializations that copy active entries."""
 PRESERVING: tuple[Growth, ...] = ("zero", "copy_normalized")
@@ -24,8 +24,9 @@ class Staging(Frozen):
     subset: SubsetChoice = "leading"
     """Which heads and channels are active: the leading ones, a random subset in each stage, or those with the largest weights
     (`importance`)."""
-    growth: Growth = "initial"
-    """Growth initialization: the values from which newly active entries start. `initial`: the values of the model's own
+    growth: Growth = "auto"
+    """Growth initialization: the values from which newly active entries start. `auto`: `copy_normalized` where it can be done,
+    otherwise `initial`; `initial`: the values of the model's own
     initialization; `zero`: their output columns are zero, so that the loss does not jump; `copy`: copies of the active heads,
     channels and blocks, in turn, with an optimizer state of zero (the paper's growth); `copy_normalized`: the same, with output
     columns divided by the number of copies and blocks that add nothing at first, so that the loss does not jump. Pretrained
@@ -39,7 +40,7 @@ class Staging(Frozen):
 
     @model_validator(mode="after")
     def _check(self) -> Staging:
-        if self.growth != "initial" and self.subset == "random":
+        if self.growth not in ("auto", "initial") and self.subset == "random":
             raise ValueError(f"growth: {self.growth} needs a subset that only grows: leading or importance")
         if self.growth in PRESERVING and self.blocks == "even":
             raise ValueError(f"growth: {self.growth} needs blocks that stay active: prefix")

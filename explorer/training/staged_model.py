@@ -75,6 +75,7 @@ class StagedModel:
             return False
         self._elastic.set_rates(requested, self.optimizer, grow=grow)
         if self._elastic_average is not None:
+            self._elastic_average.growth = self._elastic.growth
             self._elastic_average.set_rates(requested, grow=grow)
         return True
 

@@ -23,7 +23,7 @@ from explorer.spec.lr_schedule import LearningRateSchedule
 from explorer.spec.model_input import ModelInput
 from explorer.spec.rates import Rates
 from explorer.spec.schedule import Schedule
-from explorer.spec.staging import COPIES
+from explorer.spec.staging import COPIES, Growth
 from explorer.spec.task import TaskSpec
 from explorer.training.architecture import Architecture, check_model_name, check_output, counted_model, create_model
 from explorer.training.distributed import SINGLE_PROCESS, Processes
@@ -175,6 +175,12 @@ class Task:
     def preprocessing(self) -> Preprocessing | None:
         """How images are resized, cropped and normalized; `None` if the data source does not use timm's transforms."""
         return self._preprocessing if "transform" in self.data.supported_augmentations else None
+
+    @property
+    def growth(self) -> Growth:
+        """Growth initialization as applied: never `auto`, and `initial` where copies would overwrite pretrained weights."""
+        growth = counted_model(self._architecture).counter.elastic.growth
+        return "initial" if self.spec.model.pretrained and growth in COPIES else growth
 
     @property
     def warnings(self) -> tuple[str, ...]:

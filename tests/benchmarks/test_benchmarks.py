@@ -51,7 +51,7 @@ def test_methods_differ_in_what_they_stage_and_in_nothing_else():
         for name in ("rates", "tied"):
             space["search"].pop(name)
         contents.append(space)
-    assert len(contents) == 6
+    assert len(contents) == 7
     assert all(content == contents[0] for content in contents)
 
 

@@ -47,6 +47,7 @@ TINY = {
     "model": {"name": "vit_tiny_patch16_224", "options": {"patch_size": 2, "embed_dim": 32, "depth": 2, "num_heads": 4}},
     "data": {"name": "digits", "image_size": 8},
     "recipe": {"epochs": 2, "batch_size": 32, "learning_rate": 2e-3, "lr_schedule": {"kind": "linear", "warmup": 0.1}},
+    "staging": {"growth": "initial"},  # the default of that release
 }
 TASKS: dict[str, dict[str, Any]] = {
     "plain": TINY,
@@ -74,7 +75,7 @@ TASKS: dict[str, dict[str, Any]] = {
         },
         "data": {"name": "fractals", "image_size": 64, "fractals": {"classes": 3, "instances": 20, "held_out": 5}},
         "recipe": {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, "optimizer": "nadamw", "lr_schedule": {"kind": "wsd"}},
-        "staging": {"token_policy": "resize"},
+        "staging": {"token_policy": "resize", "growth": "initial"},
     },
 }
 
