@@ -229,3 +229,43 @@ def test_models_that_cannot_be_grown_by_copies_are_refused(name, growth, rates, 
         model = timm.create_model(name)
     with pytest.raises(InvalidInput, match=message):
         ElasticModel(model, Staging(growth=growth)).set_rates(rates)
+
+
+@pytest.mark.parametrize(
+    ("name", "staging", "expected"),
+    [
+        ("vit_tiny_patch16_224", {}, "copy_normalized"),
+        ("vit_tiny_patch16_224", {"subset": "importance"}, "copy_normalized"),
+        ("vit_tiny_patch16_224", {"subset": "random"}, "initial"),
+        ("vit_tiny_patch16_224", {"blocks": "even"}, "initial"),
+        ("vit_tiny_patch16_224", {"growth": "zero"}, "zero"),
+        ("xcit_nano_12_p16_224", {}, "initial"),
+        ("gcvit_xxtiny", {}, "initial"),
+    ],
+)
+def test_growth_is_by_normalized_copies_where_it_can_be_done(name, staging, expected):
+    with torch.device("meta"):
+        assert ElasticModel(timm.create_model(name), Staging(**staging)).growth == expected
+
+
+def trained_by_sgd(growth, momentum=0.0):
+    """A model that was grown with SGD, and its average."""
+    model = build()
+    average = copy.deepcopy(model)
+    staged = StagedModel(
+        model, torch.optim.SGD(model.parameters(), lr=1e-2, momentum=momentum), average, staging=Staging(growth=growth)
+    )
+    staged.set_rates(STAGES[0])
+    train(model, staged.optimizer)
+    average.load_state_dict(model.state_dict())
+    staged.set_rates(Rates())
+    return model, average
+
+
+def test_without_an_optimizer_state_nothing_is_copied_because_copies_would_stay_equal():
+    for automatic, initial in zip(trained_by_sgd("auto"), trained_by_sgd("initial"), strict=True):
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(automatic.parameters(), initial.parameters(), strict=True))
+    with pytest.warns(UserWarning, match="copy: SGD has no state, so copies stay equal to their sources; use initial"):
+        trained_by_sgd("copy")
+    for automatic, copied in zip(trained_by_sgd("auto", 0.9), trained_by_sgd("copy_normalized", 0.9), strict=True):
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(automatic.parameters(), copied.parameters(), strict=True))
