@@ -163,6 +163,7 @@ def _search(found: ModelOnData, batch_size: int) -> str:
         "search:",
         "  trials: 12    # staged trials at the cheapest budget; the others get as many as cost the same, at least three",
         "  baseline_trials: [4, 4, 4, 3]    # trials of the full model at each budget, over the same learning rates",
+        "  # first: [paper]    # known schedules to try first at every budget; `explorer schedules` lists them",
         "  stages: 3    # the last stage is always the full model; the search may leave out the others",
         f"  grid: {GRID}    # stage durations are multiples of 1/{GRID} of the budget",
         "  # Activation rates that a stage may have: fractions of the model that are active. The last is the full model.",

@@ -157,12 +157,12 @@ class ElasticModel:
             InvalidInput: as `realise`; also when the state of the optimizer is not shaped like its parameter.
         """
         realised = self.realise(rates)
-        if grow and self.growth in COPIES and not self._on_meta and self._trained and optimizer and not has_state(optimizer):
-            self._copies_would_stay_equal(optimizer)
-        growth = self.growth if grow else None
-        copies = growth in COPIES and not self._on_meta
-        inactive = self._inside_inactive_blocks()
+        copies = grow and self.growth in COPIES and not self._on_meta
         trained = copies and self._trained
+        if trained and not self._pretrained and optimizer is not None and not has_state(optimizer):
+            copies = self._copies_that_stay_equal(optimizer)
+        growth = self.growth if grow else None
+        inactive = self._inside_inactive_blocks()
         with torch.no_grad():
             for module in self.resizable_modules:
                 active = {
@@ -246,15 +246,16 @@ class ElasticModel:
         }
         return copied if any(not torch.equal(copied[letter], active[letter]) for letter in active) else None
 
-    def _copies_would_stay_equal(self, optimizer: Optimizer) -> None:
-        """Give up copies with `auto`, otherwise warn: a copy and its source have equal gradients, and only states part them."""
+    def _copies_that_stay_equal(self, optimizer: Optimizer) -> bool:
+        """Whether to copy although a copy and its source have equal gradients, and only states part them: not with `auto`."""
         if self.staging.growth == "auto":
             self.growth = "initial"
-            return
+            return False
         message = (
             f"staging.growth: {self.growth}: {type(optimizer).__name__} has no state, so copies stay equal to their sources"
         )
         warnings.warn(f"{message}; use initial", stacklevel=3)
+        return True
 
     @property
     def _trained(self) -> bool:

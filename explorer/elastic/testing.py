@@ -106,7 +106,7 @@ def reduced_width(elastic: ElasticModel, rate: float) -> Rates:
 def check_rates_and_return_to_full_size(family: Family) -> None:
     """Forward and backward passes work at lower rates; back at full size, nothing differs from the untouched model."""
     model, untouched = family.build(), family.build()
-    elastic = ElasticModel(model)
+    elastic = ElasticModel(model, Staging(growth="initial"))
     classes = [type(module) for module in model.modules()]
     for rate in (0.75, 0.5, 0.25):
         elastic.set_rates(reduced_width(elastic, rate))

@@ -35,7 +35,7 @@ def step(model, optimizer):
 
 def first_updates(grow: bool, optimizer: str = "adamw") -> torch.Tensor:
     """Absolute first updates of new entries, in learning rates."""
-    model, made, elastic = trained(optimizer)
+    model, made, elastic = trained(optimizer, growth="initial")
     elastic.set_rates(Rates(), made, grow=grow)
     new = [(block.mlp.fc1.weight, slice(64, None)) for block in model.blocks]
     new += [(block.attn.qkv.weight, slice(16, 32)) for block in model.blocks]  # queries of heads 2 and 3
@@ -61,7 +61,7 @@ def test_growth_works_with_other_optimizers(optimizer):
 
 
 def test_new_second_moments_are_the_mean_of_the_previous_ones():
-    model, made, elastic = trained(steps=3)
+    model, made, elastic = trained(steps=3, growth="initial")
     weight = model.blocks[0].mlp.fc2.weight  # 32 x 64 of 128
     state = made.state[weight]
     old = state["exp_avg_sq"].clone()

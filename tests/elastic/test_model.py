@@ -10,6 +10,7 @@ from timm.optim import create_optimizer_v2
 
 from explorer import InvalidInput, Rates
 from explorer.elastic import ElasticModel
+from explorer.spec.staging import Staging
 
 SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 4, "num_classes": 5}
 MODELS = {
@@ -52,7 +53,7 @@ def train_a_step(model, optimizer):
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_at_rate_one_is_bit_identical_to_untouched_timm(name):
     model, untouched = build(name), build(name)
-    elastic = ElasticModel(model)
+    elastic = ElasticModel(model, Staging(growth="initial"))
     elastic.set_rates(Rates(heads=0.5, mlp=0.25, tokens=0.5))
     elastic.set_rates(Rates())
     assert torch.equal(logits(model.eval()), logits(untouched.eval()))
@@ -129,7 +130,7 @@ def test_state_created_in_a_small_stage_has_zero_moments_for_new_entries():
 def test_a_direct_change_between_two_sizes_equals_one_through_full_size():
     model, stepwise = build("vit"), build("vit")
     for candidate, path in ((model, [0.25, 0.75, 1]), (stepwise, [0.25, 1, 0.75, 1])):
-        elastic = ElasticModel(candidate)
+        elastic = ElasticModel(candidate, Staging(growth="initial"))
         optimizer = create_optimizer_v2(candidate, "adamw", lr=1e-2)
         for rate in path:
             elastic.set_rates(Rates(heads=rate, mlp=rate), optimizer)

@@ -113,7 +113,7 @@ def test_schedules_that_cannot_be_tried_are_refused_at_the_start(space, first, m
 
 def test_epochs_and_too_many_schedules_are_refused(space, tmp_path):
     file = Schedule(stages=(Stage(rates=Rates(), epochs=5),)).save(tmp_path / "epochs.yaml")
-    with pytest.raises(InvalidInput, match=r"search\.first: .*epochs\.yaml': is written in epochs"):
+    with pytest.raises(InvalidInput, match=r"search\.first: .*: is written in epochs"):
         known_schedules(space.with_search(first=(str(file),)))
     with pytest.raises(InvalidInput, match=r"search\.first: 2 schedules are more than the 1 staged trials at 25%"):
         space.with_search(trials=1)
