@@ -66,7 +66,7 @@ def training_transform(image_size: int, arguments: dict[str, Any]) -> Callable[[
         A function from an RGB image to a normalized tensor float32 (3, H, W).
     """
     transform = create_transform(image_size, is_training=True, **arguments)
-    for operation in _policy_operations(transform):
+    for operation in policy_operations(transform):
         if operation.name.startswith("Posterize"):
             operation.aug_fn = posterize
     return transform
@@ -77,7 +77,7 @@ def posterize(image: Image.Image, bits_to_keep: int, **_: Any) -> Image.Image:
     return image if bits_to_keep >= 8 else ImageOps.posterize(image, max(1, bits_to_keep))
 
 
-def _policy_operations(transform: Any) -> Iterator[AugmentOp]:
+def policy_operations(transform: Any) -> Iterator[AugmentOp]:
     """The operations of RandAugment, AugMix and AutoAugment among the parts of a transform."""
     for part in getattr(transform, "transforms", ()):
         if isinstance(part, RandAugment | AugMixAugment):

@@ -17,19 +17,31 @@ def seed_for(*parts: object) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed the global generators of Python, NumPy and torch (CPU) within a `with` block, and restore their states after it.
-
-    For libraries that draw from the global generators.
-    """
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+def seed_generators(seed: int) -> None:
+    """Seed the global generators of Python, NumPy and torch (CPU)."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
+
+
+@contextmanager
+def preserved_generators() -> Iterator[None]:
+    """Restore the states of the global generators of Python, NumPy and torch (CPU) after a `with` block."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
         yield
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])
         torch.set_rng_state(states[2])
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed the global generators of Python, NumPy and torch (CPU) within a `with` block, and restore their states after it.
+
+    For libraries that draw from the global generators.
+    """
+    with preserved_generators():
+        seed_generators(seed)
+        yield

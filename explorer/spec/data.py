@@ -49,6 +49,17 @@ class Preprocessing(Frozen):
     and `border` pads the shorter side with the mean color."""
 
 
+class CacheSpec(Frozen):
+    """A file of decoded images, which training reads in place of the originals."""
+
+    folder: str | None = None
+    """Folder of the file, which should be on a local disk; `~` and variables are replaced. `None` chooses one in
+    `$XDG_CACHE_HOME/vit-budget-explorer` or `~/.cache/vit-budget-explorer`."""
+    short_side: int | None = Field(None, ge=1)
+    """Larger images are reduced until their shorter side has this length in pixels, with bicubic interpolation, which saves
+    space; `None` keeps their size, so that training sees the same pixels as without a cache."""
+
+
 class DataSpec(Frozen):
     """Where the images come from."""
 
@@ -80,6 +91,14 @@ class DataSpec(Frozen):
     turns the images upright."""
     num_workers: int = Field(0, ge=0)
     """Number of processes that decode images; 0 decodes in the training process."""
+    cache: CacheSpec | None = None
+    """For data read from disk: the images are decoded once, into a file that all processes of a machine map into memory. It is
+    written by `explorer cache`, or when the data set is first read. `null` disables it."""
+    resident: Literal["auto", "cpu", "device", "off"] = "auto"
+    """For data read from disk: whether all decoded images are kept in memory. `cpu`: one copy for all processes of a machine, a
+    cache at `cache.short_side`; `device`: a copy in the memory of each training's GPU; `off`: neither. `auto`, which acts with
+    `augmentation.backend: tensor` only: on the GPU if they take at most a quarter of its free memory, else on the CPU if they
+    take at most half of it and of the free space of the cache's disk, else `off`. No pixel depends on it."""
     preprocessing: Preprocessing = Preprocessing()
     fractals: FractalSpec = FractalSpec()
     options: dict[str, Any] = {}
