@@ -52,14 +52,14 @@ TRIED_SIZES = ((40, 24), (24, 40), (300, 30))
 """Width and height in pixels of the images that `check_transform` transforms."""
 
 
-def training_transform(image_size: int, arguments: dict[str, Any]) -> Callable[[Image.Image], Tensor]:
+def training_transform(image_size: int | tuple[int, int], arguments: dict[str, Any]) -> Callable[[Image.Image], Tensor]:
     """timm's transform of training images, with one change that lets its policies run with today's Pillow.
 
     RandAugment (`inc1`), AugMix and AutoAugment (`v0`) posterize to 0 bits at the ends of their range, which Pillow refuses:
     one bit per channel is kept there. Nothing else differs from timm, and no image that timm can transform.
 
     Args:
-        image_size: height and width of the result, in pixels.
+        image_size: height and width of the result in pixels, or the side of a square.
         arguments: keyword arguments of `timm.data.create_transform`.
 
     Returns:

@@ -6,13 +6,12 @@ that an image gets the same crop, flips, operations and erased boxes from both; 
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from functools import lru_cache, partial
 from itertools import chain
 from typing import Any, NamedTuple
-
-import json
 
 import torch
 from numpy.typing import NDArray
@@ -81,7 +80,9 @@ class Drawer:
 
     def __init__(self, size: Size, arguments: dict[str, Any]) -> None:
         self.size = size
-        self.parts: list[Any] = list(training_transform(size, arguments).transforms)
+        # Given a pair, `no_aug` does not keep the ratio of the sides.
+        transform: Any = training_transform(size[0] if size[0] == size[1] else size, arguments)
+        self.parts: list[Any] = list(transform.transforms)
         self.fill = (0, 0, 0)
         """What is outside the image in geometric operations: the mean color."""
         self.is_random = isinstance(self.parts[0], RandomResizedCropAndInterpolation)
@@ -90,7 +91,7 @@ class Drawer:
         if self.is_random:
             for part in self.parts:
                 _check_part(part)
-            for operation in chain.from_iterable(map(policy_operations, self.parts)):
+            for operation in policy_operations(transform):
                 self.fill = operation.kwargs["fillcolor"]
                 operation.aug_fn = partial(_recorded, operation.name)
 

@@ -39,6 +39,11 @@ class ImageFacts(NamedTuple):
     """Why it cannot be read; empty if it can. Without a digest, its content could not be read this time."""
 
 
+def available_cpus() -> int:
+    """Number of CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class NumberedImage(NamedTuple):
     """An image of a data set."""
 
@@ -70,11 +75,10 @@ def examine(image: NumberedImage, spec: DataSpec) -> ImageFacts:
 
 def examine_all(images: Mapping[str, NumberedImage], spec: DataSpec) -> Iterator[tuple[str, ImageFacts]]:
     """Examine images by name, in one process for each CPU where there are many; yields name and facts in order."""
-    processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     loader = DataLoader(
         _Examined(list(images.values()), spec),
         CHUNK,
-        num_workers=processes if len(images) >= MIN_FOR_PROCESSES else 0,
+        num_workers=available_cpus() if len(images) >= MIN_FOR_PROCESSES else 0,
         collate_fn=list,
         generator=torch.Generator(),  # the global random state stays as it is
     )

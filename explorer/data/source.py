@@ -44,6 +44,9 @@ class TrainStream:
     """Images in one step, over all processes."""
     augmentation: Augmentation = NO_AUGMENTATION
     """How training images are augmented. Batches are mixed (mixup, cutmix) elsewhere."""
+    image_size: tuple[int, int] | None = None
+    """Height and width in pixels to which images may be cropped at once, because a stage trains on smaller ones; `None` for
+    full images. Sources that only have full images yield those; the model then makes them smaller."""
     device: torch.device = CPU
     """Where batches are placed."""
     local_slice: slice = field(default_factory=lambda: slice(None))
@@ -63,6 +66,12 @@ class TrainStream:
         """
         start = self.first_step * self.batch_size if self.start is None else self.start
         return start + step * self.batch_size + index
+
+    def position_of(self, index: int) -> int:
+        """Position in the stream of an image by its number among those that this process reads in this section."""
+        local = self.local_range
+        step, index_in_slice = divmod(index, len(local))
+        return self.position(step, local[index_in_slice])
 
 
 @runtime_checkable

@@ -5,9 +5,10 @@ Shapes: B batch, C channels, H height, W width.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from PIL import Image
@@ -16,17 +17,25 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from explorer.data.augmentation import training_transform
+from explorer.data.drawing import drawer as drawer_of
+from explorer.data.drawing import fitted
 from explorer.data.holding_out import divide
-from explorer.data.image_access import rgb_image, without_images
+from explorer.data.image_access import without_images
 from explorer.data.labels import GivenSplit, check_held_out, check_no_image_twice, class_names, label_values, read_labels
 from explorer.data.opened_split import OpenedSplit
+from explorer.data.residence import Residence, SplitImages
 from explorer.data.seeding import seed_for, seeded
 from explorer.data.source import Batch, Split, TrainStream
 from explorer.data.stream import stream_indices
+from explorer.data.tensor_batches import TensorBatches
 from explorer.spec.data import DataSpec
 from explorer.spec.inventory import Inventory
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 EVALUATION_BATCH_SIZE = 128
+Backend = Literal["pil", "tensor"]
 
 Transform = Callable[[Any], Tensor]
 
@@ -87,10 +96,27 @@ class StreamedData:
         test = without_images(test, spec.test_split, spec.skip_files, label_values)
         validation = without_images(validation, spec.validation_split, spec.skip_files, label_values)
         self._spec = spec
+        self.backend: Backend = "pil"
+        """What evaluates: see `Augmentation.backend`."""
         self.class_names, self.splits = _opened_splits(spec, train, test, validation)
         """Names of the classes, and the images of each split by its role: `train`, `validation`, `test`."""
         self.classes = len(self.class_names)
         self.train_images = len(self.splits["train"].numbers)
+        self._residence = Residence(spec, self.splits)
+
+    def with_backend(self, backend: Backend) -> StreamedData:
+        """The same data set for another backend; both share the decoded images."""
+        chosen = copy.copy(self)
+        chosen.backend = backend
+        return chosen
+
+    def prepare(self, device: torch.device, console: Console | None = None) -> None:
+        """Write the file of decoded images where the settings want one, and show progress.
+
+        Raises:
+            InvalidInput: when there is too little space or memory, or the file is out of date or of other images.
+        """
+        self._residence.file(self.backend, device, console)
 
     @cached_property
     def inventory(self) -> Inventory:
@@ -108,14 +134,28 @@ class StreamedData:
     def train_batches(self, stream: TrainStream) -> Iterator[Batch]:
         """See `DataSource`."""
         arguments = {**self._preprocessing, **stream.augmentation.transform}
+        backend: Backend = "tensor" if "tensor" in (self.backend, stream.augmentation.backend) else "pil"
+        files = self._residence.split("train", backend, stream.device)
+        if backend == "tensor":
+            drawer = drawer_of(stream.image_size or (self.image_size, self.image_size), arguments)
+            yield from self._tensor_batches(files).training(stream, drawer)
+            return
         transform = training_transform(self.image_size, arguments)
-        images = _StreamImages(self.splits["train"], transform, self._spec.exif_orientation, stream)
+        images = _StreamImages(files, transform, stream)
         yield from self._load(images, len(stream.local_range), stream.device)
 
     def evaluation_batches(self, split: Split, device: torch.device, rank: int = 0, process_count: int = 1) -> Iterator[Batch]:
         """See `DataSource`."""
-        images = _Images(self.splits[split], self._evaluation_transform, self._spec.exif_orientation, rank, process_count)
+        files = self._residence.split(split, self.backend, device)
+        if self.backend == "tensor":
+            fit = fitted(self._evaluation_transform.transforms)
+            yield from self._tensor_batches(files).evaluation(fit, EVALUATION_BATCH_SIZE, device, rank, process_count)
+            return
+        images = _Images(files, self._evaluation_transform, rank, process_count)
         yield from self._load(images, EVALUATION_BATCH_SIZE, device)
+
+    def _tensor_batches(self, images: SplitImages) -> TensorBatches:
+        return TensorBatches(images, self.normalization, self._num_workers)
 
     def _load(self, images: _Images, batch_size: int, device: torch.device) -> Iterator[Batch]:
         # Without a generator of its own, a loader draws from the global random state, which training saves and restores.
@@ -133,33 +173,31 @@ class StreamedData:
 class _Images(Dataset[tuple[Tensor, int]]):
     """The images of a split, or every n-th of them, transformed."""
 
-    def __init__(self, split: OpenedSplit, transform: Transform, exif_orientation: str, first: int = 0, step: int = 1) -> None:
-        self.split, self.transform, self.exif_orientation = split, transform, exif_orientation
-        self.numbers = split.numbers[first::step]
+    def __init__(self, images: SplitImages, transform: Transform, first: int = 0, step: int = 1) -> None:
+        self.images, self.transform = images, transform
+        self.places = range(len(images))[first::step]
 
     def __len__(self) -> int:
-        return len(self.numbers)
+        return len(self.places)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image, label = rgb_image(self.split.data, self.numbers[index], self.split.of, self.exif_orientation)
+        image, label = self.images.image(self.places[index])
         return self.transform(image), label
 
 
 class _StreamImages(_Images):
     """One process's images of a section of the stream, each transformed under a random state of its own."""
 
-    def __init__(self, split: OpenedSplit, transform: Transform, exif_orientation: str, stream: TrainStream) -> None:
-        super().__init__(split, transform, exif_orientation)
+    def __init__(self, images: SplitImages, transform: Transform, stream: TrainStream) -> None:
+        super().__init__(images, transform)
         self.stream = stream
 
     def __len__(self) -> int:
         return self.stream.steps * len(self.stream.local_range)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        local = self.stream.local_range
-        step, index_in_slice = divmod(index, len(local))
-        position = self.stream.position(step, local[index_in_slice])
-        index_in_epoch = int(stream_indices(self.stream.seed, position, 1, len(self.numbers)))
+        position = self.stream.position_of(index)
+        index_in_epoch = int(stream_indices(self.stream.seed, position, 1, len(self.places)))
         with seeded(seed_for("sample", self.stream.seed, position)):
             return super().__getitem__(index_in_epoch)
 

@@ -51,7 +51,7 @@ def _column(arguments: Arguments, images: Tensor, dtype: torch.dtype = torch.flo
 
 
 def _blended(source: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Arguments], Tensor]:
-    """Interpolate or extrapolate from a changed image to the image itself, as Pillow's `ImageEnhance`: factor 1 is the image."""
+    """Interpolate or extrapolate from a changed image (factor 0) to the image itself (1), as Pillow's `ImageEnhance`."""
 
     def change(images: Tensor, arguments: Arguments) -> Tensor:
         mixed = torch.lerp(source(images).float(), images.float(), _column(arguments, images))
@@ -112,8 +112,9 @@ CHANGES: dict[str, Callable[[Tensor, Arguments], Tensor]] = {
     "GaussianBlur": _each(_blurred_like_pillow),
 }
 """Operations that change colors."""
-for _variant in ("Increasing", "Original"):  # these differ in how a magnitude becomes an argument
-    CHANGES |= {name + _variant: CHANGES[name] for name in ("Solarize", "Posterize", "Brightness", "Contrast", "Color", "Sharpness")}
+for _name in ("Solarize", "Posterize", "Brightness", "Contrast", "Color", "Sharpness"):
+    for _variant in ("Increasing", "Original"):  # these differ in how a magnitude becomes an argument
+        CHANGES[_name + _variant] = CHANGES[_name]
 
 Matrix = tuple[float, float, float, float, float, float]
 """a, b, c, d, e, f: the pixel at (x, y) comes from (a x + b y + c, d x + e y + f)."""

@@ -31,8 +31,8 @@ class Augmentation(Frozen):
     cutmix: float = Field(0.0, ge=0)
     """Alpha of cutmix's beta distribution (arXiv 1905.04899); 0 disables cutmix."""
     backend: Literal["pil", "tensor"] = "pil"
-    """For data read from disk: `pil` augments one image after another in the processes that decode them; `tensor` augments whole
-    batches on the device that trains, with the same random numbers, and crops to the size of smaller stages at once."""
+    """For data read from disk: `pil` augments one image after another in the processes that decode them; `tensor` augments
+    whole batches on the device that trains, with the same random numbers, and crops to the size of smaller stages at once."""
 
     @field_validator("transform")
     @classmethod
