@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from explorer.cli import data, init, models, plan, schedules, status, sweeps, train
+from explorer.cli import cache, data, init, models, plan, schedules, status, sweeps, train
 from explorer.cli.shared import with_expanded_paths
 from explorer.cli.signals import ends_on_signals
 from explorer.errors import InvalidInput, UnreadableImageError
@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 COMMANDS = {
-    SWEEPS: (init.init, data.data, sweeps.sweep, status.status, sweeps.report, sweeps.best),
+    SWEEPS: (init.init, data.data, cache.cache, sweeps.sweep, status.status, sweeps.report, sweeps.best),
     TRAINING: (plan.plan, plan.calibrate, train.train),
     LOOK_UP: (models.models, schedules.schedules),
 }

@@ -111,6 +111,8 @@ def load_task(path: Path, schedule: Schedule | None, images: Images | None = Non
     """
     import torch
 
+    from explorer.data.streamed import StreamedData
+    from explorer.training.device import available_device
     from explorer.training.task import Task
 
     file = TaskFile.load_task(path)
@@ -123,6 +125,8 @@ def load_task(path: Path, schedule: Schedule | None, images: Images | None = Non
         inventory = checked.inventory
         if checked.spec != spec.data:
             task = Task(spec.model_copy(update={"data": checked.spec}))
+    if images == "all" and isinstance(task.data, StreamedData) and os.environ.get("RANK", "0") == "0":
+        task.data.prepare(torch.device(available_device(file.resources.gpus)), console)
     warn(*task.warnings)
     torch.set_num_threads(file.resources.cpus)
     return task, file, inventory

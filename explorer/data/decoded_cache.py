@@ -121,7 +121,7 @@ class DecodedCache:
                 opened, _ = image.data[image.number]
         except Exception:  # writing the file reports it
             return None
-        width, height = reduced_size(*opened.size, self.short_side)
+        width, height = reduced_size(opened.width, opened.height, self.short_side)
         return 3 * width * height
 
     def free_bytes(self) -> int:

@@ -223,4 +223,4 @@ Fit = Callable[[Tensor], Tensor]
 def fitted(parts: list[Any]) -> Fit:
     """The parts of a transform without random numbers that come before the image becomes a normalized tensor."""
     changes = [part for part in parts if not isinstance(part, transforms.Normalize) and type(part).__name__ != "MaybeToTensor"]
-    return transforms.Compose(changes)  # type: ignore[no-any-return]
+    return transforms.Compose(changes)

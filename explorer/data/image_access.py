@@ -51,7 +51,7 @@ def rgb_pixels(data: Any, number: int, split: str | None, exif_orientation: str)
             content = data.read(number)
             if content.startswith(b"\xff\xd8") and Image.open(io.BytesIO(content)).mode == "RGB":
                 encoded = torch.from_numpy(np.frombuffer(content, np.uint8).copy())
-                return decode_jpeg(encoded).permute(1, 2, 0).numpy()  # type: ignore[no-any-return]
+                return decode_jpeg(encoded).permute(1, 2, 0).numpy()
         except Exception:  # Pillow says what is wrong with the image, or decodes it
             pass
     return np.asarray(rgb_image(data, number, split, exif_orientation)[0])

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from explorer.elastic.depth import OTHER_BRANCHES, copy_blocks, depth_of
 from explorer.elastic.growth import newly_initialized, sources
+from explorer.elastic.image_resizing import ImageResizing
 from explorer.elastic.layout import LETTERS, Layout
 from explorer.elastic.layouts import LAYOUTS, WHOLE
 from explorer.elastic.levels import Levels
@@ -90,6 +91,19 @@ class ElasticModel:
         if self._depth:
             present.add("depth")
         return tuple(axis for axis in AXES if axis in present)
+
+    def training_image_size(self, rates: Rates) -> tuple[int, int] | None:
+        """Height and width of the images that the model sees in training at these rates; `None` for full images.
+
+        Training may give it images of this size, or full ones, which it makes smaller.
+
+        Raises:
+            InvalidInput: see `realise`.
+        """
+        tokens = self._tokens
+        if not isinstance(tokens, ImageResizing) or tokens.policy != "resize" or not rates.reduces("tokens"):
+            return None
+        return tokens.size(self._token_rate(rates))
 
     @property
     def smallest_rates(self) -> Rates:

@@ -22,6 +22,8 @@ CHANGEABLE = (
     *(f"search.{name}" for name in ("trials", "baseline_trials", "sampler", "first", "promote", "repeat")),
     "data.root",
     "data.num_workers",
+    "data.resident",
+    "data.cache.folder",
     "resources.",
     "store_gb",
     "loggers",

@@ -21,8 +21,8 @@ def plan_batches(
 ) -> Iterator[Batch]:
     """This process's part of the batches of a plan, from a step on.
 
-    Segments with equal batch size and augmentation are read as one section of the stream, so that the processes of the data
-    loader start once for each section.
+    Segments with equal batch size, augmentation and image size are read as one section of the stream, so that the processes of
+    the data loader start once for each section.
 
     Args:
         task: the task; it has the data.
@@ -33,7 +33,9 @@ def plan_batches(
         processes: the processes that train together.
     """
     end, start = 0, 0
-    for (images, augmentation), segments in groupby(plan.segments, key=lambda segment: _reading(segment, task, plan)):
+    for (images, augmentation, image_size), segments in groupby(
+        plan.segments, key=lambda segment: _reading(segment, task, plan)
+    ):
         steps = sum(segment.steps for segment in segments)
         end += steps
         skipped = steps - min(steps, max(0, end - first_step))
@@ -45,6 +47,7 @@ def plan_batches(
                 steps=steps - skipped,
                 batch_size=images,
                 augmentation=augmentation,
+                image_size=image_size,
                 device=device,
                 local_slice=processes.local_slice(images),
             )
@@ -60,7 +63,7 @@ def check_batches(task: Task, plan: Plan, processes: Processes = SINGLE_PROCESS)
     """
     recipe = task.spec.recipe
     for segment in plan.segments:
-        size, augmentation = _reading(segment, task, plan)
+        size, augmentation, _ = _reading(segment, task, plan)
         changed = segment.batch_factor != 1
         field = f"stages.{segment.stage}.batch_factor" if changed else "recipe.batch_size"
         value = segment.batch_factor if changed else size
@@ -77,7 +80,7 @@ def check_batches(task: Task, plan: Plan, processes: Processes = SINGLE_PROCESS)
             raise InvalidInput(field, value, f"a process's {images} images must be even to be mixed")
 
 
-def _reading(segment: Segment, task: Task, plan: Plan) -> tuple[int, Augmentation]:
-    """Images per step of a segment, and how they are augmented."""
+def _reading(segment: Segment, task: Task, plan: Plan) -> tuple[int, Augmentation, tuple[int, int] | None]:
+    """Images per step of a segment, how they are augmented, and the size that they are cropped to if it is not the full one."""
     augmentation = segment.augmentation.applied_to(task.spec.recipe.augmentation)
-    return segment.images_per_step(plan.batch_size), augmentation
+    return segment.images_per_step(plan.batch_size), augmentation, task.cropped_size(segment.requested)

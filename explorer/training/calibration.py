@@ -36,6 +36,7 @@ UNRELATED_TO_STEP_TIME = (
     "data.train_split",
     "data.validation_split",
     "data.test_split",
+    "data.cache.folder",
 )
 """Fields of a task that do not change the time of a step."""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 
 from explorer.differences import first_difference
 from explorer.errors import InvalidInput
@@ -18,7 +19,7 @@ from explorer.plan import Plan
 from explorer.spec.task import TaskSpec
 
 VERSION = 4
-MACHINE_FIELDS = ("data.root", "data.num_workers", "recipe.compile")
+MACHINE_FIELDS = ("data.root", "data.num_workers", "data.resident", "data.cache.folder", "recipe.compile")
 """Fields of a task that may differ between the machines on which one run trains."""
 
 
@@ -118,7 +119,7 @@ def own_checkpoint(path: Path, task: TaskSpec, plan: Plan, seed: int, processes:
     """
     content = load_checkpoint(path, mmap=mmap)
     own = identity(task, plan, seed, processes)
-    difference = first_difference(content["run"], own["run"], MACHINE_FIELDS)
+    difference = first_difference(_with_defaults(content["run"]), own["run"], MACHINE_FIELDS)
     if difference is None and content["plan"]["digest"] != own["plan"]["digest"]:
         difference = first_difference(content["plan"], own["plan"])
     if difference is not None:
@@ -128,3 +129,12 @@ def own_checkpoint(path: Path, task: TaskSpec, plan: Plan, seed: int, processes:
         )
         raise InvalidInput(str(path), difference.field, reason)
     return content
+
+
+def _with_defaults(run: dict[str, Any]) -> dict[str, Any]:
+    """A run that an earlier release recorded, with the settings that came later at their defaults."""
+    try:
+        task = TaskSpec.model_validate({name: value for name, value in run.items() if name in TaskSpec.model_fields})
+    except ValidationError:
+        return run
+    return {**run, **task.model_dump(mode="json")}

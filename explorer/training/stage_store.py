@@ -128,11 +128,13 @@ def prefix_keys(task: Task, segments: Sequence[Segment], seed: int, device: torc
     """Keys of the states after one segment, two, ... and all but the last; see `explorer.training_key.prefix_keys`.
 
     A key depends on model, data, recipe, staging, seed, device and versions, and on the segments. It does not depend on the
-    length of full training, nor on the learning-rate schedule beyond these segments, nor on the number of processes that
-    read images. Data is identified by the listings of its splits, wherever it is; by its folder where a source has no listings.
+    length of full training, nor on the learning-rate schedule beyond these segments, nor on the number of processes that read
+    images and where decoded images are kept; it does depend on the size of cached images. Data is identified by the listings
+    of its splits, wherever it is; by its folder where a source has no listings.
     """
     spec = task.spec.model_dump(mode="json")
-    del spec["data"]["num_workers"]
+    del spec["data"]["num_workers"], spec["data"]["resident"]
+    spec["data"]["cache"] = (spec["data"]["cache"] or {}).get("short_side")  # nothing else about it changes pixels
     listings = [split.listing for split in task.data.inventory.splits.values()]
     if all(listings):
         spec["data"]["root"] = listings

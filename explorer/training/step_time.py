@@ -48,7 +48,7 @@ def step_seconds(task: Task, rates: Rates, device: str | torch.device = "cpu", m
         end_time=1.0,
         lr_schedule=LearningRateSchedule(),
     )
-    batches = task.train_batches(0, 0, MAX_STEPS, device)
+    batches = task.train_batches(0, 0, MAX_STEPS, device, rates=rates)
     warmup = WARMUP_STEPS + PREFETCHED_BATCHES * task.spec.data.num_workers
     seconds: list[float] = []
     started = step_started = time.perf_counter()

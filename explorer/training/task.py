@@ -12,7 +12,9 @@ from torch.optim import Optimizer
 
 from explorer.data import Batch, DataSource, TrainStream, open_data
 from explorer.data.augmentation import check_transform, mix_batches
+from explorer.data.drawing import check_drawing
 from explorer.data.preprocessing import model_configuration, preprocessing_for
+from explorer.data.streamed import StreamedData
 from explorer.elastic.step_cost import UnsuitableImagesError
 from explorer.errors import InvalidInput
 from explorer.segment import StepCost
@@ -30,6 +32,7 @@ from explorer.training.distributed import SINGLE_PROCESS, Processes
 from explorer.training.drop_path import has_drop_path
 from explorer.training.optimizer_check import check_optimizer, check_optimizer_name
 
+FULL_RATES = Rates()
 FUSED = ("adam", "adamw")
 """Optimizers whose torch implementation has a fused kernel on both CPU and GPU."""
 
@@ -48,7 +51,8 @@ class Task:
         self.spec = spec
         _check_names(spec)
         self._preprocessing = preprocessing_for(spec.data.preprocessing, spec.model)
-        self.data: DataSource = open_data(spec.data.model_copy(update={"preprocessing": self._preprocessing}))
+        opened = open_data(spec.data.model_copy(update={"preprocessing": self._preprocessing}))
+        self.data: DataSource = self._with_backend(opened)
         if spec.data.preprocessing != Preprocessing() and "transform" not in self.data.supported_augmentations:
             given = spec.data.preprocessing.model_dump(exclude_none=True)
             raise InvalidInput("data.preprocessing", given, f"does not apply to {spec.data.name!r}; leave it out")
@@ -77,6 +81,21 @@ class Task:
             staging=spec.staging,
         )
 
+    def _with_backend(self, data: DataSource) -> DataSource:
+        """The data for the recipe's backend, where settings that concern images on disk apply to it."""
+        spec, augmentation = self.spec.data, self.spec.recipe.augmentation
+        if isinstance(data, StreamedData):
+            if augmentation.backend == "tensor":
+                check_drawing(augmentation.transform, data.image_size, self._preprocessing.interpolation)
+            return data.with_backend(augmentation.backend)
+        given = {"data.cache": spec.cache, "data.resident": spec.resident, "recipe.augmentation.backend": augmentation.backend}
+        unset = {"data.cache": None, "data.resident": "auto", "recipe.augmentation.backend": "pil"}
+        for field, value in given.items():
+            if value != unset[field]:
+                shown = value if isinstance(value, str) else spec.model_dump()["cache"]
+                raise InvalidInput(field, shown, f"does not apply to {spec.name!r}, which has no image files; leave it out")
+        return data
+
     @property
     def train_images(self) -> int:
         """Images in one epoch."""
@@ -103,19 +122,38 @@ class Task:
         return wanted == "bf16" or (wanted == "auto" and device.type == "cuda")
 
     def train_batches(
-        self, seed: int, first_step: int, steps: int, device: torch.device, processes: Processes = SINGLE_PROCESS
+        self,
+        seed: int,
+        first_step: int,
+        steps: int,
+        device: torch.device,
+        processes: Processes = SINGLE_PROCESS,
+        rates: Rates = FULL_RATES,
     ) -> Iterator[Batch]:
-        """This process's part of some steps' batches, augmented by the recipe; see `DataSource.train_batches`."""
+        """This process's part of some steps' batches at constant rates, augmented by the recipe.
+
+        See `DataSource.train_batches`.
+        """
         stream = TrainStream(
             seed=seed,
             first_step=first_step,
             steps=steps,
             batch_size=self.batch_size,
             augmentation=self.spec.recipe.augmentation,
+            image_size=self.cropped_size(rates),
             device=device,
             local_slice=processes.local_slice(self.batch_size),
         )
         return self.batches_of(stream)
+
+    def cropped_size(self, rates: Rates) -> tuple[int, int] | None:
+        """Height and width to which training images are cropped at once at some rates; `None` for full images.
+
+        The `pil` backend always makes full images, which the model then makes smaller.
+        """
+        if self.spec.recipe.augmentation.backend == "pil":
+            return None
+        return counted_model(self._architecture).counter.elastic.training_image_size(rates)
 
     def batches_of(self, stream: TrainStream) -> Iterator[Batch]:
         """The batches of a section of the stream of training images, mixed if its augmentation says so."""
