@@ -13,6 +13,7 @@ from functools import lru_cache, partial
 from itertools import chain
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from timm.data.auto_augment import AutoAugment, RandAugment
@@ -87,6 +88,7 @@ class Drawer:
         """What is outside the image in geometric operations: the mean color."""
         self.is_random = isinstance(self.parts[0], RandomResizedCropAndInterpolation)
         """False for `no_aug`, whose parts are the same for every image."""
+        self._drawing_parts = [part for part in self.parts if not _is_conversion(part)]
         _check_interpolation(arguments.get("interpolation", "bilinear"))
         if self.is_random:
             for part in self.parts:
@@ -94,6 +96,9 @@ class Drawer:
             for operation in policy_operations(transform):
                 self.fill = operation.kwargs["fillcolor"]
                 operation.aug_fn = partial(_recorded, operation.name)
+            for part in self.parts:
+                if isinstance(part, RandAugment):  # NumPy would make an array of the list for each image
+                    part.ops = np.array(part.ops, dtype=object)
 
     def draw(self, height: int, width: int) -> Drawn:
         """Draw what is done to an image of a size, as many numbers as timm's transform would draw for it."""
@@ -103,9 +108,9 @@ class Drawer:
         operations: list[Operation] = []
         erasures: list[Erasure] = []
         crop = (top, left, height, width)
-        for part in self.parts:
+        for part in self._drawing_parts:
             if isinstance(part, RandomResizedCropAndInterpolation):
-                crop = part.get_params(torch.empty(()).expand(3, height, width), part.scale, part.ratio)
+                crop = part.get_params(_ONE.expand(3, height, width), part.scale, part.ratio)
                 chosen: Any = part.interpolation
                 interpolation = _interpolation(random.choice(chosen) if isinstance(chosen, tuple | list) else chosen)
             elif type(part) in mirrored:
@@ -195,9 +200,8 @@ def _check_part(part: Any) -> None:
         transforms.ColorJitter,
         transforms.RandomGrayscale,
         transforms.RandomApply,
-        transforms.Normalize,
     )
-    if not isinstance(part, kinds) and type(part).__name__ != "MaybeToTensor":
+    if not isinstance(part, kinds) and not _is_conversion(part):
         raise InvalidInput("recipe.augmentation.backend", "tensor", f"has no {type(part).__name__}; must be pil")
 
 
@@ -216,11 +220,19 @@ def check_drawing(transform: dict[str, Any], image_size: int, interpolation: str
     drawer((image_size, image_size), {**given, **transform})
 
 
+_ONE = torch.empty(())
+"""Stands for an image, of which timm asks for the size alone."""
+
+
+def _is_conversion(part: Any) -> bool:
+    """Whether a part makes a normalized tensor of an image."""
+    return isinstance(part, transforms.Normalize) or type(part).__name__ == "MaybeToTensor"
+
+
 Fit = Callable[[Tensor], Tensor]
 """Resizes and crops an image uint8 (3, H, W) to the size that the model sees."""
 
 
 def fitted(parts: list[Any]) -> Fit:
     """The parts of a transform without random numbers that come before the image becomes a normalized tensor."""
-    changes = [part for part in parts if not isinstance(part, transforms.Normalize) and type(part).__name__ != "MaybeToTensor"]
-    return transforms.Compose(changes)
+    return transforms.Compose([part for part in parts if not _is_conversion(part)])

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from explorer.data.augmentation import training_transform
+from explorer.data.drawing import Drawer, fitted
 from explorer.data.drawing import drawer as drawer_of
-from explorer.data.drawing import fitted
 from explorer.data.holding_out import divide
 from explorer.data.image_access import without_images
 from explorer.data.labels import GivenSplit, check_held_out, check_no_image_twice, class_names, label_values, read_labels
@@ -27,7 +27,7 @@ from explorer.data.residence import Residence, SplitImages
 from explorer.data.seeding import seed_for, seeded
 from explorer.data.source import Batch, Split, TrainStream
 from explorer.data.stream import stream_indices
-from explorer.data.tensor_batches import TensorBatches
+from explorer.data.tensor_batches import PackedBatch, TensorBatches
 from explorer.spec.data import DataSpec
 from explorer.spec.inventory import Inventory
 
@@ -133,15 +133,12 @@ class StreamedData:
 
     def train_batches(self, stream: TrainStream) -> Iterator[Batch]:
         """See `DataSource`."""
-        arguments = {**self._preprocessing, **stream.augmentation.transform}
-        backend: Backend = "tensor" if "tensor" in (self.backend, stream.augmentation.backend) else "pil"
-        files = self._residence.split("train", backend, stream.device)
-        if backend == "tensor":
-            drawer = drawer_of(stream.image_size or (self.image_size, self.image_size), arguments)
-            yield from self._tensor_batches(files).training(stream, drawer)
+        if "tensor" in (self.backend, stream.augmentation.backend):
+            files = self._residence.split("train", "tensor", stream.device)
+            yield from self._tensor_batches(files).training(stream, self._drawer(stream))
             return
-        transform = training_transform(self.image_size, arguments)
-        images = _StreamImages(files, transform, stream)
+        transform = training_transform(self.image_size, {**self._preprocessing, **stream.augmentation.transform})
+        images = _StreamImages(self._residence.split("train", "pil", stream.device), transform, stream)
         yield from self._load(images, len(stream.local_range), stream.device)
 
     def evaluation_batches(self, split: Split, device: torch.device, rank: int = 0, process_count: int = 1) -> Iterator[Batch]:
@@ -153,6 +150,15 @@ class StreamedData:
             return
         images = _Images(files, self._evaluation_transform, rank, process_count)
         yield from self._load(images, EVALUATION_BATCH_SIZE, device)
+
+    def packed_batches(self, stream: TrainStream) -> Iterator[PackedBatch]:
+        """What the processes of the data loader hand over to the tensor backend, which a GPU augments."""
+        files = self._residence.split("train", "tensor", stream.device)
+        yield from self._tensor_batches(files).packed(stream, self._drawer(stream))
+
+    def _drawer(self, stream: TrainStream) -> Drawer:
+        size = stream.image_size or (self.image_size, self.image_size)
+        return drawer_of(size, {**self._preprocessing, **stream.augmentation.transform})
 
     def _tensor_batches(self, images: SplitImages) -> TensorBatches:
         return TensorBatches(images, self.normalization, self._num_workers)

@@ -24,6 +24,8 @@ from explorer.data.source import Batch, TrainStream
 from explorer.data.stream import stream_indices
 from explorer.data.tensor_operations import apply_operations
 
+CHUNK = 4
+"""Images that are augmented together on a CPU."""
 Box = tuple[int, int, int, int]
 """Top, left, height and width."""
 Normalization = tuple[tuple[float, float, float], tuple[float, float, float]]
@@ -90,25 +92,34 @@ class TensorBatches:
 
     def training(self, stream: TrainStream, drawer: Drawer) -> Iterator[Batch]:
         """The augmented batches of a section of the stream, at the drawer's size."""
-        has_pixels = self._images.on_device is None
-        samples = _TrainingSamples(self._images.on_host(), stream, drawer, has_pixels)
         fit = fitted(drawer.parts) if not drawer.is_random else None
-        for batch in self._load(samples, len(stream.local_range), stream.device):
+        for batch in self.packed(stream, drawer):
             images = self._on_device(batch, stream.device)
             if fit is not None:
-                yield self._normalized(torch.stack([fit(image) for image in images])), batch.labels.to(stream.device)
+                yield self._normalized([fit(image) for image in images], stream.device), batch.labels.to(stream.device)
                 continue
             drawn = [each for each in batch.drawn if each is not None]
-            images_B3HW = self._normalized(augmented(images, drawn, drawer))
+            images_B3HW = torch.empty(len(drawn), 3, *drawer.size, device=stream.device)
+            # On a CPU, a few images at a time, which stay in its cache; on a GPU all of them.
+            chunk = CHUNK if stream.device.type == "cpu" else len(drawn)
+            for start in range(0, len(drawn), chunk):
+                part = slice(start, start + chunk)
+                self._normalize(augmented(images[part], drawn[part], drawer), images_B3HW[part])
             erase(images_B3HW, drawn)
             yield images_B3HW, batch.labels.to(stream.device, non_blocking=True)
+
+    def packed(self, stream: TrainStream, drawer: Drawer) -> Iterator[PackedBatch]:
+        """What the processes of the data loader hand over for a section of the stream: their whole share of the work."""
+        has_pixels = self._images.on_device is None
+        samples = _TrainingSamples(self._images.on_host(), stream, drawer, has_pixels)
+        yield from self._load(samples, len(stream.local_range), stream.device)
 
     def evaluation(self, fit: Fit, batch_size: int, device: torch.device, rank: int, process_count: int) -> Iterator[Batch]:
         """Every image once, or every n-th, resized and cropped by `fit`."""
         samples = _Samples(self._images.on_host(), rank, process_count, has_pixels=self._images.on_device is None)
         for batch in self._load(samples, batch_size, device):
-            images = torch.stack([fit(image) for image in self._on_device(batch, device)])
-            yield self._normalized(images), batch.labels.to(device, non_blocking=True)
+            images = [fit(image) for image in self._on_device(batch, device)]
+            yield self._normalized(images, device), batch.labels.to(device, non_blocking=True)
 
     def _load(self, samples: Dataset[Sample], batch_size: int, device: torch.device) -> DataLoader[Any]:
         return DataLoader(
@@ -133,11 +144,17 @@ class TensorBatches:
         parts = pixels.split([3 * height * width for height, width in batch.sizes])
         return [part.view(*size, 3).permute(2, 0, 1) for part, size in zip(parts, batch.sizes, strict=True)]
 
-    def _normalized(self, images_B3HW: Tensor) -> Tensor:
-        """Brightness from 0 to 255 as normalized float32."""
-        mean, std = (torch.tensor(values, device=images_B3HW.device)[:, None, None] for values in self._normalization)
-        floats = images_B3HW.to(torch.float32, memory_format=torch.contiguous_format)
-        return floats.sub_(255 * mean).div_(255 * std)
+    def _normalized(self, images: Sequence[Tensor], device: torch.device) -> Tensor:
+        """Images uint8 (3, H, W) of one size as normalized float32 (B, 3, H, W)."""
+        normalized = torch.empty(len(images), *images[0].shape, device=device)
+        for image, result in zip(images, normalized, strict=True):
+            self._normalize(image, result)
+        return normalized
+
+    def _normalize(self, images: Tensor, result: Tensor) -> None:
+        """Write brightness from 0 to 255 as normalized float32."""
+        mean, std = (torch.tensor(values, device=images.device)[:, None, None] for values in self._normalization)
+        torch.mul(images, 1 / (255 * std), out=result).sub_(mean / std)
 
 
 class _Samples(Dataset[Sample]):
@@ -218,7 +235,7 @@ def augmented(crops: Sequence[Tensor], drawn: Sequence[Drawn], drawer: Drawer) -
 def _flip(images_B3HW: Tensor, chosen: list[bool], dim: int) -> None:
     if any(chosen):
         index = torch.tensor(chosen).nonzero()[:, 0].to(images_B3HW.device)
-        images_B3HW[index] = images_B3HW[index].flip(dim)
+        images_B3HW.index_copy_(0, index, images_B3HW.index_select(0, index).flip(dim))
 
 
 def erase(images_B3HW: Tensor, drawn: Sequence[Drawn]) -> None:

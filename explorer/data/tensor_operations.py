@@ -39,9 +39,9 @@ def apply_operations(images_N3HW: Tensor, operations: Sequence[tuple[Operation, 
         for name, numbers in groups.items():
             index = torch.tensor(numbers, device=images_N3HW.device)
             arguments = [operations[number][place].arguments for number in numbers]
-            group = images_N3HW[index]
+            group = images_N3HW.index_select(0, index)
             changed = _moved(name, group, arguments, fill) if name in MATRICES else CHANGES[name](group, arguments)
-            images_N3HW[index] = changed
+            images_N3HW.index_copy_(0, index, changed)
 
 
 def _column(arguments: Arguments, images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
