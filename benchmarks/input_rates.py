@@ -11,8 +11,8 @@ does for a training on a GPU:
 - `cache, tensor on GPU`: the same from the decoded file, with a short side of 256 pixels.
 
 The second table has the same for a training on the CPU, where the core also resizes, augments and normalizes. A third one
-times the evaluation (resize and central crop) of both backends, and the forward pass of DeiT-S. With a GPU, a fourth one has the
-images per second of the tensor backend there, from the cache and from the GPU's memory.
+times the evaluation (resize and central crop) of both backends, and the forward pass of DeiT-S. With a GPU, a fourth one has
+the images per second of the tensor backend there, from the cache and from the GPU's memory.
 
 The last line has the ratios of the medians of the first table to `pil`: cache and decode. The exit code is 1 below 6 and 2.
 """
