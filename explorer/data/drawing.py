@@ -18,9 +18,10 @@ import torch
 from numpy.typing import NDArray
 from timm.data.auto_augment import AutoAugment, RandAugment
 from timm.data.random_erasing import RandomErasing
-from timm.data.transforms import RandomResizedCropAndInterpolation
+from timm.data.transforms import RandomResizedCropAndInterpolation, ResizeKeepRatio
 from torch import Tensor
 from torchvision import transforms
+from torchvision.transforms.v2 import functional
 
 from explorer.data.augmentation import policy_operations, training_transform
 from explorer.errors import InvalidInput
@@ -86,7 +87,7 @@ class Drawer:
         self.parts: list[Any] = list(transform.transforms)
         self.fill = (0, 0, 0)
         """What is outside the image in geometric operations: the mean color."""
-        self.is_random = isinstance(self.parts[0], RandomResizedCropAndInterpolation)
+        self.is_random = not isinstance(self.parts[0], transforms.Resize)
         """False for `no_aug`, whose parts are the same for every image."""
         self._drawing_parts = [part for part in self.parts if not _is_conversion(part)]
         _check_interpolation(arguments.get("interpolation", "bilinear"))
@@ -235,4 +236,8 @@ Fit = Callable[[Tensor], Tensor]
 
 def fitted(parts: list[Any]) -> Fit:
     """The parts of a transform without random numbers that come before the image becomes a normalized tensor."""
-    return transforms.Compose([part for part in parts if not _is_conversion(part)])
+    changes = transforms.Compose([part for part in parts if not _is_conversion(part)])
+    if not any(isinstance(part, ResizeKeepRatio) for part in parts):
+        return changes
+    # timm's border of the mean color is for Pillow's images alone.
+    return lambda image: functional.pil_to_tensor(changes(functional.to_pil_image(image.cpu()))).to(image.device)

@@ -130,7 +130,7 @@ def test_both_backends_make_the_same_images(photographs, transform, levels):
     ],
 )
 def test_an_operation_changes_pixels_as_pillow_does(name, magnitude):
-    """At equal magnitudes and sign: two levels of brightness at most, where a factor extrapolates, and .6 in the mean."""
+    """At equal magnitudes and sign: two levels of brightness at most, where a factor extrapolates, and less than one in the mean."""
     image = smooth(np.random.default_rng(1), 60, 80)
     operation = AugmentOp(
         name, prob=1, magnitude=magnitude, hparams={"img_mean": GRAY, "interpolation": Image.Resampling.BILINEAR}
@@ -145,7 +145,7 @@ def test_an_operation_changes_pixels_as_pillow_does(name, magnitude):
     apply_operations(pixels, [tuple(operation([]))], GRAY)
     difference = abs(pixels[0].permute(1, 2, 0).numpy() - expected)
     assert difference.max() <= 2
-    assert difference.mean() < 0.6
+    assert difference.mean() < 1
 
 
 def test_images_with_different_operations_are_changed_each_by_its_own():
