@@ -11,7 +11,7 @@ from timm.data import auto_augment, create_transform
 from torch.utils.data import default_collate
 
 from explorer import InvalidInput
-from explorer.data.augmentation import NOT_FOR_TRAINING, _policy_operations, check_transform, posterize, training_transform
+from explorer.data.augmentation import NOT_FOR_TRAINING, check_transform, policy_operations, posterize, training_transform
 from explorer.data.seeding import seeded
 from explorer.spec.applied_augmentation import augmentation_as_applied, defaults_for_large_images
 from explorer.spec.recipe import NOT_AUGMENTATION, Augmentation
@@ -68,7 +68,7 @@ def test_every_accepted_transform_makes_batches(transform):
     assert batch.shape == (8, 3, 32, 32)
     assert batch.isfinite().all()
     # The policies choose among many operations at random: each of them, at both ends of its range.
-    for operation in _policy_operations(applied):
+    for operation in policy_operations(applied):
         operation.prob, operation.magnitude_std = 1.0, 0
         for magnitude in (0, operation.magnitude_max or 10):
             operation.magnitude = magnitude
