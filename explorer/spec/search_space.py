@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from explorer.errors import validated
 from explorer.spec.base import Frozen, read_mapping
-from explorer.spec.budget import Budget, BudgetField
+from explorer.spec.budget import CURRENCY_NAMES, Budget, BudgetField, Currency, Unit
 from explorer.spec.data import DataSpec
 from explorer.spec.loggers import LoggerName
 from explorer.spec.lr_schedule import Decay
@@ -34,14 +34,10 @@ def _levels(levels: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def _budgets(budgets: tuple[Budget, ...]) -> tuple[Budget, ...]:
-    for budget in budgets:
-        if budget.unit not in ("fraction", "FLOPs"):
-            raise ValueError(
-                f"{budget} is a budget for plans and trainings: "
-                "a sweep compares at shares of full training (25%) or FLOPs (3e17 FLOPs)"
-            )
-    if len({budget.unit for budget in budgets}) > 1:
-        raise ValueError("budgets must all have the same unit")
+    units = {budget.unit: budget for budget in budgets}
+    if len(units) > 1:
+        given = " and ".join(str(budget) for budget in units.values())
+        raise ValueError(f"budgets must all have the same unit: {given} are costs in different ones")
     if list(budgets) != sorted(set(budgets)):
         raise ValueError("budgets must rise from the cheapest, without duplicates")
     return budgets
@@ -55,6 +51,15 @@ def _counts(counts: int | tuple[int, ...]) -> int | tuple[int, ...]:
 
 TrialCounts = Annotated[int | tuple[int, ...], AfterValidator(_counts)]
 Levels = Annotated[tuple[float, ...], AfterValidator(_levels)]
+BUDGET_UNITS: dict[Currency, dict[Unit, str]] = {
+    "flops": {"fraction": "shares of full training (25%)", "FLOPs": "FLOPs (3e17 FLOPs)"},
+    "device_seconds": {
+        "fraction": "shares of full training (25%)",
+        "device-seconds": "time of one device (2 GPU-hours)",
+        "money": "money ($40) with a price",
+    },
+}
+"""Units of budgets that a sweep in each currency compares at, with an example."""
 Kind = Literal["staged", "baseline"]
 KINDS: tuple[Kind, ...] = ("staged", "baseline")
 """Kinds of trials: staged schedules, and the baseline: the full model throughout."""
@@ -193,7 +198,13 @@ class SearchSpace(TaskFile):
     name: str = Field(pattern=NAME_PATTERN)
     """Name of the sweep, its folder and its report. Letters, digits, dots, dashes and underscores."""
     budgets: Annotated[tuple[BudgetField, ...], AfterValidator(_budgets)] = Field(min_length=1)
-    """Budgets at which schedules are compared, in rising order: shares of full training (`25%`) or FLOPs (`3e17 FLOPs`)."""
+    """Budgets at which schedules are compared, in rising order: shares of full training (`25%`), or amounts of the currency:
+    FLOPs (`3e17 FLOPs`), or time of one device (`2 GPU-hours`) and money (`$40`)."""
+    currency: Currency = "flops"
+    """What cost is counted in, everywhere in the sweep: `flops`, or `device_seconds`. Device-seconds are planned by a table of
+    step times, which is measured where the trials run before the first of them, and kept with the sweep."""
+    price: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """Price of a device-hour, for budgets in money. `None` if there are none."""
     search: SearchSettings
     store_gb: float = Field(20.0, ge=0)
     """Size of the stage store in GB, on the sweep's storage while the sweep runs: trained segments that trials share. 0
@@ -204,6 +215,7 @@ class SearchSpace(TaskFile):
 
     @model_validator(mode="after")
     def _check(self) -> SearchSpace:
+        self._check_currency()
         for name in ("trials", "baseline_trials"):
             counts = getattr(self.search, name)
             if isinstance(counts, tuple) and len(counts) != len(self.budgets):
@@ -218,6 +230,26 @@ class SearchSpace(TaskFile):
         if self.search.minimize == "peak_memory" and not self.resources.gpus:
             raise ValueError("search.minimize: peak_memory is measured on GPUs only, and resources.gpus is 0")
         return self
+
+    def _check_currency(self) -> None:
+        allowed, name = BUDGET_UNITS[self.currency], CURRENCY_NAMES[self.currency]
+        for budget in self.budgets:
+            if budget.unit not in allowed:
+                other = next((each for each, units in BUDGET_UNITS.items() if budget.unit in units), None)
+                hint = f"; for such budgets, set currency: {other}" if other else ""
+                raise ValueError(
+                    f"budgets: {budget} is no budget of a sweep that counts {name} (currency: {self.currency}): "
+                    f"allowed are {', '.join(allowed.values())}{hint}"
+                )
+            if budget.unit == "money" and self.price is None:
+                raise ValueError(f"price: missing; the budget {budget} needs the price of a device-hour")
+            on = "GPU" if self.resources.gpus else "CPU"
+            if budget.device not in (None, on):
+                raise ValueError(f"budgets: {budget}: trials would run on a {on} (resources.gpus: {self.resources.gpus:g})")
+        if self.price is not None and self.currency == "flops":
+            raise ValueError(
+                f"price: {self.price:g} is of a device-hour, and FLOPs have no price; set currency: device_seconds"
+            )
 
     def trials_at(self, budget: Budget, kind: Kind) -> int:
         """Number of search trials of a kind at one of the space's budgets.

@@ -1,0 +1,85 @@
+"""Tables of step times: seconds of a training step, measured at several rates on one kind of device. Data alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import Field
+
+from explorer.spec.base import Frozen
+from explorer.spec.rates import Rates
+from explorer.spec.task import TaskSpec
+
+
+class StepTime(Frozen):
+    """The time of a training step in one setting."""
+
+    rates: Rates
+    """Requested rates."""
+    seconds: float = Field(gt=0, allow_inf_nan=False)
+    """Seconds of a training step."""
+    batch_size: int | None = None
+    """Images per step; `None` for the batch size of the table's task."""
+    staging: dict[str, str] = {}
+    """Settings of `staging` that differ from those of the table's task."""
+
+
+class Setting(Frozen):
+    """What step times depend on besides the rates."""
+
+    device: str
+    """The GPU's name, or `cpu`."""
+    threads: int
+    """Torch threads on the CPU."""
+    versions: dict[str, str]
+    """Versions of torch and timm."""
+    classes: int
+    """Number of classes of the data."""
+    task: TaskSpec
+    """The task. Some of its fields do not matter: see `explorer.training.calibration.UNRELATED_TO_STEP_TIME`."""
+
+
+class StepTimeModel(Frozen):
+    """Coefficients of the model for rates that were not measured: seconds = sum of coefficient times feature."""
+
+    coefficients: dict[str, float]
+    """Seconds per unit of each feature of `explorer.training.step_time_model`; none is negative."""
+    held_out_median: float
+    """Median relative error of rows that are predicted from all other rows (leave-one-out)."""
+    held_out_largest: float
+    """Largest of these errors."""
+
+
+class StepTimeTable(Frozen):
+    """Measured step times, and the setting in which they were measured. Rows are added, and never changed."""
+
+    setting: Setting
+    steps: tuple[StepTime, ...]
+    """The measured step times. Those of the full model at the task's own batch size define the cost of full training."""
+    scatter: float | None = None
+    """Scatter of the full model's step times while the table was measured: interquartile range over median."""
+    model: StepTimeModel | None = None
+    """Gives the rates that were not measured; `None` if only measured rates can be planned."""
+    verified: tuple[StepTime, ...] = ()
+    """Step times of winners that were planned with the model and measured afterwards. Plans of the sweep do not use them."""
+
+    def measured(self, rates: Rates, batch_size: int, staging: Mapping[str, str]) -> float | None:
+        """Seconds of a step as they were measured; `None` if they were not.
+
+        Args:
+            rates: requested rates.
+            batch_size: images per step.
+            staging: settings of `staging` that differ from those of the table's task.
+        """
+        return self._find(self.steps, rates, batch_size, staging)
+
+    def measured_later(self, rates: Rates, batch_size: int, staging: Mapping[str, str]) -> float | None:
+        """Seconds of a step of a winner, measured after the search; `None` if they were not."""
+        return self._find(self.verified, rates, batch_size, staging)
+
+    def _find(self, steps: tuple[StepTime, ...], rates: Rates, batch_size: int, staging: Mapping[str, str]) -> float | None:
+        own = self.setting.task.recipe.batch_size
+        for step in steps:
+            if step.rates == rates and (step.batch_size or own) == batch_size and step.staging == staging:
+                return step.seconds
+        return None
