@@ -67,16 +67,16 @@ def trials_frame(records: Sequence[Record], header: SweepHeader | None = None) -
             be narrower than the test set allows; see `explorer.frontier.uncertainty.floored_error`.
 
     Returns:
-        A table with the columns of `COLUMNS`. `candidate` is the id of the search trial that a row belongs to: its own, or the
-        one that it repeats. `budget` is the budget as text (`25%`), `budget_amount` and `budget_unit` are its parts. `cost` is
-        the planned cost and `executed_cost` the executed one, both as fractions of full training in the sweep's `currency`.
-        `planned_seconds` and `full_seconds` are by the sweep's table of step times, and NaN without one. `shared_with` is the id of the trial whose training this record
-        shares, if any; such a training is charged to that trial alone. Accuracies are in [0, 1]; what was measured is NaN for
-        failed trials. `test_images` is the number of test images, NaN if unknown. `schedule` is the Schedule, `stages` the
-        StageOutcomes, `losses` the mean training loss of each segment and `segment_ends` the budget time at the end of each,
-        `lr_schedule` is the kind of the learning-rate schedule where the search compares several, `known_schedule` the name of
-        a schedule of `search.first`, `parameters` the search's own variables, and `versions` those of the packages on the
-        worker.
+        A table with the columns of `COLUMNS`. `candidate` is the id of the search trial that a row belongs to: its own, or
+        the one that it repeats. `budget` is the budget as text (`25%`), `budget_amount` and `budget_unit` are its parts.
+        `cost` is the planned cost and `executed_cost` the executed one, both as fractions of full training in the sweep's
+        `currency`. `planned_seconds` and `full_seconds` are by the sweep's table of step times, and NaN without one.
+        `shared_with` is the id of the trial whose training this record shares, if any; such a training is charged to that
+        trial alone. Accuracies are in [0, 1]; what was measured is NaN for failed trials. `test_images` is the number of test
+        images, NaN if unknown. `schedule` is the Schedule, `stages` the StageOutcomes, `losses` the mean training loss of
+        each segment and `segment_ends` the budget time at the end of each, `lr_schedule` is the kind of the learning-rate
+        schedule where the search compares several, `known_schedule` the name of a schedule of `search.first`, `parameters`
+        the search's own variables, and `versions` those of the packages on the worker.
     """
     inventory = header.inventory if header else None
     test_images = inventory.test.images if inventory and inventory.test.images else math.nan
