@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from explorer.data import Batch, DataSource, TrainStream, open_data
 from explorer.data.augmentation import check_transform, mix_batches
 from explorer.data.preprocessing import model_configuration, preprocessing_for
-from explorer.elastic.step_cost import UnsuitableImagesError
+from explorer.elastic.step_cost import StepSize, UnsuitableImagesError
 from explorer.errors import InvalidInput
 from explorer.segment import StepCost
 from explorer.spec.applied_augmentation import SMALL_IMAGES, augmentation_as_applied, defaults_for_large_images
@@ -160,6 +160,10 @@ class Task:
         except UnsuitableImagesError as error:
             reason = f"{self.spec.model.name} with these options cannot process such images: {error}"
             raise InvalidInput("data.image_size", self.data.image_size, reason) from None
+
+    def step_size(self, rates: Rates) -> StepSize:
+        """What the time of a training step at the requested rates depends on, per image. Cached in the process."""
+        return counted_model(self._architecture).counter.step_size(rates)
 
     @property
     def model_parameters(self) -> int:
