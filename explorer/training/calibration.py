@@ -126,7 +126,7 @@ class Calibration(StepTimeTable):
         if (scatter := (high - low) / full_seconds) > max_scatter:
             reason = (
                 f"step times scatter too much for budgets in time: the quartiles of the full model's are {1000 * low:.3g} and "
-                f"{1000 * high:.3g} ms, {scatter:.0%} of the median apart; at most {max_scatter:.0%} is allowed (is the machine idle?)"
+                f"{1000 * high:.3g} ms, {scatter:.0%} of the median apart; at most {max_scatter:.0%} is allowed"
             )
             raise InvalidInput("step times", setting.device, reason)
         steps = tuple(
