@@ -23,7 +23,7 @@ class TimeSpent(Frozen):
     input: Seconds
     """Waiting for training images, and copying and augmenting them on the device."""
     compilation: Seconds = 0.0
-    """What the first steps after stage changes took longer than later ones: compilation, choice of kernels, first allocations."""
+    """What the first steps after stage changes took longer than later ones: compilation, choice of kernels, allocations."""
     stage_changes: Seconds = 0.0
     """Resizing the model, and starting to read batches of another size or augmentation."""
     checkpoints: Seconds = 0.0
