@@ -76,6 +76,9 @@ def compile_for_task(
         raise InvalidInput("budget", str(parsed), f"training would run on a {kind} of {where} ({gpus})")
     cost: Callable[[Rates], StepCost] = task.step_cost
     calibrated = None
+    if not calibration and not parsed.counted and processes > 1:
+        command = f"explorer calibrate --task {task_path} --schedule SCHEDULE --processes {processes}"
+        raise InvalidInput("budget", str(parsed), f"needs step times of {processes} processes: {command}, then --calibration")
     if calibration:
         measured = Calibration.load(calibration)
         cost = measured.step_cost(task, device, processes, other_machine=device_on_cluster is not None)

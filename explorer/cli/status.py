@@ -15,6 +15,7 @@ from explorer.console import print_line
 from explorer.ledger import find_sweep
 
 if TYPE_CHECKING:
+    from explorer.ledger.realised_time import RealisedTime
     from explorer.ledger.status import DriverStatus, SweepStatus
 
 SHOWN_TRIALS = 5

@@ -12,18 +12,20 @@ from rich.console import Console
 
 from explorer.cli.compiled_task import compile_for_task
 from explorer.cli.shared import (
+    AddressOption,
     BudgetOption,
     CalibrationOption,
     PriceOption,
+    ProcessesOption,
     ScheduleOption,
     TaskOption,
+    check_processes,
     console,
     load_named_schedule,
     warn,
 )
 from explorer.cli.signals import Terminated
 from explorer.console import print_line
-from explorer.errors import InvalidInput
 from explorer.spec.budget import Budget
 from explorer.spec.loggers import checked_loggers
 from explorer.spec.task_file import TaskFile
@@ -39,8 +41,8 @@ def train(
     ] = None,
     calibration: CalibrationOption = None,
     price: PriceOption = None,
-    processes: Annotated[int, typer.Option(help="Processes, or GPUs, that divide each batch, by Ray Train.", min=1)] = 1,
-    address: Annotated[str | None, typer.Option(help="With --processes: Ray cluster (auto); default: this machine.")] = None,
+    processes: ProcessesOption = 1,
+    address: AddressOption = None,
     checkpoint_every: Annotated[float, typer.Option(help="Minutes between checkpoints within a segment.", min=0)] = 15,
     logger: Annotated[
         list[str] | None,
@@ -55,19 +57,15 @@ def train(
     from explorer.production.run import WEIGHTS, Run, train_to_folder
     from explorer.production.verdict import transfer_warning, verdict
     from explorer.training.device import gpu_obstacle
-    from explorer.training.distributed import torchrun, torchrun_processes
+    from explorer.training.distributed import torchrun
     from explorer.training.loop import TrainingError
 
     loaded = load_named_schedule(schedule, task)
-    launched = torchrun_processes()
-    if processes > 1 and launched > 1:
-        raise InvalidInput("processes", processes, "must be left out under torchrun, which sets it")
+    count = check_processes(processes)
     on_cluster = None
-    if processes > 1 and not Budget.parse(budget).counted:  # the budget may name a kind of device
+    if processes > 1 and (calibration is not None or not Budget.parse(budget).counted):  # which are of a device
         on_cluster = _device_on_cluster(task, address)
-    compiled = compile_for_task(
-        loaded, task, budget, calibration, price, "all", processes=max(processes, launched), device_on_cluster=on_cluster
-    )
+    compiled = compile_for_task(loaded, task, budget, calibration, price, "all", processes=count, device_on_cluster=on_cluster)
     provenance, spec = loaded.provenance, compiled.task.spec
     run = Run(
         task=spec,

@@ -63,7 +63,7 @@ def time_difference(stages: Sequence[StageTime]) -> TimeDifference | None:
 
 
 class DriftWatch:
-    """Says once in each direction that a run takes longer, or is shorter, than planned by more than `MAX_DRIFT`."""
+    """Says once in each direction that a run takes more, or less, time than planned by more than `MAX_DRIFT`."""
 
     def __init__(self) -> None:
         self._told: set[bool] = set()
@@ -86,7 +86,7 @@ class DriftWatch:
         cause = difference.main_cause
         expected = whole * (1 + difference.relative)
         return (
-            f"training takes {abs(difference.relative):.1%} {'longer' if longer else 'less'} than planned so far: "
+            f"training takes {abs(difference.relative):.1%} {'more' if longer else 'less'} time than planned so far: "
             f"{seconds_text(difference.realised)} instead of {seconds_text(difference.planned)}, mostly {cause} "
             f"({signed_seconds(difference.causes[cause])}); at this rate it ends at {seconds_text(expected)} instead of "
             f"{seconds_text(whole)}"

@@ -51,8 +51,7 @@ class Run:
     loggers: tuple[LoggerName, ...] = ()
     """Loggers in addition to `metrics.csv` and TensorBoard's files."""
     calibrated: Setting | None = None
-    """Where the step times of the plan were measured: each process checks that it trains in this setting. `None` if the plan has
-    none."""
+    """Where the step times of the plan were measured. Each process checks that it trains there. `None` if it has none."""
     inventory: Inventory | None = None
     """What a check of the data found, to be kept with the result. `None` keeps what is known without opening images."""
 

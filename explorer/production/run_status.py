@@ -38,7 +38,7 @@ class RunStatus:
     """Remaining training time, if the planned time of a step, or a FLOP where steps were not measured, takes as long as so far
     on average."""
     drift: str = ""
-    """The last line that says that the run takes longer, or is shorter, than planned."""
+    """The last line that says that the run takes more, or less, time than planned."""
 
     @classmethod
     def of(cls, progress: Progress, drift: str = "") -> RunStatus:

@@ -86,7 +86,7 @@ class Stopwatch:
 def _between(begin: Mark, end: Mark) -> float:
     """Seconds between two marks of one kind."""
     if isinstance(begin, torch.cuda.Event):
-        return float(begin.elapsed_time(end)) / 1000
+        return float(begin.elapsed_time(end)) / 1000  # type: ignore[arg-type]
     return end - begin  # type: ignore[operator]
 
 
