@@ -151,7 +151,7 @@ class Plan:
 
     def digest(self) -> str:
         """Hash of the segments, without stage numbers and measured seconds: equal plans train equal models."""
-        omitted = ("step_seconds", "step_forward_macs", "lr_schedule", "batch_factor", "augmentation")
+        omitted = ("step_seconds", "step_input_seconds", "step_forward_macs", "lr_schedule", "batch_factor", "augmentation")
         rows = [
             {
                 **{name: value for name, value in asdict(segment).items() if name not in omitted},
@@ -249,6 +249,7 @@ def compile_plan(
             end_time=end,
             lr_schedule=task.lr_schedule,
             step_seconds=costs[slot.stage].seconds,
+            step_input_seconds=costs[slot.stage].input_seconds,
             step_forward_macs=costs[slot.stage].forward_macs,
             batch_factor=schedule.stages[slot.stage].batch_factor,
             augmentation=schedule.stages[slot.stage].augmentation,

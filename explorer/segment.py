@@ -23,6 +23,8 @@ class StepCost:
     """Measured seconds of the step on this device; `None` if not calibrated."""
     forward_macs: int | None = None
     """Multiply-adds of the forward pass alone, for budgets in GMACs-epochs; `None` if not counted."""
+    input_seconds: float | None = None
+    """The part of `seconds` that is spent on input; `None` if not measured."""
 
     def amount(self, currency: Currency) -> int:
         """Cost of the step as a whole number: FLOPs or nanoseconds; see `whole_cost`."""
@@ -78,6 +80,8 @@ class Segment:
     """Factor on the batch size of the plan."""
     augmentation: AugmentationStrength = FULL_STRENGTH
     """Strength of augmentation and stochastic depth, as shares of the recipe's."""
+    step_input_seconds: float | None = None
+    """The part of `step_seconds` that is spent on input; `None` if not measured."""
 
     def images_per_step(self, batch_size: int) -> int:
         """Number of images in a step.

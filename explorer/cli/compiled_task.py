@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,12 +11,14 @@ from typing import TYPE_CHECKING
 from explorer.cli.shared import Images, console, load_task, warn
 from explorer.console import print_line
 from explorer.errors import InvalidInput
-from explorer.plan import Plan, compile_plan
+from explorer.plan import Plan, StepCost, compile_plan
 from explorer.spec.budget import Budget
+from explorer.spec.rates import Rates
 from explorer.spec.schedule import Schedule
 
 if TYPE_CHECKING:
     from explorer.spec.inventory import Inventory
+    from explorer.spec.step_times import Setting
     from explorer.spec.task_file import Resources
     from explorer.training.task import Task
 
@@ -31,10 +34,19 @@ class CompiledTask:
     """`cuda` or `cpu`."""
     inventory: Inventory
     """What is in the data set."""
+    calibrated: Setting | None
+    """Where the step times of the plan were measured; `None` if it has none."""
 
 
 def compile_for_task(
-    schedule: Schedule, task_path: Path, budget: str, calibration: Path | None, price: float | None, images: Images
+    schedule: Schedule,
+    task_path: Path,
+    budget: str,
+    calibration: Path | None,
+    price: float | None,
+    images: Images,
+    processes: int = 1,
+    device_on_cluster: str | None = None,
 ) -> CompiledTask:
     """Compile a schedule, with measured step times if there is a calibration, and say what it does not do as written.
 
@@ -45,6 +57,8 @@ def compile_for_task(
         calibration: file with step times, which budgets in time or money need.
         price: price of a device-hour, which budgets in money need.
         images: which images are read and decoded first.
+        processes: number of processes that train together.
+        device_on_cluster: `cuda` or `cpu`, if the processes run on a Ray cluster; `None` if they run on this machine.
 
     Raises:
         InvalidInput: when a file or the budget cannot be used.
@@ -55,17 +69,26 @@ def compile_for_task(
 
     parsed = Budget.parse(budget).priced(price)
     task, file, inventory = load_task(task_path, schedule, images)
-    device = available_device(file.resources.gpus)
+    device = device_on_cluster or available_device(file.resources.gpus)
     if parsed.device and parsed.device != (kind := "CPU" if device == "cpu" else "GPU"):
         gpus = f"resources.gpus: {file.resources.gpus:g}"
-        raise InvalidInput("budget", str(parsed), f"training would run on a {kind} of this machine ({gpus})")
-    cost = Calibration.load(calibration).step_cost(task, device) if calibration else task.step_cost
+        where = "this machine" if device_on_cluster is None else "the Ray cluster"
+        raise InvalidInput("budget", str(parsed), f"training would run on a {kind} of {where} ({gpus})")
+    cost: Callable[[Rates], StepCost] = task.step_cost
+    calibrated = None
+    if not calibration and not parsed.counted and processes > 1:
+        command = f"explorer calibrate --task {task_path} --schedule SCHEDULE --processes {processes}"
+        raise InvalidInput("budget", str(parsed), f"needs step times of {processes} processes: {command}, then --calibration")
+    if calibration:
+        measured = Calibration.load(calibration)
+        cost = measured.step_cost(task, device, processes, other_machine=device_on_cluster is not None)
+        calibrated = measured.setting_for(task)
     plan = compile_plan(schedule, task, parsed, cost)
     check_batches(task, plan)
     warn(*task.without_effect(schedule))
     if schedule.in_epochs and os.environ.get("RANK", "0") == "0":  # under torchrun, the main process alone
         print_line(console, _lengthened(schedule, plan))
-    return CompiledTask(plan, task, file.resources, device, inventory)
+    return CompiledTask(plan, task, file.resources, device, inventory, calibrated)
 
 
 def _lengthened(schedule: Schedule, plan: Plan) -> str:

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from explorer.console import print_line
+from explorer.errors import InvalidInput
 from explorer.paths import expanded
 from explorer.spec.presets import load_schedule
 from explorer.spec.schedule import Schedule
@@ -46,6 +47,12 @@ CalibrationOption = Annotated[
     Path | None,
     typer.Option("--calibration", help="File written by `explorer calibrate`; required for budgets in time or money."),
 ]
+ProcessesOption = Annotated[
+    int, typer.Option("--processes", help="Processes, or GPUs, that divide each batch, by Ray Train.", min=1)
+]
+AddressOption = Annotated[
+    str | None, typer.Option("--address", help="With --processes: Ray cluster (auto); default: this machine.")
+]
 PriceOption = Annotated[float | None, typer.Option("--price", help="Price of a device-hour; required for budgets in money.")]
 
 
@@ -66,6 +73,20 @@ def warn(*texts: str | None) -> None:
     """Print warnings on stderr; `None` prints nothing."""
     for text in filter(None, texts):
         print(f"explorer: warning: {text}", file=sys.stderr)
+
+
+def check_processes(processes: int) -> int:
+    """Number of processes that train together: those given, or those that torchrun started.
+
+    Raises:
+        InvalidInput: when there are both.
+    """
+    from explorer.training.distributed import torchrun_processes
+
+    launched = torchrun_processes()
+    if processes > 1 and launched > 1:
+        raise InvalidInput("processes", processes, "must be left out under torchrun, which sets it")
+    return max(processes, launched)
 
 
 def print_inventory(inventory: Inventory) -> None:

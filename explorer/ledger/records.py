@@ -14,6 +14,7 @@ from explorer.spec.model_input import ModelInput
 from explorer.spec.rates import Rates
 from explorer.spec.schedule import Schedule
 from explorer.spec.search_space import Kind, SearchSpace
+from explorer.spec.time_spent import StageTime, TimeSpent
 
 Phase = Literal["search", "repeat"]
 Failure = Literal["diverged", "memory", "error", "place", "lost"]
@@ -103,6 +104,10 @@ class Outcome(Frozen):
     """Mean training loss of each segment, in order: the learning curve. Empty if not recorded."""
     segment_ends: tuple[float, ...] = ()
     """Budget time at the end of each segment, in (0, 1]."""
+    time: TimeSpent | None = None
+    """Where the time went; its training time is `train_seconds`. `None` if not recorded."""
+    stage_times: tuple[StageTime, ...] = ()
+    """Planned and realised time of the steps of each stage. Empty if not recorded."""
     currency: Currency = "flops"
     """Currency of the sweep, which `planned_cost` and `executed_cost` are in."""
     planned_seconds: Amount | None = None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from explorer.ledger.driver_note import SILENT_AFTER_SECONDS, DriverNote, RunningTrial
+from explorer.ledger.realised_time import RealisedTime, realised_times
 from explorer.ledger.records import Failure, Outcome, Record, Trial
 from explorer.ledger.storage import Ledger
 from explorer.ledger.time_left import device_seconds_left, planned_trials, seconds_of
@@ -102,6 +103,8 @@ class SweepStatus:
     """Number of trials that run side by side; `None` if no driver is alive."""
     passed_over: Mapping[str, int]
     """Number of files in the sweep's folder that are no records, by reason."""
+    realised_time: RealisedTime | None = None
+    """How closely the trials met their plans in time; `None` if their step times were not measured."""
 
     @property
     def left_seconds(self) -> float | None:
@@ -155,6 +158,7 @@ def sweep_status(ledger: Ledger, now: float | None = None) -> SweepStatus:
         left_device_seconds=None if left is None else max(0.0, left - running_seconds),
         places=note.places if note and alive else None,
         passed_over=dict(ledger.passed_over),
+        realised_time=next(iter(reversed(realised_times(records))), None),
     )
 
 

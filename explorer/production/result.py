@@ -11,6 +11,7 @@ from explorer.files import write_file
 from explorer.spec.base import Frozen, read_mapping
 from explorer.spec.inventory import Inventory
 from explorer.spec.model_input import ModelInput
+from explorer.spec.time_spent import StageTime, TimeSpent
 
 RESULT = "result.json"
 
@@ -28,8 +29,13 @@ class RunResult(Frozen):
     planned_flops: int
     realised_flops: int
     planned_seconds: float | None
-    """Planned device-seconds; `None` if not calibrated."""
+    """Planned device-seconds, of all devices together; `None` if not calibrated."""
     train_seconds: float
+    """Time of all steps on each device, with the input for them: what a budget in time pays for."""
+    time: TimeSpent | None = None
+    """Where the time went, on each device. `None` in results of earlier releases."""
+    stage_times: tuple[StageTime, ...] = ()
+    """Planned and realised time of the steps of each stage, on each device. Empty in results of earlier releases."""
     cost: float
     """Realised FLOPs as a fraction of full training."""
     steps: int

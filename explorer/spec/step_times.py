@@ -17,7 +17,9 @@ class StepTime(Frozen):
     rates: Rates
     """Requested rates."""
     seconds: float = Field(gt=0, allow_inf_nan=False)
-    """Seconds of a training step."""
+    """Seconds of a training step, with its input."""
+    input_seconds: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """The part of it that is spent on input. `None` in files of earlier releases."""
     batch_size: int | None = None
     """Images per step; `None` for the batch size of the table's task."""
     staging: dict[str, str] = {}
@@ -35,6 +37,8 @@ class Setting(Frozen):
     """Versions of torch and timm."""
     classes: int
     """Number of classes of the data."""
+    processes: int = 1
+    """Number of processes that train together, each on a device of its own."""
     task: TaskSpec
     """The task. Some of its fields do not matter: see `explorer.training.calibration.UNRELATED_TO_STEP_TIME`."""
 
@@ -63,6 +67,10 @@ class StepTimeTable(Frozen):
     verified: tuple[StepTime, ...] = ()
     """Step times of winners that were planned with the model and measured afterwards. Plans of the sweep do not use them."""
 
+    def row(self, rates: Rates, batch_size: int, staging: Mapping[str, str]) -> StepTime | None:
+        """The measurement of a step; `None` if it was not measured. Arguments as for `measured`."""
+        return self._find(self.steps, rates, batch_size, staging)
+
     def measured(self, rates: Rates, batch_size: int, staging: Mapping[str, str]) -> float | None:
         """Seconds of a step as they were measured; `None` if they were not.
 
@@ -71,15 +79,17 @@ class StepTimeTable(Frozen):
             batch_size: images per step.
             staging: settings of `staging` that differ from those of the table's task.
         """
-        return self._find(self.steps, rates, batch_size, staging)
+        step = self.row(rates, batch_size, staging)
+        return None if step is None else step.seconds
 
     def measured_later(self, rates: Rates, batch_size: int, staging: Mapping[str, str]) -> float | None:
         """Seconds of a step of a winner, measured after the search; `None` if they were not."""
-        return self._find(self.verified, rates, batch_size, staging)
+        step = self._find(self.verified, rates, batch_size, staging)
+        return None if step is None else step.seconds
 
-    def _find(self, steps: tuple[StepTime, ...], rates: Rates, batch_size: int, staging: Mapping[str, str]) -> float | None:
+    def _find(self, steps: tuple[StepTime, ...], rates: Rates, batch_size: int, staging: Mapping[str, str]) -> StepTime | None:
         own = self.setting.task.recipe.batch_size
         for step in steps:
             if step.rates == rates and (step.batch_size or own) == batch_size and step.staging == staging:
-                return step.seconds
+                return step
         return None

@@ -110,4 +110,6 @@ def _outcome(planned: Plan, result: TrainingResult) -> Outcome:
         stages=tuple(stages),
         losses=tuple(segment.mean_loss for segment in result.segments),
         segment_ends=tuple(segment.end_time for segment in planned.segments),
+        time=result.time,
+        stage_times=result.stage_times,
     )

@@ -18,8 +18,10 @@ from explorer.segment import StepCost
 from explorer.spec.rates import Rates
 from explorer.spec.step_times import Setting, StepTime, StepTimeTable
 from explorer.training.device import device_name
+from explorer.training.distributed import SINGLE_PROCESS, Processes
 from explorer.training.step_time import StepTimer, TimedTraining
 from explorer.training.step_time_model import MeasuredStep, fitted_model, predicted_seconds
+from explorer.training.stopwatch import Lap
 from explorer.training.task import Task
 
 SCHEMA = "vit-budget-explorer/calibration"
@@ -41,6 +43,8 @@ UNRELATED_TO_STEP_TIME = (
 
 STEP_STAGING = ("token_policy",)
 """Settings of `staging` that change the time of a step, and have rows of their own in a table."""
+ATTEMPTS = 3
+"""Number of times that step times are measured, until they do not scatter too much."""
 MAX_SCATTER = 0.2
 """Largest scatter of the full model's step times at which they are used: interquartile range over median."""
 
@@ -54,23 +58,66 @@ class Variant:
     staging: Mapping[str, str] = field(default_factory=dict)
     """Settings of `staging` that differ from those of the task."""
 
+    @property
+    def key(self) -> tuple[Rates, int, tuple[tuple[str, str], ...]]:
+        """Equal for equal steps."""
+        return self.rates, self.batch_size, tuple(sorted(self.staging.items()))
 
-def setting_of(task: Task, device: str) -> Setting:
-    """What the step times of a task on a device of this machine depend on."""
+    def of(self, task: Task) -> Task:
+        """The task with these settings."""
+        spec = task.spec.with_settings(task.spec.recipe.learning_rate, self.batch_size, self.staging)
+        return task if spec == task.spec else Task(spec)
+
+
+def setting_of(task: Task, device: str, processes: int = 1) -> Setting:
+    """What the step times of a task depend on, on a device of this machine or on one in each of several processes."""
     return Setting(
         device=device_name(device),
         threads=torch.get_num_threads(),
         versions={"torch": torch.__version__, "timm": timm.__version__},
         classes=task.data.classes,
+        processes=processes,
         task=task.spec,
     )
+
+
+def check_setting(measured: Setting, here: Setting, *, ignored: tuple[str, ...] = (), other_machine: bool = False) -> None:
+    """Check that step times that were measured in one setting are those of another one.
+
+    Args:
+        measured: where the step times were measured.
+        here: the setting of a training.
+        ignored: fields that may differ, besides those that step times do not depend on.
+        other_machine: whether it will train on other machines than this one, which check device and versions themselves.
+
+    Raises:
+        InvalidInput: when a step may take another time there; it names the first setting that differs.
+    """
+    ignored = (*UNRELATED_TO_STEP_TIME, *ignored)
+    if here.device != "cpu":
+        ignored = (*ignored, "threads")
+    if other_machine:
+        ignored = (*ignored, "device", "versions")
+    difference = first_difference(_flat(measured), _flat(here), ignored)
+    if difference is not None:
+        reason = f"was measured with {difference.before!r}, and this is {difference.after!r}"
+        raise InvalidInput("calibration", difference.field, reason)
 
 
 class Calibration(StepTimeTable):
     """Measured step times, and the setting in which they were measured."""
 
     @classmethod
-    def measure(cls, task: Task, rates: Iterable[Rates], device: str, *, seconds: float = MEASURED_SECONDS) -> Calibration:
+    def measure(
+        cls,
+        task: Task,
+        rates: Iterable[Rates],
+        device: str,
+        *,
+        seconds: float = MEASURED_SECONDS,
+        processes: Processes = SINGLE_PROCESS,
+        max_scatter: float = MAX_SCATTER,
+    ) -> Calibration:
         """Measure all rates at the task's batch size; see `measure_variants`.
 
         Args:
@@ -78,11 +125,14 @@ class Calibration(StepTimeTable):
             rates: requested rates; duplicates are measured once.
             device: `cuda` or `cpu`.
             seconds: how long to measure each of the rates.
+            processes: the processes that train together; each of them calls this function.
+            max_scatter: largest scatter at which the times are used.
 
         Raises:
             InvalidInput: when the model cannot have some of the rates, or the step times scatter too much.
         """
-        return cls.measure_variants(task, [Variant(each, task.batch_size) for each in rates], device, seconds=seconds)
+        variants = [Variant(each, task.batch_size) for each in rates]
+        return cls.measure_variants(task, variants, device, seconds=seconds, processes=processes, max_scatter=max_scatter)
 
     @classmethod
     def measure_variants(
@@ -92,52 +142,53 @@ class Calibration(StepTimeTable):
         device: str,
         *,
         seconds: float = MEASURED_SECONDS,
+        processes: Processes = SINGLE_PROCESS,
         max_scatter: float = MAX_SCATTER,
     ) -> Calibration:
         """Measure the full model with the recipe's batch size, and every variant in turn with it.
+
+        Where the step times scatter too much, everything is measured again, `ATTEMPTS` times in all.
 
         Args:
             task: model, data and recipe.
             variants: what to measure; duplicates are measured once.
             device: `cuda` or `cpu`.
             seconds: how long to measure each of them, turns of the full model included.
+            processes: the processes that train together; each of them calls this function.
             max_scatter: largest scatter at which the times are used.
 
         Raises:
             InvalidInput: when the model cannot have some of the rates, or the step times scatter by more than `max_scatter`.
         """
-        setting = setting_of(task, device)
-        timer = StepTimer(TimedTraining(task, Rates(), device), seconds)
+        wanted = {variant.key: variant for variant in variants}
         own = Variant(Rates(), task.batch_size)
-        ratios: dict[tuple[Rates, int, tuple[tuple[str, str], ...]], float] = {}
-        for each in variants:
-            key = each.rates, each.batch_size, tuple(sorted(each.staging.items()))
-            if key in ratios:
-                continue
-            if (each.rates, each.batch_size, dict(each.staging)) == (own.rates, own.batch_size, {}):
-                ratios[key] = 1.0
-                continue
-            spec = task.spec.with_settings(task.spec.recipe.learning_rate, each.batch_size, each.staging)
-            varied = task if spec == task.spec else Task(spec)
-            ratios[key] = timer.relative_to_reference(TimedTraining(varied, each.rates, device))
-        full_key = own.rates, own.batch_size, ()
-        ratios.setdefault(full_key, 1.0)
-        full_seconds, (low, high) = timer.seconds, timer.quartiles
-        if (scatter := (high - low) / full_seconds) > max_scatter:
+        others = [variant for key, variant in wanted.items() if key != own.key]
+        for _ in range(ATTEMPTS):
+            timer = StepTimer(TimedTraining(task, Rates(), device, processes), seconds)
+            laps = [timer.relative(TimedTraining(variant.of(task), variant.rates, device, processes)) for variant in others]
+            full, (low, high) = timer.reference, timer.quartiles
+            scatter = processes.broadcast((high - low) / full.seconds)
+            if scatter <= max_scatter:
+                break
+        else:
             reason = (
                 f"step times scatter too much for budgets in time: the quartiles of the full model's are {1000 * low:.3g} and "
                 f"{1000 * high:.3g} ms, {scatter:.0%} of the median apart; at most {max_scatter:.0%} is allowed"
             )
-            raise InvalidInput("step times", setting.device, reason)
+            raise InvalidInput("step times", device_name(device), reason)
+        times = [Lap(1, full.seconds, full.input_seconds)]
+        times += [Lap(1, lap.seconds * full.seconds, lap.input_seconds * full.seconds) for lap in laps]
         steps = tuple(
             StepTime(
-                rates=rates,
-                seconds=ratio * full_seconds,
-                batch_size=None if size == task.batch_size else size,
-                staging=dict(staging),
+                rates=variant.rates,
+                seconds=lap.seconds,
+                input_seconds=lap.input_seconds,
+                batch_size=None if variant.batch_size == task.batch_size else variant.batch_size,
+                staging=dict(variant.staging),
             )
-            for (rates, size, staging), ratio in ratios.items()
+            for variant, lap in zip((own, *others), times, strict=True)
         )
+        setting = setting_of(task, device, processes.count)
         return cls(setting=setting, steps=steps, scatter=scatter).with_model(task)
 
     def with_model(self, task: Task) -> Calibration:
@@ -149,7 +200,7 @@ class Calibration(StepTimeTable):
         measured = []
         for step in self.steps:
             size = step.batch_size or task.batch_size
-            varied = Task(task.spec.with_settings(task.spec.recipe.learning_rate, size, step.staging))
+            varied = Variant(step.rates, size, step.staging).of(task)
             measured.append(MeasuredStep(varied.step_size(step.rates), size, step.seconds))
         return self.model_copy(update={"model": fitted_model(measured)})
 
@@ -180,42 +231,45 @@ class Calibration(StepTimeTable):
             raise InvalidInput("calibration", str(path), f"is not a file that `explorer calibrate` wrote (schema {SCHEMA})")
         return validated(cls, content, str(path))
 
-    def check(self, task: Task, device: str) -> None:
-        """Check that the table is of this device, of these versions, and of this task.
+    def setting_for(self, task: Task) -> Setting:
+        """The setting of the step times of a task: batch size and the settings `STEP_STAGING` are those that have rows."""
+        batch_size, staging = self._varied(task)
+        if self.measured(Rates(), batch_size, staging) is None:
+            return self.setting
+        own = self.setting.task
+        return self.setting.model_copy(update={"task": own.with_settings(own.recipe.learning_rate, batch_size, staging)})
 
-        The batch size and the settings `STEP_STAGING` may differ where the table has rows for those of the task.
+    def step_cost(
+        self, task: Task, device: str | None = None, processes: int = 1, *, other_machine: bool = False
+    ) -> Callable[[Rates], StepCost]:
+        """The cost function of a task: counted FLOPs, with device-seconds as measured, or as the table's model gives them.
 
-        Raises:
-            InvalidInput: naming the first setting that differs.
-        """
-        ignored = UNRELATED_TO_STEP_TIME if device == "cpu" else (*UNRELATED_TO_STEP_TIME, "threads")
-        if self.measured(Rates(), *self._varied(task)) is not None:
-            ignored = (*ignored, "recipe.batch_size", *(f"staging.{name}" for name in STEP_STAGING))
-        difference = first_difference(_flat(self.setting), _flat(setting_of(task, device)), ignored)
-        if difference is not None:
-            reason = f"was measured with {difference.before!r}, and this is {difference.after!r}"
-            raise InvalidInput("calibration", difference.field, reason)
-
-    def step_cost(self, task: Task, device: str | None = None) -> Callable[[Rates], StepCost]:
-        """The cost function of a task: counted FLOPs, with seconds as measured, or as the table's model gives them.
+        A step of several processes costs as many times its seconds, because each has a device of its own.
 
         Args:
             task: the task.
-            device: the device that will train, which is checked; `None` for a task and device that were checked before.
+            device: `cuda` or `cpu`, which is checked; `None` for a task and a device that were checked before.
+            processes: number of processes that train together.
+            other_machine: as in `check_setting`.
 
         Raises:
-            InvalidInput: when the table was measured on another device, with other versions, or for another task; it names
-                the first setting that differs.
+            InvalidInput: when the table was measured on another device, with other versions or another number of processes, or
+                for another task; it names the first setting that differs.
         """
         if device is not None:
-            self.check(task, device)
+            check_setting(self.setting_for(task), setting_of(task, device, processes), other_machine=other_machine)
         batch_size, staging = self._varied(task)
 
         def cost(rates: Rates) -> StepCost:
-            seconds = self.measured(rates, batch_size, staging)
-            if seconds is None and self.model is not None:
-                seconds = predicted_seconds(self.model, task.step_size(rates), batch_size)
-            return replace(task.step_cost(rates), seconds=seconds)
+            counted = task.step_cost(rates)
+            step = self.row(rates, batch_size, staging)
+            if step is not None:
+                of_input = None if step.input_seconds is None else processes * step.input_seconds
+                return replace(counted, seconds=processes * step.seconds, input_seconds=of_input)
+            if self.model is None:
+                return counted
+            predicted = predicted_seconds(self.model, task.step_size(rates), batch_size)
+            return replace(counted, seconds=processes * predicted)
 
         return cost
 
