@@ -11,7 +11,7 @@ from rich.table import Table
 from explorer.ledger import Outcome, Record, StageOutcome, Trial
 from explorer.plan import Plan, compile_plan
 from explorer.search.dispatcher import Dispatcher, PlannedTrial
-from explorer.search.machines import Machines, wanted
+from explorer.search.machines import Machines, wanted_text
 from explorer.search.optuna_logs import quiet_optuna
 from explorer.search.search import Search
 from explorer.search.trial_plan import compile_trial
@@ -117,7 +117,7 @@ class Forecast:
     def _time(self, space: SearchSpace, parallel_trials: int | None) -> str:
         """How long it takes, and on what."""
         machines = self.machines
-        each = " and ".join(f"{amount:g} {name}" for name, amount in wanted(space.resources).items())
+        each = wanted_text(space.resources)
         count = min(machines.places, parallel_trials or machines.places)
         device = "the CPU" if machines.times.device == "cpu" else machines.times.device
         measured = f"step times measured on {device}"

@@ -42,7 +42,7 @@ class Rung:
         records: search records of this kind and budget.
         unfinished: search trials of this kind and budget that were started before and have no record.
         known_schedules: schedules that are tried before all others.
-        step_flops: FLOPs of a training step at requested rates, for samplers that ask for it.
+        step_cost: Cost of a training step at requested rates, in the sweep's currency, for samplers that ask for it.
 
     Attributes:
         wanted: number of trials; at most the number of distinct settings, where that is finite.
@@ -60,7 +60,7 @@ class Rung:
         unfinished: Sequence[Trial],
         *,
         known_schedules: Sequence[KnownSchedule] = (),
-        step_flops: Callable[[Rates], int] | None = None,
+        step_cost: Callable[[Rates], int] | None = None,
     ) -> None:
         self.space, self.budget, self.kind = space, budget, kind
         self._every_setting = every_setting(space.search, kind)
@@ -84,7 +84,7 @@ class Rung:
             trials=trials,
             objectives=objectives,
             search=space.search if kind == "staged" else None,
-            step_flops=step_flops if kind == "staged" else None,
+            step_cost=step_cost if kind == "staged" else None,
         )
         self._sampler = make_sampler(space.search.sampler, settings)
         self._random_sampler = optuna.samplers.RandomSampler(seed=seed)

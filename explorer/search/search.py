@@ -13,8 +13,9 @@ from explorer.ledger import KINDS, Record, Trial
 from explorer.search.known_schedules import known_schedules
 from explorer.search.proposer import Status
 from explorer.search.rung import Rung
-from explorer.search.trial_plan import step_flops
+from explorer.search.trial_plan import step_cost_in_currency
 from explorer.spec.search_space import SearchSpace
+from explorer.spec.step_times import StepTimeTable
 
 PASSES = (1 / 3, 1.0)
 """All budgets are visited twice: a third of the trials gives a first curve early. See benchmarks/README.md."""
@@ -27,12 +28,19 @@ class Search:
         space: the search space.
         records: what the ledger already holds.
         unfinished: trials that were started before and have no record; they come first.
+        table: the sweep's step times, which a sweep in device-seconds needs.
 
     Attributes:
         rungs: the studies, by budget and kind.
     """
 
-    def __init__(self, space: SearchSpace, records: Sequence[Record] = (), unfinished: Sequence[Trial] = ()) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        records: Sequence[Record] = (),
+        unfinished: Sequence[Trial] = (),
+        table: StepTimeTable | None = None,
+    ) -> None:
         self.space = space
         known = [*(record.trial for record in records), *unfinished]
         first = known_schedules(space)
@@ -52,7 +60,7 @@ class Search:
                         rung_records,
                         rung_unfinished,
                         known_schedules=first,
-                        step_flops=partial(step_flops, space),
+                        step_cost=partial(step_cost_in_currency, space, table),
                     )
                 )
         self._unfinished = list(unfinished)

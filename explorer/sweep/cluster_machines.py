@@ -27,7 +27,9 @@ def machines_at(address: str | None, space: SearchSpace) -> Machines:
     try:
         check_room(space.resources)
         amounts = wanted(space.resources)
-        measure = ray.remote(num_cpus=amounts["CPU"], num_gpus=amounts.get("GPU", 0))(measure_step_times)
+        measure = ray.remote(
+            num_cpus=amounts["CPU"], num_gpus=amounts.get("GPU", 0), accelerator_type=space.resources.accelerator
+        )(measure_step_times)
         times = ray.get(measure.remote(space))
         nodes = alive_nodes().values()
         return Machines(

@@ -24,6 +24,7 @@ from explorer.spec.budget import Budget
 from explorer.spec.inventory import Inventory
 from explorer.spec.schedule import Schedule
 from explorer.spec.search_space import NAME_PATTERN, SearchSpace
+from explorer.spec.step_times import StepTimeTable
 from explorer.sweep.cluster import start_ray
 from explorer.sweep.completeness import lacking
 from explorer.sweep.driver_notes import DriverNotes
@@ -35,6 +36,7 @@ from explorer.sweep.placement import hosts_with_room
 from explorer.sweep.places import Places, check_room, wait_for_room
 from explorer.sweep.probe import probe_nodes
 from explorer.sweep.progress import SweepProgress
+from explorer.sweep.step_times import sweep_table, verify_winners
 from explorer.sweep.trial import STORE
 from explorer.sweep.trial_reports import TrialObservers
 from explorer.sweep.tuning import SweepRun, run_trials
@@ -59,6 +61,8 @@ class Sweep:
         parallel_trials: number of trials that may run side by side; `None` for as many as the cluster can.
         wait_for_nodes: number of seconds to wait for a node that has room for a trial, on a cluster that adds nodes on demand.
         mix_versions: whether a sweep may be resumed with other versions of torch or timm than it was started with.
+        step_times: table of step times for a sweep in device-seconds, of the device that its trials run on; `None` measures
+            one before the first trial.
         console: where progress is written.
 
     Raises:
@@ -77,6 +81,7 @@ class Sweep:
         parallel_trials: int | None = None,
         wait_for_nodes: float = 0.0,
         mix_versions: bool = False,
+        step_times: StepTimeTable | None = None,
         console: Console | None = None,
     ) -> None:
         if trials is not None:
@@ -92,6 +97,9 @@ class Sweep:
             raise InvalidInput("parallel_trials", parallel_trials, "must be at least 1")
         if wait_for_nodes < 0:
             raise InvalidInput("wait_for_nodes", wait_for_nodes, "must be a number of seconds")
+        if step_times is not None and space.currency == "flops":
+            raise InvalidInput("calibration", space.currency, "step times are for a sweep with currency: device_seconds")
+        self._given_step_times = step_times
         self.parallel_trials, self.wait_for_nodes = parallel_trials, wait_for_nodes
         self.space, self.address, self.retry, self.mix_versions = space, address, retry, mix_versions
         self.console = console or Console()
@@ -115,7 +123,7 @@ class Sweep:
             self._open()
             check_versions(self.ledger.header(), mix=self.mix_versions)
             records = self._without_retried(self.ledger.records())
-            search = self._search(records)
+            search = self._search(records, table := self.ledger.step_times())
             if self.ledger.warning:
                 self._say(f"warning: {self.ledger.warning}; trials without a record are run again")
             with self._loggers(records) as loggers:
@@ -129,8 +137,12 @@ class Sweep:
                 with interrupts_deferred(interrupted_line(len(records), search.planned), self._say):
                     start_ray(self.address)
                 try:
+                    places = self._places(lambda: search.planned - self.ledger.count())
+                    if self.space.currency == "device_seconds":
+                        table = self._step_times(places)
+                        search = self._search(records, table)
                     with (
-                        self._places(lambda: search.planned - self.ledger.count()) as places,
+                        places,
                         DriverNotes(self.location, self.space, search.planned, lambda: places.at_once) as notes,
                         SweepProgress(self.space, search.planned, places.at_once, records, self.console) as progress,
                     ):
@@ -139,6 +151,7 @@ class Sweep:
                                 space=self._readable_space,
                                 ledger=self.ledger,
                                 search=search,
+                                table=table,
                                 records=records,
                                 lock=lock,
                                 places=places,
@@ -146,6 +159,10 @@ class Sweep:
                                 observers=TrialObservers(loggers, notes),
                                 say=self._say,
                             )
+                        )
+                    if table is not None:
+                        verify_winners(
+                            self._readable_space, self.ledger, table, self.ledger.records(), places.excluded, self._say
                         )
                 finally:
                     if started_here:
@@ -199,8 +216,14 @@ class Sweep:
         excluded = probe_nodes(self._readable_space, self.location, hosts, self._say, mix_versions=self.mix_versions)
         return Places(resources, self.parallel_trials, excluded, left if self.wait_for_nodes else None)
 
-    def _search(self, records: list[Record]) -> Search:
-        return Search(self.space, records, self.ledger.unfinished(records))
+    def _step_times(self, places: Places) -> StepTimeTable:
+        """The sweep's table of step times, with which the space can be planned."""
+        table = sweep_table(self._readable_space, self.ledger, self._given_step_times, places.excluded, self._say)
+        check_space(self.space, table)
+        return table
+
+    def _search(self, records: list[Record], table: StepTimeTable | None) -> Search:
+        return Search(self.space, records, self.ledger.unfinished(records), table)
 
     def _without_retried(self, records: list[Record]) -> list[Record]:
         """The records without those of failed trials that are tried again, which are set aside."""

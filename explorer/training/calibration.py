@@ -176,17 +176,18 @@ class Calibration(StepTimeTable):
                 f"{1000 * high:.3g} ms, {scatter:.0%} of the median apart; at most {max_scatter:.0%} is allowed"
             )
             raise InvalidInput("step times", device_name(device), reason)
-        times = [Lap(1, full.seconds, full.input_seconds)]
-        times += [Lap(1, lap.seconds * full.seconds, lap.input_seconds * full.seconds) for lap in laps]
+        times = {own.key: full}
+        for variant, lap in zip(others, laps, strict=True):
+            times[variant.key] = Lap(1, lap.seconds * full.seconds, lap.input_seconds * full.seconds)
         steps = tuple(
             StepTime(
                 rates=variant.rates,
-                seconds=lap.seconds,
-                input_seconds=lap.input_seconds,
+                seconds=times[key].seconds,
+                input_seconds=times[key].input_seconds,
                 batch_size=None if variant.batch_size == task.batch_size else variant.batch_size,
                 staging=dict(variant.staging),
             )
-            for variant, lap in zip((own, *others), times, strict=True)
+            for key, variant in {**wanted, own.key: own}.items()
         )
         setting = setting_of(task, device, processes.count)
         return cls(setting=setting, steps=steps, scatter=scatter).with_model(task)
@@ -203,6 +204,11 @@ class Calibration(StepTimeTable):
             varied = Variant(step.rates, size, step.staging).of(task)
             measured.append(MeasuredStep(varied.step_size(step.rates), size, step.seconds))
         return self.model_copy(update={"model": fitted_model(measured)})
+
+    @classmethod
+    def of_table(cls, table: StepTimeTable) -> Calibration:
+        """A table as it is kept, with what can be done with it."""
+        return table if isinstance(table, cls) else cls(**dict(table))
 
     def save(self, path: str | Path) -> Path:
         """Write a JSON file.

@@ -56,6 +56,8 @@ class TrainingResult:
     """Optimizer steps."""
     flops: int
     """Cost of the whole run: the counted FLOPs of all steps."""
+    reused_segments: int
+    """Number of segments at the start of the plan that were taken from a store."""
     executed_flops: int
     """Cost of the steps that were trained in this run and not taken from a store."""
     seconds: float
@@ -198,6 +200,7 @@ def train(
         test_accuracy=test,
         steps=progress.steps,
         flops=progress.flops,
+        reused_segments=progress.reused,
         executed_flops=progress.executed_flops,
         seconds=progress.seconds,
         executed_seconds=executed_seconds,
