@@ -76,14 +76,20 @@ def compile_for_task(
         raise InvalidInput("budget", str(parsed), f"training would run on a {kind} of {where} ({gpus})")
     cost: Callable[[Rates], StepCost] = task.step_cost
     calibrated = None
-    if not calibration and not parsed.counted and processes > 1:
+    provenance = schedule.provenance
+    currency = parsed.currency(provenance.currency if provenance else "flops")
+    if not calibration and currency == "device_seconds" and processes > 1:
         command = f"explorer calibrate --task {task_path} --schedule SCHEDULE --processes {processes}"
         raise InvalidInput("budget", str(parsed), f"needs step times of {processes} processes: {command}, then --calibration")
-    if calibration:
-        measured = Calibration.load(calibration)
+    measured = Calibration.load(calibration) if calibration else None
+    if measured is None and currency == "device_seconds" and provenance and provenance.step_times:
+        measured = Calibration.of_table(provenance.step_times)
+    full_seconds = None
+    if measured is not None:
         cost = measured.step_cost(task, device, processes, other_machine=device_on_cluster is not None)
+        full_seconds = measured.full_seconds(task)
         calibrated = measured.setting_for(task)
-    plan = compile_plan(schedule, task, parsed, cost)
+    plan = compile_plan(schedule, task, parsed, cost, currency=currency, full_seconds=full_seconds)
     check_batches(task, plan)
     warn(*task.without_effect(schedule))
     if schedule.in_epochs and os.environ.get("RANK", "0") == "0":  # under torchrun, the main process alone

@@ -60,7 +60,7 @@ def plan(
     in_paper_unit = "" if task_plan.budget.unit == "GMACs-epochs" else f"; {task_plan.gmacs_epochs:.4g} GMACs-epochs"
     if task_plan.budget.unit == "GMACs-epochs":
         planned = f"{task_plan.gmacs_epochs:.6g} of {task_plan.budget}, {task_plan.flops:.4g} FLOPs"
-    elif task_plan.budget.counted:
+    elif task_plan.currency == "flops":
         planned = f"{task_plan.flops:.4g} of {task_plan.budget_cost:.4g} FLOPs"
     else:
         device = task_plan.budget.device or "device"
@@ -70,7 +70,7 @@ def plan(
     print_line(
         console,
         f"{task_plan.steps:,} steps of batch {batches}, {task_plan.epochs(task_plan.steps):.1f} epochs; planned "
-        f"{planned} ({task_plan.cost:.3%} of full training{in_paper_unit})",
+        f"{planned} ({task_plan.cost:.3%} of full training{_of_what(task_plan)}{in_paper_unit})",
     )
     if len(task_plan.stages()) > 1:
         print_line(console, f"growth initialization: {compiled.task.growth}")
@@ -79,7 +79,8 @@ def plan(
 def calibrate(
     task: TaskOption,
     schedule: Annotated[
-        Path | None, typer.Option(help="Measure the rates of this schedule; default: the tied rates of a search space.")
+        Path | None,
+        typer.Option(help="Measure the rates of this schedule; default: what a sweep over the search space measures."),
     ] = None,
     out: Annotated[Path, typer.Option(help="File to write.")] = Path("calibration.json"),
     processes: ProcessesOption = 1,
@@ -89,27 +90,28 @@ def calibrate(
 
     Under torchrun, its processes divide each batch: torchrun --nproc-per-node 8 -m explorer calibrate ...
     """
-    from explorer.training.calibration import Calibration
+    from explorer.search.step_times import measured_first
+    from explorer.training.calibration import Calibration, Variant
     from explorer.training.device import device_for
     from explorer.training.distributed import Processes, torchrun
 
     loaded = load_named_schedule(schedule, task) if schedule else None
     opened, file, _ = load_task(task, loaded)
     if loaded:
-        rates = [stage.rates for stage in loaded.stages]
-    elif isinstance(file, SearchSpace) and file.search.tied:
-        rates = file.search.tied_rates()
+        variants = [Variant(stage.rates, opened.batch_size) for stage in loaded.stages]
+    elif isinstance(file, SearchSpace):
+        variants = measured_first(file)
     else:
-        raise InvalidInput("schedule", None, "is required unless --task is a search space with tied rates")
-    rates.append(Rates())
+        raise InvalidInput("schedule", None, "is required unless --task is a search space")
     count = check_processes(processes)
     Processes(0, count).local_slice(opened.batch_size)
     if processes > 1:
-        measured = _calibrated_on_ray(opened.spec, rates, file.resources, processes, address, out)
+        rates = [each.rates for each in variants if each.batch_size == opened.batch_size and not each.staging]
+        measured = _calibrated_on_ray(opened.spec, [*rates, Rates()], file.resources, processes, address, out)
     else:
         device = device_for(file.resources.gpus)
         with torchrun(device == "cuda") as together:
-            measured = Calibration.measure(opened, rates, device, processes=together)
+            measured = Calibration.measure_variants(opened, variants, device, processes=together)
             if not together.is_main:
                 return
         measured.save(out)
@@ -143,6 +145,8 @@ def _calibration_table(measured: Calibration, task: Task) -> Table:
     full = next(step.seconds for step in measured.steps if step.rates.full)
     full_flops = task.step_cost(Rates()).flops
     for step in measured.steps:
+        if step.batch_size or step.staging:  # the step of another batch size has other FLOPs
+            continue
         flops = task.step_cost(step.rates).flops
         table.add_row(
             *(f"{getattr(step.rates, axis):.3g}" for axis in axes),
@@ -155,6 +159,13 @@ def _calibration_table(measured: Calibration, task: Task) -> Table:
     return table
 
 
+def _of_what(task_plan: Plan) -> str:
+    """Says that shares are of device-seconds, and what the plan costs in FLOPs; empty for a plan that counts FLOPs."""
+    if task_plan.currency == "flops":
+        return ""
+    return f" in device-seconds, {task_plan.cost_after(task_plan.steps, 'flops'):.3%} in FLOPs"
+
+
 def _plan_table(compiled: Plan, peak: float) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     axes = shown_axes(segment.rates for segment in compiled.segments)
@@ -164,9 +175,9 @@ def _plan_table(compiled: Plan, peak: float) -> Table:
     costs = ("GFLOPs/step", "GMACs/image", *times, "cost", "learning rate")
     for name in ("stage", *axes, "share", "epochs", "steps", *batch, *costs):
         table.add_column(name, justify="right", no_wrap=True)
-    spent = 0
+    steps = 0
     for row in rows:
-        spent += row.flops
+        steps += row.steps
         table.add_row(
             str(row.stage + 1),
             *(_rate(row, axis) for axis in axes),
@@ -177,7 +188,7 @@ def _plan_table(compiled: Plan, peak: float) -> Table:
             f"{row.step_flops / 1e9:.4g}",
             f"{(row.step_forward_macs or 0) / row.batch_size / GMAC:.4g}",
             *((f"{1000 * row.seconds / row.steps:.4g}", f"{row.seconds:,.1f}") if row.seconds is not None else ()),
-            f"{spent / compiled.full_flops:.3%}",
+            f"{compiled.cost_after(steps):.3%}",
             " > ".join(f"{factor * peak:.1e}" for factor in row.factors),
         )
     return table

@@ -46,6 +46,13 @@ def sweep(
         bool,
         typer.Option("--mix-versions", help="Resume with other versions of torch or timm than the sweep was started with."),
     ] = False,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            help="File written by `explorer calibrate`, for a sweep in device-seconds; default: step times are measured where the "
+            "trials run, before the first of them."
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -58,6 +65,7 @@ def sweep(
     from explorer.spec.search_space import SearchSpace
     from explorer.sweep.completeness import failures_line
     from explorer.sweep.driver import Retry, Sweep
+    from explorer.training.calibration import Calibration
     from explorer.training.task import Task
 
     loaded = SearchSpace.load(space)
@@ -72,6 +80,7 @@ def sweep(
         parallel_trials=parallel_trials,
         wait_for_nodes=wait_for_nodes,
         mix_versions=mix_versions,
+        step_times=Calibration.load(calibration) if calibration else None,
         console=console,
     )
     if dry_run:
@@ -171,7 +180,7 @@ def best(
     ledger = find_sweep(sweep, storage)
     header, parsed = ledger.header(), Budget.parse(budget)
     trials = trials_frame(ledger.records(), header)
-    schedule = best_schedule(trials, header, parsed)
+    schedule = best_schedule(trials, header, parsed, ledger.step_times())
     warn(ledger.warning)
     measured = best_by_budget(trials)
     measured = measured[measured.budget == str(parsed)]

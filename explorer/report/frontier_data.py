@@ -10,6 +10,7 @@ from explorer.frontier import AccuracyCurve, best_by_budget, compare_budgets, ma
 from explorer.frontier.comparison import BudgetComparison, FullTrainingMatch
 from explorer.ledger import KINDS, Kind
 from explorer.report.headline import headline
+from explorer.spec.budget import Currency
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,22 @@ class FrontierData:
     @property
     def headline(self) -> str:
         """What the sweep shows, in a sentence or two."""
-        return headline(self.comparisons, self.match)
+        return headline(self.comparisons, self.match, self.currency)
+
+    @property
+    def currency(self) -> Currency:
+        """The sweep's currency, in which costs are fractions of full training."""
+        currency: Currency = self.runs.currency.iloc[0]
+        return currency
+
+    @property
+    def full_cost(self) -> float:
+        """Cost of full training in the sweep's currency: FLOPs or device-seconds."""
+        return self.full_flops if self.currency == "flops" else float(self.runs.full_seconds.iloc[0])
 
     @property
     def full_flops(self) -> int:
-        """Cost of full training."""
+        """Cost of full training in FLOPs."""
         return int(self.runs.full_flops.iloc[0])
 
 

@@ -11,6 +11,7 @@ from explorer.frontier import trials_frame
 from explorer.ledger import Ledger, Record, SweepHeader
 from explorer.report.frontier_data import FrontierData, frontier_data
 from explorer.report.units import CostUnit, cost_units
+from explorer.spec.step_times import StepTimeTable
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class LoadedSweep:
     data: FrontierData
     units: tuple[CostUnit, ...]
     """Units of cost that the page can switch between."""
+    step_times: StepTimeTable | None = None
+    """Step times by which the trials were planned; `None` in a sweep that counts FLOPs."""
     failed_attempts: tuple[Record, ...] = ()
     """Failed trials, and failed attempts at trials that were tried again."""
 
@@ -45,4 +48,5 @@ class LoadedSweep:
             raise InvalidInput("sweep", ledger.location, f"has no finished trial yet ({failed} failed); nothing to report")
         data = frontier_data(trials)
         failed_attempts = (*(record for record in records if record.outcome is None), *ledger.superseded())
-        return cls(header, trials, data, tuple(cost_units(data.curves, price)), failed_attempts)
+        units = tuple(cost_units(data.curves, price or header.space.price))
+        return cls(header, trials, data, units, ledger.step_times(), failed_attempts)

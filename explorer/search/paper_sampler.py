@@ -35,7 +35,8 @@ class PaperSampler(BaseSampler):
 
     Args:
         search: what is searched.
-        step_cost: cost of a training step at requested rates, in the sweep's currency: a stage's share of the cost is its share of epochs times this.
+        step_cost: cost of a training step at requested rates, in the sweep's currency: a stage's share of the cost is its share
+            of epochs times this.
         seed: seed of the random numbers.
         alpha: spread of the durations; 0 gives all stages equal epochs.
     """

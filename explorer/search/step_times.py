@@ -28,7 +28,7 @@ def steps_of(space: SearchSpace) -> list[Variant]:
     """Every step that a trial of the search may have: rates, batch sizes, and settings of `staging`."""
     search = space.search
     if search.tied:
-        rates = [each for each in search.tied_rates()]
+        rates = list(search.tied_rates())
     else:
         rates = [search.rates_at(dict(zip(AXES, positions, strict=True))) for positions in _positions(space)]
     for known in known_schedules(space):

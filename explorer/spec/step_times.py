@@ -8,6 +8,7 @@ from pydantic import Field
 
 from explorer.spec.base import Frozen
 from explorer.spec.rates import Rates
+from explorer.spec.schedule import Schedule
 from explorer.spec.task import TaskSpec
 
 
@@ -86,6 +87,29 @@ class StepTimeTable(Frozen):
         """Seconds of a step of a winner, measured after the search; `None` if they were not."""
         step = self._find(self.verified, rates, batch_size, staging)
         return None if step is None else step.seconds
+
+    def of_schedule(self, schedule: Schedule, batch_size: int, staging: Mapping[str, str]) -> StepTimeTable:
+        """The part of the table that plans of a schedule need: its rates, and the full model.
+
+        Args:
+            schedule: the schedule.
+            batch_size: images per step.
+            staging: settings of `staging` that the schedule is trained with.
+        """
+        own = self.setting.task
+        needed = {*(stage.rates for stage in schedule.stages), Rates()}
+        different = {name: value for name, value in staging.items() if value != getattr(own.staging, name)}
+        steps = tuple(
+            step
+            for step in self.steps
+            if (step.rates.full and step.batch_size is None and not step.staging)
+            or (
+                step.rates in needed
+                and (step.batch_size or own.recipe.batch_size) == batch_size
+                and all(different.get(name) == value for name, value in step.staging.items())
+            )
+        )
+        return StepTimeTable(setting=self.setting, steps=steps, scatter=self.scatter, model=self.model)
 
     def _find(self, steps: tuple[StepTime, ...], rates: Rates, batch_size: int, staging: Mapping[str, str]) -> StepTime | None:
         own = self.setting.task.recipe.batch_size

@@ -184,7 +184,9 @@ class Sweep:
     def best(self, budget: str | Budget) -> Schedule:
         """The best schedule for a budget of the sweep; see `explorer.frontier.best_schedule`."""
         header = self.ledger.header()
-        return best_schedule(trials_frame(self.ledger.records(), header), header, Budget.parse(budget))
+        return best_schedule(
+            trials_frame(self.ledger.records(), header), header, Budget.parse(budget), self.ledger.step_times()
+        )
 
     def _say(self, line: str) -> None:
         print_line(self.console, line)
