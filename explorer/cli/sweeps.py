@@ -49,8 +49,8 @@ def sweep(
     calibration: Annotated[
         Path | None,
         typer.Option(
-            help="File written by `explorer calibrate`, for a sweep in device-seconds; default: step times are measured where the "
-            "trials run, before the first of them."
+            help="File written by `explorer calibrate`, for a sweep in device-seconds; by default, step times "
+            "are measured where the trials run."
         ),
     ] = None,
     dry_run: Annotated[

@@ -59,13 +59,12 @@ def candidates(trials: pd.DataFrame) -> pd.DataFrame:
         trials: the table that `trials_frame` returns.
 
     Returns:
-        Columns id, kind, budget, budget_amount, budget_unit, cost, learning_rate, batch_size, planned_flops, planned_seconds, full_flops,
-        full_seconds, currency, steps, schedule,
-        stages (the StageOutcomes of the searched run), seeds (number of runs behind the means), repeated (True if fresh seeds
-        were trained), validation_mean, test_mean, test_low and test_high (95 % confidence interval of the mean test accuracy),
-        test_error (the standard error behind the interval: `floored_error`), seed_error (standard error over the seeds alone),
-        test_images (NaN if unknown) and train_seconds (mean). Interval and errors are NaN for one seed,
-        and for equal seeds if the number of test images is unknown.
+        Columns id, kind, budget, budget_amount, budget_unit, cost, learning_rate, batch_size, planned_flops, planned_seconds,
+        full_flops, full_seconds, currency, steps, schedule, stages (the StageOutcomes of the searched run), seeds (number of
+        runs behind the means), repeated (True if fresh seeds were trained), validation_mean, test_mean, test_low and
+        test_high (95 % confidence interval of the mean test accuracy), test_error (the standard error behind the interval:
+        `floored_error`), seed_error (standard error over the seeds alone), test_images (NaN if unknown) and train_seconds
+        (mean). Interval and errors are NaN for one seed, and for equal seeds if the number of test images is unknown.
     """
     completed = trials[trials.status == "completed"]
     searched = completed.drop_duplicates("candidate").set_index("candidate")  # records are in the order of finishing
@@ -141,7 +140,7 @@ def schedule_with_provenance(
         trial=run.id,
         budget=run.budget,
         currency=header.space.currency,
-        step_times=None if table is None else table.of_schedule(schedule, int(run.batch_size), run.staging),
+        step_times=table and table.part_for((stage.rates for stage in schedule.stages), int(run.batch_size), run.staging),
         model=header.space.task.model.name,
         seed=int(run.seed),
         learning_rate=run.learning_rate,

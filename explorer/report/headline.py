@@ -27,7 +27,8 @@ def headline(comparisons: Sequence[BudgetComparison], match: FullTrainingMatch |
     if match is not None and match.certain:
         seeds = _range([match.target.seeds, *(comparison.seeds for comparison in comparisons if comparison.has_intervals)])
         return (
-            f"Staging matches full training ({match.target.mean:.1%} test accuracy) at {match_cost(match)} of its {COST_NAMES[currency]} "
+            f"Staging matches full training ({match.target.mean:.1%} test accuracy) at {match_cost(match)} of its "
+            f"{COST_NAMES[currency]} "
             f"(95 % interval {match_interval(match)}, means of {seeds})."
         )
     open_budgets = [comparison for comparison in comparisons if comparison.verdict == "undecided"]

@@ -61,7 +61,7 @@ def _against_other(kind: str, comparison: BudgetComparison | None) -> str:
 
 def _search_cost(sweep: LoadedSweep) -> Tile:
     trials = sweep.trials
-    spent, planned = in_full_trainings(trials, "executed_flops"), in_full_trainings(trials, "planned_flops")
+    spent, planned = in_full_trainings(trials, "executed_cost"), in_full_trainings(trials, "cost")
     shared = int(trials.shared_with.notna().sum())
     both_kinds = f" ({shared} trained once for both kinds)" if shared else ""
     saved = f"{planned:.1f} planned, the rest was shared" if spent < planned else "all planned training was executed"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from pydantic import Field
 
 from explorer.spec.base import Frozen
 from explorer.spec.rates import Rates
-from explorer.spec.schedule import Schedule
 from explorer.spec.task import TaskSpec
 
 
@@ -88,16 +87,16 @@ class StepTimeTable(Frozen):
         step = self._find(self.verified, rates, batch_size, staging)
         return None if step is None else step.seconds
 
-    def of_schedule(self, schedule: Schedule, batch_size: int, staging: Mapping[str, str]) -> StepTimeTable:
+    def part_for(self, rates: Iterable[Rates], batch_size: int, staging: Mapping[str, str]) -> StepTimeTable:
         """The part of the table that plans of a schedule need: its rates, and the full model.
 
         Args:
-            schedule: the schedule.
+            rates: requested rates of its stages.
             batch_size: images per step.
             staging: settings of `staging` that the schedule is trained with.
         """
         own = self.setting.task
-        needed = {*(stage.rates for stage in schedule.stages), Rates()}
+        needed = {*rates, Rates()}
         different = {name: value for name, value in staging.items() if value != getattr(own.staging, name)}
         steps = tuple(
             step
