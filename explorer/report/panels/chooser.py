@@ -29,6 +29,7 @@ from explorer.spec.budget import Budget, Unit
 from explorer.spec.lr_schedule import LearningRateSchedule
 from explorer.spec.rates import Axis, shown_axes
 from explorer.spec.search_space import SearchSpace
+from explorer.spec.step_times import StepTimeTable
 
 POSITIONS = 80
 """Approximate number of budgets to choose from between the smallest and the largest measured one."""
