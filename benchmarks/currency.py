@@ -4,8 +4,8 @@
     python benchmarks/currency.py --table                                       from the kept results
 
 Both sweeps search the same space with the same number of trials, and plan seconds by one table of step times, which is measured
-first. Trials run one at a time in one process, without Ray. Winners are repeated with fresh seeds, and the seconds of their steps
-are measured where the table's model gave them.
+first. Trials run one at a time in one process, without Ray. Winners are repeated with fresh seeds, and their steps are
+measured where the table's model gave the seconds.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,15 +27,15 @@ from explorer.frontier import AccuracyCurve, best_by_budget, hypervolume, trials
 from explorer.frontier.curve import Match
 from explorer.frontier.trials import describe
 from explorer.frontier.uncertainty import interval, percentiles, resampled_means
-from explorer.ledger import KINDS, Ledger, Record, SweepHeader
-from explorer.plan import compile_plan
+from explorer.ledger import KINDS, Ledger, Record, SweepHeader, Trial
+from explorer.plan import Plan
 from explorer.search.dispatcher import Dispatcher, PlannedTrial
 from explorer.search.search import Search
 from explorer.search.step_times import measure_table, steps_of, steps_to_verify, verified_table
 from explorer.search.trial_plan import compile_trial
 from explorer.spec.budget import CURRENCIES, Currency
 from explorer.spec.rates import Rates
-from explorer.spec.step_times import StepTime, StepTimeTable
+from explorer.spec.step_times import StepTimeTable
 from explorer.sweep.trial import run_trial
 from explorer.training.calibration import Calibration
 from explorer.training.task import Task
@@ -103,7 +104,7 @@ def run(task: str, storage: str, console: Console) -> None:
     _write(STEP_TIMES, step_times(task, space, table), task)
 
 
-def _compiler(space: SearchSpace, table: StepTimeTable | None):  # noqa: ANN202
+def _compiler(space: SearchSpace, table: StepTimeTable | None) -> Callable[[Trial], Plan]:
     return lambda trial: compile_trial(trial, space, table)[1]
 
 
@@ -161,7 +162,7 @@ def results(task: str, sweeps: dict[Currency, tuple[SearchSpace, Ledger]], table
                     "is_best": (trial.repeat_of or trial.id) in best,
                     "seed": trial.seed,
                     "flops": round(outcome.planned_flops / outcome.full_flops, 6),
-                    "seconds": round(_seconds(record, space, measured), 6),
+                    "seconds": round(_seconds(record, space, table, measured), 6),
                     "planned_seconds": outcome.planned_seconds,
                     "train_seconds": round(outcome.train_seconds, 4),
                     "validation_accuracy": round(outcome.validation_accuracy, 6),
@@ -175,22 +176,14 @@ def results(task: str, sweeps: dict[Currency, tuple[SearchSpace, Ledger]], table
     return pd.DataFrame(rows)
 
 
-def _seconds(record: Record, space: SearchSpace, measured: Calibration) -> float:
-    """Seconds of a trial's steps over those of full training, by the table."""
-    trial, outcome = record.trial, record.outcome
-    assert outcome is not None
-    task = Task(space.task.with_settings(trial.learning_rate, trial.batch_size, trial.staging, trial.lr_schedule))
-    cost, full = measured.step_cost(task), measured.full_seconds(task)
-    if space.currency == "flops":
-        plan = compile_plan(trial.schedule, task, trial.budget, cost, full_seconds=full)
-        return (plan.seconds or math.nan) / (full or math.nan)
-    _, plan = compile_trial(trial, space, measured.model_copy(update={"steps": _first_rows(measured)}))
-    return sum(stage.steps * (cost(stage.requested).seconds or math.nan) for stage in plan.stages()) / (full or math.nan)
-
-
-def _first_rows(measured: Calibration) -> tuple[StepTime, ...]:
-    """The rows by which the sweep planned: without those that were measured after it, which have no input time."""
-    return tuple(step for step in measured.steps if step.input_seconds is not None)
+def _seconds(record: Record, space: SearchSpace, table: StepTimeTable, measured: Calibration) -> float:
+    """Seconds of a trial's steps over those of full training: of its plan, with each step as it was measured."""
+    trial = record.trial
+    own = table if space.currency == "device_seconds" else None
+    task, plan = compile_trial(trial, space, own)
+    cost = measured.step_cost(task)
+    seconds = sum(segment.steps * (cost(segment.requested).seconds or math.nan) for segment in plan.segments)
+    return seconds / (measured.full_seconds(task) or math.nan)
 
 
 def step_times(task: str, space: SearchSpace, table: StepTimeTable) -> pd.DataFrame:
