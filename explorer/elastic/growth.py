@@ -26,6 +26,9 @@ def sources(before: Tensor, after: Tensor, order: Tensor, keeps_own: Tensor) -> 
     With heads 0 and 1 of six active before and four after, heads 2 and 3 are copies of 0 and 1; with six after that, heads 4
     and 5 are copies of 0 and 1 again. Part 1 of the channels is copied into part 2, and both into parts 3 and 4.
 
+    In one growth each is copied once: two copies of one source would have equal weights and equal states, and never part. If
+    more than twice as many become active, the others start from the model's own initialization, as without copies.
+
     Args:
         before: numbers of those that were active, int64 (count before,).
         after: numbers of those that are active now, int64 (count after,).
@@ -37,9 +40,9 @@ def sources(before: Tensor, after: Tensor, order: Tensor, keeps_own: Tensor) -> 
     """
     was_active = torch.isin(order, before)
     to_copy = order[was_active]
-    new = order[~was_active & torch.isin(order, after) & ~keeps_own[order]]
+    new = order[~was_active & torch.isin(order, after) & ~keeps_own[order]][: len(to_copy)]
     source_of = torch.arange(len(order), device="cpu")
-    source_of[new] = to_copy[torch.arange(len(new), device="cpu") % len(to_copy)]
+    source_of[new] = to_copy[: len(new)]
     return source_of[after]
 
 

@@ -144,6 +144,14 @@ class ResizableModule:
             )
         return active
 
+    def _started(self, active: Mapping[str, Tensor], sources: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """For each letter, those that were active, are copies, or carry knowledge; the others start from the initialization."""
+        started = {}
+        for letter, numbers in active.items():
+            was_active, is_copy = torch.isin(numbers, self.active[letter]), sources[letter] != numbers
+            started[letter] = numbers[was_active | is_copy | self.keeps_own[letter][numbers]]
+        return started
+
     def reads(self, letter: str) -> bool:
         """True if a layer of the module takes the outputs of its heads or channels as inputs: false for position biases."""
         return any(
@@ -197,20 +205,21 @@ class ResizableModule:
             source = new if sources is None else self.positions(part, sources)
             tensor = part.tensor
             state = optimizer.state.get(tensor, {}) if optimizer is not None else {}
+            started = old if sources is None else self.positions(part, self._started(active, sources))
             resized = _resized(tensor.data, (tensor, ""), old, new, part, kept, source)
             if sources is not None and growth == "copy_normalized":
                 divide_by_copies(resized, source, part.input_dims)
-            if growth == "zero":
-                zero_new_inputs(resized, old, new, part.input_dims)
+            if growth == "zero" or (sources is not None and growth == "copy_normalized"):
+                zero_new_inputs(resized, started, new, part.input_dims)
             for name, value in list(state.items()):
                 if isinstance(value, Tensor) and value.shape == tensor.shape:
                     state[name] = _resized(value, (tensor, name), old, new, part, kept)
                     if optimizer is not None and sources is not None:
                         reset_copies(state[name], initial_state(optimizer, name, resized), source, new)
-                    elif growth and name in SECOND_MOMENTS:
-                        initialize_moments(state[name], value, old, new)
+                    if growth and name in SECOND_MOMENTS:
+                        initialize_moments(state[name], value, started, new)
                     elif growth and name in WEIGHT_STATES:
-                        initialize_weight_state(state[name], resized, old, new)
+                        initialize_weight_state(state[name], resized, started, new)
                 elif isinstance(value, Tensor) and value.numel() > 1:  # a single number, such as a step count, stays as it is
                     raise InvalidInput(
                         "optimizer",

@@ -269,3 +269,22 @@ def test_without_an_optimizer_state_nothing_is_copied_because_copies_would_stay_
         trained_by_sgd("copy")
     for automatic, copied in zip(trained_by_sgd("auto", 0.9), trained_by_sgd("copy_normalized", 0.9), strict=True):
         assert all(torch.equal(ours, theirs) for ours, theirs in zip(automatic.parameters(), copied.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("growth", ["copy", "copy_normalized"])
+def test_when_more_than_doubled_no_two_heads_or_channels_stay_equal(growth):
+    """From one head to six: head 1 is a copy of head 0, the others start from the initialization, and all part."""
+    untouched = build()
+    model, optimizer, before = grown(growth, rates=(Rates(heads=1 / 6, mlp=0.25), Rates()))
+    new = heads(model.blocks[0].attn.qkv.weight)
+    assert torch.equal(new[1], new[0])
+    assert torch.equal(new[2:], heads(untouched.blocks[0].attn.qkv.weight)[2:])
+    proj = model.blocks[0].attn.proj.weight.unflatten(1, (-1, HEAD))
+    normalized = growth == "copy_normalized"
+    assert torch.equal(proj[:, 0], before["blocks.0.attn.proj.weight"] / (2 if normalized else 1))
+    assert (proj[:, 2:] == 0).all() == normalized
+    train(model, optimizer, 3)
+    projections = heads(model.blocks[0].attn.qkv.weight).flatten(1)
+    channels = model.blocks[0].mlp.fc1.weight
+    for each in (projections, channels):
+        assert len(each.unique(dim=0)) == len(each)
