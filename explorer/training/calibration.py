@@ -37,6 +37,8 @@ UNRELATED_TO_STEP_TIME = (
     "data.train_split",
     "data.validation_split",
     "data.test_split",
+    "data.unreadable",
+    "data.skip_files",
 )
 """Fields of a task that do not change the time of a step."""
 
