@@ -64,6 +64,7 @@ def compile_for_task(
     from explorer.training.batches import check_batches
     from explorer.training.calibration import Calibration
     from explorer.training.device import available_device
+    from explorer.training.distributed import Processes
 
     parsed = Budget.parse(budget).priced(price)
     task, file, _ = load_task(task_path, schedule)
@@ -82,15 +83,16 @@ def compile_for_task(
         measured = Calibration.of_table(provenance.step_times)
 
     def compiled(task: Task) -> Plan:
-        if measured is None:
-            return compile_plan(schedule, task, parsed, task.step_cost, currency=currency)
-        cost = measured.step_cost(task, device, processes, other_machine=device_on_cluster is not None)
-        return compile_plan(schedule, task, parsed, cost, currency=currency, full_seconds=measured.full_seconds(task))
+        on_cluster = device_on_cluster is not None
+        cost = measured.step_cost(task, device, processes, other_machine=on_cluster) if measured else task.step_cost
+        full_seconds = measured.full_seconds(task) if measured else None
+        plan = compile_plan(schedule, task, parsed, cost, currency=currency, full_seconds=full_seconds)
+        check_batches(task, plan, Processes(0, processes))
+        return plan
 
     compiled(task)  # what is refused is refused before images are read, which may take long
     task, inventory = with_checked_images(task, images)
     plan = compiled(task)
-    check_batches(task, plan)
     warn(*task.without_effect(schedule))
     if schedule.in_epochs and os.environ.get("RANK", "0") == "0":  # under torchrun, the main process alone
         print_line(console, _lengthened(schedule, plan))

@@ -289,7 +289,7 @@ class Calibration(StepTimeTable):
         """
         batch_size = self.setting.task.recipe.batch_size
         seconds = self.measured(Rates(), batch_size, {})
-        return None if seconds is None else task.epochs * task.train_images / batch_size * seconds
+        return None if seconds is None else task.epochs * task.train_images / batch_size * seconds * self.setting.processes
 
     def _varied(self, task: Task) -> tuple[int, dict[str, str]]:
         """Batch size of a task, and its settings `STEP_STAGING` that differ from those of the table's task."""
