@@ -95,6 +95,20 @@ def test_a_budget_in_time_is_compared_with_the_time_of_all_devices(measured, tin
     assert time_lines(plan, result)[0].endswith("; 12.25 CPU-seconds of 12 CPU-seconds")
 
 
+def test_a_share_of_full_trainings_time_is_compared_with_it(measured, tiny_spec):
+    """Full training takes 100 s: 25.3 s of it were trained for a budget of 25 %."""
+    task = Task(tiny_spec)
+
+    def cost(rates):
+        return replace(task.step_cost(rates), seconds=0.1)
+
+    plan = compile_plan(measured, task, Budget.parse("25%"), cost, currency="device_seconds", full_seconds=100.0)
+    time = TimeSpent(steps=25, input=0.3)
+    result = RunResult(**RESULT, budget="25%", planned_seconds=25, time=time, processes=1)
+    assert time_lines(plan, result)[0].endswith("; 25.30% of full training's time, budget 25%")
+    assert verdict(measured, tiny_spec, plan, result)[0].startswith("cost: 50.000% of full training in FLOPs, planned ")
+
+
 def with_recipe(spec: TaskSpec, **recipe) -> TaskSpec:
     return spec.model_copy(update={"recipe": spec.recipe.model_copy(update=recipe)})
 
