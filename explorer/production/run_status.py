@@ -50,7 +50,7 @@ class RunStatus:
         spent = progress.flops / plan.flops if plan.currency == "flops" else done / whole
         return cls(
             spent=spent,
-            cost=plan.cost_after(progress.steps),
+            cost=progress.flops / plan.full_flops if plan.currency == "flops" else plan.cost_after(progress.steps),
             stage=last.stage + 1,
             loss=last.mean_loss,
             seconds_left=progress.seconds / done * (whole - done),
