@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from explorer.cli.shared import Images, console, load_task, warn
+from explorer.cli.shared import Images, console, load_task, warn, with_checked_images
 from explorer.console import print_line
 from explorer.errors import InvalidInput
-from explorer.plan import Plan, StepCost, compile_plan
+from explorer.plan import Plan, compile_plan
 from explorer.spec.budget import Budget
-from explorer.spec.rates import Rates
 from explorer.spec.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -66,35 +64,39 @@ def compile_for_task(
     from explorer.training.batches import check_batches
     from explorer.training.calibration import Calibration
     from explorer.training.device import available_device
+    from explorer.training.distributed import Processes
 
     parsed = Budget.parse(budget).priced(price)
-    task, file, inventory = load_task(task_path, schedule, images)
+    task, file, _ = load_task(task_path, schedule)
     device = device_on_cluster or available_device(file.resources.gpus)
     if parsed.device and parsed.device != (kind := "CPU" if device == "cpu" else "GPU"):
         gpus = f"resources.gpus: {file.resources.gpus:g}"
         where = "this machine" if device_on_cluster is None else "the Ray cluster"
         raise InvalidInput("budget", str(parsed), f"training would run on a {kind} of {where} ({gpus})")
-    cost: Callable[[Rates], StepCost] = task.step_cost
-    calibrated = None
     provenance = schedule.provenance
     currency = parsed.currency(provenance.currency if provenance else "flops")
-    if not calibration and currency == "device_seconds" and processes > 1:
+    measured = Calibration.load(calibration) if calibration else None
+    if measured is None and currency == "device_seconds" and processes > 1:
         command = f"explorer calibrate --task {task_path} --schedule SCHEDULE --processes {processes}"
         raise InvalidInput("budget", str(parsed), f"needs step times of {processes} processes: {command}, then --calibration")
-    measured = Calibration.load(calibration) if calibration else None
     if measured is None and currency == "device_seconds" and provenance and provenance.step_times:
         measured = Calibration.of_table(provenance.step_times)
-    full_seconds = None
-    if measured is not None:
-        cost = measured.step_cost(task, device, processes, other_machine=device_on_cluster is not None)
-        full_seconds = measured.full_seconds(task)
-        calibrated = measured.setting_for(task)
-    plan = compile_plan(schedule, task, parsed, cost, currency=currency, full_seconds=full_seconds)
-    check_batches(task, plan)
+
+    def compiled(task: Task) -> Plan:
+        on_cluster = device_on_cluster is not None
+        cost = measured.step_cost(task, device, processes, other_machine=on_cluster) if measured else task.step_cost
+        full_seconds = measured.full_seconds(task) if measured else None
+        plan = compile_plan(schedule, task, parsed, cost, currency=currency, full_seconds=full_seconds)
+        check_batches(task, plan, Processes(0, processes))
+        return plan
+
+    compiled(task)  # what is refused is refused before images are read, which may take long
+    task, inventory = with_checked_images(task, images)
+    plan = compiled(task)
     warn(*task.without_effect(schedule))
     if schedule.in_epochs and os.environ.get("RANK", "0") == "0":  # under torchrun, the main process alone
         print_line(console, _lengthened(schedule, plan))
-    return CompiledTask(plan, task, file.resources, device, inventory, calibrated)
+    return CompiledTask(plan, task, file.resources, device, inventory, measured.setting_for(task) if measured else None)
 
 
 def _lengthened(schedule: Schedule, plan: Plan) -> str:

@@ -140,13 +140,25 @@ def load_task(path: Path, schedule: Schedule | None, images: Images | None = Non
     task.check()
     inventory = task.data.inventory
     if images is not None:
-        checked = check_and_print(spec.data, images)
-        inventory = checked.inventory
-        if checked.spec != spec.data:
-            task = Task(spec.model_copy(update={"data": checked.spec}))
+        task, inventory = with_checked_images(task, images)
     warn(*task.warnings)
     torch.set_num_threads(file.resources.cpus)
     return task, file, inventory
+
+
+def with_checked_images(task: Task, images: Images) -> tuple[Task, Inventory]:
+    """Read and decode images of a task's data set, and print what is in it.
+
+    Returns:
+        The task, without images that cannot be read if they are to be skipped; and what is in its data set.
+
+    Raises:
+        InvalidInput: when the data cannot be used.
+    """
+    checked = check_and_print(task.spec.data, images)
+    if checked.spec == task.spec.data:
+        return task, checked.inventory
+    return type(task)(task.spec.model_copy(update={"data": checked.spec})), checked.inventory
 
 
 def load_named_schedule(name: Path, task: Path) -> Schedule:

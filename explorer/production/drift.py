@@ -94,10 +94,11 @@ class DriftWatch:
 
 
 def seconds_text(seconds: float) -> str:
-    """Seconds with a decimal below 100: `12.3 s`, `4,321 s`."""
-    return f"{seconds:.1f} s" if seconds < 100 else f"{seconds:,.0f} s"
+    """Seconds with three digits or more: `0.12 s`, `12.3 s`, `4,321 s`."""
+    digits = 2 if seconds < 10 else 1 if seconds < 100 else 0
+    return f"{seconds:,.{digits}f} s"
 
 
 def signed_seconds(seconds: float) -> str:
-    """Seconds with their sign: `+12.3 s`, `-0.1 s`."""
+    """Seconds with their sign: `+12.3 s`, `-0.12 s`."""
     return f"{'-' if seconds < 0 else '+'}{seconds_text(abs(seconds))}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import threading
@@ -26,7 +27,7 @@ from explorer.spec.rates import Rates
 from explorer.spec.task import TaskSpec
 from explorer.sweep.cluster import start_ray
 from explorer.sweep.interrupts import interrupts_deferred
-from explorer.training.calibration import Calibration
+from explorer.training.calibration import Calibration, check_setting, setting_of
 from explorer.training.checkpoint import own_checkpoint
 from explorer.training.device import training_on
 from explorer.training.distributed import Processes
@@ -40,6 +41,8 @@ MAX_REASON_LENGTH = 300
 DIVERGED = "diverged.txt"
 """File in which a process tells the driver that the loss is not finite. Ray would restart a process that fails with an error,
 and it would diverge again."""
+REFUSED = "refused.json"
+"""File in which a process tells the driver why it cannot train in its setting, for the same reason."""
 ACCELERATOR_PREFIX = "accelerator_type:"
 """Prefix of the Ray resources that are named after GPUs."""
 
@@ -76,8 +79,9 @@ def train_on_ray(run: Run, processes: int, address: str | None, console: Console
     bf16 = Task(run.task).amp(torch.device(run.device))
     print_line(console, training_on(workers.start(), bf16, run.threads, processes))
     run = replace(run, out=run.out.resolve())
-    diverged = run.out / DIVERGED
-    diverged.unlink(missing_ok=True)
+    diverged, refused = run.out / DIVERGED, run.out / REFUSED
+    for told in (diverged, refused):
+        told.unlink(missing_ok=True)
     done = threading.Event()
     progress_thread = threading.Thread(target=_show_progress, args=(run, console, done))
     progress_thread.start()
@@ -86,6 +90,8 @@ def train_on_ray(run: Run, processes: int, address: str | None, console: Console
     finally:
         done.set()
         progress_thread.join()
+    if refused.exists():
+        raise InvalidInput(*json.loads(refused.read_text(encoding="utf-8")))
     if diverged.exists():
         raise DivergedError(diverged.read_text(encoding="utf-8"))
     return RunResult.load(run.out)
@@ -191,11 +197,27 @@ def _calibrate_in_process(config: dict[str, Any]) -> None:
 
 def _train_in_process(config: dict[str, Any]) -> None:
     run, processes = config["run"], Processes.here()
+    refusals = processes.all_gather(_refusal(run, processes.count))
+    if reason := next(filter(None, refusals), None):  # one process may be on another device than the others
+        if processes.is_main:
+            write_file(run.out / REFUSED, json.dumps(reason))
+        return
     try:
         train_to_folder(run, Console(quiet=True), processes)
     except DivergedError as error:  # all processes see the same loss
         if processes.is_main:
             write_file(run.out / DIVERGED, str(error))
+
+
+def _refusal(run: Run, processes: int) -> tuple[str, str, str] | None:
+    """Why the plan's step times are not those of this process: field, value and reason; `None` if they are."""
+    torch.set_num_threads(run.threads)
+    try:
+        if run.calibrated:
+            check_setting(run.calibrated, setting_of(Task(run.task), run.device, processes))
+    except InvalidInput as error:
+        return error.field, str(error.value), error.allowed
+    return None
 
 
 def _cause(failed: TrainingFailedError) -> InvalidInput | TrainingError:

@@ -9,6 +9,7 @@ from typing import Any
 from explorer.errors import validated
 from explorer.files import write_file
 from explorer.spec.base import Frozen, read_mapping
+from explorer.spec.budget import Currency
 from explorer.spec.inventory import Inventory
 from explorer.spec.model_input import ModelInput
 from explorer.spec.time_spent import StageTime, TimeSpent
@@ -26,6 +27,8 @@ class RunResult(Frozen):
     earlier releases."""
     seed: int
     budget: str
+    currency: Currency = "flops"
+    """Currency of a budget that is a share of full training."""
     planned_flops: int
     realised_flops: int
     planned_seconds: float | None

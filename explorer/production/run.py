@@ -131,6 +131,7 @@ def _trained(run: Run, task: Task, processes: Processes, console: Console, logge
         model_input=task.model_input,
         seed=run.seed,
         budget=str(run.plan.budget),
+        currency=run.plan.currency,
         planned_flops=run.plan.flops,
         realised_flops=trained.flops,
         planned_seconds=run.plan.seconds,

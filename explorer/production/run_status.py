@@ -29,7 +29,7 @@ class RunStatus:
     spent: float
     """Spent share of the budget."""
     cost: float
-    """Cost so far as a fraction of full training."""
+    """Planned cost so far as a fraction of full training, in the currency of the plan."""
     stage: int
     """Number of the present stage, from 1."""
     loss: float
@@ -47,10 +47,10 @@ class RunStatus:
         done, whole = float(progress.flops), float(plan.flops)
         if plan.seconds is not None and progress.planned_seconds is not None:
             done, whole = progress.planned_seconds, plan.seconds / progress.processes
-        spent = progress.flops / plan.flops if plan.budget.counted else done / whole
+        spent = progress.flops / plan.flops if plan.currency == "flops" else done / whole
         return cls(
             spent=spent,
-            cost=progress.flops / plan.full_flops,
+            cost=progress.flops / plan.full_flops if plan.currency == "flops" else plan.cost_after(progress.steps),
             stage=last.stage + 1,
             loss=last.mean_loss,
             seconds_left=progress.seconds / done * (whole - done),

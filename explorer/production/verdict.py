@@ -52,8 +52,9 @@ def verdict(schedule: Schedule, task: TaskSpec, plan: Plan, result: RunResult) -
         plan: the plan that was executed.
         result: the result of the run.
     """
+    in_flops = "" if plan.currency == "flops" else " in FLOPs"
     lines = [
-        f"cost: {result.cost:.3%} of full training, planned {plan.cost:.3%}; "
+        f"cost: {result.cost:.3%} of full training{in_flops}, planned {plan.flops / plan.full_flops:.3%}; "
         f"{result.steps:,} steps in {result.train_seconds:.1f} s",
         *time_lines(plan, result),
         f"validation accuracy {result.validation_accuracy:.4%}, test accuracy {result.test_accuracy:.4%}",
@@ -100,5 +101,9 @@ def time_lines(plan: Plan, result: RunResult) -> list[str]:
         realised = float(f"{result.processes * time.training:.4g}")
         spent = Budget(realised, "device-seconds", plan.budget.device)
         training += f"; {spent} of {plan.budget}"
+    elif plan.currency == "device_seconds" and plan.full_seconds:
+        training += (
+            f"; {result.processes * time.training / plan.full_seconds:.2%} of full training's time, budget {plan.budget}"
+        )
     on_top = ", ".join(f"{name} {seconds_text(seconds)}" for name, seconds in time.on_top.items())
     return [training, f"on top of the budget: {on_top}; {seconds_text(time.total)} in total{each}"]

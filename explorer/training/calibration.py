@@ -37,6 +37,8 @@ UNRELATED_TO_STEP_TIME = (
     "data.train_split",
     "data.validation_split",
     "data.test_split",
+    "data.unreadable",
+    "data.skip_files",
 )
 """Fields of a task that do not change the time of a step."""
 
@@ -287,7 +289,7 @@ class Calibration(StepTimeTable):
         """
         batch_size = self.setting.task.recipe.batch_size
         seconds = self.measured(Rates(), batch_size, {})
-        return None if seconds is None else task.epochs * task.train_images / batch_size * seconds
+        return None if seconds is None else task.epochs * task.train_images / batch_size * seconds * self.setting.processes
 
     def _varied(self, task: Task) -> tuple[int, dict[str, str]]:
         """Batch size of a task, and its settings `STEP_STAGING` that differ from those of the table's task."""

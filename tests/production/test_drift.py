@@ -63,7 +63,7 @@ def test_a_run_says_once_in_each_direction_that_it_leaves_its_plan(plan):
     watch = DriftWatch()
     assert watch.check(progress(plan, 1, (1.04, 1, 1))) is None
     assert watch.check(progress(plan, 2, (1.2, 1, 1))) == (
-        "training takes 20.0% more time than planned so far: 12.0 s instead of 10.0 s, mostly steps of stage 1 (+2.0 s); "
+        "training takes 20.0% more time than planned so far: 12.0 s instead of 10.0 s, mostly steps of stage 1 (+2.00 s); "
         "at this rate it ends at 120 s instead of 100 s"
     )
     assert watch.check(progress(plan, 3, (1.3, 1, 1))) is None
@@ -73,7 +73,7 @@ def test_a_run_says_once_in_each_direction_that_it_leaves_its_plan(plan):
     )
     assert watch.check(progress(plan, 20, (0.5, 0.5, 0.5))) is None
     waiting = DriftWatch().check(progress(plan, 2, (1.2, 1, 1), input_seconds=1.0))
-    assert "mostly input (+2.0 s)" in waiting
+    assert "mostly input (+2.00 s)" in waiting
 
 
 def test_the_first_steps_do_not_decide(plan):

@@ -72,16 +72,16 @@ def test_realised_time_is_compared_with_the_planned_time_and_its_causes(measured
     result = {"time": time, "stage_times": stages, "processes": 2, "train_seconds": 6}
     _, realised, on_top, *_ = judged(measured, tiny_spec, **result)
     assert realised == (
-        "time: 6.0 s of steps and input on each of 2 devices, planned 5.0 s (+20.0%): "
-        "input +0.7 s, steps of stage 1 +0.0 s, steps of stage 2 +0.3 s"
+        "time: 6.00 s of steps and input on each of 2 devices, planned 5.00 s (+20.0%): "
+        "input +0.70 s, steps of stage 1 +0.00 s, steps of stage 2 +0.30 s"
     )
     assert on_top == (
-        "on top of the budget: compilation 100 s, stage changes 0.2 s, checkpoints 2.0 s, evaluation 3.0 s, other 1.0 s; "
+        "on top of the budget: compilation 100 s, stage changes 0.25 s, checkpoints 2.00 s, evaluation 3.00 s, other 1.00 s; "
         "112 s in total on each of 2 devices"
     )
     uncalibrated = tuple(stage.model_copy(update={"planned_seconds": None}) for stage in stages)
     realised = judged(measured, tiny_spec, **{**result, "stage_times": uncalibrated, "processes": 1})[1]
-    assert realised == "time: 6.0 s of steps and input, of which input 1.7 s"
+    assert realised == "time: 6.00 s of steps and input, of which input 1.70 s"
 
 
 def test_a_budget_in_time_is_compared_with_the_time_of_all_devices(measured, tiny_spec):
@@ -93,6 +93,20 @@ def test_a_budget_in_time_is_compared_with_the_time_of_all_devices(measured, tin
     plan = compile_plan(measured, task, Budget.parse("12 CPU-seconds"), cost)
     result = RunResult(**RESULT, budget="12 CPU-seconds", planned_seconds=12, time=TimeSpent(steps=6, input=0.123), processes=2)
     assert time_lines(plan, result)[0].endswith("; 12.25 CPU-seconds of 12 CPU-seconds")
+
+
+def test_a_share_of_full_trainings_time_is_compared_with_it(measured, tiny_spec):
+    """Full training takes 100 s: 25.3 s of it were trained for a budget of 25 %."""
+    task = Task(tiny_spec)
+
+    def cost(rates):
+        return replace(task.step_cost(rates), seconds=0.1)
+
+    plan = compile_plan(measured, task, Budget.parse("25%"), cost, currency="device_seconds", full_seconds=100.0)
+    time = TimeSpent(steps=25, input=0.3)
+    result = RunResult(**RESULT, budget="25%", planned_seconds=25, time=time, processes=1)
+    assert time_lines(plan, result)[0].endswith("; 25.30% of full training's time, budget 25%")
+    assert verdict(measured, tiny_spec, plan, result)[0].startswith("cost: 50.000% of full training in FLOPs, planned ")
 
 
 def with_recipe(spec: TaskSpec, **recipe) -> TaskSpec:
