@@ -69,6 +69,7 @@ def sweep(
     from explorer.training.task import Task
 
     loaded = SearchSpace.load(space)
+    given = Calibration.load(calibration) if calibration else None
     warn(*Task(loaded.task).warnings, *check_known_schedules(loaded))
     planned = Sweep(
         loaded,
@@ -80,13 +81,13 @@ def sweep(
         parallel_trials=parallel_trials,
         wait_for_nodes=wait_for_nodes,
         mix_versions=mix_versions,
-        step_times=Calibration.load(calibration) if calibration else None,
+        step_times=given,
         console=console,
     )
     if dry_run:
         from explorer.report.trained_on import inventory_facts, trained_on
         from explorer.search.forecast import forecast
-        from explorer.sweep.cluster_machines import machines_at
+        from explorer.sweep.cluster_machines import machines_at, step_times_at
 
         checked = check_and_print(planned.space.task.data, "sample")
         header = planned.header(checked.inventory)
@@ -94,7 +95,11 @@ def sweep(
         for name, text in trained_on(header).items():
             if name not in printed:
                 print_line(console, f"{name}: {text}")
-        expected = forecast(readable := planned.space.with_data(checked.spec), machines_at(address, readable))
+        readable = planned.space.with_data(checked.spec)
+        machines, table = machines_at(address, readable), planned.ledger.step_times() or given
+        if table is None and readable.currency == "device_seconds":
+            table = step_times_at(address, readable)
+        expected = forecast(readable, machines, table)
         console.print(expected.table())
         print_line(console, expected.summary(planned.space, parallel_trials))
         return

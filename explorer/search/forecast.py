@@ -14,10 +14,11 @@ from explorer.search.dispatcher import Dispatcher, PlannedTrial
 from explorer.search.machines import Machines, wanted_text
 from explorer.search.optuna_logs import quiet_optuna
 from explorer.search.search import Search
-from explorer.search.trial_plan import compile_trial
+from explorer.search.trial_plan import compile_in_currency, compile_trial, outcome_costs
 from explorer.spec.budget import Budget
 from explorer.spec.schedule import Schedule
 from explorer.spec.search_space import SearchSpace
+from explorer.spec.step_times import StepTimeTable
 from explorer.training.task import Task
 
 TRIAL_OVERHEAD_SECONDS = 0.5
@@ -133,32 +134,39 @@ class Forecast:
         return f"about {minutes:.1f} min on {machines} with {count} side by side ({each} each), from {measured}"
 
 
-def forecast(space: SearchSpace, machines: Machines) -> Forecast:
+def forecast(space: SearchSpace, machines: Machines, table: StepTimeTable | None = None) -> Forecast:
     """Search as a sweep would, with accuracies drawn at random, and add up the cost of the plans.
 
     Real searches concentrate on good settings and share more. Time is estimated from the step times of the machines and from
     the overhead of a trial.
+
+    Args:
+        space: the search space.
+        machines: where the sweep will run.
+        table: step times, which a sweep in device-seconds needs.
     """
     expected = Forecast(machines, [BudgetForecast(str(budget)) for budget in space.budgets])
     rows = {row.budget: row for row in expected.budgets}
     times = machines.times
     task = Task(space.task)
-    full_training = _full_model(task, Budget(1.0))
+    full_training = compile_plan(Schedule.full_model(), task, Budget(1.0), task.step_cost)
     expected.full_seconds = full_training.steps * times.overhead + full_training.flops * times.per_flop
     expected.evaluation = _evaluation_cost(task)
     for budget in space.budgets:
-        rows[str(budget)].full_steps = _full_model(task, budget).steps
+        rows[str(budget)].full_steps = compile_in_currency(Schedule.full_model(), task, budget, space, table).steps
     trained: set[str] = set()
     accuracies = random.Random(space.search.seed)
     with quiet_optuna():
-        dispatcher = Dispatcher(Search(space), lambda trial: compile_trial(trial, space)[1], hold_back=False)
+        dispatcher = Dispatcher(
+            Search(space, table=table), lambda trial: compile_trial(trial, space, table)[1], hold_back=False
+        )
         while isinstance(planned := dispatcher.next(), PlannedTrial):
             plan = planned.plan
             rows[str(planned.trial.budget)].add(planned.trial, plan.cost)
             known = planned.segments_in(trained) if space.store_gb else 0
             trained.update(planned.prefixes)
             for segment in plan.segments[known:]:
-                expected.executed += segment.flops / plan.full_flops
+                expected.executed += segment.amount(plan.currency) / plan.full_cost
                 expected.seconds += segment.steps * times.overhead + segment.flops * times.per_flop
             expected.seconds += TRIAL_OVERHEAD_SECONDS
             expected.trained += 1
@@ -166,10 +174,6 @@ def forecast(space: SearchSpace, machines: Machines) -> Forecast:
             _add_shared(dispatcher, rows)
         _add_shared(dispatcher, rows)
     return expected
-
-
-def _full_model(task: Task, budget: Budget) -> Plan:
-    return compile_plan(Schedule.full_model(), task, budget, task.step_cost)
 
 
 def _evaluation_cost(task: Task) -> float:
@@ -186,21 +190,27 @@ def _duration(seconds: float) -> str:
 def _add_shared(dispatcher: Dispatcher, rows: dict[str, BudgetForecast]) -> None:
     for record in dispatcher.take_shared_records():
         assert record.outcome is not None
-        rows[str(record.trial.budget)].add(record.trial, record.outcome.planned_flops / record.outcome.full_flops)
+        rows[str(record.trial.budget)].add(record.trial, record.outcome.planned_cost)
 
 
 def synthetic_record(trial: Trial, plan: Plan, accuracy: float) -> Record:
     """The record that a worker would have written if the training had ended with this accuracy."""
     stages = tuple(
-        StageOutcome(rates=s.rates, steps=s.steps, step_flops=s.step_flops, flops=s.flops, seconds=0.0, mean_loss=0.0)
+        StageOutcome(
+            rates=s.rates,
+            steps=s.steps,
+            step_flops=s.step_flops,
+            flops=s.flops,
+            seconds=0.0,
+            mean_loss=0.0,
+            planned_seconds=s.seconds,
+        )
         for s in plan.stages()
     )
     outcome = Outcome(
         validation_accuracy=accuracy,
         test_accuracy=accuracy,
-        planned_flops=plan.flops,
-        executed_flops=plan.flops,
-        full_flops=plan.full_flops,
+        **outcome_costs(plan),
         steps=plan.steps,
         train_seconds=1.0,
         evaluation_seconds=0.0,

@@ -15,6 +15,7 @@ from explorer.search.step_times import measure_table, measured_first, steps_of, 
 from explorer.spec.rates import Rates
 from explorer.spec.search_space import SearchSpace
 from explorer.spec.step_times import StepTime, StepTimeTable
+from explorer.spec.task_file import Resources
 from explorer.sweep.placement import NODE_LABEL, kinds_of_gpu
 from explorer.training.calibration import Calibration, Variant, check_setting, setting_of
 from explorer.training.device import device_for
@@ -46,24 +47,33 @@ def sweep_table(
         InvalidInput: when the hosts have several kinds of GPU, a table is of another device, version or recipe, the sweep has
             another table already, or the step times scatter too much.
     """
-    kinds = kinds_of_gpu(space.resources)
-    if len(kinds) > 1 and space.resources.accelerator is None:
-        reason = f"step times are of one kind of GPU, and the cluster has {' and '.join(kinds)}; set one of them"
-        raise InvalidInput("resources.accelerator", None, reason)
+    check_one_kind_of_gpu(space.resources)
     kept = ledger.step_times()
     if kept is not None and given is not None and given.steps != kept.steps:
         raise InvalidInput("calibration", ledger.location, "the sweep has a table of step times already; leave this one out")
     if table := kept or given:
-        _on_worker(space, excluded, _check_table, space, table)
+        on_worker(space, excluded, _check_table, space, table)
         if kept is None:
             ledger.keep_step_times(table)
         return table
     count = len(measured_first(space))
     say(f"measuring the step times of {count} model sizes and batch sizes, in turn with the full model")
-    table = _on_worker(space, excluded, measure_table, space)
+    table = on_worker(space, excluded, measure_table, space)
     ledger.keep_step_times(table)
     say(table_text(table, len(steps_of(space)) - count))
     return table
+
+
+def check_one_kind_of_gpu(resources: Resources) -> None:
+    """Check that trials would run on one kind of GPU.
+
+    Raises:
+        InvalidInput: naming the kinds that the hosts have.
+    """
+    kinds = kinds_of_gpu(resources)
+    if len(kinds) > 1 and resources.accelerator is None:
+        reason = f"step times are of one kind of GPU, and the cluster has {' and '.join(kinds)}; set one of them"
+        raise InvalidInput("resources.accelerator", None, reason)
 
 
 def table_text(table: StepTimeTable, unmeasured: int) -> str:
@@ -94,7 +104,7 @@ def verify_winners(
     if not variants:
         return
     try:
-        measured = _on_worker(space, excluded, _measure_more, space, table, variants)
+        measured = on_worker(space, excluded, _measure_more, space, table, variants)
     except InvalidInput as error:
         say(f"warning: the steps of {len(best)} winners could not be measured again: {error}")
         return
@@ -127,7 +137,7 @@ def _check_table(space: SearchSpace, table: StepTimeTable) -> None:
     check_setting(table.setting, setting_of(Task(space.task), device_for(space.resources.gpus)))
 
 
-def _on_worker(
+def on_worker(
     space: SearchSpace, excluded: Collection[str], function: Callable[P, T], *arguments: P.args, **options: P.kwargs
 ) -> T:
     """Call a function on a node that gets trials, with the resources of one."""
