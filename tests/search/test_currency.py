@@ -170,7 +170,7 @@ def test_what_is_measured_first(space):
 
 
 def test_the_model_recovers_times_that_are_such_a_sum(tiny_task):
-    rates = [Rates(heads=h, mlp=m, tokens=t) for h in (0.25, 1) for m in (0.25, 0.5, 1) for t in (0.25, 0.5, 1)]
+    rates = [Rates(mlp=mlp, tokens=tokens) for mlp in (0.25, 0.5, 1) for tokens in (0.25, 0.5, 1)]
     sizes = [tiny_task.step_size(each) for each in rates]
 
     def seconds(size):  # 3 ms for each step, 2 ms for all blocks, and 10 GFLOPs/s in MLPs
