@@ -56,8 +56,8 @@ def test_a_budget_in_time_is_planned_with_step_times_of_as_many_processes(local_
     assert cost(Rates()).seconds == 2 * step.seconds
     with pytest.raises(InvalidInput, match="calibration: 'processes': was measured with 2, and this is 1"):
         measured.step_cost(task, "cpu")
-    plan = compile_plan(schedule, task, Budget(100 * step.seconds, "device-seconds"), cost)
-    assert plan.steps == 50  # half of the device-seconds on each device
+    plan = compile_plan(schedule, task, Budget(101 * step.seconds, "device-seconds"), cost)
+    assert plan.steps == 50  # each device has half of the budget, and a step left over would be a half
     run = replace(run, plan=plan, calibrated=measured.setting)
     result = train_on_ray(run, 2, None, quiet())
     (stage,) = result.stage_times
