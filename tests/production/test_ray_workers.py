@@ -14,6 +14,7 @@ from explorer.production import ray_workers
 from explorer.production.ray_workers import Workers, calibrate_on_ray, device_on_ray, train_on_ray
 from explorer.production.run import train_to_folder
 from explorer.sweep.loopback import on_loopback
+from explorer.training.calibration import setting_of
 from explorer.training.loop import DivergedError, TrainingError
 from explorer.training.task import Task
 from tests.conftest import processes, quiet
@@ -63,9 +64,14 @@ def test_a_budget_in_time_is_planned_with_step_times_of_as_many_processes(local_
     (stage,) = result.stage_times
     assert stage.planned_seconds == pytest.approx(50 * step.seconds)
     assert result.time.training == pytest.approx(stage.seconds)
-    elsewhere = measured.setting.model_copy(update={"device": "NVIDIA H200"})
+
+
+@pytest.mark.nightly
+def test_processes_on_another_device_than_the_calibrations_are_refused_and_not_restarted(local_ray, tmp_path):
+    run = run_of_one(tmp_path / "run")
+    elsewhere = setting_of(Task(run.task), "cpu", 2).model_copy(update={"device": "NVIDIA H200"})
     with pytest.raises(InvalidInput, match="calibration: 'device': was measured with 'NVIDIA H200', and this is 'cpu'"):
-        train_on_ray(replace(run, calibrated=elsewhere, out=tmp_path / "other"), 2, None, quiet())
+        train_on_ray(replace(run, calibrated=elsewhere), 2, None, quiet())
 
 
 def test_more_processes_than_the_cluster_has_cpus_for_are_refused(local_ray, tmp_path):
