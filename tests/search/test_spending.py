@@ -100,18 +100,19 @@ def run(search: Search, fraction: float, stop_after: int = 1000) -> list:
 
 def test_what_sharing_saves_goes_to_more_trials_and_a_further_budget(space_file):
     space = SearchSpace.load(space_file)  # 25 % and 50 %; repeats of two kinds with one seed
-    whole, half = search_within(space, "3 trainings"), search_within(space, "3 trainings")
-    # Nothing is shared: 2.97 hold 11 trials of .25. Two budgets would need 7.5 x .5 = 3.75.
+    whole, half = search_within(space, "3 trainings"), search_within(space, "5.5 trainings")
+    # Nothing is shared: 2.97 hold 11 trials of .25. Two budgets need 6 + 2 + 2 trials of .25 and 3 + 2 + 2 of .5: 6.
     records = run(whole, 1.0)
     assert {str(record.trial.budget) for record in records} == {"25%"}
     assert (len(records), whole.spending.spent) == (11, 2.75)
     assert sum(record.trial.phase == "repeat" for record in records) == 2
     assert whole.spent_lines()[0].startswith("2.75 of 3 full trainings spent, 0.25 left; a limit of ")
     assert "would add the budget 50%" in whole.spent_lines()[0]
-    # Half of each trial is shared: there is room for the second budget.
+    # Half of each search trial is shared: five of them save .625, and there is room for the second budget.
+    assert half.spending.at_start[1].staged == 0
     records = run(half, 0.5)
     assert {str(record.trial.budget) for record in records} == {"25%", "50%"}
-    assert 0.9 * 3 <= half.spending.spent <= 3
+    assert 0.9 * 5.5 <= half.spending.spent <= 5.5
     assert sum(record.trial.phase == "repeat" for record in records) == 4
     assert half.planned == len(records)
 
