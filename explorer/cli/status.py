@@ -54,6 +54,8 @@ def status(
             f"time      realised over planned: median {realised.median:.3f}, 95 % of trials within {realised.deviation_95:.1%}"
         )
     _line(f"left      {_left(current)}")
+    if current.spending:
+        _line(f"limit     {current.spending}")
     for reason, count in current.passed_over.items():
         _line(f"passed over: {count} files: {reason}")
 

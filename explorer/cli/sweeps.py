@@ -25,6 +25,13 @@ def sweep(
             help="Staged trials at the cheapest budget, in place of search.trials: more of them extend a finished sweep.", min=1
         ),
     ] = None,
+    spend: Annotated[
+        str | None,
+        typer.Option(
+            help="What all trials may cost together, in place of search.spend: 3 trainings, 2e18 FLOPs, 40 GPU-hours or $40. "
+            "It decides the numbers of trials; a larger one extends a finished sweep."
+        ),
+    ] = None,
     retry: Annotated[
         str, typer.Option(help="Failed trials of earlier runs to try again: failed (those that did not diverge) or none.")
     ] = "failed",
@@ -56,7 +63,9 @@ def sweep(
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Print what will be trained on, the number of trials, their cost and time; train nothing."
+            "--dry-run",
+            help="Print what will be trained on, the number of trials, their cost and time, and how a spending limit is "
+            "divided; train nothing.",
         ),
     ] = False,
 ) -> None:
@@ -76,6 +85,7 @@ def sweep(
         storage,
         name=name,
         trials=trials,
+        spend=spend,
         retry=cast(Retry, retry),  # Sweep checks the value
         address=address,
         parallel_trials=parallel_trials,
@@ -100,6 +110,9 @@ def sweep(
         if table is None and readable.currency == "device_seconds":
             table = step_times_at(address, readable)
         expected = forecast(readable, machines, table)
+        if (allocation := expected.allocation_table()) is not None:
+            console.print(allocation)
+            print_line(console, f"{expected.spending_summary()}\nas a search with random accuracies goes:")
         console.print(expected.table())
         print_line(console, expected.summary(planned.space, parallel_trials))
         return

@@ -11,7 +11,7 @@ from explorer.search.trial_plan import compile_in_currency
 from explorer.spec.loggers import checked_loggers
 from explorer.spec.rates import AXES, Rates
 from explorer.spec.schedule import Schedule, Stage
-from explorer.spec.search_space import SearchSpace
+from explorer.spec.search_space import MIN_TRIALS, SearchSpace
 from explorer.spec.step_times import StepTimeTable
 from explorer.training.task import Task
 
@@ -30,7 +30,8 @@ def check_space(space: SearchSpace, table: StepTimeTable | None = None) -> None:
     checked_loggers(space.loggers, "loggers")
     objectives = 1 + (search.minimize is not None)
     make_sampler(
-        search.sampler, StudySettings(seed=search.seed, trials=space.trials_at(budgets[0], "staged"), objectives=objectives)
+        search.sampler,
+        StudySettings(seed=search.seed, trials=max(MIN_TRIALS, space.trials_at(budgets[0], "staged")), objectives=objectives),
     )
     for kind in search.lr_schedule:
         space.task.with_settings(space.task.recipe.learning_rate, search.batch_size[0], lr_schedule=kind)

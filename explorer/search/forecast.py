@@ -14,6 +14,7 @@ from explorer.search.dispatcher import Dispatcher, PlannedTrial
 from explorer.search.machines import Machines, wanted_text
 from explorer.search.optuna_logs import quiet_optuna
 from explorer.search.search import Search
+from explorer.search.spending import Spending, priced_limit
 from explorer.search.trial_plan import compile_in_currency, compile_trial, outcome_costs
 from explorer.spec.budget import Budget
 from explorer.spec.schedule import Schedule
@@ -70,6 +71,8 @@ class Forecast:
     evaluation: float = 0.0
     """Cost of evaluating one trained model, in full trainings: a forward pass over validation and test images, for which a
     third of the FLOPs of a training step per image is counted."""
+    spending: Spending | None = None
+    """The spending at the end, where the sweep has a limit."""
 
     @property
     def planned(self) -> float:
@@ -97,6 +100,31 @@ class Forecast:
                 row.budget, str(row.staged), str(row.baseline), str(row.repeats), f"{row.full_steps:,}", f"{row.planned:.2f}"
             )
         return table
+
+    def allocation_table(self) -> Table | None:
+        """How the spending limit is divided among the budgets if nothing is shared; `None` without a limit."""
+        if self.spending is None:
+            return None
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for title in ("budget", "staged trials", "baseline trials", "repeats", "cost at most", "of the limit"):
+            table.add_column(title, justify="right")
+        for budget, trials in zip(self.spending.space.budgets, self.spending.at_start, strict=True):
+            cost = trials.cost * (trials.staged + trials.baseline + trials.repeats)
+            counts = (str(count) if cost else "-" for count in (trials.staged, trials.baseline, trials.repeats))
+            shown = (f"{cost:.2f}", f"{cost / self.spending.limit:.0%}") if cost else ("not searched", "-")
+            table.add_row(str(budget), *counts, *shown)
+        return table
+
+    def spending_summary(self) -> str:
+        """The spending limit in sentences; empty without a limit."""
+        if self.spending is None:
+            return ""
+        given, text, spent = self.spending.priced.given, self.spending.priced.text, self.spending.spent
+        return (
+            f"spending limit: {given}; repeats of the best {self.spending.winners} of each kind are reserved first, and what "
+            f"sharing saves goes to more trials: about {text(spent)} are spent in the end "
+            f"({spent / self.spending.limit:.0%})\nif nothing is shared, {self.spending.larger_limit_at_start()}"
+        )
 
     def summary(self, space: SearchSpace, parallel_trials: int | None = None) -> str:
         """Cost, sharing and time in sentences.
@@ -156,10 +184,11 @@ def forecast(space: SearchSpace, machines: Machines, table: StepTimeTable | None
         rows[str(budget)].full_steps = compile_in_currency(Schedule.full_model(), task, budget, space, table).steps
     trained: set[str] = set()
     accuracies = random.Random(space.search.seed)
+    priced = priced_limit(space, table)
+    expected.spending = Spending(space, priced) if priced else None
     with quiet_optuna():
-        dispatcher = Dispatcher(
-            Search(space, table=table), lambda trial: compile_trial(trial, space, table)[1], hold_back=False
-        )
+        search = Search(space, table=table, spending=expected.spending)
+        dispatcher = Dispatcher(search, lambda trial: compile_trial(trial, space, table)[1], hold_back=False)
         while isinstance(planned := dispatcher.next(), PlannedTrial):
             plan = planned.plan
             rows[str(planned.trial.budget)].add(planned.trial, plan.cost)
@@ -170,7 +199,8 @@ def forecast(space: SearchSpace, machines: Machines, table: StepTimeTable | None
                 expected.seconds += segment.steps * times.overhead + segment.flops * times.per_flop
             expected.seconds += TRIAL_OVERHEAD_SECONDS
             expected.trained += 1
-            dispatcher.finished(synthetic_record(planned.trial, plan, accuracies.random()))
+            new = len(plan.segments) - known
+            dispatcher.finished(synthetic_record(planned.trial, plan, accuracies.random(), new))
             _add_shared(dispatcher, rows)
         _add_shared(dispatcher, rows)
     return expected
@@ -193,8 +223,15 @@ def _add_shared(dispatcher: Dispatcher, rows: dict[str, BudgetForecast]) -> None
         rows[str(record.trial.budget)].add(record.trial, record.outcome.planned_cost)
 
 
-def synthetic_record(trial: Trial, plan: Plan, accuracy: float) -> Record:
-    """The record that a worker would have written if the training had ended with this accuracy."""
+def synthetic_record(trial: Trial, plan: Plan, accuracy: float, executed_segments: int | None = None) -> Record:
+    """The record that a worker would have written if the training had ended with this accuracy.
+
+    Args:
+        trial: the trial.
+        plan: its plan.
+        accuracy: validation and test accuracy.
+        executed_segments: number of segments at the end that were not in the stage store; `None` for all.
+    """
     stages = tuple(
         StageOutcome(
             rates=s.rates,
@@ -210,7 +247,7 @@ def synthetic_record(trial: Trial, plan: Plan, accuracy: float) -> Record:
     outcome = Outcome(
         validation_accuracy=accuracy,
         test_accuracy=accuracy,
-        **outcome_costs(plan),
+        **outcome_costs(plan, 0 if executed_segments is None else len(plan.segments) - executed_segments),
         steps=plan.steps,
         train_seconds=1.0,
         evaluation_seconds=0.0,

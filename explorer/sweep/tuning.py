@@ -83,6 +83,8 @@ def run_trials(run: SweepRun) -> None:
     def on_record(record: Record) -> None:
         first_failures.add(record)
         run.progress.planned, run.progress.at_once = run.search.planned, run.places.at_once
+        if spending := run.search.spending:
+            run.progress.space, run.progress.spent = run.search.allocated_space, spending.status()
         run.progress.finished(record)
         run.observers.finished(record)
         if dashboard:
@@ -96,7 +98,7 @@ def run_trials(run: SweepRun) -> None:
         places=run.places.at_once,
     )
     first_failures, errors = FirstFailures(space, location, run.records), ErrorNotes()
-    attempts = Attempts(lambda: hosts_with_room(space.resources), run.say)
+    attempts = Attempts(lambda: hosts_with_room(space.resources), run.say, affords=run.search.affords_another_attempt)
     attempts.excluded = run.places.excluded
 
     def hopeless() -> InvalidInput | None:
@@ -110,6 +112,7 @@ def run_trials(run: SweepRun) -> None:
         attempts=attempts,
         error_of=errors.take,
         limit=lambda: run.places.handed_out,
+        on_attempt=run.search.attempt_failed,
     )
     tune_folder = TemporaryDirectory(prefix="explorer-tune-", ignore_cleanup_errors=True)  # nothing reads it
     tuner = tune.Tuner(
