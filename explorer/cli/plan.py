@@ -172,7 +172,8 @@ def _plan_table(compiled: Plan, peak: float) -> Table:
     times = ("ms/step", "seconds") if compiled.seconds is not None else ()
     rows = compiled.stages()
     batch = ["batch"] if any(row.batch_size != compiled.batch_size for row in rows) else []
-    costs = ("GFLOPs/step", "GMACs/image", *times, "cost", "learning rate")
+    macs = () if times else ("GMACs/image",)  # 120 columns have no room for both
+    costs = ("GFLOPs/step", *macs, *times, "cost", "learning rate")
     for name in ("stage", *axes, "share", "epochs", "steps", *batch, *costs):
         table.add_column(name, justify="right", no_wrap=True)
     steps = 0
@@ -186,7 +187,7 @@ def _plan_table(compiled: Plan, peak: float) -> Table:
             f"{row.steps:,}",
             *(str(row.batch_size) for _ in batch),
             f"{row.step_flops / 1e9:.4g}",
-            f"{(row.step_forward_macs or 0) / row.batch_size / GMAC:.4g}",
+            *(f"{(row.step_forward_macs or 0) / row.batch_size / GMAC:.4g}" for _ in macs),
             *((f"{1000 * row.seconds / row.steps:.4g}", f"{row.seconds:,.1f}") if row.seconds is not None else ()),
             f"{compiled.cost_after(steps):.3%}",
             " > ".join(f"{factor * peak:.1e}" for factor in row.factors),
