@@ -90,17 +90,17 @@ def calibrate(
 
     Under torchrun, its processes divide each batch: torchrun --nproc-per-node 8 -m explorer calibrate ...
     """
-    from explorer.search.step_times import measured_first
-    from explorer.training.calibration import Calibration, Variant
+    from explorer.search.step_times import SECONDS, measured_first
+    from explorer.training.calibration import MEASURED_SECONDS, Calibration, Variant
     from explorer.training.device import device_for
     from explorer.training.distributed import Processes, torchrun
 
     loaded = load_named_schedule(schedule, task) if schedule else None
     opened, file, _ = load_task(task, loaded)
     if loaded:
-        variants = [Variant(stage.rates, opened.batch_size) for stage in loaded.stages]
+        variants, seconds = [Variant(stage.rates, opened.batch_size) for stage in loaded.stages], MEASURED_SECONDS
     elif isinstance(file, SearchSpace):
-        variants = measured_first(file)
+        variants, seconds = measured_first(file), SECONDS
     else:
         raise InvalidInput("schedule", None, "is required unless --task is a search space")
     count = check_processes(processes)
@@ -111,7 +111,7 @@ def calibrate(
     else:
         device = device_for(file.resources.gpus)
         with torchrun(device == "cuda") as together:
-            measured = Calibration.measure_variants(opened, variants, device, processes=together)
+            measured = Calibration.measure_variants(opened, variants, device, seconds=seconds, processes=together)
             if not together.is_main:
                 return
         measured.save(out)
