@@ -90,17 +90,17 @@ def calibrate(
 
     Under torchrun, its processes divide each batch: torchrun --nproc-per-node 8 -m explorer calibrate ...
     """
-    from explorer.search.step_times import measured_first
-    from explorer.training.calibration import Calibration, Variant
+    from explorer.search.step_times import SECONDS, measured_first
+    from explorer.training.calibration import MEASURED_SECONDS, Calibration, Variant
     from explorer.training.device import device_for
     from explorer.training.distributed import Processes, torchrun
 
     loaded = load_named_schedule(schedule, task) if schedule else None
     opened, file, _ = load_task(task, loaded)
     if loaded:
-        variants = [Variant(stage.rates, opened.batch_size) for stage in loaded.stages]
+        variants, seconds = [Variant(stage.rates, opened.batch_size) for stage in loaded.stages], MEASURED_SECONDS
     elif isinstance(file, SearchSpace):
-        variants = measured_first(file)
+        variants, seconds = measured_first(file), SECONDS
     else:
         raise InvalidInput("schedule", None, "is required unless --task is a search space")
     count = check_processes(processes)
@@ -111,7 +111,7 @@ def calibrate(
     else:
         device = device_for(file.resources.gpus)
         with torchrun(device == "cuda") as together:
-            measured = Calibration.measure_variants(opened, variants, device, processes=together)
+            measured = Calibration.measure_variants(opened, variants, device, seconds=seconds, processes=together)
             if not together.is_main:
                 return
         measured.save(out)
@@ -172,7 +172,8 @@ def _plan_table(compiled: Plan, peak: float) -> Table:
     times = ("ms/step", "seconds") if compiled.seconds is not None else ()
     rows = compiled.stages()
     batch = ["batch"] if any(row.batch_size != compiled.batch_size for row in rows) else []
-    costs = ("GFLOPs/step", "GMACs/image", *times, "cost", "learning rate")
+    macs = () if times else ("GMACs/image",)  # 120 columns have no room for both
+    costs = ("GFLOPs/step", *macs, *times, "cost", "learning rate")
     for name in ("stage", *axes, "share", "epochs", "steps", *batch, *costs):
         table.add_column(name, justify="right", no_wrap=True)
     steps = 0
@@ -186,7 +187,7 @@ def _plan_table(compiled: Plan, peak: float) -> Table:
             f"{row.steps:,}",
             *(str(row.batch_size) for _ in batch),
             f"{row.step_flops / 1e9:.4g}",
-            f"{(row.step_forward_macs or 0) / row.batch_size / GMAC:.4g}",
+            *(f"{(row.step_forward_macs or 0) / row.batch_size / GMAC:.4g}" for _ in macs),
             *((f"{1000 * row.seconds / row.steps:.4g}", f"{row.seconds:,.1f}") if row.seconds is not None else ()),
             f"{compiled.cost_after(steps):.3%}",
             " > ".join(f"{factor * peak:.1e}" for factor in row.factors),

@@ -85,10 +85,10 @@ class StepCounter:
             self.elastic.set_rates(rates)
             model = self.elastic.model
             parts = count_parts(model, (COUNTED_IMAGES, *self._shape))
-            per_image = (count // COUNTED_IMAGES for count in parts)
+            attention, mlp, other = (count // COUNTED_IMAGES for count in parts)
             parameters = sum(parameter.numel() for parameter in model.parameters())
             depth, tokens = (float(getattr(realised, axis)) for axis in ("depth", "tokens"))
-            self._sizes[rates] = StepSize(depth, tokens, *per_image, parameters)
+            self._sizes[rates] = StepSize(depth, tokens, attention, mlp, other, parameters)
         return self._sizes[rates]
 
     def step_cost(self, rates: Rates, batch_size: int) -> StepCost:

@@ -14,7 +14,7 @@ from explorer.search.proposal import even_positions
 from explorer.spec.rates import AXES, Rates
 from explorer.spec.search_space import SearchSpace
 from explorer.spec.step_times import StepTime, StepTimeTable
-from explorer.training.calibration import MAX_SCATTER, STEP_STAGING, Calibration, Variant
+from explorer.training.calibration import STEP_STAGING, Calibration, Variant
 from explorer.training.device import device_for
 from explorer.training.task import Task
 
@@ -63,22 +63,19 @@ def measured_first(space: SearchSpace, limit: int = MAX_MEASURED) -> list[Varian
     return [*full, *(variant for variant in (*first, *others) if variant not in full)][: max(limit, len(full))]
 
 
-def measure_table(space: SearchSpace, seconds: float = SECONDS, max_scatter: float = MAX_SCATTER) -> Calibration:
+def measure_table(space: SearchSpace, seconds: float = SECONDS) -> Calibration:
     """Measure the table of a sweep on this device, with the CPUs and GPUs of a trial.
 
     Args:
         space: the search space.
         seconds: how long each step is measured.
-        max_scatter: largest scatter of the full model's step times at which they are used.
 
     Raises:
         InvalidInput: when the step times scatter too much, or the device cannot be used.
     """
     torch.set_num_threads(space.resources.cpus)
     device = device_for(space.resources.gpus)
-    return Calibration.measure_variants(
-        Task(space.task), measured_first(space), device, seconds=seconds, max_scatter=max_scatter
-    )
+    return Calibration.measure_variants(Task(space.task), measured_first(space), device, seconds=seconds)
 
 
 def steps_to_verify(space: SearchSpace, table: StepTimeTable, winners: Iterable[Record]) -> list[Variant]:

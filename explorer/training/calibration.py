@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -49,6 +50,8 @@ ATTEMPTS = 3
 """Number of times that step times are measured, until they do not scatter too much."""
 MAX_SCATTER = 0.2
 """Largest scatter of the full model's step times at which they are used: interquartile range over median."""
+SCATTER_VARIABLE = "EXPLORER_MAX_SCATTER"
+"""Environment variable that replaces `MAX_SCATTER`, where rough times on a busy machine are good enough."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ class Calibration(StepTimeTable):
         *,
         seconds: float = MEASURED_SECONDS,
         processes: Processes = SINGLE_PROCESS,
-        max_scatter: float = MAX_SCATTER,
+        max_scatter: float | None = None,
     ) -> Calibration:
         """Measure all rates at the task's batch size; see `measure_variants`.
 
@@ -128,7 +131,8 @@ class Calibration(StepTimeTable):
             device: `cuda` or `cpu`.
             seconds: how long to measure each of the rates.
             processes: the processes that train together; each of them calls this function.
-            max_scatter: largest scatter at which the times are used.
+            max_scatter: largest scatter at which the times are used; `None` for `MAX_SCATTER`, or the environment variable
+                `EXPLORER_MAX_SCATTER`.
 
         Raises:
             InvalidInput: when the model cannot have some of the rates, or the step times scatter too much.
@@ -145,7 +149,7 @@ class Calibration(StepTimeTable):
         *,
         seconds: float = MEASURED_SECONDS,
         processes: Processes = SINGLE_PROCESS,
-        max_scatter: float = MAX_SCATTER,
+        max_scatter: float | None = None,
     ) -> Calibration:
         """Measure the full model with the recipe's batch size, and every variant in turn with it.
 
@@ -157,11 +161,14 @@ class Calibration(StepTimeTable):
             device: `cuda` or `cpu`.
             seconds: how long to measure each of them, turns of the full model included.
             processes: the processes that train together; each of them calls this function.
-            max_scatter: largest scatter at which the times are used.
+            max_scatter: largest scatter at which the times are used; `None` for `MAX_SCATTER`, or the environment variable
+                `EXPLORER_MAX_SCATTER`.
 
         Raises:
             InvalidInput: when the model cannot have some of the rates, or the step times scatter by more than `max_scatter`.
         """
+        if max_scatter is None:
+            max_scatter = float(os.environ.get(SCATTER_VARIABLE, MAX_SCATTER))
         wanted = {variant.key: variant for variant in variants}
         own = Variant(Rates(), task.batch_size)
         others = [variant for key, variant in wanted.items() if key != own.key]

@@ -118,7 +118,7 @@ def test_rows_that_are_added_change_no_plan(space, table, tmp_path):
     ledger = Ledger(tmp_path / "sweep")
     ledger.keep_step_times(table)
     more = verified_table(table, [StepTime(rates=HALF, seconds=0.004)])
-    ledger.keep_step_times(more)
+    ledger.keep_step_times(Calibration.of_table(more))
     assert ledger.step_times() == more
     assert compile_trial(trial, space, more)[1].digest() == plan.digest()
     assert steps_to_verify(space, more, [record]) == []

@@ -14,7 +14,7 @@ HALF = Rates(heads=0.5, mlp=0.5, tokens=0.5)
 
 @pytest.fixture
 def measured(tiny_task, three_stages):
-    return Calibration.measure(tiny_task, [stage.rates for stage in three_stages.stages], "cpu", seconds=0.5, max_scatter=9)
+    return Calibration.measure(tiny_task, [stage.rates for stage in three_stages.stages], "cpu", seconds=0.5)
 
 
 def test_a_calibration_is_saved_and_plans_in_seconds(measured, tiny_task, three_stages, tmp_path):
