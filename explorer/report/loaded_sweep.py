@@ -48,5 +48,5 @@ class LoadedSweep:
             raise InvalidInput("sweep", ledger.location, f"has no finished trial yet ({failed} failed); nothing to report")
         data = frontier_data(trials)
         failed_attempts = (*(record for record in records if record.outcome is None), *ledger.superseded())
-        units = tuple(cost_units(data.curves, price or header.space.price, currency=data.currency))
+        units = tuple(cost_units(data.curves, header.space.price if price is None else price, currency=data.currency))
         return cls(header, trials, data, units, ledger.step_times(), failed_attempts)
