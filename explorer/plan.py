@@ -205,6 +205,7 @@ def compile_plan(
             batch factor does not make a whole number of images, or the budget is in device-seconds, for which steps are
             measured with the recipe's batch size alone.
     """
+    budget.priced(None)  # money has no price here
     currency = budget.currency(currency)
     full = step_cost(Rates())
     full_steps = task.epochs * task.train_images / task.batch_size
