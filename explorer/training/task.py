@@ -218,7 +218,7 @@ class Task:
 
     def _growth_of_pretrained(self) -> str | None:
         growth = self.spec.staging.growth
-        if not self.spec.model.pretrained or growth not in COPIES:
+        if growth not in COPIES or self.growth in COPIES:
             return None
         return f"staging.growth: {growth} acts as initial: pretrained weights are not overwritten by copies"
 

@@ -163,3 +163,15 @@ def test_the_gpu_reference_runs_on_a_cpu():
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("| staged |") == 3
+
+
+def test_the_variants_of_the_papers_tables_spend_the_same_budget():
+    paper = module("ablations/paper")
+    task = Task(SearchSpace.load(paper.SPACES["digits"]).task)
+    for table in ("durations", "axes"):
+        plans = {n: compile_plan(v.schedule, task, Budget(0.1), task.step_cost) for n, v in paper.TABLES[table].items()}
+        assert len(plans) == {"durations": 5, "axes": 7}[table]
+        assert all(0.098 < plan.cost <= 0.1 for plan in plans.values())
+        lengths = [row.epochs for row in plans["alpha 0" if table == "durations" else "heads"].stages()]
+        expected = [1, 1, 1] if table == "durations" else [1, 2, 3]
+        assert [length / lengths[0] for length in lengths] == pytest.approx(expected, rel=0.1)
