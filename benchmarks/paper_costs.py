@@ -22,7 +22,6 @@ from rich.table import Table
 from explorer import Rates, Staging
 from explorer.elastic.step_cost import StepCounter
 from explorer.spec.budget import GMAC
-from explorer.spec.staging import TokenPolicy
 
 TOLERANCE = 0.01
 
@@ -33,7 +32,6 @@ class PaperModel:
 
     name: str
     """Name in timm."""
-    token_policy: TokenPolicy
     stages: tuple[Rates, ...]
     """Active parts of each stage (Table 6)."""
     stage_gmacs: tuple[float, ...]
@@ -47,7 +45,6 @@ class PaperModel:
 MODELS = {
     "DeiT-S": PaperModel(
         name="deit_small_patch16_224",
-        token_policy="center",
         stages=(Rates(heads=2, mlp=384, tokens=100), Rates(heads=4, mlp=768, tokens=144), Rates()),
         stage_gmacs=(0.69, 1.91, 4.61),
         schedules={
@@ -60,7 +57,6 @@ MODELS = {
     ),
     "DeiT-B": PaperModel(
         name="deit_base_patch16_224",
-        token_policy="center",
         stages=(Rates(heads=4, mlp=768, tokens=100), Rates(heads=8, mlp=1536, tokens=144), Rates()),
         stage_gmacs=(2.57, 7.23, 17.58),
         schedules={(150, 100, 50): 1372.2, (100, 100, 100): 2122.7, (50, 50, 200): 3702.4, (0, 0, 300): 5274.9},
@@ -68,7 +64,6 @@ MODELS = {
     ),
     "PVTv2-b2-li": PaperModel(
         name="pvt_v2_b2_li",
-        token_policy="center",
         # The MLP channels are printed as 256 512 320 512 and 512 1024 640 1024, beside 1024 2048 1280 4096 for the full model,
         # which has 512 1024 1280 2048. A quarter and half of these have the printed costs.
         stages=(
@@ -87,7 +82,6 @@ MODELS = {
     ),
     "Swin-S": PaperModel(
         name="swin_small_patch4_window7_224",
-        token_policy="center",
         stages=(
             Rates(heads=(1, 2, 4, 8), mlp=(96, 192, 384, 768), tokens=1600),
             Rates(heads=(2, 4, 8, 16), mlp=(192, 384, 768, 1536), tokens=2304),
@@ -134,7 +128,7 @@ def counter(label: str) -> StepCounter:
     """Counts the cost of a step of one of the paper's models, for images of 224 pixels."""
     model = MODELS[label]
     with torch.device("meta"):
-        return StepCounter(timm.create_model(model.name), Staging(token_policy=model.token_policy), (3, 224, 224))
+        return StepCounter(timm.create_model(model.name), Staging(token_policy="center"), (3, 224, 224))
 
 
 def stage_gmacs(label: str) -> list[float]:

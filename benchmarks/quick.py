@@ -31,6 +31,7 @@ QUICK = (
     "small_stages.py --rounds 7",
     "time_budget.py --seconds 10 --repeats 1",
     "search/replay.py",
+    "search/spend.py",
     "sweep_sharing.py",
 )
 GPU = ("elastic_speed.py --device cuda", "small_stages.py --device cuda", "fractals_gpu.py")

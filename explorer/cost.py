@@ -56,6 +56,18 @@ class StepFlops(NamedTuple):
     norms, its Table 6 is met to the printed digits for the full models (4.61, 17.58, 3.91 and 8.77 G)."""
 
 
+ATTENTION, MLP = ("attn", "token_mixer"), ("mlp", "ffn")
+"""Parts of the names of timm's modules that are attention and MLPs."""
+
+
+class PartFlops(NamedTuple):
+    """FLOPs of the forward and backward pass by part of the model."""
+
+    attention: int
+    mlp: int
+    other: int
+
+
 def _layer_norm_macs(x_shape: Any, *_: Any, **__: Any) -> int:
     return LAYER_NORM_MACS * prod(x_shape)
 
@@ -78,6 +90,39 @@ def count_passes(model: nn.Module, image_shape_BCHW: tuple[int, int, int, int]) 
     Raises:
         ValueError: when nothing was counted.
     """
+    counter, forward, norms = _count(model, image_shape_BCHW)
+    total, _ = _counted(counter)
+    if total <= 0:
+        raise ValueError(f"no operation was counted for an input of {prod(image_shape_BCHW)} values")
+    return StepFlops(total, forward // 2 + norms)
+
+
+def count_parts(model: nn.Module, image_shape_BCHW: tuple[int, int, int, int]) -> PartFlops:
+    """Count the FLOPs of one forward and backward pass by part, from the names of timm's modules.
+
+    Args:
+        model: a model on the meta device, in training mode.
+        image_shape_BCHW: shape of the input batch.
+    """
+    counter, *_ = _count(model, image_shape_BCHW)
+    total, _ = _counted(counter)
+    attention, mlp = (_flops_of(counter, names) for names in (ATTENTION, MLP))
+    return PartFlops(attention, mlp, max(0, total - attention - mlp))
+
+
+def _flops_of(counter: FlopCounterMode, names: tuple[str, ...]) -> int:
+    """FLOPs of the outermost modules whose name has one of these parts, without layer norms."""
+    total = 0
+    for module, counts in counter.get_flop_counts().items():
+        *outer, last = module.split(".")
+        named = any(part in last for part in names) and not any(part in each for each in outer for part in (*ATTENTION, *MLP))
+        if named:
+            total += sum(int(count) for operation, count in counts.items() if operation != torch.ops.aten.native_layer_norm)
+    return total
+
+
+def _count(model: nn.Module, image_shape_BCHW: tuple[int, int, int, int]) -> tuple[FlopCounterMode, int, int]:
+    """A counter of both passes, and FLOPs of the forward pass without and of layer norms."""
     images_BCHW = torch.empty(image_shape_BCHW, device="meta")
     counter = FlopCounterMode(
         display=False,
@@ -91,10 +136,7 @@ def count_passes(model: nn.Module, image_shape_BCHW: tuple[int, int, int, int]) 
         forward, norms = _counted(counter)
         output.sum().backward()
     model.zero_grad(set_to_none=True)
-    total, _ = _counted(counter)
-    if total <= 0:
-        raise ValueError(f"no operation was counted for an input of {prod(image_shape_BCHW)} values")
-    return StepFlops(total, forward // 2 + norms)
+    return counter, forward, norms
 
 
 def _counted(counter: FlopCounterMode) -> tuple[int, int]:

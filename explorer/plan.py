@@ -18,7 +18,7 @@ from typing import Protocol
 from explorer.errors import InvalidInput
 from explorer.segment import PlannedStage, Segment, StepCost
 from explorer.slots import budget_times, epoch_slots, filled_slots, grid_slots
-from explorer.spec.budget import GMAC, Budget
+from explorer.spec.budget import GMAC, Budget, Currency
 from explorer.spec.lr_schedule import LearningRateSchedule
 from explorer.spec.rates import Rates
 from explorer.spec.schedule import Schedule, Stage
@@ -59,6 +59,20 @@ class Plan:
     """Cost of full training, budget 100 %, in FLOPs."""
     batch_size: int
     train_images: int
+    currency: Currency = "flops"
+    """Currency of the budget and of `cost`."""
+    full_seconds: float | None = None
+    """Cost of full training in device-seconds, by the table of step times; `None` if not calibrated."""
+
+    @property
+    def full_cost(self) -> int:
+        """Cost of full training in the plan's currency as a whole number: FLOPs or nanoseconds."""
+        return self.full_flops if self.currency == "flops" else max(1, round((self.full_seconds or 0.0) * 1e9))
+
+    @property
+    def planned_cost(self) -> int:
+        """Planned cost in the plan's currency as a whole number: FLOPs or nanoseconds."""
+        return sum(segment.amount(self.currency) for segment in self.segments)
 
     @property
     def steps(self) -> int:
@@ -87,8 +101,23 @@ class Plan:
 
     @property
     def cost(self) -> float:
-        """Planned cost as a fraction of full training."""
-        return self.flops / self.full_flops
+        """Planned cost as a fraction of full training, in the plan's currency."""
+        return self.planned_cost / self.full_cost
+
+    def cost_after(self, steps: int, currency: Currency | None = None) -> float:
+        """Planned cost of the first `steps` steps as a fraction of full training.
+
+        Args:
+            steps: number of steps from the start of the plan.
+            currency: currency of the cost; `None` for that of the plan.
+        """
+        currency = currency or self.currency
+        spent = 0
+        for segment in self.segments:
+            taken = min(steps, segment.steps)
+            spent, steps = spent + taken * segment.amount(currency) // segment.steps, steps - taken
+        full = self.full_flops if currency == "flops" else max(1, round((self.full_seconds or 0.0) * 1e9))
+        return spent / full
 
     def images(self, steps: int) -> int:
         """Number of images in the first `steps` steps; an image counts each time that it is used."""
@@ -122,7 +151,7 @@ class Plan:
 
     def digest(self) -> str:
         """Hash of the segments, without stage numbers and measured seconds: equal plans train equal models."""
-        omitted = ("step_seconds", "step_forward_macs", "lr_schedule", "batch_factor", "augmentation")
+        omitted = ("step_seconds", "step_input_seconds", "step_forward_macs", "lr_schedule", "batch_factor", "augmentation")
         rows = [
             {
                 **{name: value for name, value in asdict(segment).items() if name not in omitted},
@@ -141,7 +170,15 @@ class Plan:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def compile_plan(schedule: Schedule, task: PlannedTask, budget: Budget, step_cost: Callable[[Rates], StepCost]) -> Plan:
+def compile_plan(
+    schedule: Schedule,
+    task: PlannedTask,
+    budget: Budget,
+    step_cost: Callable[[Rates], StepCost],
+    *,
+    currency: Currency = "flops",
+    full_seconds: float | None = None,
+) -> Plan:
     """Compile a schedule for one task and budget.
 
     The budget is cut into `schedule.grid` equal slots of cost, in the budget's own currency: FLOPs, nanoseconds for a budget in
@@ -158,6 +195,9 @@ def compile_plan(schedule: Schedule, task: PlannedTask, budget: Budget, step_cos
         budget: the cost to meet.
         step_cost: cost of one step at requested rates, with the realised rates, and with measured seconds for a budget in
             device-seconds.
+        currency: currency of a budget that is a share of full training.
+        full_seconds: device-seconds of full training; `None` computes them from `step_cost`. A sweep gives those of its
+            recipe's batch size, so that shares are the same budget for every batch size.
 
     Raises:
         InvalidInput: when the budget is smaller than one step of the full model or larger than ten full trainings, or is in
@@ -165,26 +205,32 @@ def compile_plan(schedule: Schedule, task: PlannedTask, budget: Budget, step_cos
             batch factor does not make a whole number of images, or the budget is in device-seconds, for which steps are
             measured with the recipe's batch size alone.
     """
+    budget.priced(None)  # money has no price here
+    currency = budget.currency(currency)
     full = step_cost(Rates())
-    full_flops = int(task.epochs * task.train_images * full.flops / task.batch_size)
     full_steps = task.epochs * task.train_images / task.batch_size
-    in_other_currency = budget.unit in ("GMACs-epochs", "device-seconds")
-    full_cost = int(full_steps * _in_currency(full, budget)) if in_other_currency else full_flops
+    full_flops = int(task.epochs * task.train_images * full.flops / task.batch_size)
+    if full_seconds is None and full.seconds is not None:
+        full_seconds = full_steps * full.seconds
+    full_step = _in_currency(full, budget, currency)
+    if currency == "device_seconds" and full_seconds is not None:
+        full_cost = int(full_seconds * 1e9)
+    else:
+        full_cost = int(full_steps * full_step) if budget.unit == "GMACs-epochs" else full_flops
     budget_cost = budget.of(full_cost, task.train_images)
-    full_step = _in_currency(full, budget)
     if budget_cost < full_step:
-        smallest = f"{full_step} {'ns' if in_other_currency else 'FLOPs'}"
+        smallest = f"{full_step} {'ns' if currency == 'device_seconds' else 'FLOPs'}"
         if budget.unit == "GMACs-epochs":
             smallest = f"{full_step / (task.train_images * GMAC):.3g} {budget.unit}"
-        if budget.unit == "fraction" and full_flops:
-            smallest = f"{full_step / full_flops:.2%} of full training"
+        if budget.unit == "fraction" and full_cost:
+            smallest = f"{full_step / full_cost:.2%} of full training"
         raise InvalidInput("budget", str(budget), f"must hold at least one step of the full model, {smallest}")
 
     costs = [
-        _with_batch_factor(step_cost(stage.rates), number, stage, task.batch_size, budget)
+        _with_batch_factor(step_cost(stage.rates), number, stage, task.batch_size, budget, currency)
         for number, stage in enumerate(schedule.stages)
     ]
-    step_costs = [_in_currency(cost, budget) for cost in costs]
+    step_costs = [_in_currency(cost, budget, currency) for cost in costs]
     if schedule.in_epochs:
         images = [round(stage.batch_factor * task.batch_size) for stage in schedule.stages]
         epoch_costs = [Fraction(task.train_images * cost, size) for cost, size in zip(step_costs, images, strict=True)]
@@ -204,30 +250,31 @@ def compile_plan(schedule: Schedule, task: PlannedTask, budget: Budget, step_cos
             end_time=end,
             lr_schedule=task.lr_schedule,
             step_seconds=costs[slot.stage].seconds,
+            step_input_seconds=costs[slot.stage].input_seconds,
             step_forward_macs=costs[slot.stage].forward_macs,
             batch_factor=schedule.stages[slot.stage].batch_factor,
             augmentation=schedule.stages[slot.stage].augmentation,
         )
         for slot, (start, end) in zip(slots, times, strict=True)
     ]
-    return Plan(tuple(segments), budget, budget_cost, full_flops, task.batch_size, task.train_images)
+    return Plan(tuple(segments), budget, budget_cost, full_flops, task.batch_size, task.train_images, currency, full_seconds)
 
 
-def _in_currency(cost: StepCost, budget: Budget) -> int:
-    """Cost of a step in the budget's currency: FLOPs, nanoseconds, or multiply-adds of the forward pass."""
+def _in_currency(cost: StepCost, budget: Budget, currency: Currency) -> int:
+    """Cost of a step as the budget counts it: FLOPs, nanoseconds, or multiply-adds of the forward pass."""
     if budget.unit == "GMACs-epochs":
         if cost.forward_macs is None:
             raise InvalidInput("budget", str(budget), f"needs the cost of forward passes, not counted for {cost.rates}")
         return cost.forward_macs
-    if budget.counted:
-        return cost.flops
-    if cost.seconds is None:
-        command = "explorer calibrate --task TASK --schedule SCHEDULE, then --calibration calibration.json here"
-        raise InvalidInput("budget", str(budget), f"needs measured step times for rates {cost.rates}: {command}")
-    return max(1, round(cost.seconds * 1e9))
+    try:
+        return cost.amount(currency)
+    except InvalidInput as error:
+        raise InvalidInput("budget", str(budget), error.allowed) from None
 
 
-def _with_batch_factor(cost: StepCost, number: int, stage: Stage, batch_size: int, budget: Budget) -> StepCost:
+def _with_batch_factor(
+    cost: StepCost, number: int, stage: Stage, batch_size: int, budget: Budget, currency: Currency
+) -> StepCost:
     """The cost of a step of a stage, from that of a step with the plan's batch size."""
     if stage.batch_factor == 1:
         return cost
@@ -235,7 +282,7 @@ def _with_batch_factor(cost: StepCost, number: int, stage: Stage, batch_size: in
     if abs(images - round(images)) > 1e-6 * images:
         reason = f"makes {images:g} images of a batch of {batch_size}; it must make a whole number"
         raise InvalidInput(field, stage.batch_factor, reason)
-    if not budget.counted:
+    if currency == "device_seconds":
         reason = f"must be 1 for the budget {budget}: steps are measured with the recipe's batch size"
         raise InvalidInput(field, stage.batch_factor, reason)
     macs = None if cost.forward_macs is None else cost.forward_macs * round(images) // batch_size

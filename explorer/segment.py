@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from explorer.errors import InvalidInput
 from explorer.spec.augmentation_strength import FULL_STRENGTH, AugmentationStrength
+from explorer.spec.budget import Currency
 from explorer.spec.lr_schedule import LearningRateSchedule
 from explorer.spec.rates import Rates
 
@@ -21,6 +23,32 @@ class StepCost:
     """Measured seconds of the step on this device; `None` if not calibrated."""
     forward_macs: int | None = None
     """Multiply-adds of the forward pass alone, for budgets in GMACs-epochs; `None` if not counted."""
+    input_seconds: float | None = None
+    """The part of `seconds` that is spent on input; `None` if not measured."""
+
+    def amount(self, currency: Currency) -> int:
+        """Cost of the step as a whole number: FLOPs or nanoseconds; see `whole_cost`."""
+        return whole_cost(currency, self.flops, self.seconds, self.rates)
+
+
+def whole_cost(currency: Currency, flops: int, seconds: float | None, rates: Rates) -> int:
+    """A step's cost as a whole number: FLOPs, or nanoseconds and at least one of them.
+
+    Args:
+        currency: the currency.
+        flops: FLOPs of the step.
+        seconds: its seconds by a table of step times; `None` if the table has none.
+        rates: rates of the step, for the message.
+
+    Raises:
+        InvalidInput: when the currency is device-seconds and the step was not measured.
+    """
+    if currency == "flops":
+        return flops
+    if seconds is None:
+        command = "explorer calibrate --task TASK --schedule SCHEDULE, then --calibration calibration.json here"
+        raise InvalidInput("budget", "device-seconds", f"needs measured step times for rates {rates}: {command}")
+    return max(1, round(seconds * 1e9))
 
 
 @dataclass(frozen=True)
@@ -52,6 +80,8 @@ class Segment:
     """Factor on the batch size of the plan."""
     augmentation: AugmentationStrength = FULL_STRENGTH
     """Strength of augmentation and stochastic depth, as shares of the recipe's."""
+    step_input_seconds: float | None = None
+    """The part of `step_seconds` that is spent on input; `None` if not measured."""
 
     def images_per_step(self, batch_size: int) -> int:
         """Number of images in a step.
@@ -68,6 +98,10 @@ class Segment:
         if self.batch_factor == 1 and self.augmentation.full:
             return rates
         return f"{rates} batch {self.batch_factor!r} {self.augmentation.model_dump_json()}"
+
+    def amount(self, currency: Currency) -> int:
+        """Cost of all steps of the segment as a whole number: FLOPs or nanoseconds; see `whole_cost`."""
+        return self.steps * whole_cost(currency, self.step_flops, self.step_seconds, self.rates)
 
     @property
     def flops(self) -> int:

@@ -26,6 +26,8 @@ from tests.object_store import object_store
 
 # Every Ray instance of the tests is on loopback, counts nobody and stays quiet.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+# Rough step times are good enough for tests.
+os.environ["EXPLORER_MAX_SCATTER"] = "10"
 # One thread for every process: more of them than cores wait for one another, and a step of a tiny model takes 50 times as long.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)

@@ -76,6 +76,16 @@ def trained(variant: Variant, task_name: str, seed: int) -> TrainingResult:
     return train(task, variant.change(compile_plan(variant.schedule, task, budget, task.step_cost)), seed=seed)
 
 
+def verdict(low: float, high: float) -> str:
+    """What the bounds of a difference decide."""
+    return "too close to call" if low <= 0 <= high else "better" if low > 0 else "worse"
+
+
+def difference_cells(mean: float, low: float, high: float) -> str:
+    """A difference in points, its interval and its verdict, as cells of a table."""
+    return f"{100 * mean:+.1f} | {100 * low:+.1f} to {100 * high:+.1f} | {verdict(low, high)}"
+
+
 def paired_interval(ours: pd.Series, theirs: pd.Series) -> tuple[float, float, float]:
     """Mean difference over seeds, and the bounds of its 95 % interval (Student's t)."""
     paired = ours - theirs

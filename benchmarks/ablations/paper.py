@@ -21,7 +21,19 @@ from unittest.mock import patch
 
 import pandas as pd
 import torch
-from fixed_schedule import FIRST_SEED, FOLDER, LEVELS, SHARES, SPACES, Variant, lr_schedule, paired_interval, staged, trained
+from fixed_schedule import (
+    FIRST_SEED,
+    FOLDER,
+    LEVELS,
+    SHARES,
+    SPACES,
+    Variant,
+    difference_cells,
+    lr_schedule,
+    paired_interval,
+    staged,
+    trained,
+)
 from torch import Tensor
 
 from explorer import Rates, Schedule, Stage
@@ -156,9 +168,7 @@ def markdown(task: str) -> str:
             both = wide[[name, reference]].dropna() if name != reference else wide[[name]].dropna()
             shown = "| |"
             if name != reference and len(both) > 1:
-                mean, low, high = paired_interval(both[name], both[reference])
-                verdict = "too close to call" if low <= 0 <= high else "better" if low > 0 else "worse"
-                shown = f"{100 * mean:+.1f} | {100 * low:+.1f} to {100 * high:+.1f} | {verdict}"
+                shown = difference_cells(*paired_interval(both[name], both[reference]))
             lines += [f"| {name} | {best[name]:g} | {len(both)} | {100 * both[name].mean():.1f} | {shown} |"]
     return "\n".join(lines)
 

@@ -18,7 +18,20 @@ import numpy as np
 import pandas as pd
 import paper
 import torch
-from fixed_schedule import FIRST_SEED, FOLDER, LEVELS, SHARES, SPACES, Variant, lr_schedule, paired_interval, staged, trained
+from fixed_schedule import (
+    FIRST_SEED,
+    FOLDER,
+    LEVELS,
+    SHARES,
+    SPACES,
+    Variant,
+    difference_cells,
+    lr_schedule,
+    paired_interval,
+    staged,
+    trained,
+    verdict,
+)
 
 from explorer import Schedule
 from explorer.plan import Plan
@@ -77,8 +90,7 @@ def differences(results: pd.DataFrame) -> pd.DataFrame:
         row = {"variant": name, "asks": VARIANTS[name].asks, "seeds": len(both), "test": both[name].mean()}
         if name != REFERENCE and len(both) > 1:
             mean, low, high = paired_interval(both[name], both[REFERENCE])
-            verdict = "too close to call" if low <= 0 <= high else "better" if low > 0 else "worse"
-            row |= {"difference": mean, "low": low, "high": high, "verdict": verdict}
+            row |= {"difference": mean, "low": low, "high": high, "verdict": verdict(low, high)}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -120,7 +132,7 @@ def main() -> None:
     for row in differences(results).replace({np.nan: None}).itertuples():
         shown = "| |"
         if row.low is not None:  # two seeds at least
-            shown = f"{100 * row.difference:+.1f} | {100 * row.low:+.1f} to {100 * row.high:+.1f} | {row.verdict}"
+            shown = difference_cells(row.difference, row.low, row.high)
         print(f"| {row.variant} | {row.seeds} | {100 * row.test:.1f} | {shown} |")
     print(tuned_lr_schedules(results))
     print(paper.markdown(options.task))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from explorer.cli.shared import Images, console, load_task, warn
+from explorer.cli.shared import Images, console, load_task, warn, with_checked_images
 from explorer.console import print_line
 from explorer.errors import InvalidInput
 from explorer.plan import Plan, compile_plan
@@ -16,6 +16,7 @@ from explorer.spec.schedule import Schedule
 
 if TYPE_CHECKING:
     from explorer.spec.inventory import Inventory
+    from explorer.spec.step_times import Setting
     from explorer.spec.task_file import Resources
     from explorer.training.task import Task
 
@@ -31,10 +32,19 @@ class CompiledTask:
     """`cuda` or `cpu`."""
     inventory: Inventory
     """What is in the data set."""
+    calibrated: Setting | None
+    """Where the step times of the plan were measured; `None` if it has none."""
 
 
 def compile_for_task(
-    schedule: Schedule, task_path: Path, budget: str, calibration: Path | None, price: float | None, images: Images
+    schedule: Schedule,
+    task_path: Path,
+    budget: str,
+    calibration: Path | None,
+    price: float | None,
+    images: Images,
+    processes: int = 1,
+    device_on_cluster: str | None = None,
 ) -> CompiledTask:
     """Compile a schedule, with measured step times if there is a calibration, and say what it does not do as written.
 
@@ -45,27 +55,54 @@ def compile_for_task(
         calibration: file with step times, which budgets in time or money need.
         price: price of a device-hour, which budgets in money need.
         images: which images are read and decoded first.
+        processes: number of processes that train together.
+        device_on_cluster: `cuda` or `cpu`, if the processes run on a Ray cluster; `None` if they run on this machine.
 
     Raises:
         InvalidInput: when a file or the budget cannot be used.
     """
+    import torch
+
+    from explorer.data.streamed import StreamedData
     from explorer.training.batches import check_batches
     from explorer.training.calibration import Calibration
     from explorer.training.device import available_device
+    from explorer.training.distributed import Processes
 
     parsed = Budget.parse(budget).priced(price)
-    task, file, inventory = load_task(task_path, schedule, images)
-    device = available_device(file.resources.gpus)
+    task, file = load_task(task_path, schedule)
+    device = device_on_cluster or available_device(file.resources.gpus)
     if parsed.device and parsed.device != (kind := "CPU" if device == "cpu" else "GPU"):
         gpus = f"resources.gpus: {file.resources.gpus:g}"
-        raise InvalidInput("budget", str(parsed), f"training would run on a {kind} of this machine ({gpus})")
-    cost = Calibration.load(calibration).step_cost(task, device) if calibration else task.step_cost
-    plan = compile_plan(schedule, task, parsed, cost)
-    check_batches(task, plan)
+        where = "this machine" if device_on_cluster is None else "the Ray cluster"
+        raise InvalidInput("budget", str(parsed), f"training would run on a {kind} of {where} ({gpus})")
+    provenance = schedule.provenance
+    currency = parsed.currency(provenance.currency if provenance else "flops")
+    measured = Calibration.load(calibration) if calibration else None
+    if measured is None and currency == "device_seconds" and processes > 1:
+        command = f"explorer calibrate --task {task_path} --schedule SCHEDULE --processes {processes}"
+        raise InvalidInput("budget", str(parsed), f"needs step times of {processes} processes: {command}, then --calibration")
+    if measured is None and currency == "device_seconds" and provenance and provenance.step_times:
+        measured = Calibration.of_table(provenance.step_times)
+
+    def compiled(task: Task) -> Plan:
+        on_cluster = device_on_cluster is not None
+        cost = measured.step_cost(task, device, processes, other_machine=on_cluster) if measured else task.step_cost
+        full_seconds = measured.full_seconds(task) if measured else None
+        plan = compile_plan(schedule, task, parsed, cost, currency=currency, full_seconds=full_seconds)
+        check_batches(task, plan, Processes(0, processes))
+        return plan
+
+    compiled(task)  # what is refused is refused before images are read, which may take long
+    task, inventory = with_checked_images(task, images)
+    is_main = os.environ.get("RANK", "0") == "0"  # under torchrun, the main process alone
+    if images == "all" and device_on_cluster is None and isinstance(task.data, StreamedData) and is_main:
+        task.data.prepare(torch.device(device), console)
+    plan = compiled(task)
     warn(*task.without_effect(schedule))
-    if schedule.in_epochs and os.environ.get("RANK", "0") == "0":  # under torchrun, the main process alone
+    if schedule.in_epochs and is_main:
         print_line(console, _lengthened(schedule, plan))
-    return CompiledTask(plan, task, file.resources, device, inventory)
+    return CompiledTask(plan, task, file.resources, device, inventory, measured.setting_for(task) if measured else None)
 
 
 def _lengthened(schedule: Schedule, plan: Plan) -> str:

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from explorer.console import print_line
+from explorer.errors import InvalidInput
 from explorer.paths import expanded
 from explorer.spec.presets import load_schedule
 from explorer.spec.schedule import Schedule
@@ -46,6 +47,12 @@ CalibrationOption = Annotated[
     Path | None,
     typer.Option("--calibration", help="File written by `explorer calibrate`; required for budgets in time or money."),
 ]
+ProcessesOption = Annotated[
+    int, typer.Option("--processes", help="Processes, or GPUs, that divide each batch, by Ray Train.", min=1)
+]
+AddressOption = Annotated[
+    str | None, typer.Option("--address", help="With --processes: Ray cluster (auto); default: this machine.")
+]
 PriceOption = Annotated[float | None, typer.Option("--price", help="Price of a device-hour; required for budgets in money.")]
 
 
@@ -66,6 +73,20 @@ def warn(*texts: str | None) -> None:
     """Print warnings on stderr; `None` prints nothing."""
     for text in filter(None, texts):
         print(f"explorer: warning: {text}", file=sys.stderr)
+
+
+def check_processes(processes: int) -> int:
+    """Number of processes that train together: those given, or those that torchrun started.
+
+    Raises:
+        InvalidInput: when there are both.
+    """
+    from explorer.training.distributed import torchrun_processes
+
+    launched = torchrun_processes()
+    if processes > 1 and launched > 1:
+        raise InvalidInput("processes", processes, "must be left out under torchrun, which sets it")
+    return max(processes, launched)
 
 
 def print_inventory(inventory: Inventory) -> None:
@@ -95,41 +116,45 @@ def check_and_print(spec: DataSpec, images: Images) -> CheckedData:
     return checked
 
 
-def load_task(path: Path, schedule: Schedule | None, images: Images | None = None) -> tuple[Task, TaskFile, Inventory]:
+def load_task(path: Path, schedule: Schedule | None) -> tuple[Task, TaskFile]:
     """Load a task, with the settings that the schedule was measured with, and set torch's number of threads for it.
 
     Args:
         path: a task file or a search space.
         schedule: the schedule; settings that it was made for or measured with replace those of the task.
-        images: which images are read and decoded before anything else; what is in the data set is printed then.
 
     Returns:
-        The task, without images that cannot be read if they are to be skipped; its file; and what is in its data set.
+        The task, and its file.
 
     Raises:
         InvalidInput: when the file, the model or the data cannot be used.
     """
     import torch
 
-    from explorer.data.streamed import StreamedData
-    from explorer.training.device import available_device
     from explorer.training.task import Task
 
     file = TaskFile.load_task(path)
     spec = file.task.with_schedule(schedule) if schedule else file.task
     task = Task(spec)
     task.check()
-    inventory = task.data.inventory
-    if images is not None:
-        checked = check_and_print(spec.data, images)
-        inventory = checked.inventory
-        if checked.spec != spec.data:
-            task = Task(spec.model_copy(update={"data": checked.spec}))
-    if images == "all" and isinstance(task.data, StreamedData) and os.environ.get("RANK", "0") == "0":
-        task.data.prepare(torch.device(available_device(file.resources.gpus)), console)
     warn(*task.warnings)
     torch.set_num_threads(file.resources.cpus)
-    return task, file, inventory
+    return task, file
+
+
+def with_checked_images(task: Task, images: Images) -> tuple[Task, Inventory]:
+    """Read and decode images of a task's data set, and print what is in it.
+
+    Returns:
+        The task, without images that cannot be read if they are to be skipped; and what is in its data set.
+
+    Raises:
+        InvalidInput: when the data cannot be used.
+    """
+    checked = check_and_print(task.spec.data, images)
+    if checked.spec == task.spec.data:
+        return task, checked.inventory
+    return type(task)(task.spec.model_copy(update={"data": checked.spec})), checked.inventory
 
 
 def load_named_schedule(name: Path, task: Path) -> Schedule:

@@ -15,6 +15,7 @@ from explorer.console import print_line
 from explorer.ledger import find_sweep
 
 if TYPE_CHECKING:
+    from explorer.ledger.realised_time import RealisedTime
     from explorer.ledger.status import DriverStatus, SweepStatus
 
 SHOWN_TRIALS = 5
@@ -47,7 +48,14 @@ def status(
         waits_for = "for a worker" if current.driver.state == "running" else "to be resumed"
         _line(f"waiting   {len(current.waiting)} trials {waits_for} ({_named(current.waiting)})")
     _line(f"spent     {_spent(current)}")
+    if current.realised_time is not None:
+        realised = current.realised_time
+        _line(
+            f"time      realised over planned: median {realised.median:.3f}, 95 % of trials within {realised.deviation_95:.1%}"
+        )
     _line(f"left      {_left(current)}")
+    if current.spending:
+        _line(f"limit     {current.spending}")
     for reason, count in current.passed_over.items():
         _line(f"passed over: {count} files: {reason}")
 
@@ -84,6 +92,10 @@ def _spent(current: SweepStatus) -> str:
     parts = (("failed", current.failed_device_seconds), ("running", current.running_device_seconds))
     shown = [f"{_hours(seconds)} in {name} trials" for name, seconds in parts if seconds]
     return f"{text} ({', '.join(shown)})" if shown else text
+
+
+def _realised(time: RealisedTime) -> str:
+    return f"realised over planned: median {time.median:.3f}, 95 % of {time.trials} trials within {time.deviation_95:.1%}"
 
 
 def _left(current: SweepStatus) -> str:

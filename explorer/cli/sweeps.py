@@ -25,6 +25,13 @@ def sweep(
             help="Staged trials at the cheapest budget, in place of search.trials: more of them extend a finished sweep.", min=1
         ),
     ] = None,
+    spend: Annotated[
+        str | None,
+        typer.Option(
+            help="What all trials may cost together, in place of search.spend: 3 trainings, 2e18 FLOPs, 40 GPU-hours or $40. "
+            "It decides the numbers of trials; a larger one extends a finished sweep."
+        ),
+    ] = None,
     retry: Annotated[
         str, typer.Option(help="Failed trials of earlier runs to try again: failed (those that did not diverge) or none.")
     ] = "failed",
@@ -46,10 +53,19 @@ def sweep(
         bool,
         typer.Option("--mix-versions", help="Resume with other versions of torch or timm than the sweep was started with."),
     ] = False,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            help="File written by `explorer calibrate`, for a sweep in device-seconds; by default, step times "
+            "are measured where the trials run."
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Print what will be trained on, the number of trials, their cost and time; train nothing."
+            "--dry-run",
+            help="Print what will be trained on, the number of trials, their cost and time, and how a spending limit is "
+            "divided; train nothing.",
         ),
     ] = False,
 ) -> None:
@@ -58,26 +74,30 @@ def sweep(
     from explorer.spec.search_space import SearchSpace
     from explorer.sweep.completeness import failures_line
     from explorer.sweep.driver import Retry, Sweep
+    from explorer.training.calibration import Calibration
     from explorer.training.task import Task
 
     loaded = SearchSpace.load(space)
+    given = Calibration.load(calibration) if calibration else None
     warn(*Task(loaded.task).warnings, *check_known_schedules(loaded))
     planned = Sweep(
         loaded,
         storage,
         name=name,
         trials=trials,
+        spend=spend,
         retry=cast(Retry, retry),  # Sweep checks the value
         address=address,
         parallel_trials=parallel_trials,
         wait_for_nodes=wait_for_nodes,
         mix_versions=mix_versions,
+        step_times=given,
         console=console,
     )
     if dry_run:
         from explorer.report.trained_on import inventory_facts, trained_on
         from explorer.search.forecast import forecast
-        from explorer.sweep.cluster_machines import machines_at
+        from explorer.sweep.cluster_machines import machines_at, step_times_at
 
         checked = check_and_print(planned.space.task.data, "sample")
         header = planned.header(checked.inventory)
@@ -85,7 +105,14 @@ def sweep(
         for name, text in trained_on(header).items():
             if name not in printed:
                 print_line(console, f"{name}: {text}")
-        expected = forecast(readable := planned.space.with_data(checked.spec), machines_at(address, readable))
+        readable = planned.space.with_data(checked.spec)
+        machines, table = machines_at(address, readable), planned.ledger.step_times() or given
+        if table is None and readable.currency == "device_seconds":
+            table = step_times_at(address, readable)
+        expected = forecast(readable, machines, table)
+        if (allocation := expected.allocation_table()) is not None:
+            console.print(allocation)
+            print_line(console, f"{expected.spending_summary()}\nas a search with random accuracies goes:")
         console.print(expected.table())
         print_line(console, expected.summary(planned.space, parallel_trials))
         return
@@ -171,7 +198,7 @@ def best(
     ledger = find_sweep(sweep, storage)
     header, parsed = ledger.header(), Budget.parse(budget)
     trials = trials_frame(ledger.records(), header)
-    schedule = best_schedule(trials, header, parsed)
+    schedule = best_schedule(trials, header, parsed, ledger.step_times())
     warn(ledger.warning)
     measured = best_by_budget(trials)
     measured = measured[measured.budget == str(parsed)]

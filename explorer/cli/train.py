@@ -12,20 +12,23 @@ from rich.console import Console
 
 from explorer.cli.compiled_task import compile_for_task
 from explorer.cli.shared import (
+    AddressOption,
     BudgetOption,
     CalibrationOption,
     PriceOption,
+    ProcessesOption,
     ScheduleOption,
     TaskOption,
+    check_processes,
     console,
     load_named_schedule,
     warn,
 )
 from explorer.cli.signals import Terminated
 from explorer.console import print_line
-from explorer.errors import InvalidInput
 from explorer.spec.budget import Budget
 from explorer.spec.loggers import checked_loggers
+from explorer.spec.task_file import TaskFile
 
 
 def train(
@@ -38,8 +41,8 @@ def train(
     ] = None,
     calibration: CalibrationOption = None,
     price: PriceOption = None,
-    processes: Annotated[int, typer.Option(help="Processes, or GPUs, that divide each batch, by Ray Train.", min=1)] = 1,
-    address: Annotated[str | None, typer.Option(help="With --processes: Ray cluster (auto); default: this machine.")] = None,
+    processes: ProcessesOption = 1,
+    address: AddressOption = None,
     checkpoint_every: Annotated[float, typer.Option(help="Minutes between checkpoints within a segment.", min=0)] = 15,
     logger: Annotated[
         list[str] | None,
@@ -58,7 +61,11 @@ def train(
     from explorer.training.loop import TrainingError
 
     loaded = load_named_schedule(schedule, task)
-    compiled = compile_for_task(loaded, task, budget, calibration, price, "all")
+    count = check_processes(processes)
+    on_cluster = None
+    if processes > 1 and (calibration is not None or not Budget.parse(budget).counted):  # which are of a device
+        on_cluster = _device_on_cluster(task, address)
+    compiled = compile_for_task(loaded, task, budget, calibration, price, "all", processes=count, device_on_cluster=on_cluster)
     provenance, spec = loaded.provenance, compiled.task.spec
     run = Run(
         task=spec,
@@ -68,26 +75,20 @@ def train(
         device=compiled.device,
         out=out or Path("runs") / _run_name(schedule, compiled.plan.budget),
         checkpoint_every=60 * checkpoint_every,
+        calibrated=compiled.calibrated,
         inventory=compiled.inventory,
         loggers=checked_loggers(logger or (), "logger"),
     )
     with torchrun(compiled.device == "cuda") as together:
-        count = max(processes, together.count)
-        if processes > 1 and together.count > 1:
-            raise InvalidInput("processes", processes, "must be left out under torchrun, which sets it")
-        if count > 1 and not compiled.plan.budget.counted:
-            raise InvalidInput(
-                "budget", str(compiled.plan.budget), "must be in percent or FLOPs: step times are measured on one device"
-            )
         try:
             if not together.is_main:
                 train_to_folder(run, Console(quiet=True), together)
                 return
             warn(transfer_warning(loaded, spec))
             if processes > 1:
-                from explorer.production.ray_workers import device_on_ray, train_on_ray
+                from explorer.production.ray_workers import train_on_ray
 
-                run = replace(run, device=device_on_ray(compiled.resources.gpus, address))
+                run = replace(run, device=_device_on_cluster(task, address))
             if compiled.resources.gpus and run.device == "cpu":
                 reason = "the Ray cluster has none" if processes > 1 else gpu_obstacle()
                 warn(
@@ -106,6 +107,13 @@ def train(
             raise typer.Exit(1) from None
     lines = [*verdict(loaded, spec, compiled.plan, result), f"weights: {run.out / WEIGHTS}"]
     print_line(console, "\n".join(lines))
+
+
+def _device_on_cluster(task: Path, address: str | None) -> str:
+    """`cuda` if processes on the Ray cluster get GPUs, else `cpu`."""
+    from explorer.production.ray_workers import device_on_ray
+
+    return device_on_ray(TaskFile.load_task(task).resources.gpus, address)
 
 
 def _run_name(schedule: Path, budget: Budget) -> str:

@@ -15,6 +15,7 @@ import timm.models as zoo
 import torch
 from torch import Tensor, nn
 
+from explorer.elastic.class_table import row_of
 from explorer.errors import InvalidInput
 from explorer.spec.staging import BlockSubset
 
@@ -159,6 +160,6 @@ def depth_of(model: nn.Module, subset: BlockSubset = "prefix") -> Depth | None:
     """
     if isinstance(model, zoo.NaFlexVit) and model.rope_is_mixed:
         return None  # one parameter holds the rotary frequencies of all blocks: weight decay would change inactive ones
-    path = next((STACKS[kind] for kind in type(model).__mro__ if kind in STACKS), None)
+    path = row_of(STACKS, model)
     depth = Depth(model, path, subset) if path else None
     return depth if depth and depth.count > 1 else None

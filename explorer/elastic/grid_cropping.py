@@ -16,6 +16,7 @@ from typing import Any
 import timm.models as zoo
 from torch import Tensor, nn
 
+from explorer.elastic.class_table import row_of
 from explorer.elastic.image_resizing import ImageResizing, resizing_support
 from explorer.elastic.token_dropping import Size
 from explorer.elastic.windows import ShrinkingWindows
@@ -40,7 +41,7 @@ class GridCropping(ImageResizing):
 
     def _begin(self) -> Iterator[Callable[[], None]]:
         yield self._model.register_forward_pre_hook(partial(_follow_mode, self._windows)).remove
-        channels_last = next(CHANNELS_LAST[kind] for kind in type(self._model).__mro__ if kind in CHANNELS_LAST)
+        channels_last = bool(row_of(CHANNELS_LAST, self._model))
         hook = partial(_crop, self._present_size, self._full_size, channels_last)
         embedding: Any = self._model.patch_embed
         yield embedding.register_forward_hook(hook).remove

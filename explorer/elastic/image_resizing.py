@@ -20,6 +20,7 @@ from timm.models.hieradet_sam2 import HieraDet
 from torch import nn
 from torch.nn import functional
 
+from explorer.elastic.class_table import row_of
 from explorer.elastic.internals import rotary_cache_switch
 from explorer.elastic.token_dropping import Size
 from explorer.elastic.windows import ShrinkingWindows, windows_obstacle
@@ -208,7 +209,7 @@ would not fit the full size.
 
 def resizing_support(model: nn.Module) -> ResizingSupport | None:
     """How a model's class accepts smaller images; `None` if it does not."""
-    return next((RESIZING_SUPPORT[kind] for kind in type(model).__mro__ if kind in RESIZING_SUPPORT), None)
+    return row_of(RESIZING_SUPPORT, model)
 
 
 def image_resizing(model: nn.Module, image_size: Size) -> ImageResizing | str:

@@ -200,12 +200,13 @@ class ResizableModule:
         """
         if all(torch.equal(active[letter], self.active[letter]) for letter in self.counts):
             return
+        started_numbers = self.active if sources is None else self._started(active, sources)
         for part in self.parts:
             old, new = self.positions(part, self.active), self.positions(part, active)
             source = new if sources is None else self.positions(part, sources)
             tensor = part.tensor
             state = optimizer.state.get(tensor, {}) if optimizer is not None else {}
-            started = old if sources is None else self.positions(part, self._started(active, sources))
+            started = old if sources is None else self.positions(part, started_numbers)
             resized = _resized(tensor.data, (tensor, ""), old, new, part, kept, source)
             if sources is not None and growth == "copy_normalized":
                 divide_by_copies(resized, source, part.input_dims)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 
 from torch import nn
 
-from explorer.cost import StepFlops, count_passes
+from explorer.cost import StepFlops, count_parts, count_passes
 from explorer.elastic.model import ElasticModel
 from explorer.segment import StepCost
 from explorer.spec.rates import Rates
@@ -18,6 +19,24 @@ COUNTED_IMAGES = 2
 
 class UnsuitableImagesError(ValueError):
     """The model cannot process images of the given shape; the message says why."""
+
+
+@dataclass(frozen=True)
+class StepSize:
+    """What the time of a training step depends on, at some rates."""
+
+    depth: float
+    """Realised fraction of the blocks."""
+    tokens: float
+    """Realised fraction of the patch tokens."""
+    attention_flops: int
+    """FLOPs of attention per image, of the forward and backward pass."""
+    mlp_flops: int
+    """FLOPs of MLPs per image."""
+    other_flops: int
+    """All other FLOPs per image."""
+    parameters: int
+    """Number of active parameters."""
 
 
 class StepCounter:
@@ -35,6 +54,7 @@ class StepCounter:
     def __init__(self, model: nn.Module, staging: Staging, image_shape_CHW: tuple[int, int, int]) -> None:
         self.elastic = ElasticModel(model, staging, image_size=image_shape_CHW[1:])
         self._shape = image_shape_CHW
+        self._sizes: dict[Rates, StepSize] = {}
         self._counted: dict[Rates, tuple[Rates, StepFlops]] = {}
 
     @classmethod
@@ -57,6 +77,19 @@ class StepCounter:
                 raise UnsuitableImagesError(str(error)) from None
             self._counted[rates] = realised, StepFlops(*(count // COUNTED_IMAGES for count in flops))
         return self._counted[rates]
+
+    def step_size(self, rates: Rates) -> StepSize:
+        """What the time of a step depends on; raises as `image_cost`."""
+        if rates not in self._sizes:
+            realised, _ = self.image_cost(rates)
+            self.elastic.set_rates(rates)
+            model = self.elastic.model
+            parts = count_parts(model, (COUNTED_IMAGES, *self._shape))
+            attention, mlp, other = (count // COUNTED_IMAGES for count in parts)
+            parameters = sum(parameter.numel() for parameter in model.parameters())
+            depth, tokens = (float(getattr(realised, axis)) for axis in ("depth", "tokens"))
+            self._sizes[rates] = StepSize(depth, tokens, attention, mlp, other, parameters)
+        return self._sizes[rates]
 
     def step_cost(self, rates: Rates, batch_size: int) -> StepCost:
         """Cost of a training step with a batch of `batch_size` images; raises as `image_cost`."""

@@ -20,6 +20,7 @@ import torch
 from timm.layers import PatchDropout, PatchDropoutWithIndices
 from torch import Tensor, nn
 
+from explorer.elastic.class_table import row_of
 from explorer.errors import InvalidInput
 
 Size = tuple[int, int]
@@ -261,7 +262,7 @@ def central_cropping(model: nn.Module, image_size: Size) -> TokenDropping | str:
 
 
 def _dropping(kind: type[TokenDropping], model: nn.Module, image_size: Size) -> TokenDropping | str:
-    location = next((DROP_LOCATIONS[kind] for kind in type(model).__mro__ if kind in DROP_LOCATIONS), None)
+    location = row_of(DROP_LOCATIONS, model)
     grid = location.grid(model, image_size) if location else (0, 0)
     if location and math.prod(grid) > 1:
         return kind(model, location, grid)

@@ -17,8 +17,8 @@ from timm.models import swin_transformer, swin_transformer_v2, swin_transformer_
 from timm.models.swin_transformer import get_relative_position_index
 from torch import Tensor, nn
 
-Size = tuple[int, int]
-"""Height and width, in pixels or tokens."""
+from explorer.elastic.token_dropping import Size
+
 Setting = tuple[nn.Module, str, Any]
 """Module, name of its attribute, and value."""
 

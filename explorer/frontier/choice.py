@@ -13,6 +13,7 @@ from explorer.ledger import SweepHeader
 from explorer.spec.budget import Budget
 from explorer.spec.provenance import Provenance
 from explorer.spec.schedule import Schedule
+from explorer.spec.step_times import StepTimeTable
 
 SEARCHED_COLUMNS = (
     "kind",
@@ -23,6 +24,10 @@ SEARCHED_COLUMNS = (
     "learning_rate",
     "batch_size",
     "planned_flops",
+    "planned_seconds",
+    "full_flops",
+    "full_seconds",
+    "currency",
     "steps",
     "schedule",
     "stages",
@@ -54,12 +59,12 @@ def candidates(trials: pd.DataFrame) -> pd.DataFrame:
         trials: the table that `trials_frame` returns.
 
     Returns:
-        Columns id, kind, budget, budget_amount, budget_unit, cost, learning_rate, batch_size, planned_flops, steps, schedule,
-        stages (the StageOutcomes of the searched run), seeds (number of runs behind the means), repeated (True if fresh seeds
-        were trained), validation_mean, test_mean, test_low and test_high (95 % confidence interval of the mean test accuracy),
-        test_error (the standard error behind the interval: `floored_error`), seed_error (standard error over the seeds alone),
-        test_images (NaN if unknown) and train_seconds (mean). Interval and errors are NaN for one seed,
-        and for equal seeds if the number of test images is unknown.
+        Columns id, kind, budget, budget_amount, budget_unit, cost, learning_rate, batch_size, planned_flops, planned_seconds,
+        full_flops, full_seconds, currency, steps, schedule, stages (the StageOutcomes of the searched run), seeds (number of
+        runs behind the means), repeated (True if fresh seeds were trained), validation_mean, test_mean, test_low and
+        test_high (95 % confidence interval of the mean test accuracy), test_error (the standard error behind the interval:
+        `floored_error`), seed_error (standard error over the seeds alone), test_images (NaN if unknown) and train_seconds
+        (mean). Interval and errors are NaN for one seed, and for equal seeds if the number of test images is unknown.
     """
     completed = trials[trials.status == "completed"]
     searched = completed.drop_duplicates("candidate").set_index("candidate")  # records are in the order of finishing
@@ -93,8 +98,14 @@ def best_by_budget(trials: pd.DataFrame) -> pd.DataFrame:
     return table.groupby(["budget_amount", "kind"], sort=False).head(1).reset_index(drop=True)
 
 
-def best_schedule(trials: pd.DataFrame, header: SweepHeader, budget: Budget) -> Schedule:
+def best_schedule(trials: pd.DataFrame, header: SweepHeader, budget: Budget, table: StepTimeTable | None = None) -> Schedule:
     """The schedule to use for a budget, with its provenance: the better of staged and baseline on validation data.
+
+    Args:
+        trials: the table that `trials_frame` returns.
+        header: the header of the sweep.
+        budget: one of the sweep's budgets.
+        table: the sweep's step times; `None` in a sweep that counts FLOPs.
 
     Raises:
         InvalidInput: when the sweep has no finished trial, or none at this budget.
@@ -106,16 +117,19 @@ def best_schedule(trials: pd.DataFrame, header: SweepHeader, budget: Budget) -> 
     at_budget = winners[winners.budget == str(budget)]
     if at_budget.empty:
         raise InvalidInput("budget", str(budget), f"not measured; the sweep has {', '.join(dict.fromkeys(winners.budget))}")
-    return schedule_with_provenance(row_with_largest(at_budget, "validation_mean"), trials, header)
+    return schedule_with_provenance(row_with_largest(at_budget, "validation_mean"), trials, header, table)
 
 
-def schedule_with_provenance(winner: pd.Series[Any], trials: pd.DataFrame, header: SweepHeader) -> Schedule:
+def schedule_with_provenance(
+    winner: pd.Series[Any], trials: pd.DataFrame, header: SweepHeader, table: StepTimeTable | None = None
+) -> Schedule:
     """A candidate's schedule with its provenance: seed and accuracies of the searched run, means over all of its seeds.
 
     Args:
         winner: a row of `candidates`.
         trials: the table that `trials_frame` returns, or the rows of this candidate.
         header: the header of the sweep.
+        table: the sweep's step times; `None` in a sweep that counts FLOPs.
     """
     runs = trials[(trials.candidate == winner["id"]) & (trials.status == "completed")]
     searched = runs[runs.id == winner["id"]]
@@ -125,6 +139,8 @@ def schedule_with_provenance(winner: pd.Series[Any], trials: pd.DataFrame, heade
         sweep=header.name,
         trial=run.id,
         budget=run.budget,
+        currency=header.space.currency,
+        step_times=table and table.part_for((stage.rates for stage in schedule.stages), int(run.batch_size), run.staging),
         model=header.space.task.model.name,
         seed=int(run.seed),
         learning_rate=run.learning_rate,

@@ -20,6 +20,8 @@ COLUMNS = [
     "budget_amount",
     "budget_unit",
     "cost",
+    "executed_cost",
+    "currency",
     "learning_rate",
     "batch_size",
     "seed",
@@ -35,6 +37,8 @@ COLUMNS = [
     "planned_flops",
     "executed_flops",
     "full_flops",
+    "planned_seconds",
+    "full_seconds",
     "steps",
     "train_seconds",
     "executed_seconds",
@@ -63,15 +67,16 @@ def trials_frame(records: Sequence[Record], header: SweepHeader | None = None) -
             be narrower than the test set allows; see `explorer.frontier.uncertainty.floored_error`.
 
     Returns:
-        A table with the columns of `COLUMNS`. `candidate` is the id of the search trial that a row belongs to: its own, or the
-        one that it repeats. `budget` is the budget as text (`25%`), `budget_amount` and `budget_unit` are its parts. `cost` is
-        the planned cost as a fraction of full training. `shared_with` is the id of the trial whose training this record
-        shares, if any; such a training is charged to that trial alone. Accuracies are in [0, 1]; what was measured is NaN for
-        failed trials. `test_images` is the number of test images, NaN if unknown. `schedule` is the Schedule, `stages` the
-        StageOutcomes, `losses` the mean training loss of each segment and `segment_ends` the budget time at the end of each,
-        `lr_schedule` is the kind of the learning-rate schedule where the search compares several, `known_schedule` the name of
-        a schedule of `search.first`, `parameters` the search's own variables, and `versions` those of the packages on the
-        worker.
+        A table with the columns of `COLUMNS`. `candidate` is the id of the search trial that a row belongs to: its own, or
+        the one that it repeats. `budget` is the budget as text (`25%`), `budget_amount` and `budget_unit` are its parts.
+        `cost` is the planned cost and `executed_cost` the executed one, both as fractions of full training in the sweep's
+        `currency`. `planned_seconds` and `full_seconds` are by the sweep's table of step times, and NaN without one.
+        `shared_with` is the id of the trial whose training this record shares, if any; such a training is charged to that
+        trial alone. Accuracies are in [0, 1]; what was measured is NaN for failed trials. `test_images` is the number of test
+        images, NaN if unknown. `schedule` is the Schedule, `stages` the StageOutcomes, `losses` the mean training loss of
+        each segment and `segment_ends` the budget time at the end of each, `lr_schedule` is the kind of the learning-rate
+        schedule where the search compares several, `known_schedule` the name of a schedule of `search.first`, `parameters`
+        the search's own variables, and `versions` those of the packages on the worker.
     """
     inventory = header.inventory if header else None
     test_images = inventory.test.images if inventory and inventory.test.images else math.nan
@@ -89,7 +94,9 @@ def _row(record: Record) -> dict[str, Any]:
         "budget": str(trial.budget),
         "budget_amount": trial.budget.amount,
         "budget_unit": trial.budget.unit,
-        "cost": outcome.planned_flops / outcome.full_flops if outcome else math.nan,
+        "cost": outcome.planned_cost if outcome else math.nan,
+        "executed_cost": outcome.executed_cost if outcome else math.nan,
+        "currency": outcome.currency if outcome else None,
         "learning_rate": trial.learning_rate,
         "batch_size": trial.batch_size,
         "seed": trial.seed,
@@ -99,7 +106,7 @@ def _row(record: Record) -> dict[str, Any]:
         "status": record.status,
         "reason": record.reason,
         "shared_with": record.shared_with,
-        **{name: getattr(outcome, name) if outcome else math.nan for name in MEASURED},
+        **{name: _number(getattr(outcome, name)) if outcome else math.nan for name in MEASURED},
         "started": record.started,
         "finished": record.finished,
         "worker": record.worker,
@@ -111,6 +118,10 @@ def _row(record: Record) -> dict[str, Any]:
         "parameters": trial.parameters,
         "versions": record.versions,
     }
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def charged(trials: pd.DataFrame) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from explorer.ledger.notes import read_note, write_note
 from explorer.spec.base import Frozen
 from explorer.spec.search_space import SearchSpace
+from explorer.spec.spending_limit import SpendingLimitField
 
 NAME = "status.json"
 RENEW_SECONDS = 10.0
@@ -51,6 +52,8 @@ class DriverNote(Frozen):
     """Number of trials of the whole sweep."""
     places: int
     """Number of trials that run side by side."""
+    spend: SpendingLimitField | None = None
+    """Spending limit of this run; `None` if there is none."""
     running: dict[str, RunningTrial] = {}
     """The trials that have a worker, by id."""
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from explorer.spec.base import Frozen
-from explorer.spec.budget import BudgetField
+from explorer.spec.budget import BudgetField, Currency
 from explorer.spec.inventory import Inventory
 from explorer.spec.lr_schedule import Decay
 from explorer.spec.model_input import ModelInput
 from explorer.spec.rates import Rates
 from explorer.spec.schedule import Schedule
 from explorer.spec.search_space import Kind, SearchSpace
+from explorer.spec.time_spent import StageTime, TimeSpent
 
 Phase = Literal["search", "repeat"]
 Failure = Literal["diverged", "memory", "error", "place", "lost"]
@@ -74,6 +75,8 @@ class StageOutcome(Frozen):
     """Mean training loss."""
     batch_factor: float = 1.0
     """Images per step over the batch size of the trial."""
+    planned_seconds: Amount | None = None
+    """Device-seconds of all steps by the sweep's table of step times; `None` without one."""
 
 
 class Outcome(Frozen):
@@ -101,6 +104,44 @@ class Outcome(Frozen):
     """Mean training loss of each segment, in order: the learning curve. Empty if not recorded."""
     segment_ends: tuple[float, ...] = ()
     """Budget time at the end of each segment, in (0, 1]."""
+    time: TimeSpent | None = None
+    """Where the time went; its training time is `train_seconds`. `None` if not recorded."""
+    stage_times: tuple[StageTime, ...] = ()
+    """Planned and realised time of the steps of each stage. Empty if not recorded."""
+    currency: Currency = "flops"
+    """Currency of the sweep, which `planned_cost` and `executed_cost` are in."""
+    planned_seconds: Amount | None = None
+    """Cost of the trial's plan in device-seconds, by the sweep's table of step times; `None` without one."""
+    charged_seconds: Amount | None = None
+    """The part of `planned_seconds` that was executed for this trial: without segments from the stage store, and 0 for a
+    shared training. What was measured is in `executed_seconds`."""
+    full_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Cost of full training in device-seconds, by the same table; `None` without one."""
+
+    @model_validator(mode="after")
+    def _has_seconds(self) -> Outcome:
+        if self.currency == "device_seconds" and None in (self.planned_seconds, self.charged_seconds, self.full_seconds):
+            raise ValueError("planned_seconds, charged_seconds and full_seconds are required in a sweep in device-seconds")
+        return self
+
+    @property
+    def planned_cost(self) -> float:
+        """Cost of the trial's plan as a fraction of full training, in the currency of the sweep."""
+        return self._fraction(self.planned_flops, self.planned_seconds)
+
+    @property
+    def executed_cost(self) -> float:
+        """Cost that was executed for this trial as a fraction of full training, in the currency of the sweep."""
+        return self._fraction(self.executed_flops, self.charged_seconds)
+
+    def stage_costs(self) -> tuple[float, ...]:
+        """Planned cost of each stage as a fraction of full training, in the currency of the sweep."""
+        return tuple(self._fraction(stage.flops, stage.planned_seconds) for stage in self.stages)
+
+    def _fraction(self, flops: int, seconds: float | None) -> float:
+        if self.currency == "flops":
+            return flops / self.full_flops
+        return (seconds or 0.0) / (self.full_seconds or 1.0)
 
 
 class Record(Frozen):

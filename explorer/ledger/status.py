@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from explorer.ledger.driver_note import SILENT_AFTER_SECONDS, DriverNote, RunningTrial
+from explorer.ledger.realised_time import RealisedTime, realised_times
 from explorer.ledger.records import Failure, Outcome, Record, Trial
+from explorer.ledger.spending import SpendingStatus, spending_status
 from explorer.ledger.storage import Ledger
 from explorer.ledger.time_left import device_seconds_left, planned_trials, seconds_of
 
@@ -100,8 +102,12 @@ class SweepStatus:
     completed yet."""
     places: int | None
     """Number of trials that run side by side; `None` if no driver is alive."""
+    spending: SpendingStatus | None
+    """How the sweep stands with its spending limit; `None` if there is none."""
     passed_over: Mapping[str, int]
     """Number of files in the sweep's folder that are no records, by reason."""
+    realised_time: RealisedTime | None = None
+    """How closely the trials met their plans in time; `None` if their step times were not measured."""
 
     @property
     def left_seconds(self) -> float | None:
@@ -131,6 +137,8 @@ def sweep_status(ledger: Ledger, now: float | None = None) -> SweepStatus:
     running = _running(note.running, unfinished) if note and alive else ()
     has_worker = {trial.id for trial in running}
     space = note.space if note else header.space
+    limit = note.spend if note else header.space.search.spend
+    superseded = ledger.superseded()
     planned = note.planned if note else planned_trials(space)
     running_seconds = sum(max(0.0, now - trial.since) for trial in running)
     left = device_seconds_left(space, planned, records)
@@ -147,14 +155,16 @@ def sweep_status(ledger: Ledger, now: float | None = None) -> SweepStatus:
         running=running,
         waiting=tuple(trial.id for trial in unfinished if trial.id not in has_worker),
         failures=_grouped(failed),
-        spent_full_trainings=sum(outcome.executed_flops / outcome.full_flops for outcome in trained),
+        spent_full_trainings=sum(outcome.executed_cost for outcome in trained),
         spent_device_seconds=sum(_device_seconds(outcome) for outcome in trained),
-        failed_device_seconds=seconds_of([*failed, *ledger.superseded()]),
+        failed_device_seconds=seconds_of([*failed, *superseded]),
         running_device_seconds=running_seconds,
         left_trials=max(0, planned - len(records)),
         left_device_seconds=None if left is None else max(0.0, left - running_seconds),
         places=note.places if note and alive else None,
+        spending=spending_status(header.space, limit, records, superseded),
         passed_over=dict(ledger.passed_over),
+        realised_time=next(iter(reversed(realised_times(records))), None),
     )
 
 

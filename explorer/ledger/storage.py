@@ -2,7 +2,8 @@
 
 A sweep's folder (local, or any URI that fsspec opens) holds `sweep.json`, written once, `ledger/<trial id>.json`,
 `started/<trial id>.json`, written before the trial runs, and `superseded/<trial id>.<n>.json` for attempts at a trial that
-failed and were followed by another one. Needs neither torch nor ray.
+failed and were followed by another one. A sweep in device-seconds has its table of step times in `step_times.json`, written
+before the first trial. Needs neither torch nor ray.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from pydantic import BaseModel
 from explorer.errors import InvalidInput, UnknownKey, validated
 from explorer.ledger.records import Record, SweepHeader, Trial
 from explorer.paths import expanded
+from explorer.spec.step_times import StepTimeTable
 from explorer.storage import PATIENCE_SECONDS, Storage
 
 VERSION = 2
 """Version of the schema. A ledger of another version is refused, never converted."""
 HEADER, RECORDS, STARTED, SUPERSEDED = "sweep.json", "ledger", "started", "superseded"
+STEP_TIMES = "step_times.json"
 HALF_WRITTEN, FOREIGN, OTHER_NAME = "damaged or half-written", "not written by a sweep", "copies under another name"
 """Reasons why a file is passed over."""
 PARALLEL_READS = 16
@@ -104,6 +107,37 @@ class Ledger:
             detail = cause if isinstance(cause, InvalidInput) else InvalidInput(path, "unreadable", str(error))
             hint = "damaged, or written by another release; start a new sweep with another --name"
             raise InvalidInput(detail.field, detail.value, f"{detail.allowed} ({hint})") from None
+
+    def step_times(self) -> StepTimeTable | None:
+        """The sweep's table of step times; `None` if there is none.
+
+        Raises:
+            InvalidInput: when the storage cannot be read, or the table is damaged or of another release.
+        """
+        path = f"{self.location}/{STEP_TIMES}"
+        (content,) = self._contents([STEP_TIMES])
+        if content is None:
+            return None
+        try:
+            return _parsed(StepTimeTable, content, path)
+        except PassedOverError as error:
+            raise InvalidInput(path, "unreadable", f"{error}; all plans of this sweep were made from it") from None
+
+    def keep_step_times(self, table: StepTimeTable) -> None:
+        """Keep the sweep's table of step times. Rows that are there already cannot be changed; others may be added.
+
+        Raises:
+            InvalidInput: when the storage cannot be written, or the table differs from the kept one in more than added rows.
+        """
+        kept = self.step_times()
+        if kept is not None:
+            added = table.verified[: len(kept.verified)] == kept.verified
+            same = {**table.model_dump(), "verified": None} == {**kept.model_dump(), "verified": None}
+            if not added or not same:
+                raise InvalidInput(
+                    "step times", self.location, "the sweep has a table already, by which its trials were planned"
+                )
+        self._write(STEP_TIMES, {"version": VERSION, **table.model_dump(mode="json")})
 
     def append(self, record: Record) -> None:
         """Write a record. A record that exists already stays as it is; a damaged file in its place is replaced.

@@ -40,17 +40,17 @@ def metrics_of(progress: Progress, peak_learning_rate: float) -> list[Row]:
         progress: the run's progress.
         peak_learning_rate: the learning rate that the plan's factors apply to.
     """
-    rows, steps, flops = [], 0, 0
+    rows, steps = [], 0
     plan = progress.plan
     for segment, result in zip(plan.segments, progress.segments, strict=False):
-        steps, flops = steps + result.steps, flops + result.flops
+        steps += result.steps
         images = result.steps * segment.images_per_step(plan.batch_size)
         rows.append(
             {
                 "step": steps,
                 "epoch": plan.epochs(steps),
                 "budget_time": segment.end_time,
-                "cost": flops / plan.full_flops,
+                "cost": plan.cost_after(steps),
                 "stage": segment.stage + 1,
                 **segment.rates.model_dump(),
                 "learning_rate": peak_learning_rate * segment.learning_rate_factor(segment.steps - 1),

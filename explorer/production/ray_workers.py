@@ -1,10 +1,14 @@
-"""A production run in several processes of a Ray cluster, by Ray Train. Needs ray."""
+"""A production run, or its calibration, in several processes of a Ray cluster, by Ray Train. Needs ray."""
 
 from __future__ import annotations
 
+import json
 import logging
+import shutil
 import threading
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -19,8 +23,11 @@ from explorer.files import write_file
 from explorer.production.result import RunResult
 from explorer.production.run import CHECKPOINT, Run, train_to_folder
 from explorer.production.run_status import BudgetBar, RunStatus
+from explorer.spec.rates import Rates
+from explorer.spec.task import TaskSpec
 from explorer.sweep.cluster import start_ray
 from explorer.sweep.interrupts import interrupts_deferred
+from explorer.training.calibration import Calibration, check_setting, setting_of
 from explorer.training.checkpoint import own_checkpoint
 from explorer.training.device import training_on
 from explorer.training.distributed import Processes
@@ -34,6 +41,8 @@ MAX_REASON_LENGTH = 300
 DIVERGED = "diverged.txt"
 """File in which a process tells the driver that the loss is not finite. Ray would restart a process that fails with an error,
 and it would diverge again."""
+REFUSED = "refused.json"
+"""File in which a process tells the driver why it cannot train in its setting, for the same reason."""
 ACCELERATOR_PREFIX = "accelerator_type:"
 """Prefix of the Ray resources that are named after GPUs."""
 
@@ -66,52 +75,149 @@ def train_on_ray(run: Run, processes: int, address: str | None, console: Console
     checkpoint = run.out / CHECKPOINT
     if checkpoint.exists():  # checked here, so that one line is printed and Ray does not restart the processes
         own_checkpoint(checkpoint, run.task, run.plan, run.seed, processes, mmap=True)
-    with interrupts_deferred():
-        start_ray(address)
-    logging.getLogger("ray.train").setLevel(logging.WARNING)
-    run = replace(run, out=run.out.resolve())
-    per_process = {"CPU": float(run.threads), "GPU": float(run.device == "cuda")}
-    available = ray.cluster_resources()
-    for name, amount in per_process.items():
-        if processes * amount > available.get(name, 0):
-            reason = f"{processes * amount:g} {name}s are needed, but the cluster has {available.get(name, 0):g}"
-            raise InvalidInput("processes", processes, reason)
-    trainer = TorchTrainer(
-        _train_in_process,
-        train_loop_config={"run": run},
-        scaling_config=ScalingConfig(num_workers=processes, use_gpu=bool(per_process["GPU"]), resources_per_worker=per_process),
-        run_config=RunConfig(
-            name="ray-train", storage_path=str(run.out), failure_config=FailureConfig(max_failures=MAX_FAILURES)
-        ),
-    )
-    gpu_names = [name.removeprefix(ACCELERATOR_PREFIX) for name in available if name.startswith(ACCELERATOR_PREFIX)]
-    device = (" or ".join(gpu_names) or "a GPU") if per_process["GPU"] else "cpu"
+    workers = Workers(processes, run.threads, run.device, address)
     bf16 = Task(run.task).amp(torch.device(run.device))
-    print_line(console, training_on(device, bf16, run.threads, processes))
-    diverged = run.out / DIVERGED
-    diverged.unlink(missing_ok=True)
+    print_line(console, training_on(workers.start(), bf16, run.threads, processes))
+    run = replace(run, out=run.out.resolve())
+    diverged, refused = run.out / DIVERGED, run.out / REFUSED
+    for told in (diverged, refused):
+        told.unlink(missing_ok=True)
     done = threading.Event()
     progress_thread = threading.Thread(target=_show_progress, args=(run, console, done))
     progress_thread.start()
     try:
-        trainer.fit()
-    except TrainingFailedError as failed:
-        raise _cause(failed) from None
+        workers.run(_train_in_process, {"run": run}, run.out)
     finally:
         done.set()
         progress_thread.join()
+    if refused.exists():
+        raise InvalidInput(*json.loads(refused.read_text(encoding="utf-8")))
     if diverged.exists():
         raise DivergedError(diverged.read_text(encoding="utf-8"))
     return RunResult.load(run.out)
 
 
+def calibrate_on_ray(task: TaskSpec, rates: Sequence[Rates], workers: Workers, out: Path) -> Calibration:
+    """Measure step times in several processes that train together, as `train_on_ray` runs them.
+
+    Args:
+        task: the task.
+        rates: requested rates.
+        workers: the processes.
+        out: file to write. All nodes must see its folder.
+
+    Raises:
+        InvalidInput: when the cluster has too few resources, or the model cannot have some of the rates.
+        TrainingError: when the processes fail for another reason.
+    """
+    out = out.resolve()
+    folder = out.with_name(f"{out.name}.ray-train")
+    config = {"task": task, "rates": tuple(rates), "threads": workers.threads, "device": workers.device, "out": out}
+    workers.start()
+    try:
+        workers.run(_calibrate_in_process, config, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return Calibration.load(out)
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Processes on a Ray cluster that train a model together."""
+
+    count: int
+    threads: int
+    """CPUs of each process."""
+    device: str
+    """`cuda`, which gives each process a GPU, or `cpu`."""
+    address: str | None
+    """Address of the Ray cluster; `None` uses this machine only."""
+
+    def start(self) -> str:
+        """Start Ray, or join its cluster, and check that it has room for the processes.
+
+        Returns:
+            The names of the cluster's GPUs, or `cpu`.
+
+        Raises:
+            InvalidInput: when the cluster has too few resources.
+        """
+        with interrupts_deferred():
+            start_ray(self.address)
+        available = ray.cluster_resources()
+        for name, amount in self._resources.items():
+            if self.count * amount > available.get(name, 0):
+                reason = f"{self.count * amount:g} {name}s are needed, but the cluster has {available.get(name, 0):g}"
+                raise InvalidInput("processes", self.count, reason)
+        if not self._resources["GPU"]:
+            return "cpu"
+        names = [name.removeprefix(ACCELERATOR_PREFIX) for name in available if name.startswith(ACCELERATOR_PREFIX)]
+        return " or ".join(names) or "a GPU"
+
+    def run(self, function: Callable[[dict[str, Any]], None], config: dict[str, Any], folder: Path) -> None:
+        """Call a function in each process, in torch's process group, after `start`.
+
+        Args:
+            function: what to call.
+            config: its argument.
+            folder: where Ray Train keeps its files. All nodes must see it.
+
+        Raises:
+            InvalidInput: when the function raised it.
+            TrainingError: when the processes fail for another reason.
+        """
+        logging.getLogger("ray.train").setLevel(logging.WARNING)
+        use_gpu = bool(self._resources["GPU"])
+        trainer = TorchTrainer(
+            function,
+            train_loop_config=config,
+            scaling_config=ScalingConfig(num_workers=self.count, use_gpu=use_gpu, resources_per_worker=self._resources),
+            run_config=RunConfig(
+                name="ray-train", storage_path=str(folder), failure_config=FailureConfig(max_failures=MAX_FAILURES)
+            ),
+        )
+        try:
+            trainer.fit()
+        except TrainingFailedError as failed:
+            raise _cause(failed) from None
+
+    @property
+    def _resources(self) -> dict[str, float]:
+        """Resources of each process."""
+        return {"CPU": float(self.threads), "GPU": float(self.device == "cuda")}
+
+
+def _calibrate_in_process(config: dict[str, Any]) -> None:
+    torch.set_num_threads(config["threads"])
+    processes = Processes.here()
+    measured = Calibration.measure(Task(config["task"]), config["rates"], config["device"], processes=processes)
+    if processes.is_main:
+        measured.save(config["out"])
+
+
 def _train_in_process(config: dict[str, Any]) -> None:
     run, processes = config["run"], Processes.here()
+    refusals = processes.all_gather(_refusal(run, processes.count))
+    if reason := next(filter(None, refusals), None):  # one process may be on another device than the others
+        if processes.is_main:
+            write_file(run.out / REFUSED, json.dumps(reason))
+        return
     try:
         train_to_folder(run, Console(quiet=True), processes)
     except DivergedError as error:  # all processes see the same loss
         if processes.is_main:
             write_file(run.out / DIVERGED, str(error))
+
+
+def _refusal(run: Run, processes: int) -> tuple[str, str, str] | None:
+    """Why the plan's step times are not those of this process: field, value and reason; `None` if they are."""
+    torch.set_num_threads(run.threads)
+    try:
+        if run.calibrated:
+            check_setting(run.calibrated, setting_of(Task(run.task), run.device, processes))
+    except InvalidInput as error:
+        return error.field, str(error.value), error.allowed
+    return None
 
 
 def _cause(failed: TrainingFailedError) -> InvalidInput | TrainingError:

@@ -9,8 +9,10 @@ from typing import Any
 from explorer.errors import validated
 from explorer.files import write_file
 from explorer.spec.base import Frozen, read_mapping
+from explorer.spec.budget import Currency
 from explorer.spec.inventory import Inventory
 from explorer.spec.model_input import ModelInput
+from explorer.spec.time_spent import StageTime, TimeSpent
 
 RESULT = "result.json"
 
@@ -25,11 +27,18 @@ class RunResult(Frozen):
     earlier releases."""
     seed: int
     budget: str
+    currency: Currency = "flops"
+    """Currency of a budget that is a share of full training."""
     planned_flops: int
     realised_flops: int
     planned_seconds: float | None
-    """Planned device-seconds; `None` if not calibrated."""
+    """Planned device-seconds, of all devices together; `None` if not calibrated."""
     train_seconds: float
+    """Time of all steps on each device, with the input for them: what a budget in time pays for."""
+    time: TimeSpent | None = None
+    """Where the time went, on each device. `None` in results of earlier releases."""
+    stage_times: tuple[StageTime, ...] = ()
+    """Planned and realised time of the steps of each stage, on each device. Empty in results of earlier releases."""
     cost: float
     """Realised FLOPs as a fraction of full training."""
     steps: int

@@ -15,12 +15,15 @@ from explorer.console import print_line
 from explorer.errors import InvalidInput
 from explorer.files import write_file
 from explorer.plan import Plan
+from explorer.production.drift import DriftWatch
 from explorer.production.loggers import METRICS, RUN_KEY, RunLoggers
 from explorer.production.result import RunResult
 from explorer.production.run_status import PROGRESS, BudgetBar, RunStatus
 from explorer.spec.inventory import Inventory
 from explorer.spec.loggers import LoggerName
+from explorer.spec.step_times import Setting
 from explorer.spec.task import TaskSpec
+from explorer.training.calibration import check_setting, setting_of
 from explorer.training.checkpoint import own_checkpoint
 from explorer.training.device import device_name, training_on
 from explorer.training.distributed import SINGLE_PROCESS, Processes
@@ -48,6 +51,8 @@ class Run:
     """Seconds between two checkpoints within a segment. One is written after each segment in any case."""
     loggers: tuple[LoggerName, ...] = ()
     """Loggers in addition to `metrics.csv` and TensorBoard's files."""
+    calibrated: Setting | None = None
+    """Where the step times of the plan were measured. Each process checks that it trains there. `None` if it has none."""
     inventory: Inventory | None = None
     """What a check of the data found, to be kept with the result. `None` keeps what is known without opening images."""
 
@@ -67,10 +72,13 @@ def train_to_folder(run: Run, console: Console, processes: Processes = SINGLE_PR
 
     Raises:
         DivergedError: when the loss is NaN or infinite.
-        InvalidInput: when `run.out` cannot be written, or contains the checkpoint of another run.
+        InvalidInput: when `run.out` cannot be written, or contains the checkpoint of another run, or this process does not
+            train where the step times of the plan were measured.
     """
     torch.set_num_threads(run.threads)
     task = Task(run.task)
+    if run.calibrated:
+        check_setting(run.calibrated, setting_of(task, run.device, processes.count))
     checkpoint = run.out / CHECKPOINT
     if checkpoint.exists():  # checked before anything in the folder changes
         own_checkpoint(checkpoint, run.task, run.plan, run.seed, processes.count, mmap=True)
@@ -91,11 +99,14 @@ def _trained(run: Run, task: Task, processes: Processes, console: Console, logge
     if processes.is_main:
         bf16 = task.amp(torch.device(run.device))
         print_line(console, training_on(device_name(run.device), bf16, run.threads, processes.count))
+    watch, drift = DriftWatch(), ""
     with BudgetBar(console) as bar:
 
         def on_loss_check(progress: Progress) -> None:
+            nonlocal drift
             if processes.is_main:
-                status = RunStatus.of(progress)
+                drift = watch.check(progress) or drift
+                status = RunStatus.of(progress, drift)
                 status.save(run.out)
                 bar.show(status)
 
@@ -120,10 +131,13 @@ def _trained(run: Run, task: Task, processes: Processes, console: Console, logge
         model_input=task.model_input,
         seed=run.seed,
         budget=str(run.plan.budget),
+        currency=run.plan.currency,
         planned_flops=run.plan.flops,
         realised_flops=trained.flops,
         planned_seconds=run.plan.seconds,
         train_seconds=trained.seconds,
+        time=trained.time,
+        stage_times=trained.stage_times,
         cost=trained.flops / run.plan.full_flops,
         steps=trained.steps,
         processes=processes.count,

@@ -29,20 +29,33 @@ class RunStatus:
     spent: float
     """Spent share of the budget."""
     cost: float
-    """Cost so far as a fraction of full training."""
+    """Planned cost so far as a fraction of full training, in the currency of the plan."""
     stage: int
     """Number of the present stage, from 1."""
     loss: float
     """Mean loss of the present segment so far."""
     seconds_left: float
-    """Remaining training time, if a FLOP takes as long as so far on average."""
+    """Remaining training time, if the planned time of a step, or a FLOP where steps were not measured, takes as long as so far
+    on average."""
+    drift: str = ""
+    """The last line that says that the run takes more, or less, time than planned."""
 
     @classmethod
-    def of(cls, progress: Progress) -> RunStatus:
+    def of(cls, progress: Progress, drift: str = "") -> RunStatus:
         """The status of a run in this process."""
-        plan, flops, last = progress.plan, progress.flops, progress.parts[-1]
-        seconds_left = progress.seconds / flops * (plan.flops - flops)
-        return cls(flops / plan.flops, flops / plan.full_flops, last.stage + 1, last.mean_loss, seconds_left)
+        plan, last = progress.plan, progress.parts[-1]
+        done, whole = float(progress.flops), float(plan.flops)
+        if plan.seconds is not None and progress.planned_seconds is not None:
+            done, whole = progress.planned_seconds, plan.seconds / progress.processes
+        spent = progress.flops / plan.flops if plan.currency == "flops" else done / whole
+        return cls(
+            spent=spent,
+            cost=progress.flops / plan.full_flops if plan.currency == "flops" else plan.cost_after(progress.steps),
+            stage=last.stage + 1,
+            loss=last.mean_loss,
+            seconds_left=progress.seconds / done * (whole - done),
+            drift=drift,
+        )
 
     @classmethod
     def read(cls, out: Path) -> RunStatus | None:
@@ -65,6 +78,7 @@ class BudgetBar:
         self._console, self._last_printed = console, -math.inf
         self._bar = ProgressBar(*columns, console=console)
         self._task = self._bar.add_task("", total=1.0, rest="")
+        self._drift = ""
 
     def __enter__(self) -> BudgetBar:
         return self
@@ -78,6 +92,9 @@ class BudgetBar:
         stage = f"stage {status.stage}, loss {status.loss:.3f}"
         spent = f"{status.spent:.0%} of the budget"
         left = f"{timedelta(seconds=round(status.seconds_left))} left"
+        if status.drift and status.drift != self._drift:
+            self._drift = status.drift
+            print_line(self._console, status.drift)
         if self._console.is_interactive:
             self._bar.start()
             self._bar.update(self._task, completed=status.spent, description=stage, rest=f"{spent}, {left}")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from explorer.differences import first_difference
 from explorer.plan import Plan
+from explorer.production.drift import seconds_text, signed_seconds, time_difference
 from explorer.production.result import RunResult
+from explorer.spec.budget import Budget
 from explorer.spec.schedule import Schedule
 from explorer.spec.task import TaskSpec
 from explorer.training.checkpoint import MACHINE_FIELDS
@@ -50,10 +52,11 @@ def verdict(schedule: Schedule, task: TaskSpec, plan: Plan, result: RunResult) -
         plan: the plan that was executed.
         result: the result of the run.
     """
-    planned_seconds = f", planned {plan.seconds:.1f} s" if plan.seconds else ""
+    in_flops = "" if plan.currency == "flops" else " in FLOPs"
     lines = [
-        f"cost: {result.cost:.3%} of full training, planned {plan.cost:.3%}; "
-        f"{result.steps:,} steps in {result.train_seconds:.1f} s{planned_seconds}",
+        f"cost: {result.cost:.3%} of full training{in_flops}, planned {plan.flops / plan.full_flops:.3%}; "
+        f"{result.steps:,} steps in {result.train_seconds:.1f} s",
+        *time_lines(plan, result),
         f"validation accuracy {result.validation_accuracy:.4%}, test accuracy {result.test_accuracy:.4%}",
     ]
     provenance, reason = schedule.provenance, other_task(schedule, task)
@@ -75,3 +78,32 @@ def verdict(schedule: Schedule, task: TaskSpec, plan: Plan, result: RunResult) -
             + ("reproduced exactly" if same else "NOT reproduced (another number of processes, machine, device or version?)")
         )
     return lines
+
+
+def time_lines(plan: Plan, result: RunResult) -> list[str]:
+    """Lines that compare realised with planned time, and say what came on top of it.
+
+    Args:
+        plan: the plan that was executed.
+        result: the result of the run. One of an earlier release has no times to compare.
+    """
+    if result.time is None:
+        return []
+    time, difference = result.time, time_difference(result.stage_times)
+    each = f" on each of {result.processes} devices" if result.processes > 1 else ""
+    training = f"time: {seconds_text(time.training)} of steps and input{each}"
+    if difference is None:
+        training += f", of which input {seconds_text(time.input)}"
+    else:
+        causes = ", ".join(f"{cause} {signed_seconds(seconds)}" for cause, seconds in difference.causes.items())
+        training += f", planned {seconds_text(difference.planned)} ({difference.relative:+.1%}): {causes}"
+    if plan.budget.unit == "device-seconds":
+        realised = float(f"{result.processes * time.training:.4g}")
+        spent = Budget(realised, "device-seconds", plan.budget.device)
+        training += f"; {spent} of {plan.budget}"
+    elif plan.currency == "device_seconds" and plan.full_seconds:
+        training += (
+            f"; {result.processes * time.training / plan.full_seconds:.2%} of full training's time, budget {plan.budget}"
+        )
+    on_top = ", ".join(f"{name} {seconds_text(seconds)}" for name, seconds in time.on_top.items())
+    return [training, f"on top of the budget: {on_top}; {seconds_text(time.total)} in total{each}"]

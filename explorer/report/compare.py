@@ -79,9 +79,13 @@ def write_comparison(
 def comparison_page(sweeps: Sequence[LoadedSweep], *, price: float | None = None, watch: WatchPayload | None = None) -> str:
     """The page, as HTML."""
     names = _names(sweeps)
-    units = cost_units(pd.concat([sweep.data.curves for sweep in sweeps]), price, several=True)
+    currencies = {sweep.data.currency for sweep in sweeps}
+    shared = currencies.pop() if len(currencies) == 1 else "flops"
+    units = cost_units(pd.concat([sweep.data.curves for sweep in sweeps]), price, several=True, currency=shared)
     full_flops = {sweep.data.full_flops for sweep in sweeps}
-    if len(full_flops) > 1:  # fractions of different full trainings are not a common measure
+    if currencies:  # a fraction is of another currency in each sweep
+        units = [unit for unit in units if unit.key != "fraction"]
+    elif len(full_flops) > 1:  # fractions of different full trainings are not a common measure
         units = [*units[1:2], *units[:1], *units[2:]]
     styles = [TraceStyle(color, color, f"{name}: ") for color, name in zip(SWEEPS, names, strict=False)]
     figure = frontier_figure([(sweep.data, style) for sweep, style in zip(sweeps, styles, strict=True)], units)

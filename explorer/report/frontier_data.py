@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from explorer.frontier import AccuracyCurve, best_by_budget, compare_budgets, match_full_training, non_dominated
 from explorer.frontier.comparison import BudgetComparison, FullTrainingMatch
 from explorer.ledger import KINDS, Kind
 from explorer.report.headline import headline
+from explorer.report.units import amounts_at
+from explorer.spec.budget import Currency
 
 
 @dataclass(frozen=True)
@@ -35,11 +39,43 @@ class FrontierData:
     @property
     def headline(self) -> str:
         """What the sweep shows, in a sentence or two."""
-        return headline(self.comparisons, self.match)
+        return headline(self.comparisons, self.match, self.currency)
+
+    @property
+    def currency(self) -> Currency:
+        """The sweep's currency, in which costs are fractions of full training."""
+        currency: Currency = self.runs.currency.iloc[0]
+        return currency
+
+    @property
+    def full_cost(self) -> float:
+        """Cost of full training in the sweep's currency: FLOPs or device-seconds."""
+        return self.full_flops if self.currency == "flops" else float(self.runs.full_seconds.iloc[0])
+
+    def costs_at(self, kind: Kind, cost: ArrayLike) -> pd.DataFrame:
+        """Costs between the measured budgets of a kind in every unit; the sweep's currency is exact, others are interpolated.
+
+        Args:
+            kind: kind of trials.
+            cost: (N,) fractions of full training.
+
+        Returns:
+            Columns cost, planned_flops, planned_seconds (NaN in a sweep that counts FLOPs) and train_seconds.
+        """
+        curve, costs = self.curves[self.curves.kind == kind], np.asarray(cost, float)
+        in_flops = self.currency == "flops"
+        return pd.DataFrame(
+            {
+                "cost": costs,
+                "planned_flops": costs * self.full_flops if in_flops else amounts_at(curve, "planned_flops", costs),
+                "planned_seconds": np.nan if in_flops else costs * self.full_cost,
+                "train_seconds": amounts_at(curve, "train_seconds", costs),
+            }
+        )
 
     @property
     def full_flops(self) -> int:
-        """Cost of full training."""
+        """Cost of full training in FLOPs."""
         return int(self.runs.full_flops.iloc[0])
 
 

@@ -6,15 +6,20 @@ import math
 from collections.abc import Sequence
 
 from explorer.frontier.comparison import FULL_TRAINING, BudgetComparison, FullTrainingMatch
-from explorer.spec.budget import Budget
+from explorer.spec.budget import Budget, Currency
+
+COST_NAMES: dict[Currency, str] = {"flops": "cost", "device_seconds": "device-seconds"}
+"""What costs are called: where nothing else is said, they are FLOPs."""
+BY_CURRENCY: dict[Currency, str] = {"flops": "", "device_seconds": ", at equal device-seconds"}
 
 
-def headline(comparisons: Sequence[BudgetComparison], match: FullTrainingMatch | None) -> str:
+def headline(comparisons: Sequence[BudgetComparison], match: FullTrainingMatch | None, currency: Currency = "flops") -> str:
     """One to three sentences that hold whichever side is ahead.
 
     Args:
         comparisons: of both kinds at each budget, as `compare_budgets` returns.
         match: the cost at which staged training matches full training, as `match_full_training` returns.
+        currency: currency of the sweep, which costs and budgets are in.
     """
     if not comparisons:
         return "Staged and baseline training have no budget in common yet."
@@ -22,13 +27,14 @@ def headline(comparisons: Sequence[BudgetComparison], match: FullTrainingMatch |
     if match is not None and match.certain:
         seeds = _range([match.target.seeds, *(comparison.seeds for comparison in comparisons if comparison.has_intervals)])
         return (
-            f"Staging matches full training ({match.target.mean:.1%} test accuracy) at {match_cost(match)} of its cost "
+            f"Staging matches full training ({match.target.mean:.1%} test accuracy) at {match_cost(match)} of its "
+            f"{COST_NAMES[currency]} "
             f"(95 % interval {match_interval(match)}, means of {seeds})."
         )
     open_budgets = [comparison for comparison in comparisons if comparison.verdict == "undecided"]
     if not decided:
         return f"Staged and baseline training are {undecided_text(open_budgets)} {_all_of(comparisons)}{_reason(open_budgets)}."
-    basis = f"95 % intervals apart, means of {_seeds(decided)}"
+    basis = f"95 % intervals apart, means of {_seeds(decided)}{BY_CURRENCY[currency]}"
     ahead = [comparison for comparison in decided if comparison.verdict == "ahead"]
     behind = len(decided) - len(ahead)
     rest = f" At {len(open_budgets)}, the two are {undecided_text(open_budgets)}." if open_budgets else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pandas as pd
@@ -9,8 +10,12 @@ import pandas as pd
 from explorer.errors import InvalidInput
 from explorer.frontier import trials_frame
 from explorer.ledger import Ledger, Record, SweepHeader
+from explorer.ledger.driver_note import DriverNote
+from explorer.ledger.spending import SpendingStatus, spending_status
 from explorer.report.frontier_data import FrontierData, frontier_data
 from explorer.report.units import CostUnit, cost_units
+from explorer.spec.spending_limit import SpendingLimit
+from explorer.spec.step_times import StepTimeTable
 
 
 @dataclass(frozen=True)
@@ -23,8 +28,12 @@ class LoadedSweep:
     data: FrontierData
     units: tuple[CostUnit, ...]
     """Units of cost that the page can switch between."""
+    step_times: StepTimeTable | None = None
+    """Step times by which the trials were planned; `None` in a sweep that counts FLOPs."""
     failed_attempts: tuple[Record, ...] = ()
     """Failed trials, and failed attempts at trials that were tried again."""
+    spending: SpendingStatus | None = None
+    """How the sweep stands with its spending limit; `None` if there is none."""
 
     @classmethod
     def read(cls, ledger: Ledger, *, price: float | None = None) -> LoadedSweep:
@@ -44,5 +53,16 @@ class LoadedSweep:
             failed = int((trials.status == "failed").sum())
             raise InvalidInput("sweep", ledger.location, f"has no finished trial yet ({failed} failed); nothing to report")
         data = frontier_data(trials)
-        failed_attempts = (*(record for record in records if record.outcome is None), *ledger.superseded())
-        return cls(header, trials, data, tuple(cost_units(data.curves, price)), failed_attempts)
+        superseded = ledger.superseded()
+        failed_attempts = (*(record for record in records if record.outcome is None), *superseded)
+        units = tuple(cost_units(data.curves, header.space.price if price is None else price, currency=data.currency))
+        spending = spending_status(header.space, _limit(ledger, header), records, superseded)
+        return cls(header, trials, data, units, ledger.step_times(), failed_attempts, spending)
+
+
+def _limit(ledger: Ledger, header: SweepHeader) -> SpendingLimit | None:
+    """The spending limit of the last run; that of the first one where the note of the last is lost."""
+    with suppress(OSError):
+        if note := DriverNote.read(ledger.location):
+            return note.spend
+    return header.space.search.spend

@@ -93,7 +93,7 @@ def write_report(
     try:
         for _, winner in sweep.data.winners.iterrows():
             budget = Budget(winner.budget_amount, winner.budget_unit)
-            schedule = schedule_with_provenance(winner, sweep.trials, sweep.header)
+            schedule = schedule_with_provenance(winner, sweep.trials, sweep.header, sweep.step_times)
             schedules[str(budget)] = schedule.save(out / "schedules" / f"{budget.slug}.json")
         table = write_file(out / "frontier.csv", frontier_table(sweep.data.curves).to_csv(index=False, float_format="%.6g"))
         written = publish(out / "index.html", content, watching.stamp if watching else "")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from explorer.frontier import knee
 from explorer.frontier.comparison import BudgetComparison
 from explorer.frontier.trials import row_with_largest
+from explorer.ledger.spending import SpendingStatus
 from explorer.report.headline import ahead_count, match_verdict, undecided_text
 from explorer.report.loaded_sweep import LoadedSweep
 from explorer.report.panels.spending import in_full_trainings
@@ -39,7 +40,16 @@ def tiles(sweep: LoadedSweep) -> list[Tile]:
         at_knee = winners.iloc[bend]
         remark = f"{at_knee.test_mean:.1%}; above it, more cost gains less"
         shown.append(Tile("knee of the curve", str(at_knee.budget), remark))
-    return [*shown, _search_cost(sweep)]
+    return [*shown, _search_cost(sweep), *_spending(sweep.spending)]
+
+
+def _spending(status: SpendingStatus | None) -> list[Tile]:
+    """What is spent and left of the spending limit; nothing without one."""
+    if status is None or status.limit is None or status.left is None:
+        return []
+    left = status.given.text(status.left, status.limit)
+    remark = f"of {status.given}, {left} left; failed attempts and their lost segments included"
+    return [Tile("spent of the limit", f"{status.spent / status.limit:.0%}", remark)]
 
 
 def _ahead(comparisons: Sequence[BudgetComparison]) -> tuple[str, str]:
@@ -61,7 +71,7 @@ def _against_other(kind: str, comparison: BudgetComparison | None) -> str:
 
 def _search_cost(sweep: LoadedSweep) -> Tile:
     trials = sweep.trials
-    spent, planned = in_full_trainings(trials, "executed_flops"), in_full_trainings(trials, "planned_flops")
+    spent, planned = in_full_trainings(trials, "executed_cost"), in_full_trainings(trials, "cost")
     shared = int(trials.shared_with.notna().sum())
     both_kinds = f" ({shared} trained once for both kinds)" if shared else ""
     saved = f"{planned:.1f} planned, the rest was shared" if spent < planned else "all planned training was executed"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from explorer.errors import InvalidInput
+from explorer.spec.budget import Currency
 
 FREE_TICKS: dict[str, Any] = {"tickvals": None, "ticktext": None}
 
@@ -25,6 +26,8 @@ class CostUnit:
     """Settings of plotly's x axis: title and ticks."""
     factor: float = 1.0
     """Amount in this unit per amount in the column."""
+    of_currency: str = ""
+    """What fractions are of, if this is not FLOPs, as the end of a text."""
 
     def amounts(self, table: pd.DataFrame) -> NDArray[np.float64]:
         """The costs of a table in this unit, one per row."""
@@ -33,18 +36,23 @@ class CostUnit:
     def text(self, amount: float) -> str:
         """An amount as text."""
         if self.key == "fraction":
-            return f"{_significant(100 * amount)}% of full training"
+            return f"{_significant(100 * amount)}% of full training{self.of_currency}"
         if self.key == "flops":
             return f"{amount:.2e} FLOPs"
-        return f"{_significant(amount)} {'device-seconds' if self.key == 'seconds' else 'in money'}"
+        if self.key == "money":
+            return f"{_significant(amount)} in money"
+        return f"{_significant(amount)} {self.name if self.of_currency else 'device-seconds'}"
 
 
-def cost_units(budgets: pd.DataFrame, price: float | None = None, *, several: bool = False) -> list[CostUnit]:
+def cost_units(
+    budgets: pd.DataFrame, price: float | None = None, *, several: bool = False, currency: Currency = "flops"
+) -> list[CostUnit]:
     """The units of a report.
 
     Args:
         budgets: rows with `budget`, `budget_amount` and `budget_unit`, which set the ticks of the axis of fractions.
         price: price of a device-hour, in any currency; `None` leaves out money.
+        currency: currency of the sweep, which comes first: device-seconds are then those that were planned.
         several: True if several sweeps are compared; a fraction is then of each sweep's own full training.
 
     Raises:
@@ -55,7 +63,9 @@ def cost_units(budgets: pd.DataFrame, price: float | None = None, *, several: bo
     fractions = budgets[budgets.budget_unit == "fraction"].drop_duplicates("budget").sort_values("budget_amount")
     ticks = {"tickvals": list(fractions.budget_amount), "ticktext": list(fractions.budget), "tickformat": None}
     of_what = "each sweep's own full training" if several else "full training"
-    fraction_axis = {"title_text": f"cost, fraction of {of_what}", **(ticks if len(fractions) else FREE_TICKS)}
+    in_seconds = currency == "device_seconds"
+    counted = ", in device-seconds" if in_seconds else ""
+    fraction_axis = {"title_text": f"cost, fraction of {of_what}{counted}", **(ticks if len(fractions) else FREE_TICKS)}
     flops_axis = {"title_text": "cost, counted FLOPs", **FREE_TICKS, "tickformat": "~s"}
     seconds_axis = {"title_text": "cost, measured device-seconds", **FREE_TICKS, "tickformat": ",~r"}
     units = [
@@ -63,24 +73,36 @@ def cost_units(budgets: pd.DataFrame, price: float | None = None, *, several: bo
         CostUnit("flops", "FLOPs", "planned_flops", flops_axis),
         CostUnit("seconds", "measured device-seconds", "train_seconds", seconds_axis),
     ]
+    paid = "train_seconds"
+    if in_seconds:
+        planned_axis = {"title_text": "cost, planned device-seconds", **FREE_TICKS, "tickformat": ",~r"}
+        units.insert(1, CostUnit("planned-seconds", "planned device-seconds", "planned_seconds", planned_axis))
+        paid = "planned_seconds"
     if price is not None:
-        money_axis = {"title_text": f"cost, measured device-hours at {price:g} each", **FREE_TICKS, "tickformat": "~g"}
-        units.append(CostUnit("money", f"money, {price:g} per device-hour", "train_seconds", money_axis, price / 3600))
+        money_axis = {
+            "title_text": f"cost, {'planned' if in_seconds else 'measured'} device-hours at {price:g} each",
+            **FREE_TICKS,
+            "tickformat": "~g",
+        }
+        units.append(CostUnit("money", f"money, {price:g} per device-hour", paid, money_axis, price / 3600))
+    if in_seconds:
+        units = [replace(unit, of_currency=" in device-seconds") for unit in units]
     return units
 
 
-def seconds_at(curve: pd.DataFrame, cost: ArrayLike) -> NDArray[np.float64]:
-    """Device-seconds at costs between the measured budgets of a curve: linear between the logarithms of both.
+def amounts_at(curve: pd.DataFrame, column: str, cost: ArrayLike) -> NDArray[np.float64]:
+    """Costs in another unit at costs between the measured budgets of a curve: linear between the logarithms of both.
 
     Args:
-        curve: rows with `cost` and `train_seconds`.
+        curve: rows with `cost` and the column.
+        column: `train_seconds`, `planned_seconds` or `planned_flops`.
         cost: (N,) fractions of full training.
 
     Returns:
         (N,)
     """
     ordered = curve.sort_values("cost")
-    logs = np.interp(np.log(np.asarray(cost, float)), np.log(ordered.cost), np.log(ordered.train_seconds.clip(lower=1e-9)))
+    logs = np.interp(np.log(np.asarray(cost, float)), np.log(ordered.cost), np.log(ordered[column].clip(lower=1e-9)))
     return np.exp(logs)
 
 

@@ -5,18 +5,23 @@ from __future__ import annotations
 import itertools
 
 from explorer.errors import InvalidInput
-from explorer.plan import compile_plan
 from explorer.search.known_schedules import check_known_schedules
 from explorer.search.samplers import StudySettings, make_sampler
+from explorer.search.trial_plan import compile_in_currency
 from explorer.spec.loggers import checked_loggers
 from explorer.spec.rates import AXES, Rates
 from explorer.spec.schedule import Schedule, Stage
-from explorer.spec.search_space import SearchSpace
+from explorer.spec.search_space import MIN_TRIALS, SearchSpace
+from explorer.spec.step_times import StepTimeTable
 from explorer.training.task import Task
 
 
-def check_space(space: SearchSpace) -> None:
+def check_space(space: SearchSpace, table: StepTimeTable | None = None) -> None:
     """Build the model without memory, open the data, make a sampler, and plan the extremes of the space.
+
+    Args:
+        space: the search space.
+        table: the sweep's step times, without which budgets in device-seconds cannot be planned yet.
 
     Raises:
         InvalidInput: naming the setting that is wrong.
@@ -25,11 +30,12 @@ def check_space(space: SearchSpace) -> None:
     checked_loggers(space.loggers, "loggers")
     objectives = 1 + (search.minimize is not None)
     make_sampler(
-        search.sampler, StudySettings(seed=search.seed, trials=space.trials_at(budgets[0], "staged"), objectives=objectives)
+        search.sampler,
+        StudySettings(seed=search.seed, trials=max(MIN_TRIALS, space.trials_at(budgets[0], "staged")), objectives=objectives),
     )
     for kind in search.lr_schedule:
         space.task.with_settings(space.task.recipe.learning_rate, search.batch_size[0], lr_schedule=kind)
-    check_known_schedules(space)
+    check_known_schedules(space, table)
     for batch_size, staging in itertools.product(search.batch_size, search.staging.combinations()):
         task = Task(space.task.with_settings(space.task.recipe.learning_rate, batch_size, staging))
         task.check()
@@ -42,9 +48,9 @@ def check_space(space: SearchSpace) -> None:
             stages=(Stage(rates=lowest, duration_ratio=share), Stage(rates=Rates(), duration_ratio=1 - share)),
             grid=search.grid,
         )
-        for budget in budgets:
+        for budget in budgets if space.currency == "flops" or table else ():
             try:
-                compile_plan(extreme, task, budget, task.step_cost)
+                compile_in_currency(extreme, task, budget, space, table)
             except InvalidInput as error:
                 allowed = f"{error.allowed} (batch_size {batch_size})"
                 raise InvalidInput(f"budgets: {error.field}", error.value, allowed) from None

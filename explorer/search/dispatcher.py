@@ -188,7 +188,10 @@ def shared_record(trial: Trial, trained: Record) -> Record:
     """
     outcome = trained.outcome
     if outcome:
-        outcome = outcome.model_copy(update={"executed_flops": 0, "executed_seconds": 0.0})
+        nothing = {"executed_flops": 0, "executed_seconds": 0.0}
+        if outcome.charged_seconds is not None:
+            nothing["charged_seconds"] = 0.0
+        outcome = outcome.model_copy(update=nothing)
     now = time.time()
     return Record(
         trial=trial,

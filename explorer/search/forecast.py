@@ -11,13 +11,15 @@ from rich.table import Table
 from explorer.ledger import Outcome, Record, StageOutcome, Trial
 from explorer.plan import Plan, compile_plan
 from explorer.search.dispatcher import Dispatcher, PlannedTrial
-from explorer.search.machines import Machines, wanted
+from explorer.search.machines import Machines, wanted_text
 from explorer.search.optuna_logs import quiet_optuna
 from explorer.search.search import Search
-from explorer.search.trial_plan import compile_trial
+from explorer.search.spending import Spending, priced_limit
+from explorer.search.trial_plan import compile_in_currency, compile_trial, outcome_costs
 from explorer.spec.budget import Budget
 from explorer.spec.schedule import Schedule
 from explorer.spec.search_space import SearchSpace
+from explorer.spec.step_times import StepTimeTable
 from explorer.training.task import Task
 
 TRIAL_OVERHEAD_SECONDS = 0.5
@@ -69,6 +71,8 @@ class Forecast:
     evaluation: float = 0.0
     """Cost of evaluating one trained model, in full trainings: a forward pass over validation and test images, for which a
     third of the FLOPs of a training step per image is counted."""
+    spending: Spending | None = None
+    """The spending at the end, where the sweep has a limit."""
 
     @property
     def planned(self) -> float:
@@ -97,6 +101,31 @@ class Forecast:
             )
         return table
 
+    def allocation_table(self) -> Table | None:
+        """How the spending limit is divided among the budgets if nothing is shared; `None` without a limit."""
+        if self.spending is None:
+            return None
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for title in ("budget", "staged trials", "baseline trials", "repeats", "cost at most", "of the limit"):
+            table.add_column(title, justify="right")
+        for budget, trials in zip(self.spending.space.budgets, self.spending.at_start, strict=True):
+            cost = trials.cost * (trials.staged + trials.baseline + trials.repeats)
+            counts = (str(count) if cost else "-" for count in (trials.staged, trials.baseline, trials.repeats))
+            shown = (f"{cost:.2f}", f"{cost / self.spending.limit:.0%}") if cost else ("not searched", "-")
+            table.add_row(str(budget), *counts, *shown)
+        return table
+
+    def spending_summary(self) -> str:
+        """The spending limit in sentences; empty without a limit."""
+        if self.spending is None:
+            return ""
+        given, text, spent = self.spending.priced.given, self.spending.priced.text, self.spending.spent
+        return (
+            f"spending limit: {given}; repeats of the best {self.spending.winners} of each kind are reserved first, and what "
+            f"sharing saves goes to more trials: about {text(spent)} are spent in the end "
+            f"({spent / self.spending.limit:.0%})\nif nothing is shared, {self.spending.larger_limit_at_start()}"
+        )
+
     def summary(self, space: SearchSpace, parallel_trials: int | None = None) -> str:
         """Cost, sharing and time in sentences.
 
@@ -117,7 +146,7 @@ class Forecast:
     def _time(self, space: SearchSpace, parallel_trials: int | None) -> str:
         """How long it takes, and on what."""
         machines = self.machines
-        each = " and ".join(f"{amount:g} {name}" for name, amount in wanted(space.resources).items())
+        each = wanted_text(space.resources)
         count = min(machines.places, parallel_trials or machines.places)
         device = "the CPU" if machines.times.device == "cpu" else machines.times.device
         measured = f"step times measured on {device}"
@@ -133,43 +162,48 @@ class Forecast:
         return f"about {minutes:.1f} min on {machines} with {count} side by side ({each} each), from {measured}"
 
 
-def forecast(space: SearchSpace, machines: Machines) -> Forecast:
+def forecast(space: SearchSpace, machines: Machines, table: StepTimeTable | None = None) -> Forecast:
     """Search as a sweep would, with accuracies drawn at random, and add up the cost of the plans.
 
     Real searches concentrate on good settings and share more. Time is estimated from the step times of the machines and from
     the overhead of a trial.
+
+    Args:
+        space: the search space.
+        machines: where the sweep will run.
+        table: step times, which a sweep in device-seconds needs.
     """
     expected = Forecast(machines, [BudgetForecast(str(budget)) for budget in space.budgets])
     rows = {row.budget: row for row in expected.budgets}
     times = machines.times
     task = Task(space.task)
-    full_training = _full_model(task, Budget(1.0))
+    full_training = compile_plan(Schedule.full_model(), task, Budget(1.0), task.step_cost)
     expected.full_seconds = full_training.steps * times.overhead + full_training.flops * times.per_flop
     expected.evaluation = _evaluation_cost(task)
     for budget in space.budgets:
-        rows[str(budget)].full_steps = _full_model(task, budget).steps
+        rows[str(budget)].full_steps = compile_in_currency(Schedule.full_model(), task, budget, space, table).steps
     trained: set[str] = set()
     accuracies = random.Random(space.search.seed)
+    priced = priced_limit(space, table)
+    expected.spending = Spending(space, priced) if priced else None
     with quiet_optuna():
-        dispatcher = Dispatcher(Search(space), lambda trial: compile_trial(trial, space)[1], hold_back=False)
+        search = Search(space, table=table, spending=expected.spending)
+        dispatcher = Dispatcher(search, lambda trial: compile_trial(trial, space, table)[1], hold_back=False)
         while isinstance(planned := dispatcher.next(), PlannedTrial):
             plan = planned.plan
             rows[str(planned.trial.budget)].add(planned.trial, plan.cost)
             known = planned.segments_in(trained) if space.store_gb else 0
             trained.update(planned.prefixes)
             for segment in plan.segments[known:]:
-                expected.executed += segment.flops / plan.full_flops
+                expected.executed += segment.amount(plan.currency) / plan.full_cost
                 expected.seconds += segment.steps * times.overhead + segment.flops * times.per_flop
             expected.seconds += TRIAL_OVERHEAD_SECONDS
             expected.trained += 1
-            dispatcher.finished(synthetic_record(planned.trial, plan, accuracies.random()))
+            new = len(plan.segments) - known
+            dispatcher.finished(synthetic_record(planned.trial, plan, accuracies.random(), new))
             _add_shared(dispatcher, rows)
         _add_shared(dispatcher, rows)
     return expected
-
-
-def _full_model(task: Task, budget: Budget) -> Plan:
-    return compile_plan(Schedule.full_model(), task, budget, task.step_cost)
 
 
 def _evaluation_cost(task: Task) -> float:
@@ -186,21 +220,34 @@ def _duration(seconds: float) -> str:
 def _add_shared(dispatcher: Dispatcher, rows: dict[str, BudgetForecast]) -> None:
     for record in dispatcher.take_shared_records():
         assert record.outcome is not None
-        rows[str(record.trial.budget)].add(record.trial, record.outcome.planned_flops / record.outcome.full_flops)
+        rows[str(record.trial.budget)].add(record.trial, record.outcome.planned_cost)
 
 
-def synthetic_record(trial: Trial, plan: Plan, accuracy: float) -> Record:
-    """The record that a worker would have written if the training had ended with this accuracy."""
+def synthetic_record(trial: Trial, plan: Plan, accuracy: float, executed_segments: int | None = None) -> Record:
+    """The record that a worker would have written if the training had ended with this accuracy.
+
+    Args:
+        trial: the trial.
+        plan: its plan.
+        accuracy: validation and test accuracy.
+        executed_segments: number of segments at the end that were not in the stage store; `None` for all.
+    """
     stages = tuple(
-        StageOutcome(rates=s.rates, steps=s.steps, step_flops=s.step_flops, flops=s.flops, seconds=0.0, mean_loss=0.0)
+        StageOutcome(
+            rates=s.rates,
+            steps=s.steps,
+            step_flops=s.step_flops,
+            flops=s.flops,
+            seconds=0.0,
+            mean_loss=0.0,
+            planned_seconds=s.seconds,
+        )
         for s in plan.stages()
     )
     outcome = Outcome(
         validation_accuracy=accuracy,
         test_accuracy=accuracy,
-        planned_flops=plan.flops,
-        executed_flops=plan.flops,
-        full_flops=plan.full_flops,
+        **outcome_costs(plan, 0 if executed_segments is None else len(plan.segments) - executed_segments),
         steps=plan.steps,
         train_seconds=1.0,
         evaluation_seconds=0.0,

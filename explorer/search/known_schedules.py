@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from explorer.errors import InvalidInput
-from explorer.plan import compile_plan
 from explorer.search.proposal import first_guesses, staging_for, variables_of
+from explorer.search.trial_plan import compile_in_currency
 from explorer.spec.presets import load_schedule
 from explorer.spec.schedule import Schedule
 from explorer.spec.search_space import SearchSpace
+from explorer.spec.step_times import StepTimeTable
 from explorer.training.batches import check_batches
 from explorer.training.task import Task
 
@@ -43,8 +44,12 @@ def known_schedules(space: SearchSpace) -> tuple[KnownSchedule, ...]:
     return tuple(known)
 
 
-def check_known_schedules(space: SearchSpace) -> tuple[str, ...]:
+def check_known_schedules(space: SearchSpace, table: StepTimeTable | None = None) -> tuple[str, ...]:
     """Plan the schedules of `search.first` at every budget.
+
+    Args:
+        space: the search space.
+        table: the sweep's step times, without which budgets in device-seconds cannot be planned yet.
 
     Returns:
         What to say before the sweep: shares of an augmentation that the task does not have.
@@ -60,8 +65,10 @@ def check_known_schedules(space: SearchSpace) -> tuple[str, ...]:
         try:
             staging = {**staging_for(space.search, "staged", guess), **known.schedule.staging}
             task = Task(space.task.with_settings(space.task.recipe.learning_rate, guess["batch_size"], staging))
-            for budget in space.budgets:
-                check_batches(task, compile_plan(known.schedule, task, budget, task.step_cost))
+            for stage in known.schedule.stages:
+                task.step_cost(stage.rates)
+            for budget in space.budgets if space.currency == "flops" or table else ():
+                check_batches(task, compile_in_currency(known.schedule, task, budget, space, table))
         except InvalidInput as error:
             raise InvalidInput(f"search.first: {known.name}: {error.field}", error.value, error.allowed) from None
         said |= dict.fromkeys(f"search.first: {known.name}: {line}" for line in task.without_effect(known.schedule))

@@ -15,6 +15,11 @@ from explorer.training.device import available_device, device_name
 from explorer.training.step_time import step_seconds
 from explorer.training.task import Task
 
+ACCELERATOR = "accelerator_type:"
+"""Start of the names of Ray's resources that say which kind of GPU a node has; a node has 1 of its kind."""
+ACCELERATOR_SHARE = 0.001
+"""Amount of that resource that a trial takes: as many trials as there are GPUs must fit."""
+
 
 @dataclass(frozen=True)
 class StepTimes:
@@ -62,7 +67,17 @@ def this_machine(space: SearchSpace) -> Machines:
 
 def wanted(resources: Resources) -> dict[str, float]:
     """The resources of a trial, by Ray's names; without those that it does not need."""
-    return {name: amount for name, amount in (("CPU", resources.cpus), ("GPU", resources.gpus)) if amount}
+    amounts = {"CPU": float(resources.cpus), "GPU": resources.gpus}
+    if resources.accelerator:
+        amounts[ACCELERATOR + resources.accelerator] = ACCELERATOR_SHARE
+    return {name: amount for name, amount in amounts.items() if amount}
+
+
+def wanted_text(resources: Resources) -> str:
+    """The resources of a trial as text: `1 CPU and 0.5 GPU`, or `1 CPU and 1 GPU (H100)`."""
+    kind = f" ({resources.accelerator})" if resources.accelerator else ""
+    amounts = (("CPU", resources.cpus), (f"GPU{kind}", resources.gpus))
+    return " and ".join(f"{amount:g} {name}" for name, amount in amounts if amount)
 
 
 def count_places(resources: Resources, nodes: Iterable[Mapping[str, float]]) -> int:

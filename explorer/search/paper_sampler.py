@@ -35,13 +35,14 @@ class PaperSampler(BaseSampler):
 
     Args:
         search: what is searched.
-        step_flops: FLOPs of a training step at requested rates: a stage's share of the cost is its share of epochs times this.
+        step_cost: cost of a training step at requested rates, in the sweep's currency: a stage's share of the cost is its share
+            of epochs times this.
         seed: seed of the random numbers.
         alpha: spread of the durations; 0 gives all stages equal epochs.
     """
 
-    def __init__(self, search: SearchSettings, step_flops: Callable[[Rates], int], *, seed: int, alpha: float = ALPHA) -> None:
-        self._search, self._step_flops, self._alpha = search, step_flops, alpha
+    def __init__(self, search: SearchSettings, step_cost: Callable[[Rates], int], *, seed: int, alpha: float = ALPHA) -> None:
+        self._search, self._step_cost, self._alpha = search, step_cost, alpha
         self._others = RandomSampler(seed=seed)
         self._random = random.Random(seed)
 
@@ -64,7 +65,7 @@ class PaperSampler(BaseSampler):
         """Durations of one schedule, and the rates."""
         epochs = [math.exp(self._alpha * self._random.random()) for _ in range(self._search.stages)]
         rates = [self._search.rates_at(even_positions(self._search, stage)) for stage in range(self._search.stages)]
-        costs = [length * self._step_flops(each) for length, each in zip(epochs, rates, strict=True)]
+        costs = [length * self._step_cost(each) for length, each in zip(epochs, rates, strict=True)]
         return duration_variables([cost / sum(costs) for cost in costs]) | self._rates()
 
     def sample_independent(

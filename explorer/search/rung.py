@@ -41,11 +41,14 @@ class Rung:
         kind: kind of trial.
         records: search records of this kind and budget.
         unfinished: search trials of this kind and budget that were started before and have no record.
+        trials: number of trials that are expected, in place of that of the space.
         known_schedules: schedules that are tried before all others.
-        step_flops: FLOPs of a training step at requested rates, for samplers that ask for it.
+        step_cost: Cost of a training step at requested rates, in the sweep's currency, for samplers that ask for it.
 
     Attributes:
-        wanted: number of trials; at most the number of distinct settings, where that is finite.
+        wanted: number of trials; at most the number of distinct settings, where that is finite. A spending limit changes it
+            while the search runs.
+        distinct: number of distinct settings; `None` while it is not known.
         asked: number of trials that were proposed, running ones included.
         running: study numbers of the running trials, by trial id; `None` for a known schedule that is not in the study.
         completed: records with an outcome.
@@ -59,13 +62,15 @@ class Rung:
         records: Sequence[Record],
         unfinished: Sequence[Trial],
         *,
+        trials: int | None = None,
         known_schedules: Sequence[KnownSchedule] = (),
-        step_flops: Callable[[Rates], int] | None = None,
+        step_cost: Callable[[Rates], int] | None = None,
     ) -> None:
         self.space, self.budget, self.kind = space, budget, kind
         self._every_setting = every_setting(space.search, kind)
-        trials = space.trials_at(budget, kind)
-        self.wanted = trials if self._every_setting is None else min(trials, len(self._every_setting))
+        trials = space.trials_at(budget, kind) if trials is None else trials
+        self.distinct = None if self._every_setting is None else len(self._every_setting)
+        self.wanted = trials if self.distinct is None else min(trials, self.distinct)
         self.prefix = f"{budget.slug}-{kind}"
         self.completed: list[Record] = []
         self.running: dict[str, int | None] = {}
@@ -84,7 +89,7 @@ class Rung:
             trials=trials,
             objectives=objectives,
             search=space.search if kind == "staged" else None,
-            step_flops=step_flops if kind == "staged" else None,
+            step_cost=step_cost if kind == "staged" else None,
         )
         self._sampler = make_sampler(space.search.sampler, settings)
         self._random_sampler = optuna.samplers.RandomSampler(seed=seed)
@@ -193,7 +198,7 @@ class Rung:
         self.asked -= 1
         self._consecutive_duplicates += 1
         if self._consecutive_duplicates >= EXHAUSTED_AFTER:
-            self.wanted = self.asked
+            self.distinct = self.wanted = self.asked
 
     def best(self, count: int) -> list[Record]:
         """The best completed search trials by validation accuracy; among equals, the first.

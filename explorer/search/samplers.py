@@ -36,8 +36,8 @@ class StudySettings:
     """Number of objectives: 1 or 2."""
     search: SearchSettings | None = None
     """What is searched, in a study of staged trials; `None` in one of baseline trials."""
-    step_flops: Callable[[Rates], int] | None = None
-    """FLOPs of a training step at requested rates, in a study of staged trials."""
+    step_cost: Callable[[Rates], int] | None = None
+    """Cost of a training step at requested rates, in the sweep's currency, in a study of staged trials."""
 
     @property
     def startup_trials(self) -> int:
@@ -65,9 +65,9 @@ def _gp(settings: StudySettings) -> BaseSampler:
 
 def _paper(settings: StudySettings) -> BaseSampler:
     """Durations as the paper draws them, for rates that rise in even steps; everything else at random."""
-    if settings.search is None or settings.step_flops is None:
+    if settings.search is None or settings.step_cost is None:
         return RandomSampler(seed=settings.seed)
-    return PaperSampler(settings.search, settings.step_flops, seed=settings.seed)
+    return PaperSampler(settings.search, settings.step_cost, seed=settings.seed)
 
 
 _BUILT_IN: dict[str, SamplerFactory] = {"tpe": _tpe, "random": _random, "gp": _gp, "paper": _paper}

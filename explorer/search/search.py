@@ -10,11 +10,14 @@ from collections.abc import Sequence
 from functools import partial
 
 from explorer.ledger import KINDS, Record, Trial
+from explorer.search.allocation import ROUNDING
 from explorer.search.known_schedules import known_schedules
 from explorer.search.proposer import Status
 from explorer.search.rung import Rung
-from explorer.search.trial_plan import step_flops
+from explorer.search.spending import Spending
+from explorer.search.trial_plan import step_cost_in_currency
 from explorer.spec.search_space import SearchSpace
+from explorer.spec.step_times import StepTimeTable
 
 PASSES = (1 / 3, 1.0)
 """All budgets are visited twice: a third of the trials gives a first curve early. See benchmarks/README.md."""
@@ -27,13 +30,22 @@ class Search:
         space: the search space.
         records: what the ledger already holds.
         unfinished: trials that were started before and have no record; they come first.
+        table: the sweep's step times, which a sweep in device-seconds needs.
+        spending: keeps the search within a spending limit; `None` for as many trials as the space says. It knows the records.
 
     Attributes:
         rungs: the studies, by budget and kind.
     """
 
-    def __init__(self, space: SearchSpace, records: Sequence[Record] = (), unfinished: Sequence[Trial] = ()) -> None:
-        self.space = space
+    def __init__(
+        self,
+        space: SearchSpace,
+        records: Sequence[Record] = (),
+        unfinished: Sequence[Trial] = (),
+        table: StepTimeTable | None = None,
+        spending: Spending | None = None,
+    ) -> None:
+        self.space, self.spending = space, spending
         known = [*(record.trial for record in records), *unfinished]
         first = known_schedules(space)
         self.rungs: list[Rung] = []
@@ -51,11 +63,13 @@ class Search:
                         kind,
                         rung_records,
                         rung_unfinished,
+                        trials=spending.trials_at(budget, kind) if spending else None,
                         known_schedules=first,
-                        step_flops=partial(step_flops, space),
+                        step_cost=partial(step_cost_in_currency, space, table),
                     )
                 )
         self._unfinished = list(unfinished)
+        self._running_repeats = {trial.id: trial for trial in unfinished if trial.phase == "repeat"}
         self._proposed_repeats = {trial.id for trial in known if trial.phase == "repeat"}
 
     @property
@@ -64,31 +78,145 @@ class Search:
 
         It falls where fewer trials than `search.repeat` succeeded: failed trials are not repeated. It rises where a trial that
         was tried again turned out to be better than one that was repeated before. A sweep is complete when it has as many
-        records.
+        records. Within a spending limit, it changes with what is left.
         """
+        self._set_trials()
         return sum(max(rung.wanted, rung.asked) + self._planned_repeats(rung) for rung in self.rungs)
 
     def next(self) -> Trial | Status:
         """The next trial, or why there is none."""
         if self._unfinished:
             return self._unfinished.pop(0)
+        self._set_trials()
         below: list[Rung | None] = [None] * len(KINDS) + list(self.rungs)
         for share in PASSES:
             for lower, rung in zip(below, self.rungs, strict=False):
                 if rung.has_place(share, lower):
                     return rung.ask(share, lower)
-        for rung in self.rungs:
-            if rung.settled():
-                for trial in self._repeats(rung):
-                    if trial.id not in self._proposed_repeats:
-                        self._proposed_repeats.add(trial.id)
-                        return trial
+        if trial := self._next_repeat():
+            return trial
+        if self.spending and self._running_repeats:
+            return Status.WAIT  # what they leave may be enough for more trials
         return Status.FINISHED if all(rung.settled() for rung in self.rungs) else Status.WAIT
 
     def finished(self, record: Record) -> None:
         """Learn from a trial that ended."""
+        if self.spending:
+            self.spending.charges.add(record)
         if record.trial.phase == "search":
             self._rung(record.trial).tell(record)
+        self._running_repeats.pop(record.trial.id, None)
+
+    def attempt_failed(self, record: Record) -> None:
+        """An attempt at a trial that is tried again has failed: it counts as spent."""
+        if self.spending:
+            self.spending.charges.add_attempt(record)
+
+    def affords_another_attempt(self, record: Record) -> bool:
+        """Whether a trial whose attempt has just failed can be tried again within the spending limit."""
+        if self.spending is None:
+            return True
+        lost = self.spending.charges.of_attempt(record)
+        return self.spending.affords(lost, self._running_cost, self.rungs, self._repeats_left)
+
+    def affordable_retries(self, records: Sequence[Record]) -> list[Record]:
+        """Those failed trials of the search that can be tried again within the spending limit, in their order."""
+        if self.spending is None:
+            return list(records)
+        affordable, cost = [], 0.0
+        for record in records:  # a trial that is not tried again is charged in full; tried again, it is so in the end
+            more = self.spending.charges.of_attempt(record)
+            if record.failure == "place" and not record.plan:
+                more += self.spending.cost_of(record.trial)
+            if self.spending.affords(cost + more, self._running_cost, self.rungs, self._repeats_left):
+                affordable.append(record)
+                cost += more
+        return affordable
+
+    @property
+    def allocated_space(self) -> SearchSpace:
+        """The search space with the numbers of trials that the spending limit allows now, in place of the limit."""
+        if self.spending is None:
+            return self.space
+        counts = {budget: [0] * len(KINDS) for budget in self.space.budgets}
+        for rung in self.rungs:
+            counts[rung.budget][KINDS.index(rung.kind)] = max(rung.wanted, rung.asked)
+        searched = {budget: of_kinds for budget, of_kinds in counts.items() if any(of_kinds)}
+        staged, baseline = ([max(1, of_kinds[kind]) for of_kinds in searched.values()] for kind in range(len(KINDS)))
+        changes = {"spend": None, "trials": staged, "baseline_trials": baseline, "repeat": self.spending.winners}
+        return self.space.model_copy(update={"budgets": tuple(searched)}).with_search(**changes)
+
+    @property
+    def unaffordable_repeats(self) -> int:
+        """Number of repeats of the best trials that do not fit into the limit any more, because attempts failed."""
+        if self.spending is None:
+            return 0
+        return sum(self._repeats_left(rung, default=len(self._repeats(rung))) or 0 for rung in self.rungs)
+
+    def limit_lines(self) -> list[str]:
+        """How the spending limit is divided now, in lines; none without a limit."""
+        if self.spending is None:
+            return []
+        space = self.allocated_space
+        shares = [
+            f"{budget} ({space.trials_at(budget, 'staged')} staged, {space.trials_at(budget, 'baseline')} baseline)"
+            for budget in space.budgets
+        ]
+        lines = [
+            f"spending limit {self.spending.priced.given}: {', '.join(shares)}, and repeats of the best "
+            f"{self.spending.winners} of each kind with {space.search.repeat_seeds} fresh seeds"
+        ]
+        if self.space.search.trials is not None or self.space.search.baseline_trials is not None:
+            lines.append("search.trials and search.baseline_trials are not used: the spending limit decides")
+        return lines
+
+    def spent_lines(self) -> list[str]:
+        """What was spent of the limit and what a larger one would add, in lines; none without a limit."""
+        if self.spending is None:
+            return []
+        lines = [f"{self.spending.status()}; {self.spending.larger_limit(self.rungs, self._repeats_left)}"]
+        if lacking := self.unaffordable_repeats:
+            lines.insert(0, f"{lacking} repeats of the best trials do not fit into the limit, because attempts failed")
+        return lines
+
+    def _next_repeat(self) -> Trial | None:
+        """The next repeat of one of the best trials.
+
+        Within a spending limit, repeats wait for the search trials of all rungs: what these leave is spent on more of them.
+        """
+        if self.spending and not all(rung.settled() for rung in self.rungs):
+            return None
+        for rung in self.rungs:
+            if rung.settled():
+                for trial in self._repeats(rung):
+                    if trial.id not in self._proposed_repeats and self._affords_repeat(trial):
+                        self._proposed_repeats.add(trial.id)
+                        self._running_repeats[trial.id] = trial
+                        return trial
+        return None
+
+    def _affords_repeat(self, trial: Trial) -> bool:
+        """Whether a repeat fits into what is left; it was reserved, and lacks only where attempts failed."""
+        if self.spending is None:
+            return True
+        return self.spending.spent + self._running_cost + self.spending.cost_of(trial) <= self.spending.limit + ROUNDING
+
+    def _set_trials(self) -> None:
+        if self.spending:
+            self.spending.set_trials(self.rungs, self._running_cost, self._repeats_left)
+
+    @property
+    def _running_cost(self) -> float:
+        """Upper bound of the cost of the trials that have been proposed and have not ended, in full trainings."""
+        assert self.spending is not None
+        searching = sum(len(rung.running) * self.spending.priced.costs[rung.budget] for rung in self.rungs)
+        return searching + sum(self.spending.cost_of(trial) for trial in self._running_repeats.values())
+
+    def _repeats_left(self, rung: Rung, default: int | None = None) -> int | None:
+        """Number of repeats that the best trials of a rung still need; `default` before the first repeat."""
+        if not any(name.startswith(f"{rung.prefix}-") for name in self._proposed_repeats):
+            return default
+        return sum(trial.id not in self._proposed_repeats for trial in self._repeats(rung))
 
     def deduplicated(self, trial: Trial, record: Record) -> None:
         """Learn that a proposal is the same training as the trial of an earlier record."""
@@ -99,8 +227,12 @@ class Search:
         proposed = {name for name in self._proposed_repeats if name.startswith(f"{rung.prefix}-")}
         if rung.settled():
             return len(proposed.union(trial.id for trial in self._repeats(rung)))
-        search = self.space.search
-        return max(len(proposed), min(search.repeat, rung.wanted) * search.repeat_seeds)
+        return max(len(proposed), min(self._winners, rung.wanted) * self.space.search.repeat_seeds)
+
+    @property
+    def _winners(self) -> int:
+        """Number of the best trials of a rung that are repeated."""
+        return self.spending.winners if self.spending else self.space.search.repeat
 
     def _repeats(self, rung: Rung) -> list[Trial]:
         """The best trials of a rung with fresh seeds."""
@@ -116,7 +248,7 @@ class Search:
                     "repeat_of": record.trial.id,
                 }
             )
-            for record in rung.best(search.repeat)
+            for record in rung.best(self._winners)
             for seed in seeds
         ]
 

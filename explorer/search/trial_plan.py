@@ -1,28 +1,91 @@
-"""From a trial to what is trained: its task with its settings, and its plan."""
+"""From a trial to what is trained: its task with its settings, and its plan, in the currency of the sweep."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from explorer.ledger import Trial
 from explorer.plan import Plan, compile_plan
+from explorer.spec.budget import Budget
 from explorer.spec.rates import Rates
+from explorer.spec.schedule import Schedule
 from explorer.spec.search_space import SearchSpace
+from explorer.spec.step_times import StepTimeTable
+from explorer.training.calibration import Calibration
 from explorer.training.task import Task
 
 
-def compile_trial(trial: Trial, space: SearchSpace) -> tuple[Task, Plan]:
+def compile_trial(trial: Trial, space: SearchSpace, table: StepTimeTable | None = None) -> tuple[Task, Plan]:
     """The task of a trial with the trial's settings, and the trial's plan.
+
+    Args:
+        trial: the trial.
+        space: the search space.
+        table: the sweep's step times, which a sweep in device-seconds needs.
 
     Raises:
         InvalidInput: when the settings do not go together or the budget cannot be planned.
     """
     task = Task(space.task.with_settings(trial.learning_rate, trial.batch_size, trial.staging, trial.lr_schedule))
-    return task, compile_plan(trial.schedule, task, trial.budget, task.step_cost)
+    return task, compile_in_currency(trial.schedule, task, trial.budget, space, table)
 
 
-def step_flops(space: SearchSpace, rates: Rates) -> int:
-    """FLOPs of a training step of a space's task at requested rates.
+def compile_in_currency(
+    schedule: Schedule, task: Task, budget: Budget, space: SearchSpace, table: StepTimeTable | None = None
+) -> Plan:
+    """The plan of a schedule for a task of a sweep, in the sweep's currency.
+
+    Full training, budget 100 %, is that of the space's recipe: the same for every batch size.
+
+    Args:
+        schedule: the schedule.
+        task: the space's task with the settings of a trial.
+        budget: the budget.
+        space: the search space.
+        table: as for `compile_trial`.
 
     Raises:
-        InvalidInput: when the model cannot have these rates.
+        InvalidInput: when the budget cannot be planned.
     """
-    return Task(space.task).step_cost(rates).flops
+    if space.currency == "flops" or table is None:
+        return compile_plan(schedule, task, budget, task.step_cost, currency=space.currency)
+    costs = Calibration.of_table(table)
+    return compile_plan(
+        schedule,
+        task,
+        budget.priced(space.price),
+        costs.step_cost(task),
+        currency=space.currency,
+        full_seconds=costs.full_seconds(task),
+    )
+
+
+def outcome_costs(plan: Plan, reused_segments: int = 0) -> dict[str, Any]:
+    """The fields of an `Outcome` that hold the cost of a trial, planned and executed.
+
+    Args:
+        plan: the trial's plan.
+        reused_segments: number of segments at its start that were not executed for this trial.
+    """
+    executed = plan.segments[reused_segments:]
+    costs: dict[str, Any] = {
+        "currency": plan.currency,
+        "planned_flops": plan.flops,
+        "executed_flops": sum(segment.flops for segment in executed),
+        "full_flops": plan.full_flops,
+    }
+    if plan.seconds is None:
+        return costs
+    seconds = sum(segment.seconds or 0.0 for segment in executed)
+    return {**costs, "planned_seconds": plan.seconds, "charged_seconds": seconds, "full_seconds": plan.full_seconds}
+
+
+def step_cost_in_currency(space: SearchSpace, table: StepTimeTable | None, rates: Rates) -> int:
+    """Cost of a training step of a space's task at requested rates, in the sweep's currency: FLOPs or nanoseconds.
+
+    Raises:
+        InvalidInput: when the model cannot have these rates, or there are no step times for them.
+    """
+    task = Task(space.task)
+    cost = task.step_cost if table is None else Calibration.of_table(table).step_cost(task)
+    return cost(rates).amount(space.currency)

@@ -12,6 +12,11 @@ from pydantic import BeforeValidator, PlainSerializer
 from explorer.errors import InvalidInput
 
 Unit = Literal["fraction", "FLOPs", "GMACs-epochs", "device-seconds", "money"]
+Currency = Literal["flops", "device_seconds"]
+"""What cost is counted in: floating-point operations, or seconds of one device by a table of measured step times."""
+CURRENCIES: tuple[Currency, ...] = get_args(Currency)
+CURRENCY_NAMES: dict[Currency, str] = {"flops": "FLOPs", "device_seconds": "device-seconds"}
+"""The currencies as text."""
 Device = Literal["GPU", "CPU"]
 DEVICES: tuple[Device, ...] = get_args(Device)
 MAX_FULL_TRAININGS = 10
@@ -108,6 +113,16 @@ class Budget:
     def counted(self) -> bool:
         """True for units that need no measurement: fractions of full training, FLOPs and GMACs-epochs."""
         return self.unit in ("fraction", "FLOPs", "GMACs-epochs")
+
+    def currency(self, of_shares: Currency = "flops") -> Currency:
+        """The currency that the budget is counted in.
+
+        Args:
+            of_shares: currency of shares of full training, which do not name one.
+        """
+        if self.unit == "fraction":
+            return of_shares
+        return "device_seconds" if self.unit in ("device-seconds", "money") else "flops"
 
     def of(self, full_training: int, train_images: int | None = None) -> int:
         """The budget as a whole number, rounded down: FLOPs, nanoseconds for a budget in device-seconds, or multiply-adds of

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from explorer.spec.base import Frozen
-from explorer.spec.budget import BudgetField
+from explorer.spec.budget import BudgetField, Currency
 from explorer.spec.lr_schedule import Decay
 from explorer.spec.model_input import ModelInput
+from explorer.spec.step_times import StepTimeTable
 from explorer.spec.task import TaskSpec
 
 
@@ -18,6 +19,10 @@ class Provenance(Frozen):
     """Id of the trial that trained the schedule."""
     budget: BudgetField
     """Budget of that trial."""
+    currency: Currency = "flops"
+    """Currency of the sweep, in which a budget that is a share of full training is counted."""
+    step_times: StepTimeTable | None = None
+    """Step times by which the trial was planned, of a sweep in device-seconds; `None` otherwise."""
     model: str
     """Name of the model."""
     seed: int

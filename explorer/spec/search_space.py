@@ -10,13 +10,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from explorer.errors import validated
+from explorer.errors import InvalidInput, validated
 from explorer.spec.base import Frozen, read_mapping
-from explorer.spec.budget import Budget, BudgetField
+from explorer.spec.budget import CURRENCY_NAMES, Budget, BudgetField, Currency, Unit
 from explorer.spec.data import DataSpec
 from explorer.spec.loggers import LoggerName
 from explorer.spec.lr_schedule import Decay
 from explorer.spec.rates import AXES, Axis, Rates
+from explorer.spec.spending_limit import SpendingLimitField
 from explorer.spec.staging import BlockSubset, Growth, SubsetChoice, TokenPolicy
 from explorer.spec.task_file import TaskFile
 
@@ -34,14 +35,10 @@ def _levels(levels: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def _budgets(budgets: tuple[Budget, ...]) -> tuple[Budget, ...]:
-    for budget in budgets:
-        if budget.unit not in ("fraction", "FLOPs"):
-            raise ValueError(
-                f"{budget} is a budget for plans and trainings: "
-                "a sweep compares at shares of full training (25%) or FLOPs (3e17 FLOPs)"
-            )
-    if len({budget.unit for budget in budgets}) > 1:
-        raise ValueError("budgets must all have the same unit")
+    units = {budget.unit: budget for budget in budgets}
+    if len(units) > 1:
+        given = " and ".join(str(budget) for budget in units.values())
+        raise ValueError(f"budgets must all have the same unit: {given} are costs in different ones")
     if list(budgets) != sorted(set(budgets)):
         raise ValueError("budgets must rise from the cheapest, without duplicates")
     return budgets
@@ -55,6 +52,15 @@ def _counts(counts: int | tuple[int, ...]) -> int | tuple[int, ...]:
 
 TrialCounts = Annotated[int | tuple[int, ...], AfterValidator(_counts)]
 Levels = Annotated[tuple[float, ...], AfterValidator(_levels)]
+BUDGET_UNITS: dict[Currency, dict[Unit, str]] = {
+    "flops": {"fraction": "shares of full training (25%)", "FLOPs": "FLOPs (3e17 FLOPs)"},
+    "device_seconds": {
+        "fraction": "shares of full training (25%)",
+        "device-seconds": "time of one device (2 GPU-hours)",
+        "money": "money ($40) with a price",
+    },
+}
+"""Units of budgets that a sweep in each currency compares at, with an example."""
 Kind = Literal["staged", "baseline"]
 KINDS: tuple[Kind, ...] = ("staged", "baseline")
 """Kinds of trials: staged schedules, and the baseline: the full model throughout."""
@@ -103,12 +109,18 @@ class StagingChoices(Frozen):
 class SearchSettings(Frozen):
     """What is searched, and how many trials are spent on it at each budget."""
 
-    trials: TrialCounts
+    spend: SpendingLimitField | None = None
+    """What all trials may cost together: full trainings (`3 trainings`), FLOPs (`2e18 FLOPs`), or, where `currency` is
+    `device_seconds`, time of one device (`40 GPU-hours`) or money (`$40`, with `price`). It decides how many of the budgets
+    are searched and with how many trials, in place of `trials` and `baseline_trials`, and at least the best trial of each kind
+    is repeated. `None`: `trials` and `baseline_trials` decide."""
+    trials: TrialCounts | None = None
     """Number of staged trials at the cheapest budget. Each budget above it gets as many trials as cost the same, but at least
-    three (or as many as the cheapest budget, if that has fewer). A list gives the number for each budget."""
-    baseline_trials: TrialCounts
+    three (or as many as the cheapest budget, if that has fewer). A list gives the number for each budget. Required without
+    `spend`."""
+    baseline_trials: TrialCounts | None = None
     """Number of baseline trials, which train the full model throughout, over the same learning rates and batch sizes. One
-    number or a list, as for `trials`."""
+    number or a list, as for `trials`. Required without `spend`."""
     sampler: str = "tpe"
     """Optuna sampler that proposes trials: `tpe`, `random`, `gp` (Gaussian process), `paper` (random durations as in the paper,
     with rates that rise in even steps), or `package.module:name` of a function that takes
@@ -156,6 +168,9 @@ class SearchSettings(Frozen):
             raise ValueError(f"learning_rate: {[low, high]} must be two numbers above 0, the lower one first")
         if self.learning_rate_grid == 1 and low != high:
             raise ValueError(f"learning_rate_grid: 1 value cannot be both {low} and {high}")
+        for name in ("trials", "baseline_trials"):
+            if self.spend is None and getattr(self, name) is None:
+                raise ValueError(f"{name}: this key is required, unless spend gives a limit")
         for name in ("first", "lr_schedule"):
             if len(set(values := getattr(self, name))) < len(values):
                 raise ValueError(f"{name}: {list(values)} must not contain a value twice")
@@ -193,7 +208,13 @@ class SearchSpace(TaskFile):
     name: str = Field(pattern=NAME_PATTERN)
     """Name of the sweep, its folder and its report. Letters, digits, dots, dashes and underscores."""
     budgets: Annotated[tuple[BudgetField, ...], AfterValidator(_budgets)] = Field(min_length=1)
-    """Budgets at which schedules are compared, in rising order: shares of full training (`25%`) or FLOPs (`3e17 FLOPs`)."""
+    """Budgets at which schedules are compared, in rising order: shares of full training (`25%`), or amounts of the currency:
+    FLOPs (`3e17 FLOPs`), or time of one device (`2 GPU-hours`) and money (`$40`)."""
+    currency: Currency = "flops"
+    """What cost is counted in, everywhere in the sweep: `flops`, or `device_seconds`. Device-seconds are planned by a table of
+    step times, which is measured where the trials run before the first of them, and kept with the sweep."""
+    price: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """Price of a device-hour, for budgets in money. `None` if there are none."""
     search: SearchSettings
     store_gb: float = Field(20.0, ge=0)
     """Size of the stage store in GB, on the sweep's storage while the sweep runs: trained segments that trials share. 0
@@ -204,13 +225,14 @@ class SearchSpace(TaskFile):
 
     @model_validator(mode="after")
     def _check(self) -> SearchSpace:
+        self._check_currency()
         for name in ("trials", "baseline_trials"):
             counts = getattr(self.search, name)
             if isinstance(counts, tuple) and len(counts) != len(self.budgets):
                 raise ValueError(
                     f"search.{name}: {list(counts)} must have one number for each of the {len(self.budgets)} budgets"
                 )
-        for budget in self.budgets:
+        for budget in self.budgets if self.search.spend is None else ():
             if len(self.search.first) > (trials := self.trials_at(budget, "staged")):
                 raise ValueError(
                     f"search.first: {len(self.search.first)} schedules are more than the {trials} staged trials at {budget}"
@@ -219,15 +241,44 @@ class SearchSpace(TaskFile):
             raise ValueError("search.minimize: peak_memory is measured on GPUs only, and resources.gpus is 0")
         return self
 
+    def _check_currency(self) -> None:
+        if self.search.spend is not None:
+            try:
+                self.search.spend.check_fits(self.currency, self.price)
+            except InvalidInput as error:
+                raise ValueError(f"{error.field}: {error.value}: {error.allowed}") from None
+        allowed, name = BUDGET_UNITS[self.currency], CURRENCY_NAMES[self.currency]
+        for budget in self.budgets:
+            if budget.unit not in allowed:
+                other = next((each for each, units in BUDGET_UNITS.items() if budget.unit in units), None)
+                hint = f"; for such budgets, set currency: {other}" if other else ""
+                raise ValueError(
+                    f"budgets: {budget} is no budget of a sweep that counts {name} (currency: {self.currency}): "
+                    f"allowed are {', '.join(allowed.values())}{hint}"
+                )
+            if budget.unit == "money" and self.price is None:
+                raise ValueError(f"price: missing; the budget {budget} needs the price of a device-hour")
+            on = "GPU" if self.resources.gpus else "CPU"
+            if budget.device not in (None, on):
+                raise ValueError(f"budgets: {budget}: trials would run on a {on} (resources.gpus: {self.resources.gpus:g})")
+        if self.price is not None and self.currency == "flops":
+            raise ValueError(
+                f"price: {self.price:g} is of a device-hour, and FLOPs have no price; set currency: device_seconds"
+            )
+
     def trials_at(self, budget: Budget, kind: Kind) -> int:
         """Number of search trials of a kind at one of the space's budgets.
 
         A single number in the search space is that of the cheapest budget. The other budgets get trials for the same cost, as
         rungs of successive halving do (Jamieson and Talwalkar 2016), but at least three, or as many as the cheapest budget has.
+        0 where a spending limit decides; see `explorer.search.spending`.
         """
+        if self.search.spend is not None:
+            return 0
         counts = self.search.trials if kind == "staged" else self.search.baseline_trials
         if isinstance(counts, tuple):
             return counts[self.budgets.index(budget)]
+        assert counts is not None  # required without a limit
         return max(round(counts * self.budgets[0].amount / budget.amount), min(counts, MIN_TRIALS))
 
     def with_data(self, data: DataSpec) -> SearchSpace:
@@ -236,7 +287,8 @@ class SearchSpace(TaskFile):
 
     @property
     def planned_trials(self) -> int:
-        """Number of trials of a sweep, repeats included; fewer if it runs out of distinct staged schedules."""
+        """Number of trials of a sweep, repeats included; fewer if it runs out of distinct staged schedules. 0 where a spending
+        limit decides."""
         search, planned = self.search, 0
         rates = set(search.learning_rates()) or set(search.learning_rate)
         is_finite = search.learning_rate_grid is not None or len(rates) == 1

@@ -19,6 +19,14 @@ class Resources(Frozen):
     """Number of CPUs reserved for a training run, and of torch's threads."""
     gpus: float = Field(0.0, ge=0, le=1)
     """Number of GPUs, at most one; a fraction lets several trials share a GPU."""
+    accelerator: str | None = None
+    """Kind of GPU by Ray's name (`H100`, `A100`), on a cluster with several: trials run on this one only. `None` for any."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Resources:
+        if self.accelerator is not None and not self.gpus:
+            raise ValueError(f"accelerator: {self.accelerator} is a kind of GPU, and gpus is 0")
+        return self
 
 
 class TaskFile(Frozen):

@@ -30,6 +30,7 @@ class Attempts:
         hosts: names of the hosts that have room for a trial, by the id of their node; asked whenever they are needed.
         say: called with a line for the user.
         clock: gives the time in seconds.
+        affords: whether a trial whose attempt has just failed can be tried again within the spending limit.
 
     Attributes:
         excluded: ids of the hosts that get no more work.
@@ -41,8 +42,9 @@ class Attempts:
         hosts: Callable[[], Mapping[str, str]],
         say: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
+        affords: Callable[[Record], bool] = lambda _: True,
     ) -> None:
-        self._hosts, self._say, self._clock = hosts, say, clock
+        self._hosts, self._say, self._clock, self._affords = hosts, say, clock, affords
         self._avoiding: dict[str, tuple[str, ...]] = {}
         self._checked = self._hosts_left_at = clock()
         self._lost: Counter[str] = Counter()
@@ -97,7 +99,7 @@ class Attempts:
     def _again_after_loss(self, record: Record) -> bool:
         trial_id = record.trial.id
         self._lost[trial_id] += 1
-        again = self._lost[trial_id] <= MAX_LOST_WORKERS and self.stopped is None
+        again = self._lost[trial_id] <= MAX_LOST_WORKERS and self.stopped is None and self._affords(record)
         if again:
             self._say(f"{trial_id}: {record.reason}; it is tried again")
         return again
@@ -110,7 +112,7 @@ class Attempts:
         newly_excluded = self._place_failures[host] >= MAX_PLACE_FAILURES and host not in self.excluded
         if newly_excluded:
             self.excluded.add(host)
-        again = bool(hosts.keys() - self.excluded - self._failed_at[trial_id])
+        again = bool(hosts.keys() - self.excluded - self._failed_at[trial_id]) and self._affords(record)
         if again:
             self._say(f"{trial_id} failed on {name} and is tried again elsewhere: {record.reason}")
         if newly_excluded:

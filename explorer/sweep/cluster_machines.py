@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import ray
 
-from explorer.search.machines import Machines, measure_step_times, this_machine, wanted
+from explorer.search.machines import Machines, measure_step_times, this_machine
+from explorer.search.step_times import measure_table
 from explorer.spec.search_space import SearchSpace
+from explorer.spec.step_times import StepTimeTable
 from explorer.sweep.cluster import LOCAL, start_ray
 from explorer.sweep.places import alive_nodes, check_room, places_on
+from explorer.sweep.step_times import check_one_kind_of_gpu, on_worker
 
 
 def machines_at(address: str | None, space: SearchSpace) -> Machines:
@@ -22,13 +28,9 @@ def machines_at(address: str | None, space: SearchSpace) -> Machines:
     """
     if address in (None, LOCAL):
         return this_machine(space)
-    joined_here = not ray.is_initialized()
-    start_ray(address)
-    try:
+    with _joined(address):
         check_room(space.resources)
-        amounts = wanted(space.resources)
-        measure = ray.remote(num_cpus=amounts["CPU"], num_gpus=amounts.get("GPU", 0))(measure_step_times)
-        times = ray.get(measure.remote(space))
+        times = on_worker(space, (), measure_step_times, space)
         nodes = alive_nodes().values()
         return Machines(
             where=f"the cluster at {address}",
@@ -38,6 +40,33 @@ def machines_at(address: str | None, space: SearchSpace) -> Machines:
             places=places_on(space.resources),
             times=times,
         )
+
+
+def step_times_at(address: str | None, space: SearchSpace) -> StepTimeTable:
+    """The table of step times that a sweep in device-seconds would measure, measured where a trial would run.
+
+    Args:
+        address: as for `machines_at`.
+        space: the search space.
+
+    Raises:
+        InvalidInput: when no cluster answers, none of its nodes has room for a trial, or the step times scatter too much.
+    """
+    if address in (None, LOCAL):
+        return measure_table(space)
+    with _joined(address):
+        check_room(space.resources)
+        check_one_kind_of_gpu(space.resources)
+        return on_worker(space, (), measure_table, space)
+
+
+@contextmanager
+def _joined(address: str | None) -> Iterator[None]:
+    """Join a cluster, and leave it afterwards unless this process belonged to it before."""
+    joined_here = not ray.is_initialized()
+    start_ray(address)
+    try:
+        yield
     finally:
         if joined_here:
             ray.shutdown()

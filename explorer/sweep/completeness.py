@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from explorer.ledger import KINDS, Failure, Record
-from explorer.spec.search_space import SearchSpace
+from explorer.spec.budget import Budget
 
 NAMES: dict[Failure | None, str] = {
     "diverged": "diverged",
@@ -18,12 +18,10 @@ NAMES: dict[Failure | None, str] = {
 }
 
 
-def lacking(space: SearchSpace, records: Iterable[Record]) -> tuple[str, ...]:
+def lacking(budgets: Sequence[Budget], records: Iterable[Record]) -> tuple[str, ...]:
     """What the results lack, one line each (`50%: no baseline trial succeeded`); empty if every budget can be judged."""
     there = {(record.trial.budget, record.trial.kind) for record in records if record.outcome}
-    return tuple(
-        f"{budget}: no {kind} trial succeeded" for budget in space.budgets for kind in KINDS if (budget, kind) not in there
-    )
+    return tuple(f"{budget}: no {kind} trial succeeded" for budget in budgets for kind in KINDS if (budget, kind) not in there)
 
 
 def failures_line(records: Iterable[Record]) -> str | None:

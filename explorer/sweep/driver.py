@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -20,10 +21,13 @@ from explorer.paths import expanded
 from explorer.search.checks import check_space
 from explorer.search.optuna_logs import quiet_optuna
 from explorer.search.search import Search
+from explorer.search.spending import Spending, needs_step_times, priced_limit
 from explorer.spec.budget import Budget
 from explorer.spec.inventory import Inventory
 from explorer.spec.schedule import Schedule
 from explorer.spec.search_space import NAME_PATTERN, SearchSpace
+from explorer.spec.spending_limit import SpendingLimit
+from explorer.spec.step_times import StepTimeTable
 from explorer.sweep.cluster import start_ray
 from explorer.sweep.completeness import lacking
 from explorer.sweep.driver_notes import DriverNotes
@@ -35,6 +39,7 @@ from explorer.sweep.placement import hosts_with_room
 from explorer.sweep.places import Places, check_room, wait_for_room
 from explorer.sweep.probe import probe_nodes
 from explorer.sweep.progress import SweepProgress
+from explorer.sweep.step_times import sweep_table, verify_winners
 from explorer.sweep.trial import STORE
 from explorer.sweep.trial_reports import TrialObservers
 from explorer.sweep.tuning import SweepRun, run_trials
@@ -53,16 +58,20 @@ class Sweep:
         name: name of the sweep's folder; default: the name of the space.
         trials: replaces `search.trials` of the space: number of staged trials at the cheapest budget, from which those of the
             budgets above follow, or a number for each budget.
+        spend: replaces `search.spend` of the space: what all trials may cost together, such as `3 trainings`. It decides the
+            numbers of trials; a larger one extends a finished sweep.
         retry: which failed trials of earlier runs are tried again: `failed` (those that did not diverge) or `none`.
         address: address of a Ray cluster; `auto` for the one that this machine belongs to; `local` or `None` to start Ray here
             (`None` is refused where RAY_ADDRESS is set).
         parallel_trials: number of trials that may run side by side; `None` for as many as the cluster can.
         wait_for_nodes: number of seconds to wait for a node that has room for a trial, on a cluster that adds nodes on demand.
         mix_versions: whether a sweep may be resumed with other versions of torch or timm than it was started with.
+        step_times: table of step times for a sweep in device-seconds, of the device that its trials run on; `None` measures
+            one before the first trial.
         console: where progress is written.
 
     Raises:
-        InvalidInput: when the storage is unusable.
+        InvalidInput: when a setting cannot be used, the limit is below the cheapest useful sweep, or the storage is unusable.
     """
 
     def __init__(
@@ -72,13 +81,22 @@ class Sweep:
         *,
         name: str | None = None,
         trials: int | tuple[int, ...] | None = None,
+        spend: str | SpendingLimit | None = None,
         retry: Retry = "failed",
         address: str | None = None,
         parallel_trials: int | None = None,
         wait_for_nodes: float = 0.0,
         mix_versions: bool = False,
+        step_times: StepTimeTable | None = None,
         console: Console | None = None,
     ) -> None:
+        if spend is not None:
+            limit = SpendingLimit.parse(spend)
+            limit.check_fits(space.currency, space.price)
+            space = space.with_search(spend=limit)
+        if trials is not None and space.search.spend is not None:
+            allowed = f"cannot be combined with a spending limit ({space.search.spend}), which decides the number of trials"
+            raise InvalidInput("trials", trials, allowed)
         if trials is not None:
             space = space.with_search(trials=trials)
         check_space(space)
@@ -92,8 +110,13 @@ class Sweep:
             raise InvalidInput("parallel_trials", parallel_trials, "must be at least 1")
         if wait_for_nodes < 0:
             raise InvalidInput("wait_for_nodes", wait_for_nodes, "must be a number of seconds")
+        if step_times is not None and space.currency == "flops":
+            raise InvalidInput("calibration", space.currency, "step times are for a sweep with currency: device_seconds")
+        self._given_step_times = step_times
         self.parallel_trials, self.wait_for_nodes = parallel_trials, wait_for_nodes
         self.space, self.address, self.retry, self.mix_versions = space, address, retry, mix_versions
+        if not needs_step_times(space) and (priced := priced_limit(space)):
+            Spending(space, priced)  # refuses a limit that is too low
         self.console = console or Console()
         root = expanded(storage, "storage")
         root = root if "://" in root else str(Path(root).resolve())
@@ -114,14 +137,20 @@ class Sweep:
         with only_driver(self.location, say=self._say) as lock, quiet_optuna():
             self._open()
             check_versions(self.ledger.header(), mix=self.mix_versions)
-            records = self._without_retried(self.ledger.records())
-            search = self._search(records)
+            table = self.ledger.step_times()
+            if self.space.search.spend:
+                self._count_interrupted(table)
+            records = self._without_retried(self.ledger.records(), table)
+            search = self._search(records, table)
             if self.ledger.warning:
                 self._say(f"warning: {self.ledger.warning}; trials without a record are run again")
+            for line in search.limit_lines():
+                self._say(line)
             with self._loggers(records) as loggers:
-                if len(records) >= search.planned:
+                if records and len(records) >= search.planned:
                     StageStore(f"{self.location}/{STORE}", 0).clear()
                     self._say(f"all {len(records)} trials are in the ledger: {self.location}")
+                    self._say_spent(search)
                     return self
                 if records:
                     self._say(f"resuming: {len(records)} of {search.planned} trials are in the ledger")
@@ -129,16 +158,26 @@ class Sweep:
                 with interrupts_deferred(interrupted_line(len(records), search.planned), self._say):
                     start_ray(self.address)
                 try:
+                    places = self._places(lambda: search.planned - self.ledger.count())
+                    if self.space.currency == "device_seconds":
+                        table = self._step_times(places)
+                        knew_limit, search = search.spending is not None, self._search(records, table)
+                        if not knew_limit:
+                            for line in search.limit_lines():
+                                self._say(line)
                     with (
-                        self._places(lambda: search.planned - self.ledger.count()) as places,
-                        DriverNotes(self.location, self.space, search.planned, lambda: places.at_once) as notes,
-                        SweepProgress(self.space, search.planned, places.at_once, records, self.console) as progress,
+                        places,
+                        DriverNotes(self.location, search, lambda: places.at_once) as notes,
+                        SweepProgress(
+                            search.allocated_space, search.planned, places.at_once, records, self.console
+                        ) as progress,
                     ):
                         run_trials(
                             SweepRun(
                                 space=self._readable_space,
                                 ledger=self.ledger,
                                 search=search,
+                                table=table,
                                 records=records,
                                 lock=lock,
                                 places=places,
@@ -147,18 +186,25 @@ class Sweep:
                                 say=self._say,
                             )
                         )
+                    if table is not None:
+                        verify_winners(
+                            self._readable_space, self.ledger, table, self.ledger.records(), places.excluded, self._say
+                        )
                 finally:
                     if started_here:
                         ray.shutdown()
             if len(self.ledger.records()) >= search.planned:
                 StageStore(f"{self.location}/{STORE}", 0).clear()
         self.console.print(progress.last_table())
+        self._say_spent(search)
         return self
 
     @property
     def lacking(self) -> tuple[str, ...]:
         """What the results lack, one line each: budgets without a successful staged or baseline trial."""
-        return lacking(self.space, self.ledger.records())
+        records = self.ledger.records()
+        begun = {record.trial.budget for record in records} if self.space.search.spend else set(self.space.budgets)
+        return lacking([budget for budget in self.space.budgets if budget in begun], records)
 
     def header(self, inventory: Inventory) -> SweepHeader:
         """The header that this sweep writes when it starts; see `explorer.sweep.header.new_header`."""
@@ -167,7 +213,9 @@ class Sweep:
     def best(self, budget: str | Budget) -> Schedule:
         """The best schedule for a budget of the sweep; see `explorer.frontier.best_schedule`."""
         header = self.ledger.header()
-        return best_schedule(trials_frame(self.ledger.records(), header), header, Budget.parse(budget))
+        return best_schedule(
+            trials_frame(self.ledger.records(), header), header, Budget.parse(budget), self.ledger.step_times()
+        )
 
     def _say(self, line: str) -> None:
         print_line(self.console, line)
@@ -199,12 +247,62 @@ class Sweep:
         excluded = probe_nodes(self._readable_space, self.location, hosts, self._say, mix_versions=self.mix_versions)
         return Places(resources, self.parallel_trials, excluded, left if self.wait_for_nodes else None)
 
-    def _search(self, records: list[Record]) -> Search:
-        return Search(self.space, records, self.ledger.unfinished(records))
+    def _step_times(self, places: Places) -> StepTimeTable:
+        """The sweep's table of step times, with which the space can be planned."""
+        table = sweep_table(self._readable_space, self.ledger, self._given_step_times, places.excluded, self._say)
+        check_space(self.space, table)
+        return table
 
-    def _without_retried(self, records: list[Record]) -> list[Record]:
+    def _search(self, records: list[Record], table: StepTimeTable | None) -> Search:
+        return Search(self.space, records, self.ledger.unfinished(records), table, self._spending(records, table))
+
+    def _spending(self, records: list[Record], table: StepTimeTable | None) -> Spending | None:
+        """The spending of the sweep; `None` without a limit, or as long as the step times that the limit needs are unknown."""
+        if table is None and needs_step_times(self.space):
+            return None
+        priced = priced_limit(self.space, table)
+        return Spending(self.space, priced, records, self.ledger.superseded()) if priced else None
+
+    def _count_interrupted(self, table: StepTimeTable | None) -> None:
+        """Count the trials that ran when the last driver ended as attempts: what they lost was spent.
+
+        One that does not fit into the limit a second time is not tried again.
+        """
+        records = self.ledger.records()
+        now = time.time()
+        ended = [
+            Record(
+                trial=trial,
+                status="failed",
+                failure="lost",
+                reason="the driver ended before this trial did",
+                started=now,
+                finished=now,
+                worker="unknown",
+                device="unknown",
+            )
+            for trial in self.ledger.unfinished(records)
+        ]
+        again = self._search(records, table).affordable_retries(ended) if ended else []
+        for record in ended:
+            if record in again:
+                self.ledger.set_aside(record)
+            else:
+                self.ledger.append(record)
+        if len(again) < len(ended):
+            self._say(f"{len(ended) - len(again)} interrupted trials do not fit into the limit a second time")
+
+    def _say_spent(self, search: Search) -> None:
+        """Say what was spent of a limit, whether the winners could be repeated, and what a larger limit would add."""
+        for line in search.spent_lines():
+            self._say(line)
+
+    def _without_retried(self, records: list[Record], table: StepTimeTable | None) -> list[Record]:
         """The records without those of failed trials that are tried again, which are set aside."""
-        retried = [record for record in records if record.outcome is None and not record.diverged and self.retry == "failed"]
+        failed = [record for record in records if record.outcome is None and not record.diverged and self.retry == "failed"]
+        retried = self._search(records, table).affordable_retries(failed) if failed and self.space.search.spend else failed
+        if len(retried) < len(failed):
+            self._say(f"{len(failed) - len(retried)} failed trials are not tried again, because the spending limit has no room")
         for record in retried:
             self.ledger.set_aside(record)
         if retried:

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from explorer.ledger import Record, Trial
 from explorer.ledger.driver_note import RENEW_SECONDS, DriverNote, RunningTrial
-from explorer.spec.search_space import SearchSpace
+from explorer.search.search import Search
 from explorer.sweep.trial_reports import PLANNED_SEGMENTS, POINTS, SEGMENTS, WORKER
 
 MIN_SECONDS = 2.0
@@ -26,18 +26,24 @@ class DriverNotes:
 
     Args:
         location: the sweep's folder, as path or URI.
-        space: the search space.
-        planned: number of trials of the whole sweep.
+        search: the search, which says what is planned.
         places: gives the number of trials that run side by side; a cluster may grow.
     """
 
-    def __init__(self, location: str, space: SearchSpace, planned: int, places: Callable[[], int]) -> None:
+    def __init__(self, location: str, search: Search, places: Callable[[], int]) -> None:
         now = time.time()
         self._location = location
         self._note = DriverNote(
-            host=socket.gethostname(), pid=os.getpid(), started=now, updated=now, space=space, planned=planned, places=places()
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started=now,
+            updated=now,
+            space=search.allocated_space,
+            planned=search.planned,
+            places=places(),
+            spend=search.space.search.spend,
         )
-        self._places = places
+        self._places, self._search = places, search
         self._running: dict[str, RunningTrial] = {}
         self._lock = threading.Lock()
         self._changed, self._ended = threading.Event(), threading.Event()
@@ -67,8 +73,10 @@ class DriverNotes:
 
     def finished(self, record: Record) -> None:
         """A trial ended."""
+        planned = {"planned": self._search.planned, "space": self._search.allocated_space} if self._search.spending else {}
         with self._lock:
             self._running.pop(record.trial.id, None)
+            self._note = self._note.model_copy(update=planned)
         self._changed.set()
 
     def __enter__(self) -> Self:

@@ -16,9 +16,10 @@ def learning_curve(record: Record) -> list[Point]:
     if outcome is None:
         return []
     points = []
+    budget = _budget_cost(record, outcome)
     for loss, end in zip(outcome.losses, outcome.segment_ends, strict=True):
-        flops = _flops_at(end, outcome, record.trial.budget.of(outcome.full_flops))
-        points.append(curve_point(_steps_at(flops, outcome), flops / outcome.full_flops, loss))
+        cost = _cost_at(end, outcome, budget)
+        points.append(curve_point(_steps_at(cost, outcome), cost, loss))
     return points
 
 
@@ -33,7 +34,7 @@ def results(outcome: Outcome) -> Point:
         "peak_memory": outcome.peak_memory,
     }
     known = {name: float(value) for name, value in measured.items() if value is not None}
-    return Point(outcome.steps, {"cost": outcome.planned_flops / outcome.full_flops, **known})
+    return Point(outcome.steps, {"cost": outcome.planned_cost, **known})
 
 
 def curve_point(steps: int, cost: float, loss: float) -> Point:
@@ -41,20 +42,32 @@ def curve_point(steps: int, cost: float, loss: float) -> Point:
     return Point(steps, {"cost": cost, "train_loss": loss})
 
 
-def _flops_at(time: float, outcome: Outcome, budget_flops: int) -> float:
+def _budget_cost(record: Record, outcome: Outcome) -> float:
+    """The budget of a trial as a fraction of full training.
+
+    That of a budget in money is not in the record: the cost of the plan is less than a step below it.
+    """
+    budget = record.trial.budget
+    if budget.unit == "money":
+        return outcome.planned_cost
+    full = outcome.full_flops if outcome.currency == "flops" else int((outcome.full_seconds or 0.0) * 1e9)
+    return budget.of(full) / full
+
+
+def _cost_at(time: float, outcome: Outcome, budget: float) -> float:
     """Cost at a budget time. The last stage's time is stretched to end at exactly 1; see `explorer.plan`."""
-    before_last = sum(stage.flops for stage in outcome.stages[:-1])
-    start_of_last = before_last / budget_flops
+    *before, last = outcome.stage_costs()
+    start_of_last = sum(before) / budget
     if time <= start_of_last:
-        return time * budget_flops
-    return before_last + (time - start_of_last) / (1 - start_of_last) * outcome.stages[-1].flops
+        return time * budget
+    return sum(before) + (time - start_of_last) / (1 - start_of_last) * last
 
 
-def _steps_at(flops: float, outcome: Outcome) -> int:
+def _steps_at(cost: float, outcome: Outcome) -> int:
     """Number of steps after which a trial has cost this much."""
     steps = 0
-    for stage in outcome.stages:
-        if flops <= stage.flops:
-            return steps + round(flops / stage.step_flops)
-        steps, flops = steps + stage.steps, flops - stage.flops
+    for stage, stage_cost in zip(outcome.stages, outcome.stage_costs(), strict=True):
+        if cost <= stage_cost:
+            return steps + round(cost / stage_cost * stage.steps)
+        steps, cost = steps + stage.steps, cost - stage_cost
     return steps

@@ -8,6 +8,7 @@ from typing import Any
 import ray
 from ray import tune
 
+from explorer.search.machines import ACCELERATOR, wanted
 from explorer.spec.task_file import Resources
 
 AVOIDED = "avoided_nodes"
@@ -21,7 +22,7 @@ def placement(resources: Resources) -> Callable[[Mapping[str, Any]], tune.Placem
 
     A process that Tune keeps for the next trial is used again only by trials that avoid the same nodes.
     """
-    bundle = {"CPU": resources.cpus, "GPU": resources.gpus}
+    bundle = wanted(resources)
 
     def of_trial(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
         avoided = config.get(AVOIDED)
@@ -33,12 +34,21 @@ def placement(resources: Resources) -> Callable[[Mapping[str, Any]], tune.Placem
 
 def hosts_with_room(resources: Resources) -> dict[str, str]:
     """Names of the hosts whose resources suffice for a trial, used or not, by the id of their node."""
-    wanted = {"CPU": resources.cpus, "GPU": resources.gpus}
+    amounts = wanted(resources)
     return {
         node["NodeID"]: f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
         for node in ray.nodes()
-        if node["Alive"] and all(node["Resources"].get(name, 0) >= amount for name, amount in wanted.items())
+        if node["Alive"] and all(node["Resources"].get(name, 0) >= amount for name, amount in amounts.items())
     }
+
+
+def kinds_of_gpu(resources: Resources) -> list[str]:
+    """Ray's names of the kinds of GPU on the hosts whose resources suffice for a trial; empty for trials without a GPU."""
+    if not resources.gpus:
+        return []
+    hosts = hosts_with_room(resources)
+    nodes = [node["Resources"] for node in ray.nodes() if node["NodeID"] in hosts]
+    return sorted({name.removeprefix(ACCELERATOR) for node in nodes for name in node if name.startswith(ACCELERATOR)})
 
 
 def node_at(address: str | None) -> str | None:

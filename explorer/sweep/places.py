@@ -17,7 +17,7 @@ import ray
 from ray.autoscaler.sdk import request_resources
 
 from explorer.errors import InvalidInput
-from explorer.search.machines import count_places, wanted
+from explorer.search.machines import ACCELERATOR, count_places, wanted, wanted_text
 from explorer.spec.task_file import Resources
 
 AHEAD = 1
@@ -50,8 +50,11 @@ def check_room(resources: Resources) -> None:
     """
     nodes = alive_nodes().values()
     for name, amount in wanted(resources).items():
-        field = f"resources.{name.lower()}s"
+        field = "resources.accelerator" if name.startswith(ACCELERATOR) else f"resources.{name.lower()}s"
         largest = max((node.get(name, 0) for node in nodes), default=0)
+        if amount > largest and name.startswith(ACCELERATOR):
+            kinds = sorted({each.removeprefix(ACCELERATOR) for node in nodes for each in node if each.startswith(ACCELERATOR)})
+            raise InvalidInput(field, resources.accelerator, f"no node has such GPUs; there are {', '.join(kinds) or 'none'}")
         if amount > largest:
             hint = "where nodes are added on demand, use --wait-for-nodes"
             raise InvalidInput(field, amount, f"a trial needs more than any node has: at most {largest:g}; {hint}")
@@ -73,7 +76,7 @@ def wait_for_room(resources: Resources, seconds: float, trials: int, say: Callab
     """
     if places_on(resources):
         return
-    each = " and ".join(f"{amount:g} {name}" for name, amount in wanted(resources).items())
+    each = wanted_text(resources)
     say(f"waiting up to {seconds:g} s for a node with {each}; the cluster's autoscaler is asked for {trials} places")
     request_places(resources, trials)
     deadline = time.monotonic() + seconds

@@ -32,11 +32,15 @@ class SweepProgress:
         at_once: number of trials that run side by side.
         records: what the ledger already holds.
         console: where to write.
+
+    Attributes:
+        spent: what was spent of a spending limit and what is left, in words; empty without a limit.
     """
 
     def __init__(self, space: SearchSpace, planned: int, at_once: int, records: Sequence[Record], console: Console) -> None:
         self.space, self.planned, self.at_once, self.console = space, planned, at_once, console
         self.records = list(records)
+        self.spent = ""
         self._live = Live(get_renderable=self._view, console=console, refresh_per_second=2) if console.is_terminal else None
 
     def __enter__(self) -> SweepProgress:
@@ -58,7 +62,7 @@ class SweepProgress:
         result = f"{outcome.validation_accuracy:7.2%}" if outcome else f"failed: {record.reason}"
         if record.shared_with:
             result += f"  (training shared with {record.shared_with})"
-        left = f"{self.seconds_left() / 60:.1f} min left"
+        left = ", ".join(filter(None, (f"{self.seconds_left() / 60:.1f} min left", self.spent)))
         print_line(self.console, f"{len(self.records):4d}/{self.planned}  {record.trial.id:28s} {result}  {left}")
 
     def interrupted(self) -> str:
@@ -98,7 +102,7 @@ class SweepProgress:
     def _view(self) -> Group:
         minutes = self.seconds_left() / 60
         line = f"{self.space.name}: {len(self.records)} of {self.planned} trials, about {minutes:.1f} min left"
-        return Group(Text(line), self.table())
+        return Group(Text(", ".join(filter(None, (line, self.spent)))), self.table())
 
 
 def _table(*columns: str) -> Table:

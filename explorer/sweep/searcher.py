@@ -35,6 +35,7 @@ class SweepSearcher(Searcher):
         attempts: decides which failed trials are tried again.
         error_of: gives the text of the error in which one of Tune's trials ended, by Tune's id.
         limit: gives the number of trials that may be handed out at the same time.
+        on_attempt: called with the record of every failed attempt at a trial that is tried again.
 
     Attributes:
         refused: error of a storage that could not be written; no trial is started after it.
@@ -50,10 +51,11 @@ class SweepSearcher(Searcher):
         attempts: Attempts,
         error_of: Callable[[str], str],
         limit: Callable[[], int],
+        on_attempt: Callable[[Record], None] = lambda _: None,
     ) -> None:
         super().__init__()
         self._dispatcher, self._ledger, self._on_record, self._stop_reason = dispatcher, ledger, on_record, stop_reason
-        self._attempts, self._error_of, self._limit = attempts, error_of, limit
+        self._attempts, self._error_of, self._limit, self._on_attempt = attempts, error_of, limit, on_attempt
         self._running: dict[str, tuple[Trial, float]] = {}
         self._reported: dict[str, tuple[Record, str | None]] = {}
         self._again: list[Trial] = []
@@ -133,6 +135,7 @@ class SweepSearcher(Searcher):
     def _set_aside(self, record: Record) -> None:
         """Keep the record of an attempt, and queue its trial."""
         self._again.append(record.trial)
+        self._on_attempt(record)
         try:
             self._ledger.set_aside(record)
         except InvalidInput as error:

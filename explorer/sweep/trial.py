@@ -14,8 +14,9 @@ import torch
 from explorer.errors import InvalidInput
 from explorer.ledger import Ledger, Outcome, Record, StageOutcome, Trial
 from explorer.plan import Plan
-from explorer.search.trial_plan import compile_trial
+from explorer.search.trial_plan import compile_trial, outcome_costs
 from explorer.spec.search_space import SearchSpace
+from explorer.spec.step_times import StepTimeTable
 from explorer.sweep.failures import reason_of
 from explorer.sweep.versions import numerical_versions
 from explorer.training.device import device_for, device_name
@@ -27,7 +28,13 @@ STORE = "stages"
 """Folder of the stage store in a sweep's folder."""
 
 
-def run_trial(trial: Trial, space: SearchSpace, ledger: Ledger, on_segment: Callable[[Progress], None] | None = None) -> Record:
+def run_trial(
+    trial: Trial,
+    space: SearchSpace,
+    ledger: Ledger,
+    on_segment: Callable[[Progress], None] | None = None,
+    table: StepTimeTable | None = None,
+) -> Record:
     """Train a trial and write its record. Any error becomes a failed record with its reason.
 
     A failure of the place (data, device or package missing on this host) is not written: the driver decides whether the trial
@@ -38,6 +45,7 @@ def run_trial(trial: Trial, space: SearchSpace, ledger: Ledger, on_segment: Call
         space: the task and the resources of a trial.
         ledger: where the record is written. Where the storage refuses it, the driver tries again.
         on_segment: called after each segment.
+        table: the sweep's step times, which a sweep in device-seconds needs.
 
     Returns:
         The record.
@@ -47,7 +55,10 @@ def run_trial(trial: Trial, space: SearchSpace, ledger: Ledger, on_segment: Call
     outcome, failed, digest, device = None, None, "", "unknown"
     try:
         device = device_for(space.resources.gpus)
-        task, planned = compile_trial(trial, space)
+        if table is not None and device_name(device) != table.setting.device:
+            reason = f"this host has {device_name(device)}, and the sweep's step times are of {table.setting.device}"
+            raise InvalidInput("resources.accelerator", space.resources.accelerator, reason)
+        task, planned = compile_trial(trial, space, table)
         digest = planned.digest()
         store = StageStore(f"{ledger.location}/{STORE}", int(space.store_gb * 1e9)) if space.store_gb else None
         result = train(task, planned, seed=trial.seed, device=device, store=store, on_segment=on_segment)
@@ -94,14 +105,13 @@ def _outcome(planned: Plan, result: TrainingResult) -> Outcome:
                 seconds=sum(part.seconds for part in parts),
                 mean_loss=sum(part.mean_loss * part.steps for part in parts) / steps,
                 batch_factor=rows[stage].batch_size / planned.batch_size,
+                planned_seconds=rows[stage].seconds,
             )
         )
     return Outcome(
         validation_accuracy=result.validation_accuracy,
         test_accuracy=result.test_accuracy,
-        planned_flops=planned.flops,
-        executed_flops=result.executed_flops,
-        full_flops=planned.full_flops,
+        **outcome_costs(planned, result.reused_segments),
         steps=result.steps,
         train_seconds=result.seconds,
         executed_seconds=result.executed_seconds,
@@ -110,4 +120,6 @@ def _outcome(planned: Plan, result: TrainingResult) -> Outcome:
         stages=tuple(stages),
         losses=tuple(segment.mean_loss for segment in result.segments),
         segment_ends=tuple(segment.end_time for segment in planned.segments),
+        time=result.time,
+        stage_times=result.stage_times,
     )

@@ -46,10 +46,10 @@ class TrialReports:
 
 def _points(progress: Progress) -> list[Point]:
     """The points of the finished segments, those from a stage store included."""
-    points, steps, flops = [], 0, 0
+    points, steps = [], 0
     for result in progress.segments:
-        steps, flops = steps + result.steps, flops + result.flops
-        points.append(curve_point(steps, flops / progress.plan.full_flops, result.mean_loss))
+        steps += result.steps
+        points.append(curve_point(steps, progress.plan.cost_after(steps), result.mean_loss))
     return points
 
 

@@ -18,6 +18,7 @@ from explorer.search.dispatcher import Dispatcher
 from explorer.search.search import Search
 from explorer.search.trial_plan import compile_trial
 from explorer.spec.search_space import SearchSpace
+from explorer.spec.step_times import StepTimeTable
 from explorer.sweep.attempts import Attempts
 from explorer.sweep.first_failures import FirstFailures
 from explorer.sweep.interrupts import interruptible
@@ -47,6 +48,8 @@ class SweepRun:
     ledger: Ledger
     search: Search
     """Proposes the trials."""
+    table: StepTimeTable | None
+    """The sweep's step times; `None` in a sweep that counts FLOPs."""
     records: Sequence[Record]
     """What the ledger already holds."""
     lock: DriverLock
@@ -67,10 +70,10 @@ def run_trials(run: SweepRun) -> None:
             failed in the same way, or no host is left that can run trials.
         KeyboardInterrupt: after Ctrl-C. After SIGTERM, `SystemExit` with code 143.
     """
-    space, location = run.space, run.ledger.location
+    space, location, table = run.space, run.ledger.location, run.table
 
     def trainable(config: dict[str, Any]) -> None:
-        record = run_trial(config[TRIAL], space, Ledger(location), on_segment=TrialReports())
+        record = run_trial(config[TRIAL], space, Ledger(location), on_segment=TrialReports(), table=table)
         tune.report({RECORD: record, NODE: ray.get_runtime_context().get_node_id()})
         if record.outcome is None and not record.diverged:
             raise FailedTrialError(record.reason)  # the process may be damaged: Tune starts another one
@@ -80,6 +83,8 @@ def run_trials(run: SweepRun) -> None:
     def on_record(record: Record) -> None:
         first_failures.add(record)
         run.progress.planned, run.progress.at_once = run.search.planned, run.places.at_once
+        if spending := run.search.spending:
+            run.progress.space, run.progress.spent = run.search.allocated_space, spending.status()
         run.progress.finished(record)
         run.observers.finished(record)
         if dashboard:
@@ -87,13 +92,13 @@ def run_trials(run: SweepRun) -> None:
 
     dispatcher = Dispatcher(
         run.search,
-        lambda trial: compile_trial(trial, space)[1],
+        lambda trial: compile_trial(trial, space, table)[1],
         run.records,
         hold_back=space.store_gb > 0,
         places=run.places.at_once,
     )
     first_failures, errors = FirstFailures(space, location, run.records), ErrorNotes()
-    attempts = Attempts(lambda: hosts_with_room(space.resources), run.say)
+    attempts = Attempts(lambda: hosts_with_room(space.resources), run.say, affords=run.search.affords_another_attempt)
     attempts.excluded = run.places.excluded
 
     def hopeless() -> InvalidInput | None:
@@ -107,6 +112,7 @@ def run_trials(run: SweepRun) -> None:
         attempts=attempts,
         error_of=errors.take,
         limit=lambda: run.places.handed_out,
+        on_attempt=run.search.attempt_failed,
     )
     tune_folder = TemporaryDirectory(prefix="explorer-tune-", ignore_cleanup_errors=True)  # nothing reads it
     tuner = tune.Tuner(

@@ -82,6 +82,11 @@ class Processes:
 SINGLE_PROCESS = Processes()
 
 
+def torchrun_processes() -> int:
+    """Number of processes that `torchrun` started; 1 if it started none."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @contextmanager
 def torchrun(cuda: bool) -> Iterator[Processes]:
     """Join the processes that `torchrun` started, for the duration of the context; a single process if it started none.
@@ -89,7 +94,7 @@ def torchrun(cuda: bool) -> Iterator[Processes]:
     Args:
         cuda: whether each process trains on its own GPU (NCCL) or on the CPU (gloo).
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if torchrun_processes() == 1:
         yield SINGLE_PROCESS
         return
     if cuda:

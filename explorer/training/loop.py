@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from torch import nn
 from explorer.plan import Plan
 from explorer.segment import Segment
 from explorer.spec.rates import Rates
+from explorer.spec.time_spent import StageTime, TimeSpent
+from explorer.training import stopwatch
 from explorer.training.batches import check_batches, plan_batches
 from explorer.training.checkpoint import identity, own_checkpoint, save_checkpoint
 from explorer.training.distributed import SINGLE_PROCESS, Processes
@@ -23,6 +24,7 @@ from explorer.training.evaluation import accuracy
 from explorer.training.progress import Progress, SegmentResult
 from explorer.training.stage_store import StageStore, prefix_keys
 from explorer.training.steps import training_steps
+from explorer.training.stopwatch import Laps, Stopwatch
 from explorer.training.task import Task
 from explorer.training.training_state import TrainingState
 
@@ -54,15 +56,22 @@ class TrainingResult:
     """Optimizer steps."""
     flops: int
     """Cost of the whole run: the counted FLOPs of all steps."""
+    reused_segments: int
+    """Number of segments at the start of the plan that were taken from a store."""
     executed_flops: int
     """Cost of the steps that were trained in this run and not taken from a store."""
     seconds: float
-    """Training time of the whole run. For segments from a store, the time that was measured when they were trained."""
+    """Time of all steps, with the input for them: what a budget in time pays for. For segments from a store, the time that was
+    measured when they were trained."""
     executed_seconds: float
     """Time until the model was trained: the segments trained in this run, and reading and writing states, but not the time
     that `on_segment` and `on_loss_check` take."""
     evaluation_seconds: float
     """Time of the evaluation."""
+    time: TimeSpent
+    """Where the time went, also in earlier attempts at a run that was interrupted."""
+    stage_times: tuple[StageTime, ...]
+    """Planned and realised time of the steps of each stage."""
     peak_memory: int | None
     """Largest GPU memory use of training, in bytes; `None` on the CPU."""
     segments: tuple[SegmentResult, ...]
@@ -104,56 +113,72 @@ def train(
         DivergedError: when the loss is NaN or infinite.
         InvalidInput: when the checkpoint is damaged or belongs to another run, or the processes cannot divide a batch equally.
     """
-    begun = time.perf_counter()
+    begun = stopwatch.now()
     device = torch.device(device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     check_batches(task, plan, processes)
     state = TrainingState(task, seed, device, processes)
-    progress = Progress(plan)
+    progress = Progress(plan, processes=processes.count)
+    watch = Stopwatch(device)
+    earlier_seconds = 0.0
     run_identity = identity(task.spec, plan, seed, processes.count)
     keys = prefix_keys(task, plan.segments, seed, device, task.amp(device)) if store else []
     if checkpoint is not None and checkpoint.exists():
-        _restore(own_checkpoint(checkpoint, task.spec, plan, seed, processes.count), state, progress)
+        content = own_checkpoint(checkpoint, task.spec, plan, seed, processes.count)
+        _restore(content, state, progress)
+        progress.checkpoint_seconds = content.get("checkpoint_seconds", 0.0)
+        earlier_seconds = content.get("elapsed_seconds", 0.0)
     elif store and (stored := store.longest(keys)):
         progress.reused, content = stored
         _restore(content, state, progress)
-    last_saved = time.perf_counter()
+    last_saved = stopwatch.now()
     reporting_seconds = 0.0
+
+    def elapsed_seconds() -> float:
+        return earlier_seconds + stopwatch.now() - begun
 
     def report(callback: Callable[[Progress], None] | None) -> None:
         nonlocal reporting_seconds
         if callback is not None:
-            started = time.perf_counter()
+            started = stopwatch.now()
             callback(progress)
-            reporting_seconds += time.perf_counter() - started
+            reporting_seconds += stopwatch.now() - started
 
     def save(offer_to: StageStore | None = None) -> None:
         nonlocal last_saved
+        started = stopwatch.now()
         with state.content() as trained:
             content = {
                 "segments": [list(astuple(result)) for result in progress.segments],
                 "unfinished": list(astuple(progress.unfinished)) if progress.unfinished else None,
+                "checkpoint_seconds": progress.checkpoint_seconds,
+                "elapsed_seconds": elapsed_seconds(),
                 **trained,
             }
             if checkpoint and processes.is_main:
                 save_checkpoint(checkpoint, {**run_identity, **content})
             if offer_to:
                 offer_to.offer(keys[len(progress.segments) - 1], content)
-        last_saved = time.perf_counter()
+        last_saved = stopwatch.now()
+        progress.checkpoint_seconds += last_saved - started
 
     def check_loss(unfinished: SegmentResult) -> None:
         progress.unfinished = unfinished
         report(on_loss_check)
-        if checkpoint and processes.broadcast(time.perf_counter() - last_saved >= checkpoint_every):
+        if checkpoint and processes.broadcast(stopwatch.now() - last_saved >= checkpoint_every):
             save()
 
-    batches = plan_batches(task, plan, seed, progress.steps, device, processes)
+    batches = watch.reading(plan_batches(task, plan, seed, progress.steps, device, processes))
     for segment in plan.segments[len(progress.segments) :]:
+        started = stopwatch.now()
         state.begin(segment)
-        remaining = segment.steps - (progress.unfinished.steps if progress.unfinished else 0)
-        losses = training_steps(task, state, segment, islice(batches, remaining), segment.steps - remaining)
-        finished = _execute(segment, losses, progress, processes, check_loss)
+        watch.wait()
+        before = progress.unfinished or SegmentResult(segment.stage, 0, 0, 0.0, 0.0)
+        changing_seconds = before.stage_change_seconds + stopwatch.now() - started
+        progress.unfinished = replace(before, stage_change_seconds=changing_seconds)
+        losses = training_steps(task, state, segment, islice(batches, segment.steps - before.steps), before.steps)
+        finished = _execute(segment, losses, progress, state, watch, check_loss)
         progress.unfinished = None
         progress.segments.append(finished)
         offer_to = store if store and len(progress.segments) <= len(keys) and store.wants() else None
@@ -162,21 +187,26 @@ def train(
         report(on_segment)
 
     state.set_rates(Rates())
-    executed_seconds = time.perf_counter() - begun - reporting_seconds
+    executed_seconds = stopwatch.now() - begun - reporting_seconds
+    elapsed = elapsed_seconds()
     peak_memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
-    started = time.perf_counter()
+    started = stopwatch.now()
     model = state.result
     validation, test = (accuracy(model, task, split, device, processes) for split in ("validation", "test"))
+    evaluation_seconds = stopwatch.now() - started
     return TrainingResult(
         model=model.eval(),
         validation_accuracy=validation,
         test_accuracy=test,
         steps=progress.steps,
         flops=progress.flops,
+        reused_segments=progress.reused,
         executed_flops=progress.executed_flops,
         seconds=progress.seconds,
         executed_seconds=executed_seconds,
-        evaluation_seconds=time.perf_counter() - started,
+        evaluation_seconds=evaluation_seconds,
+        time=progress.time_spent(evaluation_seconds, elapsed),
+        stage_times=tuple(progress.stage_times()),
         peak_memory=peak_memory,
         segments=tuple(progress.segments),
     )
@@ -186,7 +216,8 @@ def _execute(
     segment: Segment,
     losses: Iterator[torch.Tensor],
     progress: Progress,
-    processes: Processes,
+    state: TrainingState,
+    watch: Stopwatch,
     check_loss: Callable[[SegmentResult], None],
 ) -> SegmentResult:
     """Do the remaining steps of a segment by iterating over their losses, and stop when a loss check finds no finite number.
@@ -194,11 +225,16 @@ def _execute(
     All processes must check the loss at the same steps. These are chosen by the main process's clock, which it broadcasts after
     the first step and at each check.
     """
+    processes = state.processes
     before = progress.unfinished or SegmentResult(segment.stage, 0, 0, 0.0, 0.0)
     steps_before_segment = progress.steps - before.steps
+    new_stage = not progress.segments or progress.segments[-1].stage != segment.stage
+    planned_seconds = None if segment.step_seconds is None else segment.step_seconds / processes.count
     result, total = before, torch.zeros(())
     last_check, next_check = before.steps, before.steps + 1
-    started = time.perf_counter()
+    laps = Laps()
+    is_cold = new_stage or state.is_cold
+    watch.start()
     for step, loss in enumerate(losses, start=before.steps + 1):
         total = total.to(loss.device) + loss
         if step < min(next_check, segment.steps):
@@ -206,15 +242,27 @@ def _execute(
         loss_sum = before.mean_loss * before.steps + float(processes.all_reduce(total.clone())) / processes.count
         if not math.isfinite(loss_sum):
             raise DivergedError(f"the loss is not finite by step {steps_before_segment + step} (stage {segment.stage + 1})")
-        elapsed = time.perf_counter() - started
-        steps_in_time = LOSS_CHECK_SECONDS * (step - result.steps) / processes.broadcast(elapsed)
-        result = SegmentResult(segment.stage, step, step * segment.step_flops, loss_sum / step, result.seconds + elapsed)
+        lap = watch.lap()
+        laps.add(lap, is_cold)
+        time = laps.steady_time(planned_seconds)
+        result = SegmentResult(
+            stage=segment.stage,
+            steps=step,
+            flops=step * segment.step_flops,
+            mean_loss=loss_sum / step,
+            seconds=before.seconds + time.steps.seconds,
+            input_seconds=before.input_seconds + time.steps.input_seconds,
+            compilation_seconds=before.compilation_seconds + time.compilation_seconds,
+            stage_change_seconds=before.stage_change_seconds + time.input_start_seconds,
+        )
+        steps_in_time = LOSS_CHECK_SECONDS * lap.steps / processes.broadcast(lap.seconds)
         interval = max(1, min(LOSS_CHECK_STEPS, int(steps_in_time)))
         if last_check + interval <= step < segment.steps:
             last_check = step
             check_loss(result)
-        next_check = last_check + interval
-        started = time.perf_counter()
+        is_cold = state.is_cold  # a checkpoint of several processes wraps the model anew
+        next_check = step + 1 if is_cold else last_check + interval
+        watch.start()
     return result
 
 

@@ -15,7 +15,7 @@ from explorer.data.augmentation import check_transform, mix_batches
 from explorer.data.drawing import check_drawing
 from explorer.data.preprocessing import model_configuration, preprocessing_for
 from explorer.data.streamed import StreamedData
-from explorer.elastic.step_cost import UnsuitableImagesError
+from explorer.elastic.step_cost import StepSize, UnsuitableImagesError
 from explorer.errors import InvalidInput
 from explorer.segment import StepCost
 from explorer.spec.applied_augmentation import SMALL_IMAGES, augmentation_as_applied, defaults_for_large_images
@@ -199,6 +199,10 @@ class Task:
             reason = f"{self.spec.model.name} with these options cannot process such images: {error}"
             raise InvalidInput("data.image_size", self.data.image_size, reason) from None
 
+    def step_size(self, rates: Rates) -> StepSize:
+        """What the time of a training step at the requested rates depends on, per image. Cached in the process."""
+        return counted_model(self._architecture).counter.step_size(rates)
+
     @property
     def model_parameters(self) -> int:
         """Number of parameters of the full model."""
@@ -252,7 +256,7 @@ class Task:
 
     def _growth_of_pretrained(self) -> str | None:
         growth = self.spec.staging.growth
-        if not self.spec.model.pretrained or growth not in COPIES:
+        if growth not in COPIES or self.growth in COPIES:
             return None
         return f"staging.growth: {growth} acts as initial: pretrained weights are not overwritten by copies"
 

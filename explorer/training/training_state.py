@@ -45,7 +45,7 @@ class TrainingState:
             seed=seed,
         )
         self._drop_path = DropPathRates(model)
-        self._compile, self._processes = recipe.compile, processes
+        self._compile, self.processes = recipe.compile, processes
         self._wrapped: nn.Module | None = None
         self._steps = 0
         if not processes.is_main:  # the same weights, but other random numbers: dropout, dropped tokens
@@ -62,10 +62,15 @@ class TrainingState:
         return self._staged.optimizer
 
     @property
+    def is_cold(self) -> bool:
+        """Whether the next step wraps the model anew, and compiles it if the recipe says so."""
+        return self._wrapped is None
+
+    @property
     def wrapped_model(self) -> nn.Module:
         """The model to train with: gradients are averaged over processes, and it is compiled if the recipe says so."""
         if self._wrapped is None:
-            wrapped = self._processes.wrapped(self.model)
+            wrapped = self.processes.wrapped(self.model)
             if self._compile:
                 # Sizes are constant within a stage, and code for sizes that may change is slower.
                 wrapped = torch.compile(wrapped, dynamic=False)  # type: ignore[assignment]
@@ -100,16 +105,16 @@ class TrainingState:
 
         Every process has to call this.
         """
-        random = self._processes.all_gather(random_state())
+        random = self.processes.all_gather(random_state())
         with self._staged.at_full_size():
             yield {**self._staged.state_dict(), "steps": self._steps, "random": random}
-        if self._processes.count > 1:
+        if self.processes.count > 1:
             self._wrapped = None  # DDP keeps references to tensors that resizing replaces
 
     def restore(self, content: dict[str, Any], requested: Rates) -> None:
         """Resume from a `content` that was taken at these rates."""
         self._staged.load_state_dict(content)
         self._steps = content["steps"]
-        restore_random_state(content["random"][self._processes.rank])
+        restore_random_state(content["random"][self.processes.rank])
         # What grows at the next stage change is what would have grown without the interruption.
         self.set_rates(requested, grow=False)

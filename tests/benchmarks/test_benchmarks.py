@@ -132,6 +132,24 @@ def test_the_rate_in_epochs_falls_with_images_and_ends_at_zero():
     assert changed.segments[0].end_time > first.end_time  # early steps are cheap
 
 
+def test_replayed_sweeps_end_within_their_limit_and_within_a_tenth_below_it():
+    spend = module("search/spend")
+    table = spend.Table()
+    sweep = spend.ReplayedSweep(table, 0.6, seed=0)
+    assert spend.keeps_limit(sweep, sweep.run(), 0.6)
+    sweep = spend.ReplayedSweep(table, 1.5, seed=1)  # workers are lost, and the driver is killed once
+    sweep.run(places=4, failing=0.1, stop_after=12)
+    assert sweep.unfinished
+    assert not sweep.run(places=4, failing=0.1).unaffordable_repeats
+    assert sweep.spent <= 1.5
+    sweep.set_limit(3)
+    search = sweep.run(places=4)
+    # What failed attempts executed is not known to the search: it is charged for more than that.
+    assert sweep.spent <= search.spending.spent <= 3
+    assert search.spending.spent >= 0.9 * 3
+    assert not search.unaffordable_repeats
+
+
 @pytest.mark.slow
 def test_the_gpu_reference_runs_on_a_cpu():
     done = subprocess.run(
@@ -145,3 +163,15 @@ def test_the_gpu_reference_runs_on_a_cpu():
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("| staged |") == 3
+
+
+def test_the_variants_of_the_papers_tables_spend_the_same_budget():
+    paper = module("ablations/paper")
+    task = Task(SearchSpace.load(paper.SPACES["digits"]).task)
+    for table in ("durations", "axes"):
+        plans = {n: compile_plan(v.schedule, task, Budget(0.1), task.step_cost) for n, v in paper.TABLES[table].items()}
+        assert len(plans) == {"durations": 5, "axes": 7}[table]
+        assert all(0.098 < plan.cost <= 0.1 for plan in plans.values())
+        lengths = [row.epochs for row in plans["alpha 0" if table == "durations" else "heads"].stages()]
+        expected = [1, 1, 1] if table == "durations" else [1, 2, 3]
+        assert [length / lengths[0] for length in lengths] == pytest.approx(expected, rel=0.1)

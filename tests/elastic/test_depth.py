@@ -63,7 +63,7 @@ def test_a_shallower_model_equals_the_full_one_whose_inactive_blocks_add_nothing
         wanted.blocks[number] = Skipped()
         wanted.blocks[number].pair = name.startswith("tnt")
     untouched = copy.deepcopy(model)
-    elastic = ElasticModel(model, Staging(blocks=subset))
+    elastic = ElasticModel(model, Staging(blocks=subset, growth="initial"))
     assert elastic.set_rates(Rates(depth=0.5)) == Rates(depth=0.5)
     shape = (2, 3, 32, 32)
     assert torch.equal(logits(model, shape), logits(wanted, shape))

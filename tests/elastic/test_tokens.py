@@ -388,7 +388,7 @@ def test_dropping_tokens_of_a_model_with_rotary_positions():
         "eva02_tiny_patch14_224", img_size=56, patch_size=14, embed_dim=48, depth=2, num_heads=4, num_classes=5
     )
     untouched = copy.deepcopy(model)
-    elastic = ElasticModel(model)
+    elastic = ElasticModel(model, Staging(growth="initial"))
     assert elastic.set_rates(Rates(heads=0.5, tokens=0.5)).tokens == 0.5
     seen = []
     model.blocks[1].register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].shape[1]))

@@ -9,12 +9,14 @@ import pytest
 import ray
 import torch
 
-from explorer import InvalidInput
+from explorer import Budget, InvalidInput, Rates, Schedule, compile_plan
 from explorer.production import ray_workers
-from explorer.production.ray_workers import device_on_ray, train_on_ray
+from explorer.production.ray_workers import Workers, calibrate_on_ray, device_on_ray, train_on_ray
 from explorer.production.run import train_to_folder
 from explorer.sweep.loopback import on_loopback
+from explorer.training.calibration import setting_of
 from explorer.training.loop import DivergedError, TrainingError
+from explorer.training.task import Task
 from tests.conftest import processes, quiet
 from tests.production.test_processes import assert_same_up_to_rounding, run_of_one, wait_for_segments
 
@@ -42,6 +44,34 @@ def test_two_processes_of_ray_end_where_one_ends_though_one_is_killed(local_ray,
     assert_same_up_to_rounding(tmp_path / "single", tmp_path / "together")
     with pytest.raises(InvalidInput, match=r"'budget': differs from the run .*: it was '50%' and is now '40%'"):
         train_on_ray(run_of_one(tmp_path / "together", budget="40%"), 2, None, quiet())
+
+
+def test_a_budget_in_time_is_planned_with_step_times_of_as_many_processes(local_ray, tmp_path):
+    run = run_of_one(tmp_path / "run")
+    task = Task(run.task)
+    schedule = Schedule.full_model(grid=4)
+    measured = calibrate_on_ray(run.task, [Rates()], Workers(2, 1, "cpu", None), tmp_path / "calibration.json")
+    assert not (tmp_path / "calibration.json.ray-train").exists()
+    cost = measured.step_cost(task, "cpu", 2)
+    (step,) = measured.steps
+    assert cost(Rates()).seconds == 2 * step.seconds
+    with pytest.raises(InvalidInput, match="calibration: 'processes': was measured with 2, and this is 1"):
+        measured.step_cost(task, "cpu")
+    plan = compile_plan(schedule, task, Budget(101 * step.seconds, "device-seconds"), cost)
+    assert plan.steps == 50  # each device has half of the budget, and a step left over would be a half
+    run = replace(run, plan=plan, calibrated=measured.setting)
+    result = train_on_ray(run, 2, None, quiet())
+    (stage,) = result.stage_times
+    assert stage.planned_seconds == pytest.approx(50 * step.seconds)
+    assert result.time.training == pytest.approx(stage.seconds)
+
+
+@pytest.mark.nightly
+def test_processes_on_another_device_than_the_calibrations_are_refused_and_not_restarted(local_ray, tmp_path):
+    run = run_of_one(tmp_path / "run")
+    elsewhere = setting_of(Task(run.task), "cpu", 2).model_copy(update={"device": "NVIDIA H200"})
+    with pytest.raises(InvalidInput, match="calibration: 'device': was measured with 'NVIDIA H200', and this is 'cpu'"):
+        train_on_ray(replace(run, calibrated=elsewhere), 2, None, quiet())
 
 
 def test_more_processes_than_the_cluster_has_cpus_for_are_refused(local_ray, tmp_path):

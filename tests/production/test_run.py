@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import timm
@@ -27,6 +28,7 @@ from explorer.production.run_status import PROGRESS, BudgetBar, RunStatus
 from explorer.spec.search_space import SearchSpace
 from explorer.spec.task import TaskSpec
 from explorer.training import loop
+from explorer.training.calibration import setting_of
 from explorer.training.progress import Progress, SegmentResult
 from explorer.training.task import Task
 from tests.conftest import quiet
@@ -222,3 +224,11 @@ def test_a_refused_run_shows_and_changes_nothing(tiny_task, three_stages, tmp_pa
         train_to_folder(run_of(tiny_task, planned(tiny_task, three_stages, "10%"), tmp_path), console)
     assert console.file.getvalue() == ""
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_step_times_of_another_device_are_refused_where_the_run_trains(tiny_task, three_stages, tmp_path):
+    setting = setting_of(tiny_task, "cpu").model_copy(update={"device": "NVIDIA H200"})
+    run = replace(run_of(tiny_task, planned(tiny_task, three_stages), tmp_path / "run"), calibrated=setting)
+    with pytest.raises(InvalidInput, match="calibration: 'device': was measured with 'NVIDIA H200', and this is 'cpu'"):
+        train_to_folder(run, quiet())
+    assert not (tmp_path / "run").exists()

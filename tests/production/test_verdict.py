@@ -1,14 +1,29 @@
 """What a finished run is compared with."""
 
+from dataclasses import replace
+
 import pytest
 
 from explorer import Budget, Schedule, compile_plan
 from explorer.frontier.uncertainty import run_interval
 from explorer.production.result import RunResult
-from explorer.production.verdict import other_task, transfer_warning, verdict
+from explorer.production.verdict import other_task, time_lines, transfer_warning, verdict
 from explorer.spec.provenance import Provenance
 from explorer.spec.task import TaskSpec
+from explorer.spec.time_spent import StageTime, TimeSpent
 from explorer.training.task import Task
+
+RESULT = {
+    "timm_create_model": {},
+    "seed": 3,
+    "planned_flops": 1,
+    "realised_flops": 1,
+    "train_seconds": 1.5,
+    "cost": 0.5,
+    "steps": 1,
+    "validation_accuracy": 0.5,
+    "test_accuracy": 0.5,
+}
 
 
 @pytest.fixture
@@ -35,20 +50,63 @@ def judged(schedule: Schedule, spec: TaskSpec, budget="50%", **result) -> list[s
     task = Task(spec)
     compiled = compile_plan(schedule, task, Budget.parse(budget), task.step_cost)
     settings = {
-        "timm_create_model": {},
-        "seed": 3,
+        **RESULT,
         "budget": budget,
         "planned_flops": compiled.flops,
         "realised_flops": compiled.flops,
         "planned_seconds": None,
-        "train_seconds": 1.5,
         "cost": compiled.cost,
         "steps": compiled.steps,
         "processes": 1,
-        "validation_accuracy": 0.5,
-        "test_accuracy": 0.5,
     }
     return verdict(schedule, spec, compiled, RunResult(**{**settings, **result}))
+
+
+def test_realised_time_is_compared_with_the_planned_time_and_its_causes(measured, tiny_spec):
+    """Two processes: 6 s of steps and input on each device, planned 5 s; .7 s of the difference is input."""
+    stages = (
+        StageTime(stage=0, steps=9, seconds=2, input_seconds=1, planned_seconds=1.5, planned_input_seconds=0.5),
+        StageTime(stage=1, steps=9, seconds=4, input_seconds=0.7, planned_seconds=3.5, planned_input_seconds=0.5),
+    )
+    time = TimeSpent(steps=4.3, input=1.7, compilation=100, stage_changes=0.25, checkpoints=2, evaluation=3, other=1)
+    result = {"time": time, "stage_times": stages, "processes": 2, "train_seconds": 6}
+    _, realised, on_top, *_ = judged(measured, tiny_spec, **result)
+    assert realised == (
+        "time: 6.00 s of steps and input on each of 2 devices, planned 5.00 s (+20.0%): "
+        "input +0.70 s, steps of stage 1 +0.00 s, steps of stage 2 +0.30 s"
+    )
+    assert on_top == (
+        "on top of the budget: compilation 100 s, stage changes 0.25 s, checkpoints 2.00 s, evaluation 3.00 s, other 1.00 s; "
+        "112 s in total on each of 2 devices"
+    )
+    uncalibrated = tuple(stage.model_copy(update={"planned_seconds": None}) for stage in stages)
+    realised = judged(measured, tiny_spec, **{**result, "stage_times": uncalibrated, "processes": 1})[1]
+    assert realised == "time: 6.00 s of steps and input, of which input 1.70 s"
+
+
+def test_a_budget_in_time_is_compared_with_the_time_of_all_devices(measured, tiny_spec):
+    task = Task(tiny_spec)
+
+    def cost(rates):
+        return replace(task.step_cost(rates), seconds=0.1)
+
+    plan = compile_plan(measured, task, Budget.parse("12 CPU-seconds"), cost)
+    result = RunResult(**RESULT, budget="12 CPU-seconds", planned_seconds=12, time=TimeSpent(steps=6, input=0.123), processes=2)
+    assert time_lines(plan, result)[0].endswith("; 12.25 CPU-seconds of 12 CPU-seconds")
+
+
+def test_a_share_of_full_trainings_time_is_compared_with_it(measured, tiny_spec):
+    """Full training takes 100 s: 25.3 s of it were trained for a budget of 25 %."""
+    task = Task(tiny_spec)
+
+    def cost(rates):
+        return replace(task.step_cost(rates), seconds=0.1)
+
+    plan = compile_plan(measured, task, Budget.parse("25%"), cost, currency="device_seconds", full_seconds=100.0)
+    time = TimeSpent(steps=25, input=0.3)
+    result = RunResult(**RESULT, budget="25%", planned_seconds=25, time=time, processes=1)
+    assert time_lines(plan, result)[0].endswith("; 25.30% of full training's time, budget 25%")
+    assert verdict(measured, tiny_spec, plan, result)[0].startswith("cost: 50.000% of full training in FLOPs, planned ")
 
 
 def with_recipe(spec: TaskSpec, **recipe) -> TaskSpec:

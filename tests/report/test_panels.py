@@ -19,7 +19,7 @@ from explorer.report.panels.parallel import parallel_data
 from explorer.report.panels.spending import spending_data
 from explorer.report.panels.ternary import surface_data, ternary_data
 from explorer.report.panels.workers import workers_data
-from explorer.report.units import cost_units, seconds_at
+from explorer.report.units import amounts_at, cost_units
 from explorer.spec.schedule import Schedule
 from explorer.training.task import Task
 from tests.ledger.test_ledger import make_header, make_record
@@ -38,7 +38,7 @@ def test_units_are_columns_and_money_needs_a_price():
 
 def test_seconds_between_measured_budgets():
     curve = pd.DataFrame({"cost": [0.25, 1.0], "train_seconds": [10.0, 40.0]})
-    assert seconds_at(curve, [0.25, 0.5, 1.0]) == pytest.approx([10, 20, 40])
+    assert amounts_at(curve, "train_seconds", [0.25, 0.5, 1.0]) == pytest.approx([10, 20, 40])
 
 
 def test_importance_finds_the_setting_that_matters(large_ledger):

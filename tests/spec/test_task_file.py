@@ -48,7 +48,10 @@ WRONG = [
     ({"dat": {}}, r"f: dat: 'dat': unknown key; did you mean 'data'\?"),
     ({"budget": ["25%"]}, r"f: budget: 'budget': unknown key; did you mean 'budgets'\?"),
     ({"resource": {}}, r"f: resource: .*did you mean 'resources'\?"),
-    ({"zzz": 1}, r"f: zzz: 'zzz': unknown key; allowed are model, data, recipe, staging, resources, name, budgets, search, "),
+    (
+        {"zzz": 1},
+        r"f: zzz: 'zzz': unknown key; allowed are model, data, recipe, staging, resources, name, budgets, currency, price, search, ",
+    ),
     ({"data": {}}, r"f: data\.name: 'missing': this key is required"),
     ({"model": 3}, r"f: model: 3: "),
     ({"recipe": {"epochs": 0, "batch_size": 1, "learning_rate": 1}}, r"f: recipe\.epochs: 0: "),

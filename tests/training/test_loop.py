@@ -4,7 +4,6 @@ import itertools
 import json
 import math
 import time
-from types import SimpleNamespace
 
 import pytest
 import timm
@@ -12,7 +11,7 @@ import torch
 
 from explorer import Rates, Schedule, Stage
 from explorer.spec.staging import Staging
-from explorer.training import loop
+from explorer.training import loop, stopwatch
 from explorer.training.distributed import Processes
 from explorer.training.loop import DivergedError, train
 from explorer.training.task import Task
@@ -52,7 +51,7 @@ def test_equal_seeds_give_equal_weights_and_other_seeds_others(tiny_task, three_
 def test_the_time_of_callbacks_does_not_count_as_training(tiny_task, three_stages, monkeypatch):
     """By a clock on which each report takes 1000 s, and everything else a microsecond, training takes less than a second."""
     clock, reports = itertools.count(), []
-    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: 1e-6 * next(clock) + 1000 * len(reports)))
+    monkeypatch.setattr(stopwatch, "now", lambda: 1e-6 * next(clock) + 1000 * len(reports))
     plan = planned(tiny_task, three_stages, "20%")
     result = train(tiny_task, plan, seed=0, on_segment=reports.append)
     assert len(reports) == len(plan.segments)
@@ -70,7 +69,7 @@ def test_slow_steps_have_their_loss_checked_by_the_clock(tiny_task, monkeypatch)
         now += 0.02
         return step(self, *arguments)
 
-    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: now))
+    monkeypatch.setattr(stopwatch, "now", lambda: now)
     monkeypatch.setattr(loop, "LOSS_CHECK_SECONDS", 0.1)
     plan = planned(tiny_task, ONE_SEGMENT, "100%")
     assert [segment.steps for segment in plan.segments] == [71]
@@ -84,7 +83,7 @@ def test_slow_steps_have_their_loss_checked_by_the_clock(tiny_task, monkeypatch)
 
 def test_fast_steps_have_their_loss_checked_by_their_number(tiny_task, monkeypatch):
     clock = itertools.count()
-    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: 1e-6 * next(clock)))
+    monkeypatch.setattr(stopwatch, "now", lambda: 1e-6 * next(clock))
     checks = []
     plan = planned(tiny_task, ONE_SEGMENT, "100%")
     train(tiny_task, plan, seed=0, on_loss_check=lambda progress: checks.append(progress.steps))
@@ -96,7 +95,7 @@ def loss_checks_of_a_process(rank, spec, plan, folder):
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=2)
     checks = []
     factor = 1000 if rank else 1e-6
-    loop.time = SimpleNamespace(perf_counter=lambda: factor * time.perf_counter())
+    stopwatch.now = lambda: factor * time.perf_counter()
     processes = Processes(rank, 2)
     train(Task(spec), plan, seed=0, processes=processes, on_loss_check=lambda progress: checks.append(progress.steps))
     (folder / f"{rank}.json").write_text(json.dumps(checks))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pandas as pd
 
+from explorer.frontier.comparison import FULL_TRAINING
 from explorer.frontier.trials import describe, rows
 from explorer.report.frontier_data import FrontierData
 from explorer.report.headline import verdict_text
@@ -17,6 +21,8 @@ COLUMNS = (
     Column("against baseline", wraps=True),
     Column("validation", is_number=True),
     Column("seconds", is_number=True),
+    Column("of full, FLOPs", is_number=True),
+    Column("of full, seconds", is_number=True),
     Column("steps", is_number=True),
     Column("LR, batch size"),
     Column("schedule", wraps=True),
@@ -27,6 +33,7 @@ def budgets_table(data: FrontierData) -> Table:
     """One row per budget and kind; the schedule to use at each budget is highlighted."""
     winners = set(data.winners.id)
     verdicts = {str(comparison.budget): verdict_text(comparison) for comparison in data.comparisons}
+    full_seconds = _measured_full_seconds(data)
     cells = tuple(
         (
             str(row.budget),
@@ -40,6 +47,8 @@ def budgets_table(data: FrontierData) -> Table:
             verdicts.get(row.budget, "not compared") if row.kind == "staged" else "",
             f"{row.validation_mean:.1%}",
             f"{row.train_seconds:.1f}",
+            f"{row.planned_flops / row.full_flops:.1%}",
+            _share_of_seconds(row, full_seconds),
             f"{row.steps:,.0f}",
             f"{row.learning_rate:.2g}, {row.batch_size}",
             describe(row.schedule),
@@ -48,6 +57,19 @@ def budgets_table(data: FrontierData) -> Table:
     )
     highlighted = frozenset(number for number, row in enumerate(rows(data.curves)) if row.id in winners)
     return Table(COLUMNS, cells, highlighted)
+
+
+def _measured_full_seconds(data: FrontierData) -> float:
+    """Measured seconds of the baseline at full training; NaN if it was not trained or the devices differ."""
+    full = data.curves[(data.curves.kind == "baseline") & (data.curves.cost >= FULL_TRAINING)]
+    return math.nan if full.empty or data.runs.device.nunique() > 1 else float(full.train_seconds.iloc[0])
+
+
+def _share_of_seconds(row: Any, full_seconds: float) -> str:
+    """Planned device-seconds over those of full training; without a table of step times, measured ones."""
+    if pd.notna(row.planned_seconds):
+        return f"{row.planned_seconds / row.full_seconds:.1%}"
+    return "not measured" if math.isnan(full_seconds) else f"{row.train_seconds / full_seconds:.1%} (measured)"
 
 
 PANEL = Panel(

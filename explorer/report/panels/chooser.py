@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -21,13 +22,14 @@ from explorer.report.frontier_data import FrontierData
 from explorer.report.headline import verdict_text
 from explorer.report.loaded_sweep import LoadedSweep
 from explorer.report.panels.panel import Panel
-from explorer.report.panels.timeline import bar_arrays, schedule_figure, stage_bars
+from explorer.report.panels.timeline import bar_arrays, schedule_figure, stage_bars, stage_shares, step_amount
 from explorer.report.payload import Accuracy, ChooserPayload, PositionPayload, SchedulePayload, StagePayload
 from explorer.report.trained_on import data_text
-from explorer.report.units import seconds_at
-from explorer.spec.budget import Budget
+from explorer.spec.budget import Budget, Unit
 from explorer.spec.lr_schedule import LearningRateSchedule
 from explorer.spec.rates import Axis, shown_axes
+from explorer.spec.search_space import SearchSpace
+from explorer.spec.step_times import StepTimeTable
 
 POSITIONS = 80
 """Approximate number of budgets to choose from between the smallest and the largest measured one."""
@@ -61,7 +63,7 @@ def chooser_data(sweep: LoadedSweep) -> ChooserData:
     axes = shown_axes({stage.rates for stages in data.runs.stages for stage in stages})
     runs = dict(tuple(data.runs.groupby("candidate")))
     schedules = {
-        str(row["id"]): _schedule(row, runs[row["id"]], header, lr_schedule, axes)
+        str(row["id"]): _schedule(row, runs[row["id"]], header, lr_schedule, axes, sweep.step_times)
         for _, row in candidates(sweep.trials).iterrows()
     }
     positions = _positions(sweep, schedules)
@@ -95,7 +97,12 @@ PANEL = Panel(
 
 
 def _schedule(
-    row: pd.Series[Any], runs: pd.DataFrame, header: SweepHeader, lr_schedule: LearningRateSchedule, axes: tuple[Axis, ...]
+    row: pd.Series[Any],
+    runs: pd.DataFrame,
+    header: SweepHeader,
+    lr_schedule: LearningRateSchedule,
+    axes: tuple[Axis, ...],
+    table: StepTimeTable | None,
 ) -> SchedulePayload:
     """A candidate with its settings, bars, table and file; `runs` are its own."""
     bars = stage_bars(row["stages"], axes)
@@ -130,30 +137,29 @@ def _schedule(
         test=test,
         validation=row["validation_mean"],
         factors=None if decay is None else tuple(lr_schedule.factor(time) for time in TIMES),
-        file=schedule_with_provenance(row, runs, header).to_dict(),
+        file=schedule_with_provenance(row, runs, header, table).to_dict(),
     )
 
 
 def _stages(
     row: pd.Series[Any], epochs: float, lr_schedule: LearningRateSchedule, axes: tuple[Axis, ...]
 ) -> list[StagePayload]:
-    full_step = row["stages"][-1].step_flops
-    total_flops, start = sum(stage.flops for stage in row["stages"]), 0.0
+    shares, start = stage_shares(row["stages"]), 0.0
     stages = []
-    for number, stage in enumerate(row["stages"], start=1):
-        share = stage.flops / total_flops
+    full_cost = step_amount(row["stages"][-1])
+    for number, (stage, share) in enumerate(zip(row["stages"], shares, strict=True), start=1):
         end = min(1.0, start + share)
         rates = tuple(f"{getattr(stage.rates, axis):.3g}" for axis in axes)
         factors = (lr_schedule.factor(start), *lr_schedule.peak_within(start, end), lr_schedule.factor(end))
         learning_rates = " > ".join(_short(factor * row["learning_rate"]) for factor in factors)
-        cost_of_step = stage.step_flops / full_step
+        cost_of_step = step_amount(stage) / full_cost
         stages.append(
             StagePayload(
                 cells=(str(number), *rates, f"{share:.0%}", EPOCHS_CELL, f"{cost_of_step:.0%}", learning_rates),
                 rates=rates,
                 share=share,
                 # Cheaper steps see more images for the same cost, and so do steps of larger batches.
-                epochs=share * epochs * full_step / stage.step_flops * stage.batch_factor,
+                epochs=share * epochs / cost_of_step * stage.batch_factor,
                 step=cost_of_step,
                 factors=factors,
             )
@@ -167,7 +173,7 @@ def _positions(sweep: LoadedSweep, schedules: Mapping[str, SchedulePayload]) -> 
     data = sweep.data
     winners = data.winners.sort_values("cost").reset_index(drop=True)
     unit = sweep.header.space.budgets[0].unit
-    scale = data.full_flops if unit == "FLOPs" else 1
+    scale = _full_training(data, sweep.header.space, unit)
     amounts = _round_amounts(winners, scale)
     cost_M = np.array([amount / scale for amount in amounts]).clip(winners.cost.iloc[0], winners.cost.iloc[-1])
     between = {kind: _between(curve, cost_M) for kind, curve in data.between.items()}
@@ -197,9 +203,7 @@ def _position(
     measured: bool = False,
 ) -> PositionPayload:
     """A budget, with the schedule of the nearest measured winner and the accuracy to expect of both kinds."""
-    curve = sweep.data.curves[sweep.data.curves.kind == winner.kind]
-    seconds, flops = seconds_at(curve, [cost]), cost * sweep.data.full_flops
-    costs = pd.DataFrame({"cost": [cost], "planned_flops": [flops], "train_seconds": seconds})
+    costs = sweep.data.costs_at(winner.kind, [cost])
     in_units = {unit.key: float(unit.amounts(costs)[0]) for unit in sweep.units}
     return PositionPayload(
         label=str(budget),
@@ -238,7 +242,14 @@ def _basis(budget: str, schedule: SchedulePayload, measured: bool) -> str:
     )
 
 
-def _round_amounts(winners: pd.DataFrame, scale: int) -> list[float]:
+def _full_training(data: FrontierData, space: SearchSpace, unit: Unit) -> float:
+    """Full training in the unit of the budgets."""
+    if unit == "money":
+        return data.full_cost / 3600 * (space.price or math.nan)
+    return 1 if unit == "fraction" else data.full_cost
+
+
+def _round_amounts(winners: pd.DataFrame, scale: float) -> list[float]:
     """Amounts of two digits between the measured budgets, evenly spaced over the logarithm."""
     low, high = winners.cost.iloc[0] * scale, winners.cost.iloc[-1] * scale
     rounded = {float(f"{amount:.2g}") for amount in np.geomspace(low, high, POSITIONS)}

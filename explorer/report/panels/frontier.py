@@ -19,7 +19,7 @@ from explorer.report.loaded_sweep import LoadedSweep
 from explorer.report.palette import AXIS, BASELINE, KIND_DASHES, LAYOUT, STAGED, faded
 from explorer.report.panels.panel import Panel
 from explorer.report.plotly_values import accepted
-from explorer.report.units import CostUnit, seconds_at
+from explorer.report.units import CostUnit
 
 LEGEND: dict[Kind, str] = {"staged": "staged schedules", "baseline": "baseline (full model throughout)"}
 BAND_POINTS = 60
@@ -105,13 +105,7 @@ def _add_band(
     cost_M[-1] = between.costs[-1]
     expected = between.at(cost_M)
     there_and_back = np.concatenate((cost_M, cost_M[::-1]))
-    costs = pd.DataFrame(
-        {
-            "cost": there_and_back,
-            "planned_flops": there_and_back * data.full_flops,
-            "train_seconds": seconds_at(data.curves[data.curves.kind == kind], there_and_back),
-        }
-    )
+    costs = data.costs_at(kind, there_and_back)
     figure.add_scatter(
         x=units[0].amounts(costs),
         y=np.concatenate((expected.high, expected.low[::-1])),
@@ -176,7 +170,7 @@ def _hover(run: Any) -> str:
     lines = [
         f"<b>{html.escape(run.id)}</b>{', repeat with a fresh seed' if run.phase == 'repeat' else ''}{shared}",
         f"test {run.test_accuracy:.1%}, validation {run.validation_accuracy:.1%}",
-        f"budget {run.budget}: {run.cost:.3%} of full training, {run.planned_flops:.3g} FLOPs",
+        f"budget {run.budget}: {run.cost:.3%} of full training, {_planned(run)}{run.planned_flops:.3g} FLOPs",
         describe(run.schedule),
         f"learning rate {run.learning_rate:.2e}, batch size {run.batch_size:.0f}, seed {run.seed}",
         f"{run.steps:,.0f} steps, {run.train_seconds:.1f} s on {html.escape(run.device)}",
@@ -184,6 +178,10 @@ def _hover(run: Any) -> str:
     searched = {} if run.lr_schedule is None else {"learning-rate schedule": run.lr_schedule}
     settings = ", ".join(f"{key} {value}" for key, value in {**searched, **run.staging}.items())
     return "<br>".join([*lines, html.escape(settings)] if settings else lines)
+
+
+def _planned(run: Any) -> str:
+    return "" if pd.isna(run.planned_seconds) else f"{run.planned_seconds:.3g} device-seconds planned, "
 
 
 def _hover_mean(point: Any) -> str:

@@ -35,8 +35,8 @@ def spending_data(trials: pd.DataFrame) -> pd.DataFrame:
     table = pd.DataFrame(
         {
             "runs": is_charged.cumsum(),
-            "spent": (runs.executed_flops / runs.full_flops * is_charged).cumsum(),
-            "planned": (runs.planned_flops / runs.full_flops * is_charged).cumsum(),
+            "spent": (runs.executed_cost * is_charged).cumsum(),
+            "planned": (runs.cost * is_charged).cumsum(),
         }
     )
     sampled = np.unique(np.linspace(0, len(runs) - 1, min(len(runs), MAX_POINTS)).astype(int))
@@ -89,9 +89,9 @@ def sharing_figure(data: pd.DataFrame) -> go.Figure:
 
 
 def in_full_trainings(trials: pd.DataFrame, column: str) -> float:
-    """The sum of a column of FLOPs, in full trainings; a training that two trials share counts once."""
+    """The sum of a column of costs, in full trainings; a training that two trials share counts once."""
     trained = charged(trials)
-    return float((trained[column] / trained.full_flops).sum())
+    return float(trained[column].sum())
 
 
 def sharing_note(data: pd.DataFrame) -> str:

@@ -25,12 +25,22 @@ AXIS_END = 1.001
 BAR_COLUMNS = ["axis", "start", "end", "rate"]
 
 
+def step_amount(stage: StageOutcome) -> float:
+    """Cost of a step of a stage in the sweep's currency: device-seconds where the sweep planned them, else FLOPs."""
+    return stage.step_flops if stage.planned_seconds is None else stage.planned_seconds / stage.steps
+
+
+def stage_shares(stages: Sequence[StageOutcome]) -> list[float]:
+    """Shares of the stages in the cost of their schedule, in the sweep's currency."""
+    costs = [stage.flops if stage.planned_seconds is None else stage.planned_seconds for stage in stages]
+    return [cost / sum(costs) for cost in costs]
+
+
 def stage_bars(stages: Sequence[StageOutcome], axes: Sequence[Axis]) -> pd.DataFrame:
     """One row per stage and axis: axis, start and end (budget time in [0, 1]) and the realized rate."""
-    total = sum(stage.flops for stage in stages)
     bars, start = [], 0.0
-    for stage in stages:
-        end = start + stage.flops / total
+    for stage, share in zip(stages, stage_shares(stages), strict=True):
+        end = start + share
         bars += [(axis, start, end, getattr(stage.rates, axis)) for axis in axes]
         start = end
     return pd.DataFrame(bars, columns=pd.Index(BAR_COLUMNS))

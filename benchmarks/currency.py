@@ -1,0 +1,320 @@
+"""Sweeps that count FLOPs and sweeps that count seconds, side by side: what each finds, by FLOPs and by seconds.
+
+    python benchmarks/currency.py --run [--task fractals] [--storage sweeps]    about 20 minutes on one idle core; resumes
+    python benchmarks/currency.py --table                                       from the kept results
+
+Both sweeps search the same space with the same number of trials, and plan seconds by one table of step times, which is measured
+first. Trials run one at a time in one process, without Ray. Winners are repeated with fresh seeds, and their steps are
+measured where the table's model gave the seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from figures import keep
+from rich.console import Console
+
+from explorer import SearchSpace
+from explorer.frontier import AccuracyCurve, best_by_budget, hypervolume, trials_frame
+from explorer.frontier.curve import Match
+from explorer.frontier.trials import describe
+from explorer.frontier.uncertainty import interval, percentiles, resampled_means
+from explorer.ledger import KINDS, Ledger, Record, SweepHeader, Trial
+from explorer.plan import Plan
+from explorer.search.dispatcher import Dispatcher, PlannedTrial
+from explorer.search.search import Search
+from explorer.search.step_times import measure_table, steps_of, steps_to_verify, verified_table
+from explorer.search.trial_plan import compile_trial
+from explorer.spec.budget import CURRENCIES, Currency
+from explorer.spec.rates import Rates
+from explorer.spec.step_times import StepTimeTable
+from explorer.sweep.trial import run_trial
+from explorer.training.calibration import Calibration
+from explorer.training.task import Task
+
+FOLDER = Path(__file__).parent
+RESULTS = FOLDER / "currency.csv"
+STEP_TIMES = FOLDER / "currency_step_times.csv"
+SPACES = {"fractals": FOLDER / "methods" / "copies.yaml", "digits": FOLDER.parent / "search_spaces" / "digits.yaml"}
+BUDGETS = ("6.25%", "12.5%", "25%", "50%", "100%")
+SETTINGS = {
+    "trials": (8, 6, 4, 2, 1),
+    "baseline_trials": (3, 2, 2, 1, 1),
+    "promote": 2,
+    "repeat": 1,
+    "repeat_seeds": 3,
+}
+FOUND: dict[Currency, str] = {"flops": "found by FLOPs", "device_seconds": "found by seconds"}
+COSTS = {"flops": "FLOPs", "seconds": "seconds"}
+UNMEASURED_CHECKED = 12
+"""Steps that the table's model gave and that are measured afterwards, to check the model."""
+
+
+def space_of(task: str, currency: Currency) -> SearchSpace:
+    """The search space of a task, in a currency, with few trials."""
+    space = SearchSpace.load(SPACES[task]).with_search(trials=1, baseline_trials=1)
+    content = space.model_dump(mode="json")
+    content |= {"name": f"currency_{task}_{currency}", "currency": currency, "budgets": list(BUDGETS)}
+    content["search"] |= SETTINGS
+    return SearchSpace.model_validate(content)
+
+
+def run(task: str, storage: str, console: Console) -> None:
+    """Run both sweeps in turn, trial by trial, and write the results after each of them."""
+    torch.set_num_threads(1)
+    sweeps = {currency: (space_of(task, currency), Ledger(f"{storage}/currency_{task}_{currency}")) for currency in CURRENCIES}
+    space, kept = sweeps["device_seconds"]
+    if (table := kept.step_times()) is None:
+        console.print("measuring step times", highlight=False)
+        kept.keep_step_times(table := measure_table(space))
+    searches = {}
+    for currency, (space, ledger) in sweeps.items():
+        if not ledger.exists:
+            ledger.create(SweepHeader(name=space.name, space=space, created=time.time(), versions={}, hardware="one core"))
+        records = ledger.records()
+        own = table if currency == "device_seconds" else None
+        search = Search(space, records, ledger.unfinished(records), own)
+        compiled = _compiler(space, own)
+        searches[currency] = Dispatcher(search, compiled, records, hold_back=False), own
+    while searches:
+        for currency, (dispatcher, own) in list(searches.items()):
+            space, ledger = sweeps[currency]
+            planned = dispatcher.next()
+            for record in dispatcher.take_shared_records():
+                ledger.append(record)
+            if not isinstance(planned, PlannedTrial):
+                del searches[currency]
+                continue
+            ledger.start(planned.trial)
+            record = run_trial(planned.trial, space, ledger, table=own)
+            accuracy = f"{record.outcome.validation_accuracy:.3f}" if record.outcome else record.reason
+            console.print(f"{space.name} {planned.trial.id}: {accuracy}", highlight=False)
+            dispatcher.finished(record)
+            _write(RESULTS, results(task, sweeps, table), task)
+    table = _verify(sweeps, table)
+    _write(RESULTS, results(task, sweeps, table), task)
+    _write(STEP_TIMES, step_times(task, space, table), task)
+
+
+def _compiler(space: SearchSpace, table: StepTimeTable | None) -> Callable[[Trial], Plan]:
+    return lambda trial: compile_trial(trial, space, table)[1]
+
+
+def _verify(sweeps: dict[Currency, tuple[SearchSpace, Ledger]], table: StepTimeTable) -> StepTimeTable:
+    """Measure the steps of the winners of both sweeps, and some others, that the table's model gave."""
+    space, kept = sweeps["device_seconds"]
+    variants = []
+    for own, ledger in sweeps.values():
+        records = ledger.records()
+        best = set(best_by_budget(trials_frame(records)).id)
+        variants += steps_to_verify(own, table, [record for record in records if record.trial.id in best])
+    known = [each for each in steps_of(space) if _known(table, each.rates, each.batch_size, dict(each.staging)) is None]
+    variants += [each for each in known if each.key not in {variant.key for variant in variants}][:UNMEASURED_CHECKED]
+    variants = list({variant.key: variant for variant in variants}.values())
+    if variants and not table.verified:
+        measured = Calibration.measure_variants(Task(space.task), variants, "cpu", seconds=1.0)
+        batch_size = space.task.recipe.batch_size
+        scale = (table.measured(Rates(), batch_size, {}) or 1) / (measured.measured(Rates(), batch_size, {}) or 1)
+        rows = [measured.row(each.rates, each.batch_size, each.staging) for each in variants]
+        scaled = [row.model_copy(update={"seconds": row.seconds * scale}) for row in rows if row is not None]
+        table = verified_table(table, scaled)
+        kept.keep_step_times(table)
+    return table
+
+
+def _known(table: StepTimeTable, rates: Rates, batch_size: int, staging: dict[str, str]) -> float | None:
+    return table.measured(rates, batch_size, staging) or table.measured_later(rates, batch_size, staging)
+
+
+def results(task: str, sweeps: dict[Currency, tuple[SearchSpace, Ledger]], table: StepTimeTable) -> pd.DataFrame:
+    """One row per trained trial of both sweeps.
+
+    Costs are fractions of full training: by FLOPs, and by seconds of the table, in which winners' steps are measured ones.
+    """
+    known = {(each.rates, each.batch_size, tuple(each.staging.items())): each for each in table.verified}
+    measured = Calibration.of_table(table.model_copy(update={"steps": (*table.steps, *known.values()), "verified": ()}))
+    rows = []
+    for currency, (space, ledger) in sweeps.items():
+        records = [record for record in ledger.records() if record.outcome]
+        if not records:
+            continue
+        best = set(best_by_budget(trials_frame(records)).id)
+        for record in records:
+            trial, outcome = record.trial, record.outcome
+            assert outcome is not None
+            rows.append(
+                {
+                    "task": task,
+                    "found_by": currency,
+                    "id": trial.id,
+                    "candidate": trial.repeat_of or trial.id,
+                    "phase": trial.phase,
+                    "kind": trial.kind,
+                    "budget": str(trial.budget),
+                    "is_best": (trial.repeat_of or trial.id) in best,
+                    "seed": trial.seed,
+                    "flops": round(outcome.planned_flops / outcome.full_flops, 6),
+                    "seconds": round(_seconds(record, space, table, measured), 6),
+                    "planned_seconds": outcome.planned_seconds,
+                    "train_seconds": round(outcome.train_seconds, 4),
+                    "validation_accuracy": round(outcome.validation_accuracy, 6),
+                    "test_accuracy": round(outcome.test_accuracy, 6),
+                    "learning_rate": trial.learning_rate,
+                    "batch_size": trial.batch_size,
+                    "schedule": describe(trial.schedule),
+                    "shared": record.shared_with is not None,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _seconds(record: Record, space: SearchSpace, table: StepTimeTable, measured: Calibration) -> float:
+    """Seconds of a trial's steps over those of full training: of its plan, with each step as it was measured."""
+    trial = record.trial
+    own = table if space.currency == "device_seconds" else None
+    task, plan = compile_trial(trial, space, own)
+    cost = measured.step_cost(task)
+    seconds = sum(segment.steps * (cost(segment.requested).seconds or math.nan) for segment in plan.segments)
+    return seconds / (measured.full_seconds(task) or math.nan)
+
+
+def step_times(task: str, space: SearchSpace, table: StepTimeTable) -> pd.DataFrame:
+    """One row per measured step: measured and, for those measured after the search, predicted milliseconds."""
+    costs, rows = Calibration.of_table(table), []
+    for step in (*table.steps, *table.verified):
+        size = step.batch_size or table.setting.task.recipe.batch_size
+        spec = space.task.with_settings(space.task.recipe.learning_rate, size, step.staging)
+        predicted = costs.step_cost(Task(spec))(step.rates).seconds if step in table.verified else None
+        rows.append(
+            {
+                "task": task,
+                "rates": str(step.rates),
+                "batch_size": size,
+                "milliseconds": round(1000 * step.seconds, 4),
+                "predicted": None if predicted is None else round(1000 * predicted, 4),
+            }
+        )
+    model = table.model
+    return pd.DataFrame(rows).assign(
+        held_out_median=model.held_out_median if model else math.nan, scatter=table.scatter if table.scatter else math.nan
+    )
+
+
+def _write(path: Path, rows: pd.DataFrame, task: str) -> None:
+    """Write the rows of a task, and keep those of others."""
+    others = pd.read_csv(path) if path.exists() else pd.DataFrame({"task": []})
+    kept = others[others.task != task]
+    pd.concat([kept, rows] if len(kept) else [rows], ignore_index=True).to_csv(path, index=False)
+
+
+def points(runs: pd.DataFrame) -> pd.DataFrame:
+    """The best of each kind at each budget of each sweep, over its fresh seeds."""
+    best = runs[runs.is_best & (runs.phase == "repeat")]
+    table = best.groupby(["found_by", "kind", "budget"], sort=False, as_index=False).agg(
+        flops=("flops", "mean"),
+        seconds=("seconds", "mean"),
+        test_mean=("test_accuracy", "mean"),
+        test_error=("test_accuracy", "sem"),
+        seeds=("seed", "size"),
+        learning_rate=("learning_rate", "first"),
+        batch_size=("batch_size", "first"),
+        schedule=("schedule", "first"),
+    )
+    low, high = interval(table.test_mean, table.test_error, table.seeds)
+    return table.assign(test_low=low, test_high=high)
+
+
+def match(table: pd.DataFrame, found_by: str, kind: str, cost: str) -> Match:
+    """The share of full training at which a curve reaches the accuracy of the full model there, the mean of both sweeps."""
+    full = table[(table.kind == "baseline") & (table.budget == "100%")]
+    target = full.loc[full.test_mean.idxmax()]
+    rows = table[(table.found_by == found_by) & (table.kind == kind)]
+    curve = AccuracyCurve.through(rows.assign(cost=rows[cost]))
+    return curve.cost_to_match(target.test_mean, target.test_error, int(target.seeds))
+
+
+def volume(table: pd.DataFrame, found_by: str, kind: str, cost: str) -> tuple[float, float, float]:
+    """Hypervolume of the means over log2 of the cost up to full training, and its 95 % interval, per doubling of the budget."""
+    rows = table[(table.found_by == found_by) & (table.kind == kind)]
+    logs, doublings = np.log2(rows[cost].to_numpy(float)), math.log2(16)
+    draws = resampled_means(rows.test_mean, rows.test_error, rows.seeds)
+    low, high = percentiles(np.array([hypervolume(logs, means, (0.0, 0.0)) for means in draws]))
+    return hypervolume(logs, rows.test_mean, (0.0, 0.0)) / doublings, low / doublings, high / doublings
+
+
+def print_tables(task: str) -> None:
+    """Print the comparison of a task."""
+    runs = pd.read_csv(RESULTS)
+    runs = runs[runs.task == task]
+    table = points(runs)
+    print(f"{task}: {len(runs)} trials\n")
+    for cost, name in COSTS.items():
+        print(f"| by {name} | to match the full model | hypervolume |\n| --- | --- | --- |")
+        for found_by, title in FOUND.items():
+            for kind in KINDS:
+                if table[(table.found_by == found_by) & (table.kind == kind)].empty:
+                    continue
+                found = match(table, found_by, kind, cost)
+                bounds = f" ({share(found.low)} to {share(found.high)})"
+                cells = share(found.cost) + bounds, "{:.3f} ({:.3f} to {:.3f})".format(*volume(table, found_by, kind, cost))
+                print(f"| {kind}, {title} | {' | '.join(cells)} |")
+                if kind == "staged":
+                    keep(f"{task}, {title}: share of {name} to match", found.cost, 0.05)
+        print()
+    print("| sweep | kind | budget | test, 95 % interval | of FLOPs | of seconds | schedule | LR, batch |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for row in table.itertuples():
+        accuracy = f"{100 * row.test_mean:.1f} ({100 * row.test_low:.1f} to {100 * row.test_high:.1f})"
+        settings = f"{row.learning_rate:g}, {row.batch_size}"
+        costs = f"{row.flops:.3f} | {row.seconds:.3f}"
+        print(f"| {FOUND[row.found_by]} | {row.kind} | {row.budget} | {accuracy} | {costs} | {row.schedule} | {settings} |")
+    print()
+    trained = runs[(runs.found_by == "device_seconds") & ~runs.shared & runs.planned_seconds.notna()]
+    if len(trained):
+        ratio = trained.train_seconds / trained.planned_seconds
+        off = (ratio - 1).abs()
+        print(
+            f"realised over planned seconds of {len(ratio)} trials: median {ratio.median():.3f}, 95 % within "
+            f"{off.quantile(0.95):.1%}, {(off <= 0.08).mean():.0%} within 8 %"
+        )
+        keep(f"{task}: realised over planned seconds, median", ratio.median(), 0.03)
+    if STEP_TIMES.exists():
+        steps = pd.read_csv(STEP_TIMES)
+        steps = steps[steps.task == task]
+        line = f"model of step times: leave-one-out median {steps.held_out_median.iloc[0]:.1%}"
+        later = steps[steps.predicted.notna()]
+        if len(later):
+            error = (later.predicted / later.milliseconds - 1).abs()
+            line += f"; of {len(later)} steps measured afterwards: median {error.median():.1%}, largest {error.max():.1%}"
+        print(f"{line}; scatter of the full step {steps.scatter.iloc[0]:.0%}")
+
+
+def share(value: float) -> str:
+    """Format a share of full training; infinite means not reached within the measured costs."""
+    return "no interval" if math.isnan(value) else f"{value:.2f}" if np.isfinite(value) else "not reached"
+
+
+def main() -> None:
+    """Run the sweeps, or print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", action="store_true", help="run the sweeps, and write the results")
+    parser.add_argument("--table", action="store_true", help="print the comparison from the kept results")
+    parser.add_argument("--task", choices=SPACES, default="fractals")
+    parser.add_argument("--storage", default="sweeps", help="folder of the sweeps' ledgers")
+    options = parser.parse_args()
+    if options.run:
+        run(options.task, options.storage, Console())
+    if options.table or not options.run:
+        print_tables(options.task)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""The table of step times of a sweep: which steps are measured before its first trial, and the measurement. No ray."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterable, Sequence
+
+import torch
+
+from explorer.ledger import Record
+from explorer.search.known_schedules import known_schedules
+from explorer.search.proposal import even_positions
+from explorer.spec.rates import AXES, Rates
+from explorer.spec.search_space import SearchSpace
+from explorer.spec.step_times import StepTime, StepTimeTable
+from explorer.training.calibration import STEP_STAGING, Calibration, Variant
+from explorer.training.device import device_for
+from explorer.training.task import Task
+
+MAX_MEASURED = 48
+"""Steps that are measured at most before the first trial; a model gives the others."""
+SECONDS = 1.0
+"""How long each of them is measured, the turns of the full model included."""
+
+
+def steps_of(space: SearchSpace) -> list[Variant]:
+    """Every step that a trial of the search may have: rates, batch sizes, and settings of `staging`."""
+    search = space.search
+    if search.tied:
+        rates = list(search.tied_rates())
+    else:
+        rates = [search.rates_at(dict(zip(AXES, positions, strict=True))) for positions in _positions(space)]
+    for known in known_schedules(space):
+        rates += [stage.rates for stage in known.schedule.stages]
+    rates = list(dict.fromkeys((Rates(), *rates)))
+    return [
+        Variant(each, size, staging)
+        for size, staging, each in itertools.product(dict.fromkeys(search.batch_size), _stagings(space), rates)
+    ]
+
+
+def measured_first(space: SearchSpace, limit: int = MAX_MEASURED) -> list[Variant]:
+    """The steps to measure: all of them up to a limit, else those that tell most, and others drawn at random.
+
+    The full model at every batch size, the lowest rates, each axis reduced alone, rates in even steps, and known schedules.
+    """
+    every = steps_of(space)
+    if len(every) <= limit:
+        return every
+    search = space.search
+    top = {axis: len(getattr(search.rates, axis)) - 1 for axis in AXES}
+    telling = [Rates(), search.rates_at(dict.fromkeys(AXES, 0))]
+    telling += [search.rates_at(even_positions(search, stage)) for stage in range(search.stages)]
+    telling += [search.rates_at({**top, axis: level}) for axis in AXES for level in range(top[axis])]
+    telling += [stage.rates for known in known_schedules(space) for stage in known.schedule.stages]
+    rank = {rates: number for number, rates in enumerate(dict.fromkeys(telling))}
+    ordered = sorted(every, key=lambda variant: rank.get(variant.rates, len(rank)))
+    first = [variant for variant in ordered if variant.rates in rank]
+    others = [variant for variant in ordered if variant.rates not in rank]
+    random.Random(search.seed).shuffle(others)
+    full = [variant for variant in first if variant.rates.full]
+    return [*full, *(variant for variant in (*first, *others) if variant not in full)][: max(limit, len(full))]
+
+
+def measure_table(space: SearchSpace, seconds: float = SECONDS) -> Calibration:
+    """Measure the table of a sweep on this device, with the CPUs and GPUs of a trial.
+
+    Args:
+        space: the search space.
+        seconds: how long each step is measured.
+
+    Raises:
+        InvalidInput: when the step times scatter too much, or the device cannot be used.
+    """
+    torch.set_num_threads(space.resources.cpus)
+    device = device_for(space.resources.gpus)
+    return Calibration.measure_variants(Task(space.task), measured_first(space), device, seconds=seconds)
+
+
+def steps_to_verify(space: SearchSpace, table: StepTimeTable, winners: Iterable[Record]) -> list[Variant]:
+    """The steps of winners that were planned with the table's model and have not been measured since."""
+    own = space.task.staging
+    wanted: dict[object, Variant] = {}
+    for record in winners:
+        trial = record.trial
+        staging = {name: value for name, value in trial.staging.items() if name in STEP_STAGING and value != getattr(own, name)}
+        for stage in trial.schedule.stages:
+            variant = Variant(stage.rates, trial.batch_size, staging)
+            known = (table.measured(*variant.key[:2], staging), table.measured_later(*variant.key[:2], staging))
+            if known == (None, None):
+                wanted[variant.key] = variant
+    return list(wanted.values())
+
+
+def verified_table(table: StepTimeTable, measured: Sequence[StepTime]) -> StepTimeTable:
+    """The table with further rows, which plans of the sweep do not use: those that were made keep their digests."""
+    return table.model_copy(update={"verified": (*table.verified, *measured)})
+
+
+def _positions(space: SearchSpace) -> Iterable[tuple[int, ...]]:
+    return itertools.product(*(range(len(getattr(space.search.rates, axis))) for axis in AXES))
+
+
+def _stagings(space: SearchSpace) -> list[dict[str, str]]:
+    """Settings of `staging` that change the time of a step and differ from the task's."""
+    own = space.task.staging
+    found: list[dict[str, str]] = []
+    for combination in space.search.staging.combinations():
+        staging = {name: value for name, value in combination.items() if name in STEP_STAGING and value != getattr(own, name)}
+        if staging not in found:
+            found.append(staging)
+    return found
