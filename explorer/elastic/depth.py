@@ -152,6 +152,13 @@ def _learned(block: nn.Module) -> dict[str, Tensor]:
     return {**dict(block.named_parameters()), **statistics}
 
 
+def active_blocks(model: nn.Module) -> list[nn.Module] | None:
+    """The blocks that a model with one stack of them runs now, in order; `None` for other models."""
+    path = row_of(STACKS, model)
+    stack: Any = model.get_submodule(path) if path else None
+    return None if stack is None else list(stack)
+
+
 def depth_of(model: nn.Module, subset: BlockSubset = "prefix") -> Depth | None:
     """The stack of a model whose depth can be reduced, `None` for other models.
 

@@ -108,6 +108,11 @@ class Outcome(Frozen):
     """Where the time went; its training time is `train_seconds`. `None` if not recorded."""
     stage_times: tuple[StageTime, ...] = ()
     """Planned and realised time of the steps of each stage. Empty if not recorded."""
+    compiled_graphs: Count | None = None
+    """Number of graphs that `torch.compile` made for this trial, 0 if those of earlier trials served; `None` if the recipe does
+    not compile."""
+    graph_breaks: Count | None = None
+    """Number of places where Python interrupted them."""
     currency: Currency = "flops"
     """Currency of the sweep, which `planned_cost` and `executed_cost` are in."""
     planned_seconds: Amount | None = None

@@ -77,5 +77,6 @@ class Recipe(Frozen):
     amp: Literal["auto", "bf16", "off"] = "auto"
     """Automatic mixed precision: `bf16`, `off`, or `auto`: `bf16` on a GPU and `off` on the CPU."""
     compile: bool = False
-    """Whether the model is compiled with `torch.compile`, again after every stage change."""
+    """Whether the model is compiled with `torch.compile`, at each size that a stage has. Equal blocks share their code, also
+    with later trials in the same process."""
     augmentation: Augmentation = Augmentation()

@@ -122,4 +122,6 @@ def _outcome(planned: Plan, result: TrainingResult) -> Outcome:
         segment_ends=tuple(segment.end_time for segment in planned.segments),
         time=result.time,
         stage_times=result.stage_times,
+        compiled_graphs=result.compiled.graphs if result.compiled else None,
+        graph_breaks=result.compiled.graph_breaks if result.compiled else None,
     )

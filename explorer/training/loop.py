@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import astuple, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -19,6 +20,7 @@ from explorer.spec.time_spent import StageTime, TimeSpent
 from explorer.training import stopwatch
 from explorer.training.batches import check_batches, plan_batches
 from explorer.training.checkpoint import identity, own_checkpoint, save_checkpoint
+from explorer.training.compilation import CompiledCode, without_compiling
 from explorer.training.distributed import SINGLE_PROCESS, Processes
 from explorer.training.evaluation import accuracy
 from explorer.training.progress import Progress, SegmentResult
@@ -76,6 +78,8 @@ class TrainingResult:
     """Largest GPU memory use of training, in bytes; `None` on the CPU."""
     segments: tuple[SegmentResult, ...]
     """Results of the plan's segments."""
+    compiled: CompiledCode | None
+    """What was compiled in this run; `None` if the recipe does not compile. Code of earlier runs in the process is reused."""
 
 
 def train(
@@ -118,6 +122,7 @@ def train(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     check_batches(task, plan, processes)
+    compiled_before = CompiledCode.so_far() if task.spec.recipe.compile else None
     state = TrainingState(task, seed, device, processes)
     progress = Progress(plan, processes=processes.count)
     watch = Stopwatch(device)
@@ -188,11 +193,13 @@ def train(
 
     state.set_rates(Rates())
     executed_seconds = stopwatch.now() - begun - reporting_seconds
+    compiled = CompiledCode.so_far().since(compiled_before) if compiled_before else None
     elapsed = elapsed_seconds()
     peak_memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     started = stopwatch.now()
     model = state.result
-    validation, test = (accuracy(model, task, split, device, processes) for split in ("validation", "test"))
+    with without_compiling() if task.spec.recipe.compile else nullcontext():
+        validation, test = (accuracy(model, task, split, device, processes) for split in ("validation", "test"))
     evaluation_seconds = stopwatch.now() - started
     return TrainingResult(
         model=model.eval(),
@@ -209,6 +216,7 @@ def train(
         stage_times=tuple(progress.stage_times()),
         peak_memory=peak_memory,
         segments=tuple(progress.segments),
+        compiled=compiled,
     )
 
 

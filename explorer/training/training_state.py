@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from explorer.segment import Segment
 from explorer.spec.rates import Rates
 from explorer.training.checkpoint import random_state, restore_random_state
+from explorer.training.compilation import compile_blocks, compiled_whole
 from explorer.training.distributed import Processes
 from explorer.training.drop_path import DropPathRates
 from explorer.training.staged_model import StagedModel
@@ -70,11 +71,9 @@ class TrainingState:
     def wrapped_model(self) -> nn.Module:
         """The model to train with: gradients are averaged over processes, and it is compiled if the recipe says so."""
         if self._wrapped is None:
+            whole = self._compile and not compile_blocks(self.model)
             wrapped = self.processes.wrapped(self.model)
-            if self._compile:
-                # Sizes are constant within a stage, and code for sizes that may change is slower.
-                wrapped = torch.compile(wrapped, dynamic=False)  # type: ignore[assignment]
-            self._wrapped = wrapped
+            self._wrapped = compiled_whole(wrapped) if whole else wrapped
         return self._wrapped
 
     @property
