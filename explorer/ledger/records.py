@@ -110,7 +110,7 @@ class Outcome(Frozen):
     """Planned and realised time of the steps of each stage. Empty if not recorded."""
     compiled_graphs: Count | None = None
     """Number of graphs that `torch.compile` made for this trial, 0 if those of earlier trials served; `None` if the recipe does
-    not compile."""
+    not compile, or nothing can be compiled on its machine."""
     graph_breaks: Count | None = None
     """Number of places where Python interrupted them."""
     currency: Currency = "flops"

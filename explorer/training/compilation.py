@@ -13,9 +13,11 @@ when a new release of torch changes them.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import nn
@@ -46,6 +48,18 @@ class CompiledCode:
         """What this process has compiled since it started."""
         counters = torch._dynamo.utils.counters
         return cls(counters["stats"]["unique_graphs"], sum(counters["graph_break"].values()))
+
+
+@cache
+def can_compile(device: str) -> bool:
+    """Whether a function of one line can be compiled for `cuda` or `cpu` here; if not, a warning says why."""
+    try:
+        torch.compile(torch.square, backend=BACKEND)(torch.ones(1, device=device))
+    except Exception as error:  # what backends and C++ compilers raise has no common class
+        reason = str(error).strip().split("\n", 1)[0]
+        warnings.warn(f"recipe.compile: nothing can be compiled on this machine, training without: {reason}", stacklevel=2)
+        return False
+    return True
 
 
 def compile_blocks(model: nn.Module) -> bool:

@@ -79,7 +79,7 @@ class TrainingResult:
     segments: tuple[SegmentResult, ...]
     """Results of the plan's segments."""
     compiled: CompiledCode | None
-    """What was compiled in this run; `None` if the recipe does not compile. Code of earlier runs in the process is reused."""
+    """What was compiled in this run; `None` if nothing is compiled. Code of earlier runs in the process is reused."""
 
 
 def train(
@@ -122,8 +122,8 @@ def train(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     check_batches(task, plan, processes)
-    compiled_before = CompiledCode.so_far() if task.spec.recipe.compile else None
     state = TrainingState(task, seed, device, processes)
+    compiled_before = CompiledCode.so_far() if state.is_compiled else None
     progress = Progress(plan, processes=processes.count)
     watch = Stopwatch(device)
     earlier_seconds = 0.0
@@ -198,7 +198,7 @@ def train(
     peak_memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     started = stopwatch.now()
     model = state.result
-    with without_compiling() if task.spec.recipe.compile else nullcontext():
+    with without_compiling() if state.is_compiled else nullcontext():
         validation, test = (accuracy(model, task, split, device, processes) for split in ("validation", "test"))
     evaluation_seconds = stopwatch.now() - started
     return TrainingResult(

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from explorer.segment import Segment
 from explorer.spec.rates import Rates
 from explorer.training.checkpoint import random_state, restore_random_state
-from explorer.training.compilation import compile_blocks, compiled_whole
+from explorer.training.compilation import can_compile, compile_blocks, compiled_whole
 from explorer.training.distributed import Processes
 from explorer.training.drop_path import DropPathRates
 from explorer.training.staged_model import StagedModel
@@ -46,7 +46,7 @@ class TrainingState:
             seed=seed,
         )
         self._drop_path = DropPathRates(model)
-        self._compile, self.processes = recipe.compile, processes
+        self._compile, self.processes = recipe.compile and can_compile(device.type), processes
         self._wrapped: nn.Module | None = None
         self._steps = 0
         if not processes.is_main:  # the same weights, but other random numbers: dropout, dropped tokens
@@ -66,6 +66,11 @@ class TrainingState:
     def is_cold(self) -> bool:
         """Whether the next step wraps the model anew, and compiles it if the recipe says so."""
         return self._wrapped is None
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the model is compiled: the recipe says so, and this machine can."""
+        return self._compile
 
     @property
     def wrapped_model(self) -> nn.Module:

@@ -91,3 +91,13 @@ def test_evaluation_compiles_nothing():
 
 def test_a_recipe_that_does_not_compile_has_no_count(tiny_task):
     assert train(tiny_task, planned(tiny_task, two_stages(1.0), "10%"), seed=0).compiled is None
+
+
+def test_without_a_compiler_training_says_so_and_goes_on(tiny_spec, monkeypatch):
+    monkeypatch.setattr(compilation, "BACKEND", "no_such_backend")
+    compilation.can_compile.cache_clear()
+    task = compiling(tiny_spec)
+    with pytest.warns(UserWarning, match=r"recipe\.compile: nothing can be compiled on this machine"):
+        result = train(task, planned(task, two_stages(0.5), "10%"), seed=0)
+    compilation.can_compile.cache_clear()
+    assert result.compiled is None
