@@ -67,7 +67,7 @@ def compile_for_task(
     from explorer.training.distributed import Processes
 
     parsed = Budget.parse(budget).priced(price)
-    task, file, _ = load_task(task_path, schedule)
+    task, file = load_task(task_path, schedule)
     device = device_on_cluster or available_device(file.resources.gpus)
     if parsed.device and parsed.device != (kind := "CPU" if device == "cpu" else "GPU"):
         gpus = f"resources.gpus: {file.resources.gpus:g}"

@@ -116,16 +116,15 @@ def check_and_print(spec: DataSpec, images: Images) -> CheckedData:
     return checked
 
 
-def load_task(path: Path, schedule: Schedule | None, images: Images | None = None) -> tuple[Task, TaskFile, Inventory]:
+def load_task(path: Path, schedule: Schedule | None) -> tuple[Task, TaskFile]:
     """Load a task, with the settings that the schedule was measured with, and set torch's number of threads for it.
 
     Args:
         path: a task file or a search space.
         schedule: the schedule; settings that it was made for or measured with replace those of the task.
-        images: which images are read and decoded before anything else; what is in the data set is printed then.
 
     Returns:
-        The task, without images that cannot be read if they are to be skipped; its file; and what is in its data set.
+        The task, and its file.
 
     Raises:
         InvalidInput: when the file, the model or the data cannot be used.
@@ -138,16 +137,12 @@ def load_task(path: Path, schedule: Schedule | None, images: Images | None = Non
     spec = file.task.with_schedule(schedule) if schedule else file.task
     task = Task(spec)
     task.check()
-    inventory = task.data.inventory
-    if images is not None:
-        task, inventory = with_checked_images(task, images)
-    warn(*task.warnings)
     torch.set_num_threads(file.resources.cpus)
-    return task, file, inventory
+    return task, file
 
 
 def with_checked_images(task: Task, images: Images) -> tuple[Task, Inventory]:
-    """Read and decode images of a task's data set, and print what is in it.
+    """Read and decode images of a task's data set, print what is in it, and warn of what the task does with it.
 
     Returns:
         The task, without images that cannot be read if they are to be skipped; and what is in its data set.
@@ -156,9 +151,10 @@ def with_checked_images(task: Task, images: Images) -> tuple[Task, Inventory]:
         InvalidInput: when the data cannot be used.
     """
     checked = check_and_print(task.spec.data, images)
-    if checked.spec == task.spec.data:
-        return task, checked.inventory
-    return type(task)(task.spec.model_copy(update={"data": checked.spec})), checked.inventory
+    if checked.spec != task.spec.data:
+        task = type(task)(task.spec.model_copy(update={"data": checked.spec}))
+    warn(*task.warnings)
+    return task, checked.inventory
 
 
 def load_named_schedule(name: Path, task: Path) -> Schedule:
