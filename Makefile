@@ -19,9 +19,9 @@ test-on-ray: .venv/installed
 	$(BIN)/python -m pytest -m "ray and not nightly"
 
 test-without-ray: .venv/installed
-	$(BIN)/python -m pytest -m "not ray" --numprocesses 2
+	$(BIN)/python -m pytest -m "not ray and not nightly" --numprocesses 2
 
-# Sweeps of several minutes, and every check of every family of models; about half an hour.
+# Sweeps of several minutes, what takes longest without Ray, and every check of every family of models; about 40 minutes.
 test-nightly: .venv/installed
 	$(BIN)/python -m pytest -m nightly
 	EXPLORER_EXHAUSTIVE=1 $(BIN)/python -m pytest tests/elastic/test_contract.py --numprocesses 2

@@ -97,6 +97,7 @@ def calibrate(
 
     loaded = load_named_schedule(schedule, task) if schedule else None
     opened, file = load_task(task, loaded)
+    warn(*opened.warnings)
     if loaded:
         variants, seconds = [Variant(stage.rates, opened.batch_size) for stage in loaded.stages], MEASURED_SECONDS
     elif isinstance(file, SearchSpace):

@@ -137,13 +137,12 @@ def load_task(path: Path, schedule: Schedule | None) -> tuple[Task, TaskFile]:
     spec = file.task.with_schedule(schedule) if schedule else file.task
     task = Task(spec)
     task.check()
-    warn(*task.warnings)
     torch.set_num_threads(file.resources.cpus)
     return task, file
 
 
 def with_checked_images(task: Task, images: Images) -> tuple[Task, Inventory]:
-    """Read and decode images of a task's data set, and print what is in it.
+    """Read and decode images of a task's data set, print what is in it, and warn of what the task does with it.
 
     Returns:
         The task, without images that cannot be read if they are to be skipped; and what is in its data set.
@@ -152,9 +151,10 @@ def with_checked_images(task: Task, images: Images) -> tuple[Task, Inventory]:
         InvalidInput: when the data cannot be used.
     """
     checked = check_and_print(task.spec.data, images)
-    if checked.spec == task.spec.data:
-        return task, checked.inventory
-    return type(task)(task.spec.model_copy(update={"data": checked.spec})), checked.inventory
+    if checked.spec != task.spec.data:
+        task = type(task)(task.spec.model_copy(update={"data": checked.spec}))
+    warn(*task.warnings)
+    return task, checked.inventory
 
 
 def load_named_schedule(name: Path, task: Path) -> Schedule:

@@ -29,10 +29,8 @@ def check_space(space: SearchSpace, table: StepTimeTable | None = None) -> None:
     search, budgets = space.search, space.budgets
     checked_loggers(space.loggers, "loggers")
     objectives = 1 + (search.minimize is not None)
-    make_sampler(
-        search.sampler,
-        StudySettings(seed=search.seed, trials=max(MIN_TRIALS, space.trials_at(budgets[0], "staged")), objectives=objectives),
-    )
+    trials = space.trials_at(budgets[0], "staged") or MIN_TRIALS  # which a spending limit gives a budget at least
+    make_sampler(search.sampler, StudySettings(seed=search.seed, trials=trials, objectives=objectives))
     for kind in search.lr_schedule:
         space.task.with_settings(space.task.recipe.learning_rate, search.batch_size[0], lr_schedule=kind)
     check_known_schedules(space, table)

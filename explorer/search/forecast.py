@@ -26,6 +26,10 @@ TRIAL_OVERHEAD_SECONDS = 0.5
 """Seconds of Ray, data and evaluation around a training on a worker that is kept; see benchmarks/README.md."""
 
 
+MAX_TRIALS = 1000
+"""Trials that a forecast goes through at most: a search of thousands takes long even with random accuracies."""
+
+
 @dataclass
 class BudgetForecast:
     """The trials of one budget."""
@@ -71,6 +75,8 @@ class Forecast:
     evaluation: float = 0.0
     """Cost of evaluating one trained model, in full trainings: a forward pass over validation and test images, for which a
     third of the FLOPs of a training step per image is counted."""
+    is_cut_off: bool = False
+    """Whether only the first `MAX_TRIALS` trials are counted."""
     spending: Spending | None = None
     """The spending at the end, where the sweep has a limit."""
 
@@ -119,10 +125,11 @@ class Forecast:
         """The spending limit in sentences; empty without a limit."""
         if self.spending is None:
             return ""
+        until = f"by the first {self.trials} trials" if self.is_cut_off else "in the end"
         given, text, spent = self.spending.priced.given, self.spending.priced.text, self.spending.spent
         return (
             f"spending limit: {given}; repeats of the best {self.spending.winners} of each kind are reserved first, and what "
-            f"sharing saves goes to more trials: about {text(spent)} are spent in the end "
+            f"sharing saves goes to more trials: about {text(spent)} are spent {until} "
             f"({spent / self.spending.limit:.0%})\nif nothing is shared, {self.spending.larger_limit_at_start()}"
         )
 
@@ -135,8 +142,11 @@ class Forecast:
         """
         shared = 1 - self.executed / self.planned
         hint = "" if space.search.learning_rate_grid else "; only equal learning rates share: search.learning_rate_grid"
+        counted = (
+            f"the first {self.trials} trials, to which this forecast is limited" if self.is_cut_off else f"{self.trials} trials"
+        )
         return (
-            f"{self.trials} trials; all of them together cost {self.planned:.2f} full trainings, of which about "
+            f"{counted}; all of them together cost {self.planned:.2f} full trainings, of which about "
             f"{self.executed:.2f} are trained and {shared:.0%} are shared (estimated with random accuracies{hint})\n"
             f"one full training takes about {_duration(self.full_seconds)}; evaluation takes about "
             f"{self.evaluation_share:.0%} of the FLOPs\n"
@@ -202,6 +212,9 @@ def forecast(space: SearchSpace, machines: Machines, table: StepTimeTable | None
             new = len(plan.segments) - known
             dispatcher.finished(synthetic_record(planned.trial, plan, accuracies.random(), new))
             _add_shared(dispatcher, rows)
+            if expected.trials >= MAX_TRIALS:
+                expected.is_cut_off = True
+                break
         _add_shared(dispatcher, rows)
     return expected
 

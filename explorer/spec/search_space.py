@@ -258,9 +258,11 @@ class SearchSpace(TaskFile):
                 )
             if budget.unit == "money" and self.price is None:
                 raise ValueError(f"price: missing; the budget {budget} needs the price of a device-hour")
-            on = "GPU" if self.resources.gpus else "CPU"
-            if budget.device not in (None, on):
-                raise ValueError(f"budgets: {budget}: trials would run on a {on} (resources.gpus: {self.resources.gpus:g})")
+        on = "GPU" if self.resources.gpus else "CPU"
+        amounts = {"budgets": self.budgets, "search.spend": (self.search.spend,) if self.search.spend else ()}
+        for name, amount in ((name, amount) for name, each in amounts.items() for amount in each):
+            if amount.device not in (None, on):
+                raise ValueError(f"{name}: {amount}: trials would run on a {on} (resources.gpus: {self.resources.gpus:g})")
         if self.price is not None and self.currency == "flops":
             raise ValueError(
                 f"price: {self.price:g} is of a device-hour, and FLOPs have no price; set currency: device_seconds"

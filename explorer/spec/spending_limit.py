@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, PlainSerializer
 
 from explorer.errors import InvalidInput
-from explorer.spec.budget import CURRENCY_NAMES, NUMBER_PATTERN, Budget, Currency, Unit
+from explorer.spec.budget import CURRENCY_NAMES, NUMBER_PATTERN, Budget, Currency, Device, Unit
 
 FIELD = "search.spend"
 ALLOWED = "write full trainings (3 trainings), FLOPs (2e18 FLOPs), time of one device (40 GPU-hours) or money ($40)"
@@ -33,6 +33,8 @@ class SpendingLimit:
 
     amount: float
     unit: LimitUnit = "trainings"
+    device: Device | None = field(default=None, compare=False)
+    """Kind of the device whose time it is, if it was given: such a limit is refused for the other kind."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.amount) and self.amount > 0):
@@ -56,7 +58,7 @@ class SpendingLimit:
             raise InvalidInput(FIELD, text, ALLOWED) from None
         if budget.unit not in OF_BUDGETS:
             raise InvalidInput(FIELD, text, ALLOWED)
-        return cls(budget.amount, OF_BUDGETS[budget.unit])
+        return cls(budget.amount, OF_BUDGETS[budget.unit], budget.device)
 
     def check_fits(self, currency: Currency, price: float | None) -> None:
         """Check that a sweep can count this limit without converting one currency into another.
@@ -111,7 +113,11 @@ class SpendingLimit:
             full_trainings: the amount.
             limit: this limit in full trainings.
         """
-        return str(SpendingLimit(max(full_trainings / limit * self.amount, 1e-12), self.unit)) if full_trainings > 0 else "0"
+        return (
+            str(SpendingLimit(max(full_trainings / limit * self.amount, 1e-12), self.unit, self.device))
+            if full_trainings > 0
+            else "0"
+        )
 
     def spent_text(self, spent: float, limit: float) -> str:
         """What is spent and what is left of this limit: `0.96 of 1.5 full trainings spent, 0.54 left`.
@@ -131,7 +137,8 @@ class SpendingLimit:
         if self.unit == "money":
             return f"${self.amount:.4g}"
         if self.unit == "device-seconds":
-            return f"{self.amount / 3600:.4g} device-hours" if self.amount >= 3600 else f"{self.amount:.4g} device-seconds"
+            kind = self.device or "device"
+            return f"{self.amount / 3600:.4g} {kind}-hours" if self.amount >= 3600 else f"{self.amount:.4g} {kind}-seconds"
         return f"{self.amount:.4g} FLOPs"
 
     @property
@@ -139,7 +146,8 @@ class SpendingLimit:
         """The limit as text that parses to the same limit, for files."""
         if self.unit == "money":
             return f"${self.amount!r}"
-        return f"{self.amount!r} {self.unit}"
+        unit = self.unit if self.device is None else self.unit.replace("device", self.device)
+        return f"{self.amount!r} {unit}"
 
 
 def _parsed(text: str | float | SpendingLimit) -> SpendingLimit:

@@ -72,7 +72,7 @@ def test_models_registered_by_others_are_counted():
     assert (row.family, row.axes) == ("test_coverage", ("heads", "mlp", "tokens", "depth"))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_several_processes_give_the_rows_of_one(monkeypatch):
     names = transformer_names("vit_tiny_patch16_*")[:2]
     one = list(counting.coverages(names, count=False))
@@ -145,7 +145,7 @@ def test_the_table_agrees_with_a_fresh_count(name):
     assert coverage(name) == row
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_table_agrees_with_a_fresh_look_in_every_family():
     """The cheapest model of each family, without counting its step, which takes most of the time."""
     table = read_table(timm.__version__)

@@ -65,7 +65,7 @@ def wait_for_segments(out: Path, segments: int, process: subprocess.Popen | None
         time.sleep(0.02)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(1800)
 def test_two_processes_of_torchrun_are_killed_and_resume_and_end_where_one_ends(tmp_path):
     train_to_folder(run_of_one(tmp_path / "single"), quiet())

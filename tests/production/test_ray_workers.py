@@ -46,6 +46,7 @@ def test_two_processes_of_ray_end_where_one_ends_though_one_is_killed(local_ray,
         train_on_ray(run_of_one(tmp_path / "together", budget="40%"), 2, None, quiet())
 
 
+@pytest.mark.nightly
 def test_a_budget_in_time_is_planned_with_step_times_of_as_many_processes(local_ray, tmp_path):
     run = run_of_one(tmp_path / "run")
     task = Task(run.task)

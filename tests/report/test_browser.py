@@ -248,6 +248,7 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(opened, report):
     assert page.evaluate(wider) == 0
 
 
+@pytest.mark.nightly
 def test_a_thousand_trials(opened, large_ledger, tmp_path):
     page_file = write_report(large_ledger, tmp_path).page
     assert page_file.stat().st_size < 5_000_000

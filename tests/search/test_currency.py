@@ -64,6 +64,10 @@ def staged_trial(budget="25%", batch_size=32) -> Trial:
         ({"budgets": ["$40"]}, r"price: missing; the budget \$40 needs the price of a device-hour"),
         ({"currency": "flops", "price": 2.5}, r"price: 2\.5 is of a device-hour, and FLOPs have no price"),
         ({"budgets": ["2 GPU-hours"]}, r"budgets: 2 GPU-hours: trials would run on a CPU"),
+        (
+            {"search": {"spend": "2 GPU-hours"}},
+            r"search\.spend: 2 GPU-hours: trials would run on a CPU",
+        ),
         ({"currency": "euros"}, r"currency"),
         ({"resources": {"accelerator": "H100"}}, r"accelerator: H100 is a kind of GPU, and gpus is 0"),
     ],
@@ -71,8 +75,10 @@ def staged_trial(budget="25%", batch_size=32) -> Trial:
 def test_mixed_currencies_are_refused(space, changes, message):
     from explorer.errors import validated
 
+    content = space.model_dump(mode="json")
+    changes = {name: {**content["search"], **value} if name == "search" else value for name, value in changes.items()}
     with pytest.raises(InvalidInput, match=message):
-        validated(SearchSpace, {**space.model_dump(mode="json"), **changes}, "f")
+        validated(SearchSpace, {**content, **changes}, "f")
 
 
 def test_shares_are_of_the_seconds_of_full_training(space, table):

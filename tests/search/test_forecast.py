@@ -65,3 +65,11 @@ def test_a_smaller_step_is_measured_to_take_less_time(tiny_spec):
     options = {**tiny_spec.model.options, "embed_dim": 192, "depth": 4}
     task = Task(tiny_spec.model_copy(update={"model": tiny_spec.model.model_copy(update={"options": options})}))
     assert step_seconds(task, Rates(heads=0.25, mlp=0.25, tokens=0.25)) < 0.7 * step_seconds(task, Rates())
+
+
+def test_a_forecast_of_thousands_of_trials_is_cut_off_and_says_so(space_file, monkeypatch):
+    monkeypatch.setattr("explorer.search.forecast.MAX_TRIALS", 5)
+    space = SearchSpace.load(space_file)
+    expected = forecast(space, MACHINES)
+    assert expected.trials == 5
+    assert "the first 5 trials, to which this forecast is limited" in expected.summary(space)

@@ -157,7 +157,7 @@ def test_a_failed_attempt_is_tried_again_only_if_the_repeats_still_fit(space_fil
         ("3 trainings", "3 full trainings"),
         ("1 full training", "1 full training"),
         ("2e18 FLOPs", "2e+18 FLOPs"),
-        ("40 GPU-hours", "40 device-hours"),
+        ("40 GPU-hours", "40 GPU-hours"),
         ("$40", "$40"),
     ],
 )
@@ -193,7 +193,7 @@ def test_bad_limits_of_a_sweep_are_refused_before_any_work(space_file, tmp_path)
         Sweep(space, tmp_path, spend="2.7 trainings")
     with pytest.raises(InvalidInput, match=r"trials: 5: cannot be combined with a spending limit \(4 full trainings\)"):
         Sweep(space, tmp_path, spend="4 trainings", trials=5)
-    with pytest.raises(InvalidInput, match=r"search\.spend: '2 device-hours': the sweep counts FLOPs"):
+    with pytest.raises(InvalidInput, match=r"search\.spend: '2 GPU-hours': the sweep counts FLOPs"):
         Sweep(space, tmp_path, spend="2 GPU-hours")
     with pytest.raises(InvalidInput, match="trials: this key is required, unless spend gives a limit"):
         space.with_search(trials=None)

@@ -24,6 +24,7 @@ from tests.loggers.offline_wandb import ended_runs
 pytestmark = RAY_SWEEP_MARKS
 
 
+@pytest.mark.nightly
 def test_every_logger_has_one_run_per_trial_with_its_ending_after_an_interruption(local_ray, space_file, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file://{tmp_path}/mlruns")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # a database takes longer to create than the sweep takes

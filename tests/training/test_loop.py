@@ -102,7 +102,7 @@ def loss_checks_of_a_process(rank, spec, plan, folder):
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(1200)
 def test_processes_check_the_loss_together_though_the_clock_of_one_is_fast(tiny_spec, tmp_path):
     """By the second process's clock each step takes seconds: alone it would check the loss after every step."""
