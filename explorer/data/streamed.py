@@ -22,6 +22,7 @@ from explorer.data.drawing import drawer as drawer_of
 from explorer.data.holding_out import divide
 from explorer.data.image_access import without_images
 from explorer.data.labels import GivenSplit, check_held_out, check_no_image_twice, class_names, label_values, read_labels
+from explorer.data.loader_processes import ignore_ctrl_c
 from explorer.data.opened_split import OpenedSplit
 from explorer.data.residence import Residence, SplitImages
 from explorer.data.seeding import seed_for, seeded
@@ -171,6 +172,7 @@ class StreamedData:
             num_workers=self._num_workers,
             pin_memory=device.type == "cuda",
             generator=torch.Generator(),
+            worker_init_fn=ignore_ctrl_c,
         )
         for images_BCHW, labels_B in loader:
             yield images_BCHW.to(device, non_blocking=True), labels_B.to(device, non_blocking=True)

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional
 
 from explorer.data.drawing import Drawer, Drawn, Fit, fitted
+from explorer.data.loader_processes import ignore_ctrl_c
 from explorer.data.residence import SplitImages
 from explorer.data.seeding import preserved_generators, seed_for, seed_generators
 from explorer.data.source import Batch, TrainStream
@@ -129,6 +130,7 @@ class TensorBatches:
             pin_memory=device.type == "cuda",
             collate_fn=PackedBatch.of,
             generator=torch.Generator(),  # without one, a loader draws from the global random state
+            worker_init_fn=ignore_ctrl_c,
         )
 
     def _on_device(self, batch: PackedBatch, device: torch.device) -> list[Tensor]:

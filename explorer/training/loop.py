@@ -26,6 +26,7 @@ from explorer.training.evaluation import accuracy
 from explorer.training.progress import Progress, SegmentResult
 from explorer.training.stage_store import StageStore, prefix_keys
 from explorer.training.steps import training_steps
+from explorer.training.stopping import StopSignal
 from explorer.training.stopwatch import Laps, Stopwatch
 from explorer.training.task import Task
 from explorer.training.training_state import TrainingState
@@ -105,7 +106,8 @@ def train(
         plan: the segments to execute, compiled for this task.
         seed: seed of the weights' initialization, data order, augmentation and dropout.
         device: where to train.
-        checkpoint: file that is rewritten after each segment. If it exists, the run resumes from it.
+        checkpoint: file that is rewritten after each segment. If it exists, the run resumes from it. With one, Ctrl-C and
+            SIGTERM write it before they are raised, within `LOSS_CHECK_SECONDS` and a step.
         checkpoint_every: seconds after which the checkpoint is also rewritten within a segment.
         store: store of segments that other runs have trained, to start from and to add to. For a single process only.
         processes: the processes that train this model together; each of them calls this function.
@@ -139,6 +141,7 @@ def train(
         _restore(content, state, progress)
     last_saved = stopwatch.now()
     reporting_seconds = 0.0
+    stop = StopSignal()
 
     def elapsed_seconds() -> float:
         return earlier_seconds + stopwatch.now() - begun
@@ -171,25 +174,31 @@ def train(
     def check_loss(unfinished: SegmentResult) -> None:
         progress.unfinished = unfinished
         report(on_loss_check)
-        if checkpoint and processes.broadcast(stopwatch.now() - last_saved >= checkpoint_every):
+        stopped = checkpoint is not None and stop.came(processes)
+        if stopped or (checkpoint and processes.broadcast(stopwatch.now() - last_saved >= checkpoint_every)):
             save()
+        if stopped:
+            stop.raise_again()
 
     batches = watch.reading(plan_batches(task, plan, seed, progress.steps, device, processes))
-    for segment in plan.segments[len(progress.segments) :]:
-        started = stopwatch.now()
-        state.begin(segment)
-        watch.wait()
-        before = progress.unfinished or SegmentResult(segment.stage, 0, 0, 0.0, 0.0)
-        changing_seconds = before.stage_change_seconds + stopwatch.now() - started
-        progress.unfinished = replace(before, stage_change_seconds=changing_seconds)
-        losses = training_steps(task, state, segment, islice(batches, segment.steps - before.steps), before.steps)
-        finished = _execute(segment, losses, progress, state, watch, check_loss)
-        progress.unfinished = None
-        progress.segments.append(finished)
-        offer_to = store if store and len(progress.segments) <= len(keys) and store.wants() else None
-        if checkpoint or offer_to:
-            save(offer_to)
-        report(on_segment)
+    with stop.noted() if checkpoint else nullcontext():
+        for segment in plan.segments[len(progress.segments) :]:
+            started = stopwatch.now()
+            state.begin(segment)
+            watch.wait()
+            before = progress.unfinished or SegmentResult(segment.stage, 0, 0, 0.0, 0.0)
+            changing_seconds = before.stage_change_seconds + stopwatch.now() - started
+            progress.unfinished = replace(before, stage_change_seconds=changing_seconds)
+            losses = training_steps(task, state, segment, islice(batches, segment.steps - before.steps), before.steps)
+            finished = _execute(segment, losses, progress, state, watch, check_loss)
+            progress.unfinished = None
+            progress.segments.append(finished)
+            offer_to = store if store and len(progress.segments) <= len(keys) and store.wants() else None
+            if checkpoint or offer_to:
+                save(offer_to)
+            report(on_segment)
+            if checkpoint and stop.came(processes):
+                stop.raise_again()
 
     state.set_rates(Rates())
     executed_seconds = stopwatch.now() - begun - reporting_seconds
