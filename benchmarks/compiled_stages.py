@@ -1,8 +1,8 @@
 """Does compilation hold over many sizes and trials, and does it cost one block's compilation whatever the depth?
 
-    python benchmarks/compiled_stages.py [--trials 30] [--sizes 20]    ten minutes on one core, most of it compiling
+    python benchmarks/compiled_stages.py [--trials 30] [--sizes 20] [--device cuda]
 
-Three measurements, on this device, each with an empty cache on disk:
+Takes ten minutes on one core, most of it compiling. Three measurements, each with an empty cache on disk:
 
 1. Eight stages of a training: the number of recompilations (graphs after the first), and of distinct sizes.
 2. Compile time of one block and of twelve, and of twelve in a second process that finds the code on disk.
@@ -37,26 +37,26 @@ BLOCK_STEPS = 20
 
 
 def task_of(depth: int, *, compiled: bool = True) -> Task:
-    """The task of all measurements: digits, a narrow model."""
-    options = {"patch_size": 2, "embed_dim": 64, "depth": depth, "num_heads": 4, "global_pool": "avg", "class_token": False}
+    """The task of all measurements: fractals, a narrow model."""
+    options = {"patch_size": 8, "embed_dim": 64, "depth": depth, "num_heads": 4, "global_pool": "avg", "class_token": False}
     content = {
         "model": {"name": "vit_tiny_patch16_224", "options": options},
-        "data": {"name": "digits", "image_size": 8},
+        "data": {"name": "fractals", "image_size": 32, "fractals": {"classes": 4, "instances": 64, "held_out": 16}},
         "recipe": {"epochs": 1, "batch_size": 16, "learning_rate": 1e-3, "compile": compiled},
     }
     return Task(TaskSpec.model_validate(content))
 
 
-def first_steps(depth: int) -> tuple[float, int]:
+def first_steps(depth: int, device: str) -> tuple[float, int]:
     """Seconds of the first steps of a training that is compiled, and the number of graphs."""
     before, started = CompiledCode.so_far(), time.perf_counter()
-    TimedTraining(task_of(depth), Rates())
+    TimedTraining(task_of(depth), Rates(), device)
     return time.perf_counter() - started, CompiledCode.so_far().since(before).graphs
 
 
-def in_new_process(depth: int, cache: str) -> tuple[float, int]:
+def in_new_process(depth: int, cache: str, device: str) -> tuple[float, int]:
     """`first_steps` in a process of its own, with this cache on disk."""
-    command = [sys.executable, __file__, "--first-steps", str(depth)]
+    command = [sys.executable, __file__, "--first-steps", str(depth), "--device", device]
     done = subprocess.run(
         command, env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": cache}, check=True, capture_output=True, text=True
     )
@@ -64,9 +64,9 @@ def in_new_process(depth: int, cache: str) -> tuple[float, int]:
     return float(seconds), int(graphs)
 
 
-def step_seconds(task: Task, rates: Rates) -> float:
+def step_seconds(task: Task, rates: Rates, device: str) -> float:
     """Seconds of a step: the best of three blocks of steps."""
-    training = TimedTraining(task, rates)
+    training = TimedTraining(task, rates, device)
     laps = [training.block(BLOCK_STEPS) for _ in range(3)]
     return min(lap.seconds / lap.steps for lap in laps)
 
@@ -76,16 +76,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=30)
     parser.add_argument("--sizes", type=int, default=20)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--first-steps", type=int, metavar="DEPTH", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    device = options.device
     torch.set_num_threads(1)
     if options.first_steps:
-        print(*first_steps(options.first_steps))
+        print(*first_steps(options.first_steps, device))
         return
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as twelve:
-        seconds_1, _ = in_new_process(1, one)
-        seconds_12, graphs_12 = in_new_process(12, twelve)
-        again, _ = in_new_process(12, twelve)
+        seconds_1, _ = in_new_process(1, one, device)
+        seconds_12, graphs_12 = in_new_process(12, twelve, device)
+        again, _ = in_new_process(12, twelve, device)
     print(
         f"first steps: one block {seconds_1:.1f} s; twelve {seconds_12:.1f} s, {graphs_12} graphs; twelve again {again:.1f} s"
     )
@@ -96,14 +98,14 @@ def main() -> None:
         task = task_of(2)
         before = CompiledCode.so_far()
         for rates in sizes[:STAGES]:
-            step_seconds(task, rates)
+            step_seconds(task, rates, device)
         stages = CompiledCode.so_far().since(before)
         print(f"{STAGES} stages: {stages.graphs} graphs, {stages.graph_breaks} graph breaks")
         times = []
         for number in range(options.trials):
             position = 2 if number == options.trials - 1 else number % options.sizes
-            times.append(step_seconds(task, sizes[position]))
-        plain = step_seconds(task_of(2, compiled=False), sizes[2])
+            times.append(step_seconds(task, sizes[position], device))
+        plain = step_seconds(task_of(2, compiled=False), sizes[2], device)
     code, ratio = CompiledCode.so_far().since(before), times[-1] / times[2]
     print(f"{options.trials} trials, {options.sizes} sizes: {code.graphs} graphs, {code.graph_breaks} graph breaks")
     print(f"step: third trial {1e3 * times[2]:.2f} ms, last {1e3 * times[-1]:.2f} ms, not compiled {1e3 * plain:.2f} ms")

@@ -34,7 +34,13 @@ QUICK = (
     "search/spend.py",
     "sweep_sharing.py",
 )
-GPU = ("elastic_speed.py --device cuda", "small_stages.py --device cuda", "fractals_gpu.py")
+GPU = (
+    "elastic_speed.py --device cuda",
+    "small_stages.py --device cuda",
+    "compiled_stages.py --device cuda",
+    "input_rates.py",
+    "fractals_gpu.py",
+)
 
 
 def measure(command: str) -> list[dict[str, float | str]]:
@@ -43,7 +49,9 @@ def measure(command: str) -> list[dict[str, float | str]]:
         file = Path(folder, "figures")
         script, *arguments = command.split()
         environment = {**os.environ, VARIABLE: str(file)}
-        subprocess.run([sys.executable, str(FOLDER / script), *arguments], env=environment, check=True)
+        done = subprocess.run([sys.executable, str(FOLDER / script), *arguments], env=environment, check=False)
+        if done.returncode:
+            print(f"{command}: exit code {done.returncode}", file=sys.stderr)
         return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
 
 
