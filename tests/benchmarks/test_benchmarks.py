@@ -38,7 +38,10 @@ def module(path: str):
 
 def test_the_gpu_part_needs_no_ray():
     absent = ["ray", "optuna", "plotly", "pandas", "scipy", "sklearn", "rich", "typer"]
-    done = run_without(absent, "sys.path.insert(0, 'benchmarks'); import elastic_speed, small_stages, compiled_stages, input_rates, fractals_gpu, quick")
+    done = run_without(
+        absent,
+        "sys.path.insert(0, 'benchmarks'); import elastic_speed, small_stages, compiled_stages, input_rates, fractals_gpu, quick",
+    )
     assert done.returncode == 0, done.stderr
 
 

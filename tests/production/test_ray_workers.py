@@ -89,6 +89,7 @@ def test_a_run_that_diverges_is_not_restarted(local_ray, tmp_path, monkeypatch):
         train_on_ray(replace(run, task=run.task.model_copy(update={"recipe": recipe})), 2, None, quiet())
 
 
+@pytest.mark.nightly
 def test_the_device_is_that_of_the_cluster_and_not_of_the_driver(local_ray, tmp_path, monkeypatch):
     """A cluster that claims to have two GPUs, on a machine without any: its processes fail, and the error is one line."""
     assert device_on_ray(1, None) == ("cuda" if torch.cuda.is_available() else "cpu")
