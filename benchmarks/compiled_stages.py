@@ -27,7 +27,7 @@ from figures import keep
 
 from explorer import Rates
 from explorer.spec.task import TaskSpec
-from explorer.training.compilation import CompiledCode
+from explorer.training.compilation import CompiledCode, can_compile
 from explorer.training.step_time import TimedTraining
 from explorer.training.task import Task
 
@@ -48,6 +48,7 @@ def task_of(depth: int, *, compiled: bool = True) -> Task:
 
 def first_steps(depth: int, device: str) -> tuple[float, int]:
     """Seconds of the first steps of a training that is compiled, and the number of graphs."""
+    can_compile(device)  # which compiles a line
     before, started = CompiledCode.so_far(), time.perf_counter()
     TimedTraining(task_of(depth), Rates(), device)
     return time.perf_counter() - started, CompiledCode.so_far().since(before).graphs
@@ -96,6 +97,7 @@ def main() -> None:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
         sizes = [Rates(mlp=(number + 1) / options.sizes) for number in range(options.sizes)]
         task = task_of(2)
+        can_compile(device)
         before = CompiledCode.so_far()
         for rates in sizes[: options.stages]:
             step_seconds(task, rates, device)
