@@ -33,7 +33,8 @@ def headline(comparisons: Sequence[BudgetComparison], match: FullTrainingMatch |
         )
     open_budgets = [comparison for comparison in comparisons if comparison.verdict == "undecided"]
     if not decided:
-        return f"Staged and baseline training are {undecided_text(open_budgets)} {_all_of(comparisons)}{_reason(open_budgets)}."
+        where = f"{_all_of(comparisons)}{BY_CURRENCY[currency]}"
+        return f"Staged and baseline training are {undecided_text(open_budgets)} {where}{_reason(open_budgets)}."
     basis = f"95 % intervals apart, means of {_seeds(decided)}{BY_CURRENCY[currency]}"
     ahead = [comparison for comparison in decided if comparison.verdict == "ahead"]
     behind = len(decided) - len(ahead)

@@ -72,6 +72,8 @@ def test_overlapping_intervals_are_no_win():
         "Staged and baseline training are not distinguishable with 3 seeds at 25% of full training: "
         "their 95 % intervals overlap."
     )
+    by_time = headline(data.comparisons, data.match, "device_seconds")
+    assert "at 25% of full training, at equal device-seconds: their" in by_time
 
 
 def test_one_seed_each_decides_nothing():
