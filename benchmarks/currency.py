@@ -1,6 +1,6 @@
 """Sweeps that count FLOPs and sweeps that count seconds, side by side: what each finds, by FLOPs and by seconds.
 
-    python benchmarks/currency.py --run [--task fractals] [--storage sweeps]    about 20 minutes on one idle core; resumes
+    python benchmarks/currency.py --run [--task fractals] [--storage sweeps]    an hour and a half on one core; resumes
     python benchmarks/currency.py --table                                       from the kept results
 
 Both sweeps search the same space with the same number of trials, and plan seconds by one table of step times, which is measured
