@@ -70,7 +70,7 @@ def compile_blocks(model: nn.Module) -> bool:
     Returns:
         Whether the model has a stack of blocks; if not, nothing is done, and the model is to be compiled as a whole.
     """
-    _allow_many_sizes()
+    _configure_torch()
     blocks = active_blocks(model)
     for block in blocks or ():
         if block._compiled_call_impl is None:
@@ -82,7 +82,7 @@ def compile_blocks(model: nn.Module) -> bool:
 
 def compiled_whole(model: nn.Module) -> nn.Module:
     """A wrapper that compiles a model as a whole."""
-    _allow_many_sizes()
+    _configure_torch()
     wrapped: nn.Module = torch.compile(model, dynamic=False, backend=BACKEND)  # type: ignore[assignment]
     return wrapped
 
@@ -94,7 +94,9 @@ def without_compiling() -> Iterator[None]:
         yield
 
 
-def _allow_many_sizes() -> None:
+def _configure_torch() -> None:
+    """Lift torch's limits, and silence a warning of its own access to inputs of blocks."""
+    warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed")
     config = torch._dynamo.config
     config.recompile_limit = config.accumulated_recompile_limit = MAX_SIZES
     config.fail_on_recompile_limit_hit = True

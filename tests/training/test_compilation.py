@@ -12,8 +12,6 @@ from explorer.training.loop import train
 from explorer.training.task import Task
 from tests.training.runs import planned
 
-pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # while torch traces
-
 
 @pytest.fixture(autouse=True)
 def traced_only(monkeypatch):

@@ -57,7 +57,7 @@ def test_a_signal_within_a_segment_loses_no_step(tiny_task, three_stages, tmp_pa
     assert same_weights(straight.model, resumed.model)
 
 
-def test_the_second_signal_is_raised_at_once():
+def test_the_second_signal_is_raised_at_once(heeds_ctrl_c):
     stop = StopSignal()
     with stop.noted():
         signal.raise_signal(signal.SIGINT)
@@ -66,7 +66,7 @@ def test_the_second_signal_is_raised_at_once():
             signal.raise_signal(signal.SIGINT)
 
 
-def test_without_a_checkpoint_a_signal_is_raised_at_once(tiny_task, three_stages, monkeypatch):
+def test_without_a_checkpoint_a_signal_is_raised_at_once(heeds_ctrl_c, tiny_task, three_stages, monkeypatch):
     monkeypatch.setattr(loop, "LOSS_CHECK_STEPS", 1)
     seen = []
 
@@ -94,7 +94,7 @@ def test_outside_of_the_main_thread_nothing_is_noted():
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_ctrl_c_in_a_terminal_leaves_the_loader_its_batches(image_folder, three_stages, tmp_path):
+def test_ctrl_c_in_a_terminal_leaves_the_loader_its_batches(heeds_ctrl_c, image_folder, three_stages, tmp_path):
     """A terminal sends Ctrl-C to all processes, those of the data loader included."""
     task = {
         "model": {"name": "vit_tiny_patch16_224", "options": {"patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 4}},
