@@ -66,6 +66,8 @@ bench-long: .venv/installed
 	$(BIN)/python benchmarks/sweep_overhead.py
 	$(BIN)/python benchmarks/sweep_scale.py
 	$(BIN)/python benchmarks/time_budget.py
+	$(BIN)/python benchmarks/input_rates.py
+	$(BIN)/python benchmarks/compiled_stages.py
 	$(BIN)/python benchmarks/report_page.py
 	$(BIN)/python benchmarks/search/record.py
 

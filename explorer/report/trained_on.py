@@ -68,7 +68,7 @@ def inventory_facts(inventory: Inventory) -> dict[str, str]:
 
 def augmentation_text(augmentation: Augmentation) -> str:
     """The augmentation of the recipe; settings that change nothing are left out."""
-    return listed(augmentation.model_dump()) or "none"
+    return listed(augmentation.model_dump(exclude_defaults=True)) or "none"
 
 
 def full_training_text(task: TaskSpec, inventory: Inventory | None) -> str:

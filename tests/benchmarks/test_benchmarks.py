@@ -168,6 +168,16 @@ def test_the_gpu_reference_runs_on_a_cpu():
     assert done.stdout.count("| staged |") == 3
 
 
+@pytest.mark.nightly
+@pytest.mark.timeout(1200)
+def test_compiled_stages_hold():
+    """Three sizes that are compiled for real: one graph each, reused by a fourth trial."""
+    command = [sys.executable, "benchmarks/compiled_stages.py", "--trials", "4", "--sizes", "3", "--stages", "3"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1200, check=False)
+    assert "recompilations 2, distinct sizes after the first 2, last over third" in done.stdout, done.stderr
+
+
 def test_the_variants_of_the_papers_tables_spend_the_same_budget():
     paper = module("ablations/paper")
     task = Task(SearchSpace.load(paper.SPACES["digits"]).task)
