@@ -19,19 +19,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from curves import hypervolume_of, over_seeds
 from figures import keep
 from rich.console import Console
 
 from explorer import SearchSpace
-from explorer.frontier import AccuracyCurve, best_by_budget, hypervolume, trials_frame
+from explorer.frontier import AccuracyCurve, best_by_budget, trials_frame
 from explorer.frontier.curve import Match
 from explorer.frontier.trials import describe
-from explorer.frontier.uncertainty import interval, percentiles, resampled_means
 from explorer.ledger import KINDS, Ledger, Record, SweepHeader, Trial
 from explorer.plan import Plan
 from explorer.search.dispatcher import Dispatcher, PlannedTrial
 from explorer.search.search import Search
-from explorer.search.step_times import measure_table, steps_of, steps_to_verify, verified_table
+from explorer.search.step_times import measure_again, measure_table, steps_of, steps_to_verify, verified_table
 from explorer.search.trial_plan import compile_trial
 from explorer.spec.budget import CURRENCIES, Currency
 from explorer.spec.rates import Rates
@@ -120,12 +120,7 @@ def _verify(sweeps: dict[Currency, tuple[SearchSpace, Ledger]], table: StepTimeT
     variants += [each for each in known if each.key not in {variant.key for variant in variants}][:UNMEASURED_CHECKED]
     variants = list({variant.key: variant for variant in variants}.values())
     if variants and not table.verified:
-        measured = Calibration.measure_variants(Task(space.task), variants, "cpu", seconds=1.0)
-        batch_size = space.task.recipe.batch_size
-        scale = (table.measured(Rates(), batch_size, {}) or 1) / (measured.measured(Rates(), batch_size, {}) or 1)
-        rows = [measured.row(each.rates, each.batch_size, each.staging) for each in variants]
-        scaled = [row.model_copy(update={"seconds": row.seconds * scale}) for row in rows if row is not None]
-        table = verified_table(table, scaled)
+        table = verified_table(table, measure_again(space, table, variants, seconds=1.0))
         kept.keep_step_times(table)
     return table
 
@@ -218,18 +213,7 @@ def _write(path: Path, rows: pd.DataFrame, task: str) -> None:
 def points(runs: pd.DataFrame) -> pd.DataFrame:
     """The best of each kind at each budget of each sweep, over its fresh seeds."""
     best = runs[runs.is_best & (runs.phase == "repeat")]
-    table = best.groupby(["found_by", "kind", "budget"], sort=False, as_index=False).agg(
-        flops=("flops", "mean"),
-        seconds=("seconds", "mean"),
-        test_mean=("test_accuracy", "mean"),
-        test_error=("test_accuracy", "sem"),
-        seeds=("seed", "size"),
-        learning_rate=("learning_rate", "first"),
-        batch_size=("batch_size", "first"),
-        schedule=("schedule", "first"),
-    )
-    low, high = interval(table.test_mean, table.test_error, table.seeds)
-    return table.assign(test_low=low, test_high=high)
+    return over_seeds(best, ("found_by", "kind", "budget"), ("flops", "seconds"))
 
 
 def match(table: pd.DataFrame, found_by: str, kind: str, cost: str) -> Match:
@@ -239,15 +223,6 @@ def match(table: pd.DataFrame, found_by: str, kind: str, cost: str) -> Match:
     rows = table[(table.found_by == found_by) & (table.kind == kind)]
     curve = AccuracyCurve.through(rows.assign(cost=rows[cost]))
     return curve.cost_to_match(target.test_mean, target.test_error, int(target.seeds))
-
-
-def volume(table: pd.DataFrame, found_by: str, kind: str, cost: str) -> tuple[float, float, float]:
-    """Hypervolume of the means over log2 of the cost up to full training, and its 95 % interval, per doubling of the budget."""
-    rows = table[(table.found_by == found_by) & (table.kind == kind)]
-    logs, doublings = np.log2(rows[cost].to_numpy(float)), math.log2(16)
-    draws = resampled_means(rows.test_mean, rows.test_error, rows.seeds)
-    low, high = percentiles(np.array([hypervolume(logs, means, (0.0, 0.0)) for means in draws]))
-    return hypervolume(logs, rows.test_mean, (0.0, 0.0)) / doublings, low / doublings, high / doublings
 
 
 def print_tables(task: str) -> None:
@@ -260,11 +235,15 @@ def print_tables(task: str) -> None:
         print(f"| by {name} | to match the full model | hypervolume |\n| --- | --- | --- |")
         for found_by, title in FOUND.items():
             for kind in KINDS:
-                if table[(table.found_by == found_by) & (table.kind == kind)].empty:
+                rows = table[(table.found_by == found_by) & (table.kind == kind)]
+                if rows.empty:
                     continue
                 found = match(table, found_by, kind, cost)
                 bounds = f" ({share(found.low)} to {share(found.high)})"
-                cells = share(found.cost) + bounds, "{:.3f} ({:.3f} to {:.3f})".format(*volume(table, found_by, kind, cost))
+                cells = (
+                    share(found.cost) + bounds,
+                    "{:.3f} ({:.3f} to {:.3f})".format(*hypervolume_of(rows, cost)),
+                )
                 print(f"| {kind}, {title} | {' | '.join(cells)} |")
                 if kind == "staged":
                     keep(f"{task}, {title}: share of {name} to match", found.cost, 0.05)

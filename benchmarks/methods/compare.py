@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from explorer.frontier import AccuracyCurve, hypervolume
+from explorer.frontier import AccuracyCurve
 from explorer.frontier.curve import Match
-from explorer.frontier.uncertainty import interval, percentiles, resampled_means
 
 FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER.parent))
+from curves import hypervolume_of, over_seeds  # noqa: E402 (a module in the parent folder of a script)
 from figures import keep  # noqa: E402 (a module in the parent folder of a script)
 
 NAMES = {
@@ -54,18 +54,8 @@ def points() -> pd.DataFrame:
         return total
 
     runs["seconds"] = runs.apply(seconds, axis=1)
-    table = runs.groupby(["method", "budget"], sort=False, as_index=False).agg(
-        cost=("cost", "mean"),
-        seconds=("seconds", "mean"),
-        test_mean=("test_accuracy", "mean"),
-        test_error=("test_accuracy", "sem"),
-        seeds=("seed", "size"),
-        learning_rate=("learning_rate", "first"),
-        batch_size=("batch_size", "first"),
-        schedule=("schedule", "first"),
-    )
+    table = over_seeds(runs, ("method", "budget"), ("cost", "seconds"))
     full = table[(table.method == "full") & (table.budget == "100%")].iloc[0]
-    table["test_low"], table["test_high"] = interval(table.test_mean, table.test_error, table.seeds)
     return table.assign(seconds=table.seconds / full.seconds)
 
 
@@ -82,15 +72,8 @@ def match(table: pd.DataFrame, method: str, currency: str) -> Match:
 
 
 def volume(table: pd.DataFrame, method: str, currency: str) -> tuple[float, float, float]:
-    """Hypervolume of a method's means over log2 of the cost, up to the baseline's at 100 %, and its 95 % interval.
-
-    Divided by the four doublings of the budget, so that over FLOPs it is an average accuracy.
-    """
-    rows = table[table.method == method]
-    logs = np.log2(rows[currency].to_numpy())
-    draws = resampled_means(rows.test_mean, rows.test_error, rows.seeds)
-    low, high = percentiles(np.array([hypervolume(logs, means, (0.0, 0.0)) for means in draws]))
-    return hypervolume(logs, rows.test_mean, (0.0, 0.0)) / 4, low / 4, high / 4
+    """Hypervolume of a method's means, up to the baseline's cost at 100 %, and its 95 % interval."""
+    return hypervolume_of(table[table.method == method], currency)
 
 
 def share(value: float) -> str:

@@ -207,7 +207,7 @@ def _check_part(part: Any) -> None:
 
 
 def check_drawing(transform: dict[str, Any], image_size: int, interpolation: str | None) -> None:
-    """Check that the tensor backend has everything in `augmentation.transform`.
+    """Check that the tensor backend supports every part of `augmentation.transform`.
 
     Args:
         transform: arguments of `timm.data.create_transform`.

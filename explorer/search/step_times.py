@@ -14,7 +14,7 @@ from explorer.search.proposal import even_positions
 from explorer.spec.rates import AXES, Rates
 from explorer.spec.search_space import SearchSpace
 from explorer.spec.step_times import StepTime, StepTimeTable
-from explorer.training.calibration import STEP_STAGING, Calibration, Variant
+from explorer.training.calibration import MEASURED_SECONDS, STEP_STAGING, Calibration, Variant
 from explorer.training.device import device_for
 from explorer.training.task import Task
 
@@ -91,6 +91,33 @@ def steps_to_verify(space: SearchSpace, table: StepTimeTable, winners: Iterable[
             if known == (None, None):
                 wanted[variant.key] = variant
     return list(wanted.values())
+
+
+def measure_again(
+    space: SearchSpace, table: StepTimeTable, variants: Sequence[Variant], seconds: float = MEASURED_SECONDS
+) -> list[StepTime]:
+    """Measure further steps on this device, on the scale of a table: relative to its step of the full model.
+
+    Args:
+        space: the search space.
+        table: the sweep's step times.
+        variants: what to measure.
+        seconds: how long each step is measured.
+
+    Raises:
+        InvalidInput: as `measure_table`.
+    """
+    torch.set_num_threads(space.resources.cpus)
+    own = space.task.recipe.batch_size
+    device = device_for(space.resources.gpus)
+    measured = Calibration.measure_variants(Task(space.task), variants, device, seconds=seconds)
+    scale = (table.measured(Rates(), own, {}) or 0.0) / (measured.measured(Rates(), own, {}) or 1.0)
+    rows = []
+    for variant in variants:
+        row = measured.row(variant.rates, variant.batch_size, variant.staging)
+        assert row is not None
+        rows.append(row.model_copy(update={"seconds": row.seconds * scale, "input_seconds": (row.input_seconds or 0) * scale}))
+    return rows
 
 
 def verified_table(table: StepTimeTable, measured: Sequence[StepTime]) -> StepTimeTable:

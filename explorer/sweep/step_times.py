@@ -11,13 +11,13 @@ import torch
 from explorer.errors import InvalidInput
 from explorer.frontier import best_by_budget, trials_frame
 from explorer.ledger import Ledger, Record
-from explorer.search.step_times import measure_table, measured_first, steps_of, steps_to_verify, verified_table
+from explorer.search.step_times import measure_again, measure_table, measured_first, steps_of, steps_to_verify, verified_table
 from explorer.spec.rates import Rates
 from explorer.spec.search_space import SearchSpace
-from explorer.spec.step_times import StepTime, StepTimeTable
+from explorer.spec.step_times import StepTimeTable
 from explorer.spec.task_file import Resources
 from explorer.sweep.placement import NODE_LABEL, kinds_of_gpu
-from explorer.training.calibration import Calibration, Variant, check_setting, setting_of
+from explorer.training.calibration import Calibration, check_setting, setting_of
 from explorer.training.device import device_for
 from explorer.training.task import Task
 
@@ -104,7 +104,7 @@ def verify_winners(
     if not variants:
         return
     try:
-        measured = on_worker(space, excluded, _measure_more, space, table, variants)
+        measured = on_worker(space, excluded, measure_again, space, table, variants)
     except InvalidInput as error:
         say(f"warning: the steps of {len(best)} winners could not be measured again: {error}")
         return
@@ -115,20 +115,6 @@ def verify_winners(
         planned = costs.step_cost(variant.of(Task(space.task)))(variant.rates).seconds
         errors.append(abs((planned or 0.0) / step.seconds - 1))
     say(f"measured {len(measured)} steps of the winners; the model's error was {max(errors):.1%} at most")
-
-
-def _measure_more(space: SearchSpace, table: StepTimeTable, variants: list[Variant]) -> list[StepTime]:
-    """Step times of variants, on the scale of the table: relative to its step of the full model."""
-    torch.set_num_threads(space.resources.cpus)
-    own = space.task.recipe.batch_size
-    measured = Calibration.measure_variants(Task(space.task), variants, device_for(space.resources.gpus))
-    scale = (table.measured(Rates(), own, {}) or 0.0) / (measured.measured(Rates(), own, {}) or 1.0)
-    rows = []
-    for variant in variants:
-        row = measured.row(variant.rates, variant.batch_size, variant.staging)
-        assert row is not None
-        rows.append(row.model_copy(update={"seconds": row.seconds * scale, "input_seconds": (row.input_seconds or 0) * scale}))
-    return rows
 
 
 def _check_table(space: SearchSpace, table: StepTimeTable) -> None:
