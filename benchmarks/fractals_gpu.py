@@ -63,6 +63,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--epochs", type=float, default=20)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--budgets", nargs="+", default=list(BUDGETS))
     parser.add_argument("--tiny", action="store_true")
     options = parser.parse_args()
 
@@ -74,7 +75,7 @@ def main() -> None:
     images = task(options.epochs, LEARNING_RATES[0], options.tiny).train_images
     print(f"{where(options.device)}; {images} images rendered in {time.perf_counter() - begun:.0f} s\n")
     print("| budget | what | learning rate | test accuracy, each seed | seconds |\n| --- | --- | --- | --- | --- |")
-    for budget in BUDGETS:
+    for budget in options.budgets:
         for name, schedule in schedules().items():
             best = max(
                 LEARNING_RATES[:1] if options.tiny else LEARNING_RATES,

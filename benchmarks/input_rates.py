@@ -42,6 +42,7 @@ SIDE = 224
 CACHED_SIDE = 256
 MIN_CACHED, MIN_DECODED = 6.0, 2.0
 CPU = torch.device("cpu")
+SPLITS = {"validation_split": "validation", "test_split": "test"}
 
 
 def main() -> int:
@@ -56,7 +57,7 @@ def main() -> int:
         os.environ["XDG_CACHE_HOME"] = folder
         root = Path(folder, "images")
         write_images(root, arguments.images)
-        files = DataSpec(name="folder", root=str(root), image_size=SIDE, resident="off")
+        files = DataSpec(name="folder", root=str(root), **SPLITS, image_size=SIDE, resident="off")
         cached = files.model_copy(update={"cache": CacheSpec(short_side=CACHED_SIDE)})
         sources = {
             "pil": opened(files, "pil"),
@@ -80,21 +81,23 @@ def main() -> int:
     return 0 if with_cache >= MIN_CACHED and decoded >= MIN_DECODED else 1
 
 
-def write_images(root: Path, train_images: int) -> None:
-    """Two classes of photograph-like JPEG files: smooth color with grain, about 60 kB each."""
+def write_images(root: Path, train_images: int, width: int = 500, height: int = 375) -> Path:
+    """Two classes of photograph-like JPEG files: smooth color with grain, about 60 kB each at the default size."""
     generator = np.random.default_rng(0)
-    for split, images in (("train", train_images), ("validation", 32)):
+    for split, images in (("train", train_images), ("validation", 32), ("test", 32)):
         for number in range(images):
             folder = root / split / ("even" if number % 2 == 0 else "odd")
             folder.mkdir(parents=True, exist_ok=True)
-            smooth = Image.fromarray(generator.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((500, 375), Image.BICUBIC)
-            grain = generator.normal(0, 8, (375, 500, 1))
+            colors = Image.fromarray(generator.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+            smooth = colors.resize((width, height), Image.BICUBIC)
+            grain = generator.normal(0, 8, (height, width, 1))
             pixels = (np.asarray(smooth) + grain).clip(0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / f"{number}.jpg", quality=90)
+    return root
 
 
 def opened(spec: DataSpec, backend: str) -> StreamedData:
-    """The folder for a backend; a tenth of the training images validates."""
+    """The folder for a backend."""
     source = open_data(spec)
     assert isinstance(source, StreamedData)
     return source.with_backend("tensor" if backend == "tensor" else "pil")

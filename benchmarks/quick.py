@@ -37,9 +37,11 @@ QUICK = (
 GPU = (
     "elastic_speed.py --device cuda",
     "small_stages.py --device cuda",
-    "compiled_stages.py --device cuda",
+    "compiled_stages.py --device cuda --trials 15 --sizes 10",
     "input_rates.py",
-    "fractals_gpu.py",
+    "staged_input.py --device cuda --epochs 20",
+    "resume_agreement.py --device cuda",
+    "fractals_gpu.py --epochs 5 --seeds 1 --budgets 25%",
 )
 
 

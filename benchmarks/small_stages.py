@@ -25,7 +25,7 @@ WAYS = {
     "eager, AdamW loop": {"optimizer": "loop"},
     "eager, AdamW foreach": {"optimizer": "foreach"},
     "eager, AdamW fused": {},
-    "compiled, AdamW fused": {"compiled": "default"},
+    "compiled, AdamW fused": {"compiled": "blocks"},
 }
 GRAPHS = {"CUDA graphs, AdamW fused": {"compiled": "reduce-overhead"}}
 SMALL = Rates(heads=0.25, mlp=0.25, tokens=0.25)

@@ -17,6 +17,7 @@ from explorer import Rates
 from explorer.elastic import ElasticModel
 from explorer.elastic.step_cost import StepCounter
 from explorer.spec.staging import Staging
+from explorer.training.compilation import compile_blocks, compiled_whole
 
 ARITHMETIC = ("mm", "conv", "attention")
 """Substrings of the names of operations whose FLOPs are counted: not norms, residuals, activations, and the optimizer."""
@@ -31,7 +32,8 @@ class TimedStep:
         batch, size: number of images, and their height and width in pixels.
         device: device of the model and the images.
         optimizer: implementation of AdamW: `fused`, `foreach` or `loop`.
-        compiled: mode of `torch.compile`; `None` runs eagerly.
+        compiled: `blocks`, each compiled on its own, or `reduce-overhead`, the model as a whole with CUDA graphs; `None` runs
+            eagerly.
         bf16: whether to use automatic mixed precision with bfloat16.
     """
 
@@ -54,7 +56,11 @@ class TimedStep:
             self.model, "adamw", lr=1e-4, fused=optimizer == "fused", foreach=optimizer == "foreach"
         )
         ElasticModel(self.model).set_rates(rates, self.optimizer)
-        self.trained: nn.Module = torch.compile(self.model, dynamic=False, mode=compiled) if compiled else self.model  # type: ignore[assignment]
+        self.trained: nn.Module = self.model
+        if compiled == "reduce-overhead":
+            self.trained = compiled_whole(self.model, cuda_graphs=True)
+        elif compiled:
+            compile_blocks(self.model)
         self.images = torch.randn(batch, 3, size, size, device=device)
         self.labels = torch.randint(0, 10, (batch,), device=device)
         self.device, self.bf16 = device, bf16

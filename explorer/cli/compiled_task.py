@@ -68,6 +68,7 @@ def compile_for_task(
     from explorer.training.calibration import Calibration
     from explorer.training.device import available_device
     from explorer.training.distributed import Processes
+    from explorer.training.task import Task
 
     parsed = Budget.parse(budget).priced(price)
     task, file = load_task(task_path, schedule)
@@ -84,6 +85,9 @@ def compile_for_task(
         raise InvalidInput("budget", str(parsed), f"needs step times of {processes} processes: {command}, then --calibration")
     if measured is None and currency == "device_seconds" and provenance and provenance.step_times:
         measured = Calibration.of_table(provenance.step_times)
+    compiled_then = measured.setting.task.recipe.compile if measured else "auto"
+    if task.spec.recipe.compile == "auto" and compiled_then != "auto":  # the choice that the step times were measured with
+        task = Task(task.spec.with_compilation(compiled_then))
 
     def compiled(task: Task) -> Plan:
         on_cluster = device_on_cluster is not None

@@ -17,6 +17,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from explorer.data.decoding import image_formats, large_images_allowed
+from explorer.data.packed_strings import PackedStrings
 from explorer.data.root import require_root
 from explorer.data.streamed import StreamedData
 from explorer.errors import InvalidInput
@@ -118,7 +119,7 @@ class FolderImages:
         """Number of files that are not images of a class, by reason."""
         self.remarks = _empty_folders(folder, {image.folders[0] for image in found})
         """Number of class folders without images, if there are any."""
-        self._paths = [image.path for image in found]
+        self._paths = PackedStrings(image.path for image in found)
 
     def __len__(self) -> int:
         return len(self._paths)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +22,9 @@ class OpenedSplit:
     """Name of the split that `data` was opened for: another one where images are set aside."""
     data: Any
     """An `ImageDataset`."""
-    numbers: list[int]
+    numbers: Sequence[int]
     """Which images of `data` belong to the split."""
-    labels: list[int]
+    labels: Sequence[int]
     """Label of each of these images."""
     is_whole: bool
     """Whether files that `data` passed over count for this split: it was read for it, not for the split it is taken from."""

@@ -6,6 +6,7 @@ Shapes: B batch, C channels, H height, W width.
 from __future__ import annotations
 
 import copy
+from array import array
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -236,8 +237,8 @@ def _opened_splits(
             name=name,
             of=str(own.split) if own else spec.train_split,
             data=data,
-            numbers=numbers,
-            labels=[of_data[number] for number in numbers],
+            numbers=array("q", numbers),
+            labels=array("q", (of_data[number] for number in numbers)),
             is_whole=own is not None,
         )
     return names, splits

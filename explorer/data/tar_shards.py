@@ -12,6 +12,7 @@ import glob
 import io
 import re
 import tarfile
+from array import array
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,7 +60,7 @@ class TarShards:
 
     def __init__(self, root: Path, split: str, setting: str) -> None:
         self._shards = _shards(root, split, setting)
-        self._images: list[tuple[int, int, int]] = []
+        self._shard_numbers, self._starts, self._sizes = array("q"), array("q"), array("q")
         """Number of the shard, first byte and size in bytes of each image."""
         self.targets: list[int] = []
         """Label of each image."""
@@ -72,7 +73,9 @@ class TarShards:
                 content = _read(shard)
                 for key, sample in content.samples.items():
                     image_name, start, size, label = sample.checked(key)
-                    self._images.append((number, start, size))
+                    self._shard_numbers.append(number)
+                    self._starts.append(start)
+                    self._sizes.append(size)
                     self.targets.append(label)
                     self.names.append(f"{name}/{image_name}")
             except (OSError, ValueError, tarfile.TarError) as error:
@@ -80,21 +83,20 @@ class TarShards:
             passed_over.update(content.passed_over)
         self.passed_over = dict(passed_over)
         """Number of files that are neither image nor label, by reason."""
-        if not self._images:
+        if not self._sizes:
             raise InvalidInput(setting, split, f"has no images under {root}")
 
     def __len__(self) -> int:
-        return len(self._images)
+        return len(self._sizes)
 
     def __getitem__(self, number: int) -> tuple[Image.Image, int]:
         return Image.open(io.BytesIO(self.read(number))), self.targets[number]
 
     def read(self, number: int) -> bytes:
         """The encoded content of an image."""
-        shard, start, size = self._images[number]
-        with self._shards[shard].open("rb") as file:
-            file.seek(start)
-            return file.read(size)
+        with self._shards[self._shard_numbers[number]].open("rb") as file:
+            file.seek(self._starts[number])
+            return file.read(self._sizes[number])
 
 
 def _shards(root: Path, split: str, setting: str) -> list[Path]:

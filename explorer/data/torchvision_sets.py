@@ -18,6 +18,7 @@ from PIL import Image
 from torchvision import datasets
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from explorer.data.packed_strings import PackedStrings
 from explorer.data.root import require_root
 from explorer.data.streamed import ImageDataset, StreamedData
 from explorer.errors import InvalidInput
@@ -56,7 +57,7 @@ class FileImages:
         classes: Sequence[Any],
         passed_over: Mapping[str, int] | None = None,
     ) -> None:
-        self._paths = list(paths)
+        self._paths = PackedStrings(paths)
         self.targets, self.classes, self.passed_over = list(targets), list(classes), dict(passed_over or {})
         self.names = [os.path.relpath(path, root) for path in paths]
 

@@ -3,7 +3,8 @@
 A sweep's folder (local, or any URI that fsspec opens) holds `sweep.json`, written once, `ledger/<trial id>.json`,
 `started/<trial id>.json`, written before the trial runs, and `superseded/<trial id>.<n>.json` for attempts at a trial that
 failed and were followed by another one. A sweep in device-seconds has its table of step times in `step_times.json`, written
-before the first trial. Needs neither torch nor ray.
+before the first trial, and one with `recipe.compile: auto` has what was chosen in `compilation.json`. Needs neither torch nor
+ray.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from explorer.storage import PATIENCE_SECONDS, Storage
 VERSION = 2
 """Version of the schema. A ledger of another version is refused, never converted."""
 HEADER, RECORDS, STARTED, SUPERSEDED = "sweep.json", "ledger", "started", "superseded"
-STEP_TIMES = "step_times.json"
+STEP_TIMES, COMPILATION = "step_times.json", "compilation.json"
 HALF_WRITTEN, FOREIGN, OTHER_NAME = "damaged or half-written", "not written by a sweep", "copies under another name"
 """Reasons why a file is passed over."""
 PARALLEL_READS = 16
@@ -37,6 +38,12 @@ M = TypeVar("M", bound=BaseModel)
 
 class PassedOverError(ValueError):
     """A file that is not what its place in the ledger says; the message is the reason."""
+
+
+class _Compilation(BaseModel):
+    """Content of `compilation.json`."""
+
+    compile: bool
 
 
 class Ledger:
@@ -138,6 +145,27 @@ class Ledger:
                     "step times", self.location, "the sweep has a table already, by which its trials were planned"
                 )
         self._write(STEP_TIMES, {"version": VERSION, **table.model_dump(mode="json")})
+
+    def compilation(self) -> bool | None:
+        """What was chosen for the sweep in place of `recipe.compile: auto`; `None` if nothing is.
+
+        Raises:
+            InvalidInput: when the storage cannot be read, or the file is damaged or of another release.
+        """
+        path = f"{self.location}/{COMPILATION}"
+        (content,) = self._contents([COMPILATION])
+        try:
+            return None if content is None else _parsed(_Compilation, content, path).compile
+        except PassedOverError as error:
+            raise InvalidInput(path, "unreadable", str(error)) from None
+
+    def keep_compilation(self, compile: bool) -> None:
+        """Keep what was chosen in place of `recipe.compile: auto`.
+
+        Raises:
+            InvalidInput: when the storage cannot be written.
+        """
+        self._write(COMPILATION, {"version": VERSION, "compile": compile})
 
     def append(self, record: Record) -> None:
         """Write a record. A record that exists already stays as it is; a damaged file in its place is replaced.

@@ -25,6 +25,7 @@ from explorer.spec.step_times import Setting
 from explorer.spec.task import TaskSpec
 from explorer.training.calibration import check_setting, setting_of
 from explorer.training.checkpoint import own_checkpoint
+from explorer.training.compile_choice import with_compilation_chosen
 from explorer.training.device import device_name, training_on
 from explorer.training.distributed import SINGLE_PROCESS, Processes
 from explorer.training.loop import train
@@ -99,6 +100,9 @@ def _trained(run: Run, task: Task, processes: Processes, console: Console, logge
     if processes.is_main:
         bf16 = task.amp(torch.device(run.device))
         print_line(console, training_on(device_name(run.device), bf16, run.threads, processes.count))
+    task, why = with_compilation_chosen(task, run.plan, run.device, processes)
+    if why and processes.is_main:
+        print_line(console, why)
     watch, drift = DriftWatch(), ""
     with BudgetBar(console) as bar:
 

@@ -20,6 +20,7 @@ from explorer.spec.budget import Budget
 from explorer.spec.schedule import Schedule
 from explorer.spec.search_space import SearchSpace
 from explorer.spec.step_times import StepTimeTable
+from explorer.spec.time_spent import duration_text
 from explorer.training.task import Task
 
 TRIAL_OVERHEAD_SECONDS = 0.5
@@ -148,7 +149,7 @@ class Forecast:
         return (
             f"{counted}; all of them together cost {self.planned:.2f} full trainings, of which about "
             f"{self.executed:.2f} are trained and {shared:.0%} are shared (estimated with random accuracies{hint})\n"
-            f"one full training takes about {_duration(self.full_seconds)}; evaluation takes about "
+            f"one full training takes about {duration_text(self.full_seconds)}; evaluation takes about "
             f"{self.evaluation_share:.0%} of the FLOPs\n"
             f"{self._time(space, parallel_trials)}"
         )
@@ -224,10 +225,6 @@ def _evaluation_cost(task: Task) -> float:
     inventory = task.data.inventory
     evaluated = inventory.validation.images + inventory.test.images
     return evaluated / (3 * task.epochs * task.train_images)
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.1f} s"
 
 
 def _add_shared(dispatcher: Dispatcher, rows: dict[str, BudgetForecast]) -> None:

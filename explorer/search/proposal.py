@@ -18,6 +18,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from explorer.ledger import Kind
+from explorer.spec.budget import Currency
 from explorer.spec.rates import AXES, Axis, Rates
 from explorer.spec.recipe import Recipe
 from explorer.spec.schedule import Schedule, Stage
@@ -125,10 +126,11 @@ def _merged(stages: list[Stage], grid: int) -> Schedule:
     return Schedule(stages=tuple(Stage(rates=r, duration_ratio=u / grid) for r, u in joined), grid=grid)
 
 
-def first_guesses(search: SearchSettings, kind: Kind, recipe: Recipe) -> list[dict[str, Any]]:
+def first_guesses(search: SearchSettings, kind: Kind, recipe: Recipe, currency: Currency = "flops") -> list[dict[str, Any]]:
     """Variables of plausible first trials: the recipe's learning rate and batch size, rates in even steps, equal durations.
 
-    There is one for each learning-rate schedule of a baseline, so that it is tried with all of them.
+    There is one for each learning-rate schedule of a baseline, so that it is tried with all of them. Where seconds count,
+    others reduce one axis alone: the time of a step falls with blocks and tokens, and hardly with heads.
     """
     low, high = search.learning_rate
     batch_size = recipe.batch_size
@@ -149,7 +151,16 @@ def first_guesses(search: SearchSettings, kind: Kind, recipe: Recipe) -> list[di
     for stage in range(search.stages - 1):
         pieces = search.stages - stage
         guess[f"duration_{stage}"] = 1 - (1 - 1 / pieces) ** (pieces - 1)
-    return [guess | rate_variables(search, [even_positions(search, stage) for stage in range(search.stages)])]
+    together = [even_positions(search, stage) for stage in range(search.stages)]
+    guesses = [guess | rate_variables(search, together)]
+    axes = search.rates.searched
+    if currency == "flops" or search.tied or len(axes) < 2:
+        return guesses
+    full = together[-1]
+    for axis in reversed(axes):  # depth saves the most time, then tokens
+        alone = [{**full, axis: positions[axis]} for positions in together]
+        guesses.append(guess | rate_variables(search, alone))
+    return guesses
 
 
 def even_positions(search: SearchSettings, stage: int) -> dict[Axis, int]:

@@ -105,7 +105,7 @@ class Rung:
                 self.study.enqueue_trial(trial.parameters)
                 self.running[trial.id] = self.study.ask(self._distributions).number
             self.asked += 1
-        first = first_guesses(space.search, kind, space.task.recipe)
+        first = first_guesses(space.search, kind, space.task.recipe, space.currency)
         self._first_guess, self._guesses = first[0], [] if known else first
         tried = {trial.known_schedule for trial in trials_before}
         self._known_schedules = [each for each in known_schedules if kind == "staged" and each.name not in tried]

@@ -16,6 +16,7 @@ from explorer.search.proposer import Status
 from explorer.search.rung import Rung
 from explorer.search.spending import Spending
 from explorer.search.trial_plan import step_cost_in_currency
+from explorer.spec.budget import Budget
 from explorer.spec.search_space import SearchSpace
 from explorer.spec.step_times import StepTimeTable
 
@@ -80,8 +81,16 @@ class Search:
         was tried again turned out to be better than one that was repeated before. A sweep is complete when it has as many
         records. Within a spending limit, it changes with what is left.
         """
+        return sum(self.trials.values())
+
+    @property
+    def trials(self) -> dict[Budget, int]:
+        """Number of trials at each budget that are planned now, repeats included."""
         self._set_trials()
-        return sum(max(rung.wanted, rung.asked) + self._planned_repeats(rung) for rung in self.rungs)
+        counts = dict.fromkeys(self.space.budgets, 0)
+        for rung in self.rungs:
+            counts[rung.budget] += max(rung.wanted, rung.asked) + self._planned_repeats(rung)
+        return counts
 
     def next(self) -> Trial | Status:
         """The next trial, or why there is none."""

@@ -66,6 +66,8 @@ def measured_first(space: SearchSpace, limit: int = MAX_MEASURED) -> list[Varian
 def measure_table(space: SearchSpace, seconds: float = SECONDS) -> Calibration:
     """Measure the table of a sweep on this device, with the CPUs and GPUs of a trial.
 
+    For the forecast of a sweep that has not chosen yet whether to compile (`recipe.compile: auto`), without compilation.
+
     Args:
         space: the search space.
         seconds: how long each step is measured.
@@ -75,7 +77,8 @@ def measure_table(space: SearchSpace, seconds: float = SECONDS) -> Calibration:
     """
     torch.set_num_threads(space.resources.cpus)
     device = device_for(space.resources.gpus)
-    return Calibration.measure_variants(Task(space.task), measured_first(space), device, seconds=seconds)
+    task = space.task if space.task.recipe.compile != "auto" else space.task.with_compilation(False)
+    return Calibration.measure_variants(Task(task), measured_first(space), device, seconds=seconds)
 
 
 def steps_to_verify(space: SearchSpace, table: StepTimeTable, winners: Iterable[Record]) -> list[Variant]:

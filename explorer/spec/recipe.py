@@ -76,7 +76,8 @@ class Recipe(Frozen):
     decay is smaller early in training (timm's `ModelEmaV3` with `use_warmup=True`). `None` disables averaging."""
     amp: Literal["auto", "bf16", "off"] = "auto"
     """Automatic mixed precision: `bf16`, `off`, or `auto`: `bf16` on a GPU and `off` on the CPU."""
-    compile: bool = False
+    compile: bool | Literal["auto", "reduce-overhead"] = False
     """Whether the model is compiled with `torch.compile`, at each size that a stage has. Equal blocks share their code, also
-    with later trials in the same process."""
+    with later trials in the same process. `auto` measures, before the training or sweep, whether this saves more time than it
+    takes. `reduce-overhead` compiles as well, and small stages with CUDA graphs, which need more memory."""
     augmentation: Augmentation = Augmentation()

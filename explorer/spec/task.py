@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from explorer.errors import validated
 from explorer.spec.base import Frozen
@@ -51,6 +51,10 @@ class TaskSpec(Frozen):
         recipe = validated(Recipe, {**content, "learning_rate": learning_rate, "batch_size": batch_size}, "recipe")
         chosen = validated(Staging, {**self.staging.model_dump(), **staging}, "staging")
         return TaskSpec(model=self.model, data=self.data, recipe=recipe, staging=chosen)
+
+    def with_compilation(self, compile: bool | Literal["reduce-overhead"]) -> TaskSpec:
+        """The same task with another value of `recipe.compile`."""
+        return self.model_copy(update={"recipe": self.recipe.model_copy(update={"compile": compile})})
 
     def measured_as(self, provenance: Provenance | None) -> TaskSpec:
         """The same task with the tuned settings of a schedule's measurement; unchanged if there is none."""

@@ -69,3 +69,8 @@ class StageTime(Frozen):
     """Planned time of the same steps; `None` if not calibrated."""
     planned_input_seconds: Seconds | None = None
     """The part of it that was planned for input; `None` if it was not measured."""
+
+
+def duration_text(seconds: float) -> str:
+    """A number of seconds as text: `12.3 s`, or `4.5 min`."""
+    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.1f} s"

@@ -29,6 +29,7 @@ from explorer.spec.search_space import NAME_PATTERN, SearchSpace
 from explorer.spec.spending_limit import SpendingLimit
 from explorer.spec.step_times import StepTimeTable
 from explorer.sweep.cluster import start_ray
+from explorer.sweep.compilation import with_compilation_chosen
 from explorer.sweep.completeness import lacking
 from explorer.sweep.driver_notes import DriverNotes
 from explorer.sweep.header import new_header, open_sweep
@@ -159,8 +160,11 @@ class Sweep:
                     start_ray(self.address)
                 try:
                     places = self._places(lambda: search.planned - self.ledger.count())
+                    space = with_compilation_chosen(
+                        self._readable_space, self.ledger, search.trials, places.at_once, places.excluded, self._say
+                    )
                     if self.space.currency == "device_seconds":
-                        table = self._step_times(places)
+                        table = self._step_times(space, places)
                         knew_limit, search = search.spending is not None, self._search(records, table)
                         if not knew_limit:
                             for line in search.limit_lines():
@@ -174,7 +178,7 @@ class Sweep:
                     ):
                         run_trials(
                             SweepRun(
-                                space=self._readable_space,
+                                space=space,
                                 ledger=self.ledger,
                                 search=search,
                                 table=table,
@@ -187,9 +191,7 @@ class Sweep:
                             )
                         )
                     if table is not None:
-                        verify_winners(
-                            self._readable_space, self.ledger, table, self.ledger.records(), places.excluded, self._say
-                        )
+                        verify_winners(space, self.ledger, table, self.ledger.records(), places.excluded, self._say)
                 finally:
                     if started_here:
                         ray.shutdown()
@@ -247,9 +249,9 @@ class Sweep:
         excluded = probe_nodes(self._readable_space, self.location, hosts, self._say, mix_versions=self.mix_versions)
         return Places(resources, self.parallel_trials, excluded, left if self.wait_for_nodes else None)
 
-    def _step_times(self, places: Places) -> StepTimeTable:
+    def _step_times(self, space: SearchSpace, places: Places) -> StepTimeTable:
         """The sweep's table of step times, with which the space can be planned."""
-        table = sweep_table(self._readable_space, self.ledger, self._given_step_times, places.excluded, self._say)
+        table = sweep_table(space, self.ledger, self._given_step_times, places.excluded, self._say)
         check_space(self.space, table)
         return table
 

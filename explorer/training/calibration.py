@@ -166,8 +166,11 @@ class Calibration(StepTimeTable):
                 `EXPLORER_MAX_SCATTER`.
 
         Raises:
-            InvalidInput: when the model cannot have some of the rates, or the step times scatter by more than `max_scatter`.
+            InvalidInput: when the model cannot have some of the rates, the step times scatter by more than `max_scatter`, or it
+                is not known whether the model is compiled.
         """
+        if task.spec.recipe.compile == "auto":
+            raise InvalidInput("recipe.compile", "auto", "must be true or false: a compiled step takes another time")
         if max_scatter is None:
             max_scatter = float(os.environ.get(SCATTER_VARIABLE, MAX_SCATTER))
         wanted = {variant.key: variant for variant in variants}

@@ -21,6 +21,7 @@ from explorer.training import stopwatch
 from explorer.training.batches import check_batches, plan_batches
 from explorer.training.checkpoint import identity, own_checkpoint, save_checkpoint
 from explorer.training.compilation import CompiledCode, without_compiling
+from explorer.training.compile_choice import with_compilation_chosen
 from explorer.training.distributed import SINGLE_PROCESS, Processes
 from explorer.training.evaluation import accuracy
 from explorer.training.progress import Progress, SegmentResult
@@ -124,6 +125,7 @@ def train(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     check_batches(task, plan, processes)
+    task = with_compilation_chosen(task, plan, device.type, processes)[0]
     state = TrainingState(task, seed, device, processes)
     compiled_before = CompiledCode.so_far() if state.is_compiled else None
     progress = Progress(plan, processes=processes.count)

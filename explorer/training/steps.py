@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from explorer.data import Batch
 from explorer.segment import Segment
+from explorer.training.compilation import begin_step
 from explorer.training.task import Task
 from explorer.training.training_state import TrainingState
 
@@ -42,6 +43,8 @@ def training_steps(
             # Processes exchange gradients once per step, with the last part.
             synchronization = getattr(model, "no_sync", nullcontext) if number < len(parts) else nullcontext
             with synchronization():
+                if state.uses_cuda_graphs:
+                    begin_step()
                 with torch.autocast(device.type, torch.bfloat16, enabled=task.amp(device)):
                     loss = functional.cross_entropy(model(part_BCHW), part_targets, label_smoothing=recipe.label_smoothing)
                 (loss / len(parts)).backward()

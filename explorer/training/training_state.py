@@ -46,7 +46,8 @@ class TrainingState:
             seed=seed,
         )
         self._drop_path = DropPathRates(model)
-        self._compile, self.processes = recipe.compile and can_compile(device.type), processes
+        wanted = recipe.compile if recipe.compile != "auto" else False
+        self._compile, self.processes = wanted if wanted and can_compile(device.type) else False, processes
         self._wrapped: nn.Module | None = None
         self._steps = 0
         if not processes.is_main:  # the same weights, but other random numbers: dropout, dropped tokens
@@ -70,15 +71,20 @@ class TrainingState:
     @property
     def is_compiled(self) -> bool:
         """Whether the model is compiled: the recipe says so, and this machine can."""
-        return self._compile
+        return bool(self._compile)
+
+    @property
+    def uses_cuda_graphs(self) -> bool:
+        """Whether the model is compiled with CUDA graphs at its present size: if the recipe says so, below full size."""
+        return self._compile == "reduce-overhead" and not self._staged.requested.full
 
     @property
     def wrapped_model(self) -> nn.Module:
         """The model to train with: gradients are averaged over processes, and it is compiled if the recipe says so."""
         if self._wrapped is None:
-            whole = self._compile and not compile_blocks(self.model)
+            whole = self._compile and (self.uses_cuda_graphs or not compile_blocks(self.model))
             wrapped = self.processes.wrapped(self.model)
-            self._wrapped = compiled_whole(wrapped) if whole else wrapped
+            self._wrapped = compiled_whole(wrapped, cuda_graphs=self.uses_cuda_graphs) if whole else wrapped
         return self._wrapped
 
     @property

@@ -40,9 +40,26 @@ def test_the_gpu_part_needs_no_ray():
     absent = ["ray", "optuna", "plotly", "pandas", "scipy", "sklearn", "rich", "typer"]
     done = run_without(
         absent,
-        "sys.path.insert(0, 'benchmarks'); import elastic_speed, small_stages, compiled_stages, input_rates, fractals_gpu, quick",
+        "sys.path.insert(0, 'benchmarks'); import elastic_speed, small_stages, compiled_stages, input_rates, staged_input; "
+        "import resume_agreement, fractals_gpu, quick",
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "options", "last"),
+    [
+        ("staged_input", "--images 64 --epochs 0.5 --rounds 1 --sizes 40 80", "files over memory"),
+        ("resume_agreement", "--width 32 --epochs 0.5", "equal runs 0.0e+00, resumed 0.0e+00"),
+    ],
+)
+def test_scripts_for_a_gpu_run_on_a_cpu_with_torch_and_timm_alone(script, options, last):
+    absent = ["ray", "optuna", "plotly", "pandas", "scipy", "sklearn", "typer"]
+    done = run_without(
+        absent,
+        f"sys.path.insert(0, 'benchmarks'); sys.argv = {[script, *options.split()]}; import {script}; {script}.main()",
+    )
+    assert last in done.stdout.splitlines()[-1], done.stderr
 
 
 def test_methods_differ_in_what_they_stage_and_in_nothing_else():

@@ -24,6 +24,7 @@ pytestmark = RAY_SWEEP_MARKS
 
 
 def test_a_sweep_runs_reports_progress_resumes_and_extends(local_ray, space_file, tmp_path):
+    space_file.write_text(space_file.read_text().replace("epochs: 2,", "epochs: 2, compile: auto,"))
     space = with_search(SearchSpace.load(space_file), repeat=1, repeat_seeds=1)
     console = quiet()
     sweep = Sweep(space, tmp_path / "sweeps", console=console).run()
@@ -42,6 +43,8 @@ def test_a_sweep_runs_reports_progress_resumes_and_extends(local_ray, space_file
     assert "10/10" in printed
     assert "min left" in printed
     assert "staged validation" in printed
+    assert "the model is not compiled: training takes" in printed
+    assert sweep.ledger.compilation() is False
 
     # The same again: nothing to do, nothing lost.
     again = quiet()
@@ -49,7 +52,9 @@ def test_a_sweep_runs_reports_progress_resumes_and_extends(local_ray, space_file
     assert "all 10 trials are in the ledger" in again.file.getvalue()
 
     # More trials: only they are run.
-    Sweep(space, tmp_path / "sweeps", trials=3, parallel_trials=1, console=quiet()).run()
+    more = quiet()
+    Sweep(space, tmp_path / "sweeps", trials=3, parallel_trials=1, console=more).run()
+    assert "the model is not compiled" not in more.file.getvalue()  # it was chosen when the sweep started
     extended = sweep.ledger.records()
     added = sorted((record for record in extended if record not in records and not record.shared_with), key=lambda r: r.started)
     assert all(one.finished <= other.started for one, other in pairwise(added))
