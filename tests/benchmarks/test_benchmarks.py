@@ -171,6 +171,7 @@ def test_replayed_sweeps_end_within_their_limit_and_within_a_tenth_below_it():
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_the_gpu_reference_runs_on_a_cpu():
     done = subprocess.run(
         [sys.executable, "benchmarks/fractals_gpu.py", "--device", "cpu", "--tiny", "--epochs", "2", "--seeds", "1"],
