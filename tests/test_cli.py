@@ -160,7 +160,9 @@ def interrupt(number, when):
     return thread
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.nightly), (signal.SIGTERM, 143)]
+)
 def test_an_interrupted_training_says_where_it_resumes(
     explorer, heeds_ctrl_c, space_file, schedule_file, tmp_path, number, code
 ):

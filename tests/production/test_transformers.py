@@ -133,7 +133,7 @@ def test_it_resumes_in_the_middle_of_a_stage(tmp_path):
         assert close(resumed, straight)
 
 
-@pytest.mark.parametrize("restore", [False, True])
+@pytest.mark.parametrize("restore", [pytest.param(False, marks=pytest.mark.nightly), True])
 def test_it_resumes_with_a_learning_rate_schedule_and_an_average_of_the_weights(tmp_path, restore):
     def run(folder, seed=0, resume=None, **options):
         model = wrapped(seed)

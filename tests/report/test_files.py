@@ -19,6 +19,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here (Debian: apt install chromium)")
+@pytest.mark.nightly
 def test_pictures_of_paper_quality(real_ledger, tmp_path):
     arguments = ["report", real_ledger.location, "--out", str(tmp_path), "--png", "--svg", "--pdf"]
     done = CliRunner().invoke(app, arguments)

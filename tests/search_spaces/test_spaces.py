@@ -84,7 +84,9 @@ def test_every_space_has_a_test():
     assert {path.stem for path in FOLDER.glob("*.yaml")} == {*SIZES, "digits"} == {*NARROW}
 
 
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize(
+    "name", [name if name == "imagenet_deit_small" else pytest.param(name, marks=pytest.mark.nightly) for name in SIZES]
+)
 def test_a_space_is_valid_planned_and_costs_what_its_header_says(name, monkeypatch):
     monkeypatch.setattr(task_module, "open_data", lambda _: SIZES[name])
     path = FOLDER / f"{name}.yaml"

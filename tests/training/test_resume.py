@@ -17,7 +17,7 @@ from explorer.training.task import Task
 from tests.training.runs import Interrupted, assert_resumes_exactly, planned, same_weights
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "lamb"])
+@pytest.mark.parametrize("optimizer", ["adamw", *(pytest.param(name, marks=pytest.mark.nightly) for name in ("sgd", "lamb"))])
 def test_a_resumed_run_ends_in_the_same_bits(tiny_spec, three_stages, tmp_path, optimizer):
     """Interrupted in the first stage, in the second, at a stage change, and before the last segment."""
     recipe = tiny_spec.recipe.model_copy(update={"optimizer": optimizer})
@@ -45,7 +45,7 @@ def test_smaller_images_resume_exactly_and_evaluate_at_full_size(tiny_spec, tmp_
 @pytest.mark.parametrize(
     "staging",
     [
-        {"subset": "random", "blocks": "even"},
+        pytest.param({"subset": "random", "blocks": "even"}, marks=pytest.mark.nightly),
         {"subset": "importance", "growth": "zero"},
         {"growth": "copy_normalized", "token_policy": "resize"},
     ],

@@ -59,7 +59,9 @@ def test_runs_with_a_store_end_in_the_same_bits_and_train_only_what_is_new(task,
     assert again.executed_flops == planned(task, schedule(8, 6, 6)).segments[-1].flops
 
 
-@pytest.mark.parametrize("staging", [{"subset": "random"}, {"subset": "importance", "growth": "zero"}])
+@pytest.mark.parametrize(
+    "staging", [pytest.param({"subset": "random"}, marks=pytest.mark.nightly), {"subset": "importance", "growth": "zero"}]
+)
 def test_other_kinds_of_staging_use_the_store_too(task, tmp_path, staging):
     task = Task(task.spec.with_settings(2e-3, 32, staging))
     store = StageStore(str(tmp_path), 10**9)
@@ -96,7 +98,9 @@ def test_a_constant_rate_is_shared_between_budgets_and_a_falling_one_is_not(task
     assert not set(keys("linear", "50%")) & set(keys("linear", "100%"))
 
 
-@pytest.mark.parametrize("damage", ["flipped", "truncated", "empty", "code"])
+@pytest.mark.parametrize(
+    "damage", ["flipped", "code", *(pytest.param(name, marks=pytest.mark.nightly) for name in ("truncated", "empty"))]
+)
 def test_a_damaged_state_is_trained_again_never_trusted(task, tmp_path, damage):
     store = StageStore(str(tmp_path), 10**9)
     plan = planned(task, schedule(8, 6, 6))
