@@ -92,6 +92,8 @@ class Outcome(Frozen):
     full_flops: Annotated[int, Field(gt=0)]
     """Cost of full training of the same task."""
     steps: Count
+    processes: Annotated[int, Field(ge=1)] = 1
+    """Number of processes that trained together, each on a device of its own. Measured times are those of one of them."""
     train_seconds: Amount
     """Training time of the whole plan. Segments from the stage store count as measured when they were trained."""
     executed_seconds: Amount | None = None

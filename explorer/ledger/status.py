@@ -199,9 +199,9 @@ def _grouped(failed: Sequence[Record]) -> tuple[FailureGroup, ...]:
 
 
 def _device_seconds(outcome: Outcome) -> float:
-    """Device time that a trial took for itself."""
+    """Time that a trial took for itself, of all its devices together."""
     training = outcome.train_seconds if outcome.executed_seconds is None else outcome.executed_seconds
-    return training + outcome.evaluation_seconds
+    return outcome.processes * (training + outcome.evaluation_seconds)
 
 
 def _exists(pid: int) -> bool:

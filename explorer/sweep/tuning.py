@@ -30,6 +30,7 @@ from explorer.sweep.searcher import NODE, RECORD, TRIAL, SweepSearcher
 from explorer.sweep.trial import run_trial
 from explorer.sweep.trial_reports import TrialObservers, TrialReports
 from explorer.sweep.tune_errors import ErrorNotes, StopTogether, without_tracebacks
+from explorer.sweep.worker_group import own_worker_group
 
 DASHBOARD = "optuna.log"
 """File for `optuna-dashboard`, in the folder of a sweep on a local disk."""
@@ -73,8 +74,10 @@ def run_trials(run: SweepRun) -> None:
     space, location, table = run.space, run.ledger.location, run.table
 
     def trainable(config: dict[str, Any]) -> None:
-        record = run_trial(config[TRIAL], space, Ledger(location), on_segment=TrialReports(), table=table)
-        tune.report({RECORD: record, NODE: ray.get_runtime_context().get_node_id()})
+        group = own_worker_group(space.resources) if space.resources.process_count > 1 else None
+        record = run_trial(config[TRIAL], space, Ledger(location), on_segment=TrialReports(), table=table, group=group)
+        node = group.failed_node if group else None
+        tune.report({RECORD: record, NODE: node or ray.get_runtime_context().get_node_id()})
         if record.outcome is None and not record.diverged:
             raise FailedTrialError(record.reason)  # the process may be damaged: Tune starts another one
 

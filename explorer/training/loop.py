@@ -76,7 +76,7 @@ class TrainingResult:
     stage_times: tuple[StageTime, ...]
     """Planned and realised time of the steps of each stage."""
     peak_memory: int | None
-    """Largest GPU memory use of training, in bytes; `None` on the CPU."""
+    """Largest memory use of a GPU in training, in bytes; `None` on the CPU."""
     segments: tuple[SegmentResult, ...]
     """Results of the plan's segments."""
     compiled: CompiledCode | None
@@ -109,7 +109,7 @@ def train(
         checkpoint: file that is rewritten after each segment. If it exists, the run resumes from it. With one, Ctrl-C and
             SIGTERM write it before they are raised, within `LOSS_CHECK_SECONDS` and a step.
         checkpoint_every: seconds after which the checkpoint is also rewritten within a segment.
-        store: store of segments that other runs have trained, to start from and to add to. For a single process only.
+        store: store of segments that other runs have trained, to start from and to add to; the main process adds.
         processes: the processes that train this model together; each of them calls this function.
         on_segment: called after each segment.
         on_loss_check: called at each loss check within a segment: every `LOSS_CHECK_STEPS` steps, or about every
@@ -130,13 +130,13 @@ def train(
     watch = Stopwatch(device)
     earlier_seconds = 0.0
     run_identity = identity(task.spec, plan, seed, processes.count)
-    keys = prefix_keys(task, plan.segments, seed, device, task.amp(device)) if store else []
+    keys = prefix_keys(task, plan.segments, seed, device, task.amp(device), processes.count) if store else []
     if checkpoint is not None and checkpoint.exists():
         content = own_checkpoint(checkpoint, task.spec, plan, seed, processes.count)
         _restore(content, state, progress)
         progress.checkpoint_seconds = content.get("checkpoint_seconds", 0.0)
         earlier_seconds = content.get("elapsed_seconds", 0.0)
-    elif store and (stored := store.longest(keys)):
+    elif store and (stored := store.longest_of_all(keys, processes)):
         progress.reused, content = stored
         _restore(content, state, progress)
     last_saved = stopwatch.now()
@@ -166,7 +166,7 @@ def train(
             }
             if checkpoint and processes.is_main:
                 save_checkpoint(checkpoint, {**run_identity, **content})
-            if offer_to:
+            if offer_to and processes.is_main:
                 offer_to.offer(keys[len(progress.segments) - 1], content)
         last_saved = stopwatch.now()
         progress.checkpoint_seconds += last_saved - started
@@ -193,7 +193,7 @@ def train(
             finished = _execute(segment, losses, progress, state, watch, check_loss)
             progress.unfinished = None
             progress.segments.append(finished)
-            offer_to = store if store and len(progress.segments) <= len(keys) and store.wants() else None
+            offer_to = store if store and len(progress.segments) <= len(keys) and processes.broadcast(store.wants()) else None
             if checkpoint or offer_to:
                 save(offer_to)
             report(on_segment)
@@ -204,7 +204,7 @@ def train(
     executed_seconds = stopwatch.now() - begun - reporting_seconds
     compiled = CompiledCode.so_far().since(compiled_before) if compiled_before else None
     elapsed = elapsed_seconds()
-    peak_memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    peak_memory = max(processes.all_gather(torch.cuda.max_memory_allocated(device))) if device.type == "cuda" else None
     started = stopwatch.now()
     model = state.result
     with without_compiling() if state.is_compiled else nullcontext():

@@ -23,6 +23,7 @@ import torch
 from explorer import training_key
 from explorer.plan import Segment
 from explorer.storage import Storage
+from explorer.training.distributed import Processes
 from explorer.training.task import Task
 
 Content = dict[str, Any]
@@ -64,10 +65,37 @@ class StageStore:
             The number of finished segments, and the state that `offer` received there; `None` if the store has no such state.
         """
         for number in range(len(keys), 0, -1):
-            content = self._read(keys[number - 1])
+            content = self.state(keys[number - 1])
             if content is not None:
                 return number, content
         return None
+
+    def longest_of_all(self, keys: Sequence[str], processes: Processes) -> tuple[int, Content] | None:
+        """As `longest`, for processes that train together: the main process chooses the state, and each of them reads it.
+
+        Every process has to call this. `None` if one of them cannot read it.
+        """
+        found = self.longest(keys) if processes.is_main else None
+        number = processes.broadcast(found[0] if found else 0)
+        if not processes.is_main and number:
+            state = self.state(keys[number - 1])
+            found = (number, state) if state is not None else None
+        return found if all(processes.all_gather(found is not None)) else None
+
+    def state(self, key: str) -> Content | None:
+        """The state that `offer` received under a key; `None` if the store does not have it, or it is damaged."""
+        name = f"{key}.pt"
+        try:
+            data = self._storage.read(name)
+            if hashlib.sha256(data[_DIGEST:]).digest() != data[:_DIGEST]:
+                self._storage.remove(name)
+                return None
+            content = torch.load(io.BytesIO(data[_DIGEST:]), map_location="cpu", weights_only=True)
+            if self._storage.is_local:
+                os.utime(self._storage.folder / name)  # recently used states are kept
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError):
+            return None  # lost or evicted in the meantime: the segments are trained again
+        return content if isinstance(content, dict) else None
 
     def wants(self) -> bool:
         """Whether a state may be written now; see `MAX_WRITE_OVERHEAD`."""
@@ -100,20 +128,6 @@ class StageStore:
         except OSError as error:
             warnings.warn(f"stage store {self._storage.location}: cannot be removed: {error}", stacklevel=2)
 
-    def _read(self, key: str) -> Content | None:
-        name = f"{key}.pt"
-        try:
-            data = self._storage.read(name)
-            if hashlib.sha256(data[_DIGEST:]).digest() != data[:_DIGEST]:
-                self._storage.remove(name)
-                return None
-            content = torch.load(io.BytesIO(data[_DIGEST:]), map_location="cpu", weights_only=True)
-            if self._storage.is_local:
-                os.utime(self._storage.folder / name)  # recently used states are kept
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError):
-            return None  # lost or evicted in the meantime: the segments are trained again
-        return content if isinstance(content, dict) else None
-
     def _evict(self) -> None:
         entries = [entry for entry in self._storage.entries() if entry.name.endswith(".pt")]
         total = sum(entry.size for entry in entries)
@@ -124,13 +138,15 @@ class StageStore:
             self._storage.remove(entry.name)
 
 
-def prefix_keys(task: Task, segments: Sequence[Segment], seed: int, device: torch.device, amp: bool) -> list[str]:
+def prefix_keys(
+    task: Task, segments: Sequence[Segment], seed: int, device: torch.device, amp: bool, processes: int = 1
+) -> list[str]:
     """Keys of the states after one segment, two, ... and all but the last; see `explorer.training_key.prefix_keys`.
 
-    A key depends on model, data, recipe, staging, seed, device and versions, and on the segments. It does not depend on the
-    length of full training, nor on the learning-rate schedule beyond these segments, nor on the number of processes that read
-    images and where decoded images are kept; it does depend on the size of cached images. Data is identified by the listings
-    of its splits, wherever it is; by its folder where a source has no listings.
+    A key depends on model, data, recipe, staging, seed, device, number of processes and versions, and on the segments. It does
+    not depend on the length of full training, nor on the learning-rate schedule beyond these segments, nor on the number of
+    processes that read images and where decoded images are kept; it does depend on the size of cached images. Data is
+    identified by the listings of its splits, wherever it is; by its folder where a source has no listings.
     """
     spec = task.spec.model_dump(mode="json")
     del spec["data"]["num_workers"], spec["data"]["resident"]
@@ -141,4 +157,6 @@ def prefix_keys(task: Task, segments: Sequence[Segment], seed: int, device: torc
     for described_by_segments in ("epochs", "lr_schedule"):
         del spec["recipe"][described_by_segments]
     where = [device.type, torch.get_num_threads() if device.type == "cpu" else torch.cuda.get_device_name(device), amp]
+    if processes > 1:  # a single one has the keys of earlier releases
+        where.append(processes)
     return training_key.prefix_keys([spec, seed, where, torch.__version__, timm.__version__], segments)
