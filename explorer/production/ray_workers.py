@@ -23,11 +23,10 @@ from explorer.files import write_file
 from explorer.production.result import RunResult
 from explorer.production.run import CHECKPOINT, Run, train_to_folder
 from explorer.production.run_status import BudgetBar, RunStatus
-from explorer.spec.rates import Rates
 from explorer.spec.task import TaskSpec
 from explorer.sweep.cluster import start_ray
 from explorer.sweep.interrupts import interrupts_deferred
-from explorer.training.calibration import Calibration, check_setting, setting_of
+from explorer.training.calibration import MEASURED_SECONDS, Calibration, Variant, check_setting, setting_of
 from explorer.training.checkpoint import own_checkpoint
 from explorer.training.device import training_on
 from explorer.training.distributed import Processes
@@ -97,14 +96,17 @@ def train_on_ray(run: Run, processes: int, address: str | None, console: Console
     return RunResult.load(run.out)
 
 
-def calibrate_on_ray(task: TaskSpec, rates: Sequence[Rates], workers: Workers, out: Path) -> Calibration:
+def calibrate_on_ray(
+    task: TaskSpec, variants: Sequence[Variant], workers: Workers, out: Path, seconds: float = MEASURED_SECONDS
+) -> Calibration:
     """Measure step times in several processes that train together, as `train_on_ray` runs them.
 
     Args:
         task: the task.
-        rates: requested rates.
+        variants: the steps to measure, besides that of the full model.
         workers: the processes.
         out: file to write. All nodes must see its folder.
+        seconds: how long to measure each of them.
 
     Raises:
         InvalidInput: when the cluster has too few resources, or the model cannot have some of the rates.
@@ -112,7 +114,8 @@ def calibrate_on_ray(task: TaskSpec, rates: Sequence[Rates], workers: Workers, o
     """
     out = out.resolve()
     folder = out.with_name(f"{out.name}.ray-train")
-    config = {"task": task, "rates": tuple(rates), "threads": workers.threads, "device": workers.device, "out": out}
+    config = {"task": task, "variants": tuple(variants), "seconds": seconds, "out": out}
+    config |= {"threads": workers.threads, "device": workers.device}
     workers.start()
     try:
         workers.run(_calibrate_in_process, config, folder)
@@ -190,7 +193,9 @@ class Workers:
 def _calibrate_in_process(config: dict[str, Any]) -> None:
     torch.set_num_threads(config["threads"])
     processes = Processes.here()
-    measured = Calibration.measure(Task(config["task"]), config["rates"], config["device"], processes=processes)
+    measured = Calibration.measure_variants(
+        Task(config["task"]), config["variants"], config["device"], seconds=config["seconds"], processes=processes
+    )
     if processes.is_main:
         measured.save(config["out"])
 

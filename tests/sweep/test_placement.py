@@ -75,8 +75,8 @@ def test_more_than_a_node_has_is_refused_with_the_way_out(monkeypatch):
         ({"batch_size: [16, 32]": "batch_size: [255, 256]"}, "search.batch_size: 256: must be a multiple of the 3 processes"),
         ({"batch_size: 32,": "batch_size: 256,", "[16, 32]": "[255]"}, "recipe.batch_size: 256: must be a multiple of the 3"),
         (
-            {"batch_size: 32,": "batch_size: 255, accumulation: 2,", "[16, 32]": "[255]"},
-            "recipe.accumulation: 2: must divide a process's 85 images equally",
+            {"batch_size: 32,": "batch_size: 255, accumulation: 3,", "[16, 32]": "[255]"},
+            "recipe.accumulation: 3: must divide a process's 85 images equally",
         ),
     ],
 )
