@@ -26,6 +26,7 @@ from explorer.production.run_status import BudgetBar, RunStatus
 from explorer.spec.task import TaskSpec
 from explorer.sweep.cluster import start_ray
 from explorer.sweep.interrupts import interrupts_deferred
+from explorer.sweep.preemption import notice
 from explorer.training.calibration import MEASURED_SECONDS, Calibration, Variant, check_setting, setting_of
 from explorer.training.checkpoint import own_checkpoint
 from explorer.training.device import training_on
@@ -208,7 +209,8 @@ def _train_in_process(config: dict[str, Any]) -> None:
             write_file(run.out / REFUSED, json.dumps(reason))
         return
     try:
-        train_to_folder(run, Console(quiet=True), processes)
+        # Ray restarts the processes elsewhere, from the checkpoint that they write when their node is drained.
+        train_to_folder(run, Console(quiet=True), processes, stop_requested=notice().came)
     except DivergedError as error:  # all processes see the same loss
         if processes.is_main:
             write_file(run.out / DIVERGED, str(error))

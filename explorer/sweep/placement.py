@@ -9,6 +9,7 @@ import ray
 
 from explorer.search.machines import ACCELERATOR, wanted, wanted_on_a_node
 from explorer.spec.task_file import Resources
+from explorer.sweep.preemption import draining_nodes
 
 if TYPE_CHECKING:
     from ray import tune
@@ -62,15 +63,17 @@ def actor_options(amounts: Mapping[str, float]) -> dict[str, Any]:
 
 
 def hosts_with_room(resources: Resources) -> dict[str, str]:
-    """Names of the hosts whose resources suffice for a trial, used or not, by the id of their node.
+    """Names of the hosts that stay and whose resources suffice for a trial, used or not, by the id of their node.
 
     Where the processes of a trial may be on several nodes, hosts with room for one of them count.
     """
-    amounts = wanted_on_a_node(resources)
+    amounts, leaving = wanted_on_a_node(resources), draining_nodes()
     return {
         node["NodeID"]: f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
         for node in ray.nodes()
-        if node["Alive"] and all(node["Resources"].get(name, 0) >= amount for name, amount in amounts.items())
+        if node["Alive"]
+        and node["NodeID"] not in leaving
+        and all(node["Resources"].get(name, 0) >= amount for name, amount in amounts.items())
     }
 
 

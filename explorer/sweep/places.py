@@ -19,6 +19,7 @@ from ray.autoscaler.sdk import request_resources
 from explorer.errors import InvalidInput
 from explorer.search.machines import ACCELERATOR, count_places, wanted, wanted_on_a_node, wanted_text
 from explorer.spec.task_file import Resources
+from explorer.sweep.preemption import draining_nodes
 
 AHEAD = 1
 """Number of trials that are handed out without a place. Each is proposed without the results of those that run."""
@@ -187,5 +188,6 @@ class Places:
 
 
 def alive_nodes() -> dict[str, dict[str, float]]:
-    """The resources of each node that is alive, by its id."""
-    return {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+    """The resources of each node that is alive and stays, by its id."""
+    leaving = draining_nodes()
+    return {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving}

@@ -38,11 +38,12 @@ def run_trial(
     on_segment: Callable[[Progress], None] | None = None,
     table: StepTimeTable | None = None,
     group: WorkerGroup | None = None,
+    stop_requested: Callable[[], bool] | None = None,
 ) -> Record:
     """Train a trial and write its record. Any error becomes a failed record with its reason.
 
-    A failure of the place (data, device or package missing on this host) is not written: the driver decides whether the trial
-    is tried again elsewhere.
+    A failure of the place (data, device or package missing on this host) is not written, nor is a training that was stopped for
+    another host to resume: the driver decides whether the trial is tried again elsewhere.
 
     Args:
         trial: the trial.
@@ -51,6 +52,7 @@ def run_trial(
         on_segment: called after each segment, or about once a second with the progress of several processes.
         table: the sweep's step times, which a sweep in device-seconds needs.
         group: the processes that train the trial together; `None` trains in this one.
+        stop_requested: says whether to stop for another host to resume; `None` if there is no stage store.
 
     Returns:
         The record.
@@ -61,17 +63,19 @@ def run_trial(
     started = time.time()
     outcome, failed, plan, device = None, None, "", "unknown"
     try:
+        if group is None:  # a device that cannot be used comes first: what has a plan counts as trained
+            device = device_name(device_of_trial(space, table))
         _, planned = compile_trial(trial, space, table)
         plan = planned.digest()
+        arguments = (trial, space, ledger.location, planned, table)
         if group is None:
-            device = device_name(device_for(space.resources.gpus))
-            outcome = train_trial(trial, space, ledger.location, planned, table, on_segment=on_segment)
+            outcome = train_trial(*arguments, on_segment=on_segment, stop_requested=stop_requested)
         else:
-            outcome = group.run(train_trial, trial, space, ledger.location, planned, table, on_segment=on_segment)
+            outcome = group.run(train_trial, *arguments, on_segment=on_segment, stop_requested=stop_requested)
     except RayError:
         raise
     except ProcessFailedError as error:
-        failed = error.failed
+        failed, plan = error.failed, "" if error.refused else plan
     except Exception as error:
         failed = reason_of(error)
     if group is not None:
@@ -89,7 +93,7 @@ def run_trial(
         plan=plan,
         versions=numerical_versions(),
     )
-    if record.failure != "place":
+    if record.failure not in ("place", "preempted"):
         with suppress(InvalidInput):
             ledger.append(record)
     return record
@@ -104,6 +108,7 @@ def train_trial(
     *,
     processes: Processes = SINGLE_PROCESS,
     on_segment: Callable[[Progress], None] | None = None,
+    stop_requested: Callable[[], bool] | None = None,
 ) -> Outcome:
     """Train a trial, in one of the processes that train it together.
 
@@ -115,16 +120,36 @@ def train_trial(
         table: as for `run_trial`.
         processes: the processes that train it together; each of them calls this function.
         on_segment: called after each segment.
+        stop_requested: as for `run_trial`.
     """
     torch.set_num_threads(space.resources.cpus)
+    device = device_of_trial(space, table)
+    store = StageStore(f"{location}/{STORE}", int(space.store_gb * 1e9)) if space.store_gb else None
+    task = task_of(trial, space)
+    result = train(
+        task,
+        planned,
+        seed=trial.seed,
+        device=device,
+        store=store,
+        processes=processes,
+        on_segment=on_segment,
+        stop_requested=stop_requested,
+    )
+    return _outcome(planned, result, processes.count)
+
+
+def device_of_trial(space: SearchSpace, table: StepTimeTable | None) -> str:
+    """The device on which this process trains its part of a trial: `cuda` or `cpu`.
+
+    Raises:
+        InvalidInput: when the GPU cannot be used, or the sweep's step times are of another device.
+    """
     device = device_for(space.resources.process_gpus)
     if table is not None and device_name(device) != table.setting.device:
         reason = f"this host has {device_name(device)}, and the sweep's step times are of {table.setting.device}"
         raise InvalidInput("resources.accelerator", space.resources.accelerator, reason)
-    store = StageStore(f"{location}/{STORE}", int(space.store_gb * 1e9)) if space.store_gb else None
-    task = task_of(trial, space)
-    result = train(task, planned, seed=trial.seed, device=device, store=store, processes=processes, on_segment=on_segment)
-    return _outcome(planned, result, processes.count)
+    return device
 
 
 def worker_name() -> str:

@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,6 +30,7 @@ from explorer.search.machines import wanted
 from explorer.spec.task_file import Resources
 from explorer.sweep.failures import FailureReason, reason_of
 from explorer.sweep.placement import actor_options, bundles_of
+from explorer.sweep.preemption import notice
 from explorer.training.device import available_device, device_for, device_name
 from explorer.training.distributed import SINGLE_PROCESS, Processes
 from explorer.training.progress import Progress
@@ -42,7 +43,7 @@ GRACE_SECONDS = 5.0
 """Time that the other processes have to end after one has failed. Theirs may be the cause, which is often seen later."""
 LOOPBACK = ("lo", "lo0")
 """Names of the loopback interface on Linux and macOS."""
-CAUSES = ("memory", "place", "diverged", "lost", "error")
+CAUSES = ("memory", "place", "diverged", "preempted", "lost", "error")
 """Kinds of failures, the ones that explain the others first."""
 
 
@@ -75,10 +76,13 @@ class Call:
     """A function that all processes call."""
 
     function: Callable[..., Any]
-    """Called with `arguments`, the keyword argument `processes`, and `on_segment` if it `reports`."""
+    """Called with `arguments` and the keyword argument `processes`, with `on_segment` if it `reports`, and with
+    `stop_requested` if it `is_stoppable`."""
     arguments: tuple[Any, ...]
     reports: bool
     """Whether it reports the progress of a training."""
+    is_stoppable: bool
+    """Whether it stops a training when a notice of preemption comes."""
     meeting: Meeting | None
     """Where the processes meet; `None` for a single process."""
     gpus: float
@@ -105,6 +109,7 @@ class TrainingProcess:
 
     def __init__(self) -> None:
         self._store: Store | None = None
+        notice().heed_sigterm()
 
     def open_meeting(self, count: int, on_one_node: bool) -> Meeting:
         """Where this number of processes can meet. Called on the main process, whose next `start` it is for."""
@@ -126,6 +131,10 @@ class TrainingProcess:
         self._done = threading.Event()
         threading.Thread(target=self._run, args=(call, processes), daemon=True).start()
 
+    def give_notice(self) -> None:
+        """The node is about to be taken away, as the process that supervises has learned."""
+        notice().tell()
+
     def device(self, gpus: float) -> str:
         """Name of the device that trains here, which the node may not be able to use."""
         return device_name(available_device(gpus))
@@ -137,12 +146,14 @@ class TrainingProcess:
         return progress, self._ended
 
     def _run(self, call: Call, processes: Processes) -> None:
-        options = {"on_segment": self._keep_progress} if call.reports else {}
         try:
-            with self._process_group(call, processes):
+            options: dict[str, Any] = {"on_segment": self._keep_progress} if call.reports else {}
+            if call.is_stoppable:
+                options["stop_requested"] = notice().came
+            with self._process_group(call, processes), notice().watched() if call.is_stoppable else nullcontext():
                 result = call.function(*call.arguments, processes=processes, **options)
             self._ended = Ended(result if processes.is_main else None)
-        except Exception as error:
+        except BaseException as error:  # a process that ended in silence would be waited for
             self._ended = Ended(
                 failed=reason_of(error),
                 node=ray.get_runtime_context().get_node_id(),
@@ -203,7 +214,13 @@ class WorkerGroup:
         self.device = "unknown"
         self.failed_node: str | None = None
 
-    def run(self, function: Callable[..., T], *arguments: Any, on_segment: Callable[[Progress], None] | None = None) -> T:
+    def run(
+        self,
+        function: Callable[..., T],
+        *arguments: Any,
+        on_segment: Callable[[Progress], None] | None = None,
+        stop_requested: Callable[[], bool] | None = None,
+    ) -> T:
         """Call a function in each process, in a process group of its own, and return what the main process returned.
 
         Args:
@@ -211,6 +228,7 @@ class WorkerGroup:
             arguments: passed on.
             on_segment: called here with the progress of the main process, about once in `POLL_SECONDS`; `None` if the function
                 reports none.
+            stop_requested: asked here whether the processes are to stop; `None` if the function does not take it.
 
         Raises:
             ProcessFailedError: when the function fails in a process: with the failure that is the cause of the others.
@@ -218,8 +236,8 @@ class WorkerGroup:
         """
         self.failed_node = None
         try:
-            self._start(function, arguments, reports=on_segment is not None)
-            result: T = self._wait(on_segment)
+            self._start(function, arguments, reports=on_segment is not None, is_stoppable=stop_requested is not None)
+            result: T = self._wait(on_segment, stop_requested)
         except BaseException as error:
             self.failed_node = error.node if isinstance(error, ProcessFailedError) else None
             self.stop()
@@ -232,7 +250,7 @@ class WorkerGroup:
             ray.kill(worker)
         self._workers = []
 
-    def _start(self, function: Callable[..., Any], arguments: tuple[Any, ...], reports: bool) -> None:
+    def _start(self, function: Callable[..., Any], arguments: tuple[Any, ...], **options: bool) -> None:
         count = self._resources.process_count
         if not self._workers:
             actor = ray.remote(max_restarts=0, max_task_retries=0)(TrainingProcess)
@@ -248,7 +266,8 @@ class WorkerGroup:
         meeting = None
         if count > 1:
             meeting = ray.get(self._workers[0].open_meeting.remote(count, not self._resources.spread))
-        call = Call(function=function, arguments=arguments, reports=reports, meeting=meeting, gpus=self._resources.process_gpus)
+        gpus = self._resources.process_gpus
+        call = Call(function=function, arguments=arguments, meeting=meeting, gpus=gpus, **options)
         ray.get(
             [
                 worker.start.remote(call, Processes(rank, count) if count > 1 else SINGLE_PROCESS)
@@ -256,12 +275,16 @@ class WorkerGroup:
             ]
         )
 
-    def _wait(self, on_segment: Callable[[Progress], None] | None) -> Any:
+    def _wait(self, on_segment: Callable[[Progress], None] | None, stop_requested: Callable[[], bool] | None) -> Any:
         asked = {worker.poll.remote(): rank for rank, worker in enumerate(self._workers)}
         ended: dict[int, Ended] = {}
         deadline = float("inf")
         while asked and time.monotonic() < deadline:
             ready, _ = ray.wait(list(asked), timeout=POLL_SECONDS)
+            if stop_requested is not None and stop_requested():
+                stop_requested = None
+                for worker in self._workers:
+                    worker.give_notice.remote()
             for reference in ready:
                 rank = asked.pop(reference)
                 try:

@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import pickle
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import timm
 import torch
 
 from explorer import training_key
-from explorer.plan import Segment
+from explorer.plan import Plan, Segment
 from explorer.storage import Storage
 from explorer.training.distributed import Processes
 from explorer.training.task import Task
@@ -102,14 +104,23 @@ class StageStore:
         training_seconds = time.perf_counter() - self._last_written
         return self._refused < MAX_REFUSED and self._last_write_seconds <= MAX_WRITE_OVERHEAD * training_seconds
 
-    def offer(self, key: str, content: Content) -> None:
-        """Publish a state atomically. Warn of the first one that the storage refuses; after `MAX_REFUSED` in a row, stop."""
+    def offer(self, key: str, content: Content, *, replace: bool = False) -> bool:
+        """Publish a state atomically. Warn of the first one that the storage refuses; after `MAX_REFUSED` in a row, stop.
+
+        Args:
+            key: of the state.
+            content: the state.
+            replace: whether it replaces one that the store has under this key.
+
+        Returns:
+            Whether the store has a state under this key.
+        """
         started = time.perf_counter()
         buffer = io.BytesIO()
         torch.save(content, buffer)
         data = buffer.getvalue()
         try:
-            if not self._storage.exists(f"{key}.pt"):
+            if replace or not self._storage.exists(f"{key}.pt"):
                 self._storage.write(f"{key}.pt", hashlib.sha256(data).digest() + data)
                 self._evict()
             self._refused = 0
@@ -120,6 +131,12 @@ class StageStore:
                 warnings.warn(text, stacklevel=2)
         self._last_written = time.perf_counter()
         self._last_write_seconds = self._last_written - started
+        return self._refused == 0
+
+    def remove(self, key: str) -> None:
+        """Remove a state that nobody will need. One that the storage does not remove is evicted later."""
+        with suppress(OSError):
+            self._storage.remove(f"{key}.pt")
 
     def clear(self) -> None:
         """Remove every state. Warn if the storage refuses."""
@@ -148,6 +165,20 @@ def prefix_keys(
     processes that read images and where decoded images are kept; it does depend on the size of cached images. Data is
     identified by the listings of its splits, wherever it is; by its folder where a source has no listings.
     """
+    return training_key.prefix_keys(_described(task, seed, device, amp, processes), segments)
+
+
+def interrupted_key(task: Task, plan: Plan, seed: int, device: torch.device, amp: bool, processes: int = 1) -> str:
+    """Key of the state in which the training of a whole plan was interrupted, wherever that was.
+
+    It depends on all that `prefix_keys` does, and on the whole plan.
+    """
+    described = [_described(task, seed, device, amp, processes), "interrupted", plan.digest()]
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+def _described(task: Task, seed: int, device: torch.device, amp: bool, processes: int) -> list[Any]:
+    """What training depends on besides its segments."""
     spec = task.spec.model_dump(mode="json")
     del spec["data"]["num_workers"], spec["data"]["resident"]
     spec["data"]["cache"] = (spec["data"]["cache"] or {}).get("short_side")  # nothing else about it changes pixels
@@ -159,4 +190,4 @@ def prefix_keys(
     where = [device.type, torch.get_num_threads() if device.type == "cpu" else torch.cuda.get_device_name(device), amp]
     if processes > 1:  # a single one has the keys of earlier releases
         where.append(processes)
-    return training_key.prefix_keys([spec, seed, where, torch.__version__, timm.__version__], segments)
+    return [spec, seed, where, torch.__version__, timm.__version__]
