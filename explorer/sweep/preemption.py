@@ -38,7 +38,7 @@ class PreemptionNotice:
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Within this context a training asks for the notice: SIGTERM is noted, and does not end the process."""
-        self._told, self._watched = False, True
+        self._watched = True
         try:
             yield
         finally:

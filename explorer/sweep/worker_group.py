@@ -62,7 +62,7 @@ class ProcessFailedError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Meeting:
+class Rendezvous:
     """Where the processes of a process group find one another."""
 
     file: str | None = None
@@ -83,7 +83,7 @@ class Call:
     """Whether it reports the progress of a training."""
     is_stoppable: bool
     """Whether it stops a training when a notice of preemption comes."""
-    meeting: Meeting | None
+    rendezvous: Rendezvous | None
     """Where the processes meet; `None` for a single process."""
     gpus: float
     """Number of GPUs of each process."""
@@ -111,13 +111,13 @@ class TrainingProcess:
         self._store: Store | None = None
         notice().heed_sigterm()
 
-    def open_meeting(self, count: int, on_one_node: bool) -> Meeting:
+    def open_rendezvous(self, count: int, on_one_node: bool) -> Rendezvous:
         """Where this number of processes can meet. Called on the main process, whose next `start` it is for."""
         if on_one_node:
-            return Meeting(file=str(Path(tempfile.mkdtemp(prefix="explorer-processes-"), "store")))
+            return Rendezvous(file=str(Path(tempfile.mkdtemp(prefix="explorer-processes-"), "store")))
         host = ray.util.get_node_ip_address()
         self._store = store = TCPStore(host, 0, count, is_master=True, wait_for_workers=False)
-        return Meeting(address=(host, store.port))
+        return Rendezvous(address=(host, store.port))
 
     def start(self, call: Call, processes: Processes) -> None:
         """Call a function in a thread.
@@ -165,25 +165,26 @@ class TrainingProcess:
 
     @contextmanager
     def _process_group(self, call: Call, processes: Processes) -> Iterator[None]:
-        meeting = call.meeting
-        if meeting is None:
+        rendezvous = call.rendezvous
+        if rendezvous is None:
             yield
             return
-        if meeting.file is not None:
-            store: Store = FileStore(meeting.file, processes.count)
-            _keep_on_loopback()
-        else:
-            assert meeting.address is not None
-            store = self._store or TCPStore(*meeting.address, processes.count, is_master=False)
-        backend = "nccl" if device_for(call.gpus) == "cuda" else "gloo"
-        distributed.init_process_group(backend, store=store, rank=processes.rank, world_size=processes.count)
         try:
+            if rendezvous.file is not None:
+                store: Store = FileStore(rendezvous.file, processes.count)
+                _keep_on_loopback()
+            else:
+                assert rendezvous.address is not None
+                store = self._store or TCPStore(*rendezvous.address, processes.count, is_master=False)
+            backend = "nccl" if device_for(call.gpus) == "cuda" else "gloo"
+            distributed.init_process_group(backend, store=store, rank=processes.rank, world_size=processes.count)
             yield
         finally:
-            distributed.destroy_process_group()
+            with suppress(Exception):  # it may not exist, or its connections be gone
+                distributed.destroy_process_group()
             self._store = None
-            if processes.is_main and meeting.file is not None:
-                shutil.rmtree(Path(meeting.file).parent, ignore_errors=True)
+            if processes.is_main and rendezvous.file is not None:
+                shutil.rmtree(Path(rendezvous.file).parent, ignore_errors=True)
 
     def _keep_progress(self, progress: Progress) -> None:
         self._progress = replace(progress, segments=list(progress.segments))
@@ -224,11 +225,10 @@ class WorkerGroup:
         """Call a function in each process, in a process group of its own, and return what the main process returned.
 
         Args:
-            function: called with `arguments`, `processes`, and, for the progress of a training, `on_segment`.
+            function: called with `arguments`, `processes`, and with `on_segment` and `stop_requested` if these are given here.
             arguments: passed on.
-            on_segment: called here with the progress of the main process, about once in `POLL_SECONDS`; `None` if the function
-                reports none.
-            stop_requested: asked here whether the processes are to stop; `None` if the function does not take it.
+            on_segment: called here with the progress of the main process, about once in `POLL_SECONDS`.
+            stop_requested: asked here, besides the notice of each process, whether the processes are to stop.
 
         Raises:
             ProcessFailedError: when the function fails in a process: with the failure that is the cause of the others.
@@ -254,20 +254,20 @@ class WorkerGroup:
         count = self._resources.process_count
         if not self._workers:
             actor = ray.remote(max_restarts=0, max_task_retries=0)(TrainingProcess)
-            options = actor_options(wanted(self._resources))
+            each = actor_options(wanted(self._resources))
             self._workers = [
                 actor.options(
-                    **options,
+                    **each,
                     scheduling_strategy=PlacementGroupSchedulingStrategy(self._bundles, placement_group_bundle_index=rank),
                 ).remote()
                 for rank in range(count)
             ]
             self.device = ray.get(self._workers[0].device.remote(self._resources.process_gpus))
-        meeting = None
+        rendezvous = None
         if count > 1:
-            meeting = ray.get(self._workers[0].open_meeting.remote(count, not self._resources.spread))
+            rendezvous = ray.get(self._workers[0].open_rendezvous.remote(count, not self._resources.spread))
         gpus = self._resources.process_gpus
-        call = Call(function=function, arguments=arguments, meeting=meeting, gpus=gpus, **options)
+        call = Call(function=function, arguments=arguments, rendezvous=rendezvous, gpus=gpus, **options)
         ray.get(
             [
                 worker.start.remote(call, Processes(rank, count) if count > 1 else SINGLE_PROCESS)

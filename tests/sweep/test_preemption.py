@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from ray._private import state
 
 from explorer import SearchSpace
 from explorer.ledger import Ledger
+from explorer.production.result import RunResult
 from explorer.search.trial_plan import compile_trial
 from explorer.sweep.preemption import FUNCTION, PreemptionNotice
 from explorer.training.loop import train
@@ -62,66 +64,85 @@ class Counting:
 '''
 
 
+CLUSTER = """
+import os, signal, subprocess, threading, time
+from pathlib import Path
+import ray
+from ray.cluster_utils import Cluster
+from explorer.sweep.cluster import start_ray
+
+common = {"include_dashboard": False}
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "node_ip_address": "127.0.0.2", **common})
+running = None
+
+def start(function):
+    global running
+    running = threading.Thread(target=function)
+    running.start()
+
+def process_at(address, steps):
+    while running.is_alive():
+        time.sleep(0.05)
+        for path in Path("steps").glob(address + " *"):
+            if len(path.read_text().splitlines()) >= steps:
+                return int(path.name.split()[1])
+
+def drain(address):
+    (node,) = (node["NodeID"] for node in ray.nodes() if node["NodeManagerAddress"] == address)
+    command = ["ray", "drain-node", "--address", cluster.address, "--node-id", node, "--reason-message", "spot"]
+    command += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--deadline-remaining-seconds", "600"]
+    subprocess.run(command, check=True)
+    return node
+"""
+"""Start of a script that drains nodes of a cluster whose processes train on `COUNTING`."""
+
+
+def run_on_cluster(code: str, folder: Path) -> str:
+    """Run a script that begins with `CLUSTER`, and return what it printed."""
+    (folder / "counting.py").write_text(COUNTING)
+    (folder / "token").write_text("a" * 64)
+    (folder / "steps").mkdir()
+    paths = os.pathsep.join([str(folder), os.getcwd()])
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token")}
+    return run(CLUSTER + textwrap.dedent(code), folder, PYTHONPATH=paths, PATH=path, **token)
+
+
+def steps_in(folder: Path) -> int:
+    """Number of steps of all processes."""
+    return sum(len(path.read_text().splitlines()) for path in (folder / "steps").iterdir())
+
+
 @pytest.mark.ray
 @pytest.mark.nightly
 @pytest.mark.timeout(2 * RAY_SWEEP_SECONDS)
 def test_a_drained_node_and_sigterm_cost_a_trial_no_step(tmp_path):
-    (tmp_path / "counting.py").write_text(COUNTING)
-    (tmp_path / "token").write_text("a" * 64)
-    steps = tmp_path / "steps"
-    steps.mkdir()
-    data = f"{{name: 'counting:Counting', root: {steps}, image_size: 8}}"
+    data = f"{{name: 'counting:Counting', root: {tmp_path / 'steps'}, image_size: 8}}"
     space = TINY_SPACE.replace("{name: digits, image_size: 8}", data).replace("[25%, 50%]", "[25%]")
     space = space.replace("trials: 2", "trials: 1").replace("[16, 32]", "[32]").replace("epochs: 2", "epochs: 6")
     (tmp_path / "space.yaml").write_text(space)
     code = """
-        import os, signal, subprocess, threading, time
-        from pathlib import Path
-        import ray
-        from ray.cluster_utils import Cluster
         from explorer import SearchSpace, Sweep
-        from explorer.sweep.cluster import start_ray
         from explorer.sweep.places import alive_nodes
 
-        common = {"include_dashboard": False}
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "node_ip_address": "127.0.0.2", **common})
         cluster.add_node(num_cpus=1, node_ip_address="127.0.0.3", **common)
         start_ray(cluster.address)
-        sweep = Sweep(SearchSpace.load("space.yaml"), "sweeps", address=cluster.address)
-        running = threading.Thread(target=sweep.run)
-        running.start()
-
-        def process_at(address, steps):
-            while running.is_alive():
-                time.sleep(0.05)
-                for path in Path("steps").glob(address + " *"):
-                    if len(path.read_text().splitlines()) >= steps:
-                        return int(path.name.split()[1])
-
+        start(Sweep(SearchSpace.load("space.yaml"), "sweeps", address=cluster.address).run)
         process_at("127.0.0.3", 25)
         cluster.add_node(num_cpus=1, node_ip_address="127.0.0.4", **common)
-        (node,) = (node["NodeID"] for node in ray.nodes() if node["NodeManagerAddress"] == "127.0.0.3")
-        drain = ["ray", "drain-node", "--address", cluster.address, "--node-id", node, "--reason-message", "spot"]
-        drain += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--deadline-remaining-seconds", "600"]
-        subprocess.run(drain, check=True)
-        print("left", node in alive_nodes(), flush=True)
+        print("left", drain("127.0.0.3") in alive_nodes(), flush=True)
         os.kill(process_at("127.0.0.4", 25), signal.SIGTERM)
         running.join()
         ray.shutdown()
         cluster.shutdown()
         """
-    paths = os.pathsep.join([str(tmp_path), os.getcwd()])
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}
-    printed = run(code, tmp_path, PYTHONPATH=paths, PATH=path, **token)
+    printed = run_on_cluster(code, tmp_path)
     assert "left False" in printed
     assert printed.count("its state is kept; it resumes elsewhere") == 2
     ledger, space = Ledger(tmp_path / "sweeps" / "tiny"), SearchSpace.load(tmp_path / "space.yaml")
     assert [(record.failure, record.trial.kind) for record in ledger.superseded()] == [("preempted", "staged")] * 2
     records = ledger.records()
-    assert sum(len(path.read_text().splitlines()) for path in steps.iterdir()) == sum(
-        record.outcome.steps for record in records
-    )
+    assert steps_in(tmp_path) == sum(record.outcome.steps for record in records)
     assert all(record.outcome.executed_flops == record.outcome.planned_flops for record in records)
     (staged,) = (record for record in records if record.trial.kind == "staged")
     digits = SearchSpace.model_validate({**space.model_dump(), "data": {"name": "digits", "image_size": 8}})
@@ -129,3 +150,35 @@ def test_a_drained_node_and_sigterm_cost_a_trial_no_step(tmp_path):
     uninterrupted = train(task, plan, seed=staged.trial.seed)
     assert staged.outcome.losses == tuple(segment.mean_loss for segment in uninterrupted.segments)
     assert staged.outcome.test_accuracy == uninterrupted.test_accuracy
+
+
+@pytest.mark.ray
+@pytest.mark.nightly
+@pytest.mark.timeout(2 * RAY_SWEEP_SECONDS)
+def test_a_drained_node_costs_a_production_run_no_step(tmp_path):
+    code = """
+        from dataclasses import replace
+        from rich.console import Console
+        from explorer.production.ray_workers import train_on_ray
+        from explorer.spec.data import DataSpec
+        from tests.production.test_processes import run_of_one
+
+        run = run_of_one(Path("run"))
+        counting = DataSpec(name="counting:Counting", root=os.path.abspath("steps"), image_size=8)
+        run = replace(run, task=run.task.model_copy(update={"data": counting}))
+        cluster.add_node(num_cpus=2, node_ip_address="127.0.0.3", **common)
+        start_ray(cluster.address)
+        start(lambda: train_on_ray(run, 2, cluster.address, Console(width=200)))
+        process_at("127.0.0.3", 25)
+        cluster.add_node(num_cpus=2, node_ip_address="127.0.0.4", **common)
+        drain("127.0.0.3")
+        running.join()
+        ray.shutdown()
+        cluster.shutdown()
+        """
+    printed = run_on_cluster(code, tmp_path)
+    assert "a node is about to be taken away: the training was asked to stop after step" in printed
+    assert "its state is kept; resuming elsewhere" in printed
+    result = RunResult.load(tmp_path / "run")
+    assert steps_in(tmp_path) == 2 * sum(stage.steps for stage in result.stage_times)  # of two processes
+    assert {path.name.split()[0] for path in (tmp_path / "steps").iterdir()} == {"127.0.0.3", "127.0.0.4"}

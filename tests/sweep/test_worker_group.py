@@ -10,16 +10,19 @@ import yaml
 from ray.exceptions import RayError
 from torch import distributed
 
-from explorer import Schedule, SearchSpace, Sweep, compile_plan
+from explorer import InvalidInput, Rates, Schedule, SearchSpace, compile_plan
+from explorer.search.step_times import measure_table
+from explorer.search.trial_plan import compile_in_currency
 from explorer.spec.budget import Budget
 from explorer.spec.task_file import Resources
 from explorer.sweep.failures import FailureReason, reason_around
 from explorer.sweep.worker_group import Ended, ProcessFailedError, cause_of, worker_group
 from explorer.training import stage_store
+from explorer.training.calibration import check_setting, setting_of
 from explorer.training.loop import train
 from explorer.training.stage_store import StageStore, prefix_keys
 from explorer.training.task import Task
-from tests.conftest import RAY_SWEEP_MARKS, TINY_SPACE, quiet
+from tests.conftest import RAY_SWEEP_MARKS, TINY_SPACE
 from tests.production.test_processes import SPACE, STAGES
 
 pytestmark = RAY_SWEEP_MARKS
@@ -75,6 +78,20 @@ def test_two_processes_train_what_one_trains_and_share_it_through_the_store(grou
     assert not one & stored
 
 
+def test_step_times_of_as_many_processes_give_plans_in_seconds_of_all_devices(group):
+    content = yaml.safe_load(TINY_SPACE) | {"currency": "device_seconds", "budgets": ["50%"], "resources": {"processes": 2}}
+    content["search"] |= {"tied": True, "batch_size": [32], "rates": {"heads": [0.5, 1], "mlp": [0.5, 1]}}
+    space = SearchSpace.model_validate(content)
+    table = group.run(measure_table, space, 0.1)
+    assert table.setting.processes == 2
+    task, seconds = Task(space.task), table.measured(Rates(), 32, {})
+    plan = compile_in_currency(Schedule.full_model(grid=4), task, Budget(0.5), space, table)
+    assert {segment.step_seconds for segment in plan.segments} == {2 * seconds}
+    assert plan.full_seconds == pytest.approx(2 * 1149 / 32 * 2 * seconds)  # 2 epochs of 1,149 images on 2 devices
+    with pytest.raises(InvalidInput, match="calibration: 'processes': was measured with 2, and this is 1"):
+        check_setting(table.setting, setting_of(task, "cpu"))
+
+
 def failing(fault, processes):
     """The second process fails while the first waits for it."""
     if processes.is_main:
@@ -107,29 +124,3 @@ def test_a_connection_that_breaks_is_never_the_cause():
     assert cause_of([broken, error, lost]) is lost
     assert cause_of([lost, memory, broken]) is memory
     assert cause_of([broken]) is broken
-
-
-@pytest.mark.nightly
-def test_trials_of_two_processes_fail_alone_and_are_tried_again(local_ray, tmp_path):
-    content = yaml.safe_load(TINY_SPACE)
-    faults = tmp_path / "faults"
-    faults.mkdir()
-    for name in ("1-killed", "2-memory", "3-diverged"):
-        (faults / name).touch()
-    content |= {"budgets": ["25%"], "resources": {"processes": 2}}
-    content["data"] = {"name": "tests.sweep.faulty_digits:FaultyDigits", "root": str(faults), "image_size": 8}
-    content["search"] |= {"trials": 4}
-    sweep = Sweep(SearchSpace.model_validate(content), tmp_path, console=quiet()).run()
-    (lost,) = sweep.ledger.superseded()
-    assert (lost.failure, lost.plan) == ("lost", "")
-    records = sweep.ledger.records()
-    assert len(records) == 5
-    by_failure = {record.failure: record for record in records}
-    assert sorted(filter(None, by_failure)) == ["diverged", "memory"]
-    assert "diverged: the loss is not finite by step" in by_failure["diverged"].reason
-    assert "can't allocate memory" in by_failure["memory"].reason
-    completed = [record for record in records if record.outcome]
-    assert len(completed) == 3
-    assert {record.outcome.processes for record in completed} == {2}
-    assert lost.trial.id in {record.trial.id for record in records}
-    assert all(record.plan and record.device == "cpu" for record in records)
