@@ -80,7 +80,7 @@ def compile_for_task(
     currency = parsed.currency(provenance.currency if provenance else "flops")
     measured = Calibration.load(calibration) if calibration else None
     table = provenance.step_times if provenance else None
-    if measured is None and currency == "device_seconds" and table and table.setting.processes == processes:
+    if measured is None and currency == "device_seconds" and table and processes in (1, table.setting.processes):
         measured = Calibration.of_table(table)
     if measured is None and currency == "device_seconds" and processes > 1:
         command = f"explorer calibrate --task {task_path} --schedule SCHEDULE --processes {processes}"

@@ -63,7 +63,9 @@ def _check_batch_sizes(space: SearchSpace) -> None:
     Raises:
         InvalidInput: naming the batch size that does not fit.
     """
-    task, recipe = Task(space.task), space.task.recipe
-    sizes = dict.fromkeys(space.search.batch_size, "search.batch_size") | {recipe.batch_size: "recipe.batch_size"}
+    task, recipe, processes = Task(space.task), space.task.recipe, Processes(0, space.resources.process_count)
+    sizes = dict.fromkeys(space.search.batch_size, "search.batch_size")
+    if processes.count > 1 or space.currency == "device_seconds":
+        sizes[recipe.batch_size] = "recipe.batch_size"
     for size, field in sizes.items():
-        check_batch(task, size, recipe.augmentation, Processes(0, space.resources.process_count), field)
+        check_batch(task, size, recipe.augmentation, processes, field)

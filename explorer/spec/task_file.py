@@ -17,7 +17,7 @@ class Resources(Frozen):
 
     cpus: int = Field(1, ge=1)
     """Number of CPUs reserved for each process of a training run, and of the process's torch threads."""
-    gpus: float = Field(0.0, ge=0)
+    gpus: float = Field(0.0, ge=0, allow_inf_nan=False)
     """Number of GPUs of a training run. A fraction of one lets several trials share a GPU. A whole number above 1 trains with
     as many processes, one on each GPU, which divide every batch."""
     accelerator: str | None = None

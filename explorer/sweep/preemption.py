@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 import ray
@@ -53,7 +53,8 @@ class PreemptionNotice:
         now = time.monotonic()
         if not self._told and now - self._checked >= CHECK_SECONDS:
             self._checked = now
-            self._told = ray.get_runtime_context().get_node_id() in draining_nodes()
+            with suppress(Exception):  # a cluster that does not answer now is no reason to end a training
+                self._told = ray.get_runtime_context().get_node_id() in draining_nodes()
         return self._told
 
     def heed_sigterm(self) -> None:

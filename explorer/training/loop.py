@@ -72,7 +72,7 @@ class TrainingResult:
     measured when they were trained."""
     executed_seconds: float
     """Time until the model was trained: the segments trained in this run, and reading and writing states, but not the time
-    that `on_segment` and `on_loss_check` take."""
+    that `on_segment` and `on_loss_check` take. It includes what the run executed before it was preempted, if it was."""
     evaluation_seconds: float
     """Time of the evaluation."""
     time: TimeSpent

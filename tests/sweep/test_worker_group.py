@@ -16,7 +16,8 @@ from explorer.search.trial_plan import compile_in_currency
 from explorer.spec.budget import Budget
 from explorer.spec.task_file import Resources
 from explorer.sweep.failures import FailureReason, reason_around
-from explorer.sweep.worker_group import Ended, ProcessFailedError, cause_of, worker_group
+from explorer.sweep.training_process import Ended
+from explorer.sweep.worker_group import ProcessFailedError, cause_of, worker_group
 from explorer.training import stage_store
 from explorer.training.calibration import check_setting, setting_of
 from explorer.training.loop import train
