@@ -80,11 +80,12 @@ def compile_for_task(
     provenance = schedule.provenance
     currency = parsed.currency(provenance.currency if provenance else "flops")
     measured = Calibration.load(calibration) if calibration else None
+    table = provenance.step_times if provenance else None
+    if measured is None and currency == "device_seconds" and table and processes in (1, table.setting.processes):
+        measured = Calibration.of_table(table)
     if measured is None and currency == "device_seconds" and processes > 1:
         command = f"explorer calibrate --task {task_path} --schedule SCHEDULE --processes {processes}"
         raise InvalidInput("budget", str(parsed), f"needs step times of {processes} processes: {command}, then --calibration")
-    if measured is None and currency == "device_seconds" and provenance and provenance.step_times:
-        measured = Calibration.of_table(provenance.step_times)
     compiled_then = measured.setting.task.recipe.compile if measured else "auto"
     if task.spec.recipe.compile == "auto" and compiled_then != "auto":  # the choice that the step times were measured with
         task = Task(task.spec.with_compilation(compiled_then))

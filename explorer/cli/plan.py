@@ -34,7 +34,7 @@ from explorer.spec.search_space import SearchSpace
 if TYPE_CHECKING:
     from explorer.spec.task import TaskSpec
     from explorer.spec.task_file import Resources
-    from explorer.training.calibration import Calibration
+    from explorer.training.calibration import Calibration, Variant
     from explorer.training.task import Task
 
 
@@ -44,13 +44,20 @@ def plan(
     budget: BudgetOption,
     calibration: CalibrationOption = None,
     price: PriceOption = None,
-    processes: Annotated[int, typer.Option(help="Processes that will train together; a calibration must have as many.")] = 1,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes that will train together, as in a calibration; default: as many as --task has in resources.",
+            min=1,
+        ),
+    ] = None,
 ) -> None:
     """Print what training with a schedule will cost, stage by stage; train nothing."""
     from explorer.production.verdict import transfer_warning
 
     loaded = load_named_schedule(schedule, task)
-    compiled = compile_for_task(loaded, task, budget, calibration, price, "sample", processes)
+    count, _ = check_processes(processes, task)
+    compiled = compile_for_task(loaded, task, budget, calibration, price, "sample", count)
     warn(transfer_warning(loaded, compiled.task.spec))
     task_plan = compiled.plan
     console.print(_plan_table(task_plan, compiled.task.spec.recipe.learning_rate))
@@ -83,7 +90,7 @@ def calibrate(
         typer.Option(help="Measure the rates of this schedule; default: what a sweep over the search space measures."),
     ] = None,
     out: Annotated[Path, typer.Option(help="File to write.")] = Path("calibration.json"),
-    processes: ProcessesOption = 1,
+    processes: ProcessesOption = None,
     address: AddressOption = None,
 ) -> None:
     """Measure the seconds of a training step on this device, which budgets in time or money need.
@@ -104,11 +111,11 @@ def calibrate(
         variants, seconds = measured_first(file), SECONDS
     else:
         raise InvalidInput("schedule", None, "is required unless --task is a search space")
-    count = check_processes(processes)
-    Processes(0, count).local_slice(opened.batch_size)
-    if processes > 1:
-        rates = [each.rates for each in variants if each.batch_size == opened.batch_size and not each.staging]
-        measured = _calibrated_on_ray(opened.spec, [*rates, Rates()], file.resources, processes, address, out)
+    count, by_ray = check_processes(processes, task)
+    for size in {opened.batch_size, *(variant.batch_size for variant in variants)}:
+        Processes(0, count).local_slice(size)
+    if by_ray:
+        measured = _calibrated_on_ray(opened.spec, variants, seconds, file.resources, count, address, out)
     else:
         device = device_for(file.resources.gpus)
         with torchrun(device == "cuda") as together:
@@ -123,7 +130,13 @@ def calibrate(
 
 
 def _calibrated_on_ray(
-    task: TaskSpec, rates: list[Rates], resources: Resources, processes: int, address: str | None, out: Path
+    task: TaskSpec,
+    variants: list[Variant],
+    seconds: float,
+    resources: Resources,
+    processes: int,
+    address: str | None,
+    out: Path,
 ) -> Calibration:
     """Measure in processes on a Ray cluster."""
     from explorer.production.ray_workers import Workers, calibrate_on_ray, device_on_ray
@@ -131,7 +144,7 @@ def _calibrated_on_ray(
 
     workers = Workers(processes, resources.cpus, device_on_ray(resources.gpus, address), address)
     try:
-        return calibrate_on_ray(task, rates, workers, out)
+        return calibrate_on_ray(task, variants, workers, out, seconds)
     except TrainingError as error:
         print(f"explorer: {error}", file=sys.stderr)
         raise typer.Exit(1) from None

@@ -48,10 +48,15 @@ CalibrationOption = Annotated[
     typer.Option("--calibration", help="File written by `explorer calibrate`; required for budgets in time or money."),
 ]
 ProcessesOption = Annotated[
-    int, typer.Option("--processes", help="Processes, or GPUs, that divide each batch, by Ray Train.", min=1)
+    int | None,
+    typer.Option(
+        "--processes",
+        help="Processes, or GPUs, that divide each batch, by Ray Train; default: as many as --task has in resources.",
+        min=1,
+    ),
 ]
 AddressOption = Annotated[
-    str | None, typer.Option("--address", help="With --processes: Ray cluster (auto); default: this machine.")
+    str | None, typer.Option("--address", help="With several processes: Ray cluster (auto); default: this machine.")
 ]
 PriceOption = Annotated[float | None, typer.Option("--price", help="Price of a device-hour; required for budgets in money.")]
 
@@ -75,8 +80,12 @@ def warn(*texts: str | None) -> None:
         print(f"explorer: warning: {text}", file=sys.stderr)
 
 
-def check_processes(processes: int) -> int:
-    """Number of processes that train together: those given, or those that torchrun started.
+def check_processes(processes: int | None, task: Path) -> tuple[int, bool]:
+    """Number of processes that train together, and whether Ray has to start them: torchrun has started its own.
+
+    Args:
+        processes: as given on the command line; `None` for as many as the resources of the task file say.
+        task: the task file.
 
     Raises:
         InvalidInput: when there are both.
@@ -84,9 +93,12 @@ def check_processes(processes: int) -> int:
     from explorer.training.distributed import torchrun_processes
 
     launched = torchrun_processes()
-    if processes > 1 and launched > 1:
+    if processes is not None and processes > 1 and launched > 1:
         raise InvalidInput("processes", processes, "must be left out under torchrun, which sets it")
-    return max(processes, launched)
+    if launched > 1:
+        return launched, False
+    count = processes or TaskFile.load_task(task).resources.process_count
+    return count, count > 1
 
 
 def print_inventory(inventory: Inventory) -> None:

@@ -41,7 +41,7 @@ def train(
     ] = None,
     calibration: CalibrationOption = None,
     price: PriceOption = None,
-    processes: ProcessesOption = 1,
+    processes: ProcessesOption = None,
     address: AddressOption = None,
     checkpoint_every: Annotated[float, typer.Option(help="Minutes between checkpoints within a segment.", min=0)] = 15,
     logger: Annotated[
@@ -61,9 +61,9 @@ def train(
     from explorer.training.loop import TrainingError
 
     loaded = load_named_schedule(schedule, task)
-    count = check_processes(processes)
+    count, by_ray = check_processes(processes, task)
     on_cluster = None
-    if processes > 1 and (calibration is not None or not Budget.parse(budget).counted):  # which are of a device
+    if by_ray and (calibration is not None or not Budget.parse(budget).counted):  # which are of a device
         on_cluster = _device_on_cluster(task, address)
     compiled = compile_for_task(loaded, task, budget, calibration, price, "all", processes=count, device_on_cluster=on_cluster)
     provenance, spec = loaded.provenance, compiled.task.spec
@@ -85,18 +85,16 @@ def train(
                 train_to_folder(run, Console(quiet=True), together)
                 return
             warn(transfer_warning(loaded, spec))
-            if processes > 1:
+            if by_ray:
                 from explorer.production.ray_workers import train_on_ray
 
                 run = replace(run, device=_device_on_cluster(task, address))
             if compiled.resources.gpus and run.device == "cpu":
-                reason = "the Ray cluster has none" if processes > 1 else gpu_obstacle()
+                reason = "the Ray cluster has none" if by_ray else gpu_obstacle()
                 warn(
                     f"resources.gpus is {compiled.resources.gpus:g}, but the GPU cannot be used, training on the CPU: {reason}"
                 )
-            result = (
-                train_on_ray(run, processes, address, console) if processes > 1 else train_to_folder(run, console, together)
-            )
+            result = train_on_ray(run, count, address, console) if by_ray else train_to_folder(run, console, together)
         except (KeyboardInterrupt, Terminated) as interrupt:
             if together.is_main:
                 print(f"explorer: {interrupted_line(run)}", file=sys.stderr)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from explorer.ledger import Record, SweepHeader
+from explorer.ledger import Outcome, Record, SweepHeader
 from explorer.spec.schedule import Schedule
 
 COLUMNS = [
@@ -40,6 +40,7 @@ COLUMNS = [
     "planned_seconds",
     "full_seconds",
     "steps",
+    "processes",
     "train_seconds",
     "executed_seconds",
     "evaluation_seconds",
@@ -54,8 +55,10 @@ COLUMNS = [
     "parameters",
     "versions",
 ]
-MEASURED = [name for name in COLUMNS if name.endswith(("_accuracy", "_flops", "_seconds")) or name == "steps"]
+MEASURED = [name for name in COLUMNS if name.endswith(("_accuracy", "_flops", "_seconds")) or name in ("steps", "processes")]
 """Columns that a failed trial leaves NaN."""
+OF_EACH_DEVICE = ("train_seconds", "executed_seconds", "evaluation_seconds")
+"""Times of a record that are those of one of its devices."""
 
 
 def trials_frame(records: Sequence[Record], header: SweepHeader | None = None) -> pd.DataFrame:
@@ -67,16 +70,17 @@ def trials_frame(records: Sequence[Record], header: SweepHeader | None = None) -
             be narrower than the test set allows; see `explorer.frontier.uncertainty.floored_error`.
 
     Returns:
-        A table with the columns of `COLUMNS`. `candidate` is the id of the search trial that a row belongs to: its own, or
-        the one that it repeats. `budget` is the budget as text (`25%`), `budget_amount` and `budget_unit` are its parts.
-        `cost` is the planned cost and `executed_cost` the executed one, both as fractions of full training in the sweep's
-        `currency`. `planned_seconds` and `full_seconds` are by the sweep's table of step times, and NaN without one.
-        `shared_with` is the id of the trial whose training this record shares, if any; such a training is charged to that
-        trial alone. Accuracies are in [0, 1]; what was measured is NaN for failed trials. `test_images` is the number of test
-        images, NaN if unknown. `schedule` is the Schedule, `stages` the StageOutcomes, `losses` the mean training loss of
-        each segment and `segment_ends` the budget time at the end of each, `lr_schedule` is the kind of the learning-rate
-        schedule where the search compares several, `known_schedule` the name of a schedule of `search.first`, `parameters`
-        the search's own variables, and `versions` those of the packages on the worker.
+        A table with the columns of `COLUMNS`. `candidate` is the id of the search trial that a row belongs to: its own, or the
+        one that it repeats. `budget` is the budget as text (`25%`), `budget_amount` and `budget_unit` are its parts. `cost` is
+        the planned cost and `executed_cost` the executed one, both as fractions of full training in the sweep's `currency`.
+        `train_seconds`, `executed_seconds` and `evaluation_seconds` are device-seconds as measured: seconds times the number of
+        `processes` that trained together, each on a device. `planned_seconds` and `full_seconds` are by the sweep's table of
+        step times, and NaN without one. `shared_with` is the id of the trial whose training this record shares, if any; such a
+        training is charged to that trial alone. Accuracies are in [0, 1]; what was measured is NaN for failed trials.
+        `test_images` is the number of test images, NaN if unknown. `schedule` is the Schedule, `stages` the StageOutcomes,
+        `losses` the mean training loss of each segment and `segment_ends` the budget time at the end of each, `lr_schedule` is
+        the kind of the learning-rate schedule where the search compares several, `known_schedule` the name of a schedule of
+        `search.first`, `parameters` the search's own variables, and `versions` those of the packages on the worker.
     """
     inventory = header.inventory if header else None
     test_images = inventory.test.images if inventory and inventory.test.images else math.nan
@@ -106,7 +110,7 @@ def _row(record: Record) -> dict[str, Any]:
         "status": record.status,
         "reason": record.reason,
         "shared_with": record.shared_with,
-        **{name: _number(getattr(outcome, name)) if outcome else math.nan for name in MEASURED},
+        **{name: _measured(outcome, name) if outcome else math.nan for name in MEASURED},
         "started": record.started,
         "finished": record.finished,
         "worker": record.worker,
@@ -120,8 +124,11 @@ def _row(record: Record) -> dict[str, Any]:
     }
 
 
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
+def _measured(outcome: Outcome, name: str) -> float:
+    value: float | None = getattr(outcome, name)
+    if value is None:
+        return math.nan
+    return value * outcome.processes if name in OF_EACH_DEVICE else value
 
 
 def charged(trials: pd.DataFrame) -> pd.DataFrame:

@@ -17,9 +17,10 @@ from explorer.spec.search_space import Kind, SearchSpace
 from explorer.spec.time_spent import StageTime, TimeSpent
 
 Phase = Literal["search", "repeat"]
-Failure = Literal["diverged", "memory", "error", "place", "lost"]
+Failure = Literal["diverged", "memory", "error", "place", "lost", "preempted"]
 """Kinds of failures: the loss diverged; memory ran out; the training raised an error; the host lacks something that other
-hosts may have (data, storage, device, package); the worker or its node was lost."""
+hosts may have (data, storage, device, package); the worker or its node was lost; the node was about to be taken away, and the
+training stopped to resume elsewhere."""
 
 Accuracy = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 """A fraction in [0, 1]."""
@@ -92,6 +93,8 @@ class Outcome(Frozen):
     full_flops: Annotated[int, Field(gt=0)]
     """Cost of full training of the same task."""
     steps: Count
+    processes: Annotated[int, Field(ge=1)] = 1
+    """Number of processes that trained together, each on a device of its own. Measured times are those of one of them."""
     train_seconds: Amount
     """Training time of the whole plan. Segments from the stage store count as measured when they were trained."""
     executed_seconds: Amount | None = None
@@ -183,7 +186,7 @@ class Record(Frozen):
     @property
     def describes_training(self) -> bool:
         """Whether the record says how the training ends, and not only what happened to its worker or where it ran."""
-        return bool(self.plan) and self.failure not in ("place", "lost")
+        return bool(self.plan) and self.failure not in ("place", "lost", "preempted")
 
     @field_validator("finished")
     @classmethod

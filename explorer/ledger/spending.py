@@ -21,7 +21,8 @@ class Charges:
     What an attempt that failed had executed is not recorded. A trial that is not tried again is charged the upper bound of a
     trial at its budget, unless it failed before it had a plan, for what its host lacks. A trial that is tried again finds the
     finished segments of its attempt in the stage store; it is charged its whole plan in the end, and the attempt one segment,
-    which is the most that was lost. Without a stage store, the attempt is charged the upper bound.
+    which is the most that was lost. Without a stage store, the attempt is charged the upper bound. An attempt that was
+    preempted is charged nothing: the record of the trial that resumes it counts what both executed.
     """
 
     costs: Mapping[Budget, float]
@@ -46,11 +47,12 @@ class Charges:
     def add_attempt(self, record: Record) -> None:
         """Charge a failed attempt at a trial that is tried again. Attempts are added before the trial itself."""
         self.spent += self.of_attempt(record)
-        self._attempted.add(record.trial.id)
+        if record.failure != "preempted":
+            self._attempted.add(record.trial.id)
 
     def of_attempt(self, record: Record) -> float:
         """What such an attempt is charged."""
-        if _failed_before_training(record):
+        if _failed_before_training(record) or record.failure == "preempted":
             return 0.0
         whole = self.costs[record.trial.budget]
         return whole / record.trial.schedule.grid if self.has_store else whole

@@ -157,7 +157,7 @@ def sweep_status(ledger: Ledger, now: float | None = None) -> SweepStatus:
         failures=_grouped(failed),
         spent_full_trainings=sum(outcome.executed_cost for outcome in trained),
         spent_device_seconds=sum(_device_seconds(outcome) for outcome in trained),
-        failed_device_seconds=seconds_of([*failed, *superseded]),
+        failed_device_seconds=seconds_of([*failed, *(each for each in superseded if each.failure != "preempted")]),
         running_device_seconds=running_seconds,
         left_trials=max(0, planned - len(records)),
         left_device_seconds=None if left is None else max(0.0, left - running_seconds),
@@ -199,9 +199,9 @@ def _grouped(failed: Sequence[Record]) -> tuple[FailureGroup, ...]:
 
 
 def _device_seconds(outcome: Outcome) -> float:
-    """Device time that a trial took for itself."""
+    """Time that a trial took for itself, of all its devices together."""
     training = outcome.train_seconds if outcome.executed_seconds is None else outcome.executed_seconds
-    return training + outcome.evaluation_seconds
+    return outcome.processes * (training + outcome.evaluation_seconds)
 
 
 def _exists(pid: int) -> bool:

@@ -23,15 +23,15 @@ from explorer.files import write_file
 from explorer.production.result import RunResult
 from explorer.production.run import CHECKPOINT, Run, train_to_folder
 from explorer.production.run_status import BudgetBar, RunStatus
-from explorer.spec.rates import Rates
 from explorer.spec.task import TaskSpec
 from explorer.sweep.cluster import start_ray
 from explorer.sweep.interrupts import interrupts_deferred
-from explorer.training.calibration import Calibration, check_setting, setting_of
+from explorer.sweep.preemption import notice
+from explorer.training.calibration import MEASURED_SECONDS, Calibration, Variant, check_setting, setting_of
 from explorer.training.checkpoint import own_checkpoint
 from explorer.training.device import training_on
 from explorer.training.distributed import Processes
-from explorer.training.loop import DivergedError, TrainingError
+from explorer.training.loop import DivergedError, PreemptedError, TrainingError
 from explorer.training.task import Task
 
 MAX_FAILURES = 3
@@ -43,6 +43,9 @@ DIVERGED = "diverged.txt"
 and it would diverge again."""
 REFUSED = "refused.json"
 """File in which a process tells the driver why it cannot train in its setting, for the same reason."""
+PREEMPTED = "preempted.txt"
+"""File in which a process tells the driver that a node is about to be taken away, and that the checkpoint is written. Ray would
+count it as a failure."""
 ACCELERATOR_PREFIX = "accelerator_type:"
 """Prefix of the Ray resources that are named after GPUs."""
 
@@ -57,7 +60,8 @@ def device_on_ray(gpus: float, address: str | None) -> str:
 def train_on_ray(run: Run, processes: int, address: str | None, console: Console) -> RunResult:
     """Train a run in several processes, each with `run.threads` CPUs and, for `cuda`, a GPU.
 
-    When a process or its node is lost, all processes restart from the last checkpoint, on other nodes if necessary.
+    When a process or its node is lost, all processes restart from the last checkpoint, on other nodes if necessary. When Ray
+    drains a node, they write the checkpoint first.
 
     Args:
         run: what to train. All nodes must see `run.out`.
@@ -79,14 +83,19 @@ def train_on_ray(run: Run, processes: int, address: str | None, console: Console
     bf16 = Task(run.task).amp(torch.device(run.device))
     print_line(console, training_on(workers.start(), bf16, run.threads, processes))
     run = replace(run, out=run.out.resolve())
-    diverged, refused = run.out / DIVERGED, run.out / REFUSED
-    for told in (diverged, refused):
+    diverged, refused, preempted = (run.out / name for name in (DIVERGED, REFUSED, PREEMPTED))
+    for told in (diverged, refused, preempted):
         told.unlink(missing_ok=True)
     done = threading.Event()
     progress_thread = threading.Thread(target=_show_progress, args=(run, console, done))
     progress_thread.start()
     try:
         workers.run(_train_in_process, {"run": run}, run.out)
+        while preempted.exists():
+            stopped = preempted.read_text(encoding="utf-8")
+            print_line(console, f"a node is about to be taken away: {stopped}; resuming elsewhere")
+            preempted.unlink()
+            workers.run(_train_in_process, {"run": run}, run.out)
     finally:
         done.set()
         progress_thread.join()
@@ -97,14 +106,17 @@ def train_on_ray(run: Run, processes: int, address: str | None, console: Console
     return RunResult.load(run.out)
 
 
-def calibrate_on_ray(task: TaskSpec, rates: Sequence[Rates], workers: Workers, out: Path) -> Calibration:
+def calibrate_on_ray(
+    task: TaskSpec, variants: Sequence[Variant], workers: Workers, out: Path, seconds: float = MEASURED_SECONDS
+) -> Calibration:
     """Measure step times in several processes that train together, as `train_on_ray` runs them.
 
     Args:
         task: the task.
-        rates: requested rates.
+        variants: the steps to measure, besides that of the full model.
         workers: the processes.
         out: file to write. All nodes must see its folder.
+        seconds: how long to measure each of them.
 
     Raises:
         InvalidInput: when the cluster has too few resources, or the model cannot have some of the rates.
@@ -112,7 +124,8 @@ def calibrate_on_ray(task: TaskSpec, rates: Sequence[Rates], workers: Workers, o
     """
     out = out.resolve()
     folder = out.with_name(f"{out.name}.ray-train")
-    config = {"task": task, "rates": tuple(rates), "threads": workers.threads, "device": workers.device, "out": out}
+    config = {"task": task, "variants": tuple(variants), "seconds": seconds, "out": out}
+    config |= {"threads": workers.threads, "device": workers.device}
     workers.start()
     try:
         workers.run(_calibrate_in_process, config, folder)
@@ -190,7 +203,9 @@ class Workers:
 def _calibrate_in_process(config: dict[str, Any]) -> None:
     torch.set_num_threads(config["threads"])
     processes = Processes.here()
-    measured = Calibration.measure(Task(config["task"]), config["rates"], config["device"], processes=processes)
+    measured = Calibration.measure_variants(
+        Task(config["task"]), config["variants"], config["device"], seconds=config["seconds"], processes=processes
+    )
     if processes.is_main:
         measured.save(config["out"])
 
@@ -203,10 +218,10 @@ def _train_in_process(config: dict[str, Any]) -> None:
             write_file(run.out / REFUSED, json.dumps(reason))
         return
     try:
-        train_to_folder(run, Console(quiet=True), processes)
-    except DivergedError as error:  # all processes see the same loss
+        train_to_folder(run, Console(quiet=True), processes, stop_requested=notice().came)
+    except (DivergedError, PreemptedError) as error:  # which all processes raise
         if processes.is_main:
-            write_file(run.out / DIVERGED, str(error))
+            write_file(run.out / (DIVERGED if isinstance(error, DivergedError) else PREEMPTED), str(error))
 
 
 def _refusal(run: Run, processes: int) -> tuple[str, str, str] | None:

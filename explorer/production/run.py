@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,7 +59,12 @@ class Run:
     """What a check of the data found, to be kept with the result. `None` keeps what is known without opening images."""
 
 
-def train_to_folder(run: Run, console: Console, processes: Processes = SINGLE_PROCESS) -> RunResult:
+def train_to_folder(
+    run: Run,
+    console: Console,
+    processes: Processes = SINGLE_PROCESS,
+    stop_requested: Callable[[], bool] | None = None,
+) -> RunResult:
     """Train, and write `weights.safetensors`, `result.json` and `metrics.csv`; meanwhile `checkpoint.pt` and `progress.json`.
 
     A run that was interrupted resumes from the checkpoint when this is called again with the same arguments.
@@ -67,12 +73,14 @@ def train_to_folder(run: Run, console: Console, processes: Processes = SINGLE_PR
         run: what to train.
         console: where progress is shown.
         processes: the processes that train the run together; each of them calls this function, and the main process writes.
+        stop_requested: asked in every process whether to write the checkpoint and stop; `None` trains to the end.
 
     Returns:
         The content of `result.json`.
 
     Raises:
         DivergedError: when the loss is NaN or infinite.
+        PreemptedError: when `stop_requested` said so.
         InvalidInput: when `run.out` cannot be written, or contains the checkpoint of another run, or this process does not
             train where the step times of the plan were measured.
     """
@@ -85,17 +93,24 @@ def train_to_folder(run: Run, console: Console, processes: Processes = SINGLE_PR
         own_checkpoint(checkpoint, run.task, run.plan, run.seed, processes.count, mmap=True)
     resumed = checkpoint.exists()
     if not processes.is_main:
-        return _trained(run, task, processes, console, None)
+        return _trained(run, task, processes, console, None, stop_requested)
     _prepare_folder(run.out)
 
     def say(line: str) -> None:
         print_line(console, line)
 
     with RunLoggers(run.out, run.plan, run.task.recipe.learning_rate, run.loggers, resumed, say) as loggers:
-        return _trained(run, task, processes, console, loggers)
+        return _trained(run, task, processes, console, loggers, stop_requested)
 
 
-def _trained(run: Run, task: Task, processes: Processes, console: Console, loggers: RunLoggers | None) -> RunResult:
+def _trained(
+    run: Run,
+    task: Task,
+    processes: Processes,
+    console: Console,
+    loggers: RunLoggers | None,
+    stop_requested: Callable[[], bool] | None,
+) -> RunResult:
     """Train, and write the results where there are loggers: on the main process."""
     if processes.is_main:
         bf16 = task.amp(torch.device(run.device))
@@ -129,6 +144,7 @@ def _trained(run: Run, task: Task, processes: Processes, console: Console, logge
             processes=processes,
             on_segment=on_segment,
             on_loss_check=on_loss_check,
+            stop_requested=stop_requested,
         )
     result = RunResult(
         timm_create_model=task.model_arguments(),

@@ -31,7 +31,7 @@ class LoadedSweep:
     step_times: StepTimeTable | None = None
     """Step times by which the trials were planned; `None` in a sweep that counts FLOPs."""
     failed_attempts: tuple[Record, ...] = ()
-    """Failed trials, and failed attempts at trials that were tried again."""
+    """Failed trials, and failed attempts at trials that were tried again, but not those that others resumed."""
     spending: SpendingStatus | None = None
     """How the sweep stands with its spending limit; `None` if there is none."""
 
@@ -54,7 +54,9 @@ class LoadedSweep:
             raise InvalidInput("sweep", ledger.location, f"has no finished trial yet ({failed} failed); nothing to report")
         data = frontier_data(trials)
         superseded = ledger.superseded()
-        failed_attempts = (*(record for record in records if record.outcome is None), *superseded)
+        failed_attempts = tuple(
+            each for each in (*records, *superseded) if each.outcome is None and each.failure != "preempted"
+        )
         units = tuple(cost_units(data.curves, header.space.price if price is None else price, currency=data.currency))
         spending = spending_status(header.space, _limit(ledger, header), records, superseded)
         return cls(header, trials, data, units, ledger.step_times(), failed_attempts, spending)

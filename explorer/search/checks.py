@@ -13,6 +13,8 @@ from explorer.spec.rates import AXES, Rates
 from explorer.spec.schedule import Schedule, Stage
 from explorer.spec.search_space import MIN_TRIALS, SearchSpace
 from explorer.spec.step_times import StepTimeTable
+from explorer.training.batches import check_batch
+from explorer.training.distributed import Processes
 from explorer.training.task import Task
 
 
@@ -34,6 +36,7 @@ def check_space(space: SearchSpace, table: StepTimeTable | None = None) -> None:
     for kind in search.lr_schedule:
         space.task.with_settings(space.task.recipe.learning_rate, search.batch_size[0], lr_schedule=kind)
     check_known_schedules(space, table)
+    _check_batch_sizes(space)
     for batch_size, staging in itertools.product(search.batch_size, search.staging.combinations()):
         task = Task(space.task.with_settings(space.task.recipe.learning_rate, batch_size, staging))
         task.check()
@@ -52,3 +55,17 @@ def check_space(space: SearchSpace, table: StepTimeTable | None = None) -> None:
             except InvalidInput as error:
                 allowed = f"{error.allowed} (batch_size {batch_size})"
                 raise InvalidInput(f"budgets: {error.field}", error.value, allowed) from None
+
+
+def _check_batch_sizes(space: SearchSpace) -> None:
+    """Check that the processes of a trial can divide the batches: those of trials, and those whose step times are measured.
+
+    Raises:
+        InvalidInput: naming the batch size that does not fit.
+    """
+    task, recipe, processes = Task(space.task), space.task.recipe, Processes(0, space.resources.process_count)
+    sizes = dict.fromkeys(space.search.batch_size, "search.batch_size")
+    if processes.count > 1 or space.currency == "device_seconds":
+        sizes[recipe.batch_size] = "recipe.batch_size"
+    for size, field in sizes.items():
+        check_batch(task, size, recipe.augmentation, processes, field)

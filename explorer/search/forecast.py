@@ -163,6 +163,8 @@ class Forecast:
         measured = f"step times measured on {device}"
         if space.resources.gpus and machines.times.device == "cpu":
             measured += ", although trials ask for a GPU"
+        if machines.times.processes < space.resources.process_count:
+            measured += ", of a process's part of the batch, without the exchange of gradients"
         if count == 0:
             count = parallel_trials or 1
             return (

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from explorer.errors import InvalidInput
+from explorer.plan import compile_plan
 from explorer.search.proposal import first_guesses, staging_for, variables_of
 from explorer.search.trial_plan import compile_in_currency
+from explorer.spec.budget import Budget
 from explorer.spec.presets import load_schedule
 from explorer.spec.schedule import Schedule
 from explorer.spec.search_space import SearchSpace
 from explorer.spec.step_times import StepTimeTable
 from explorer.training.batches import check_batches
+from explorer.training.distributed import Processes
 from explorer.training.task import Task
 
 
@@ -67,8 +70,10 @@ def check_known_schedules(space: SearchSpace, table: StepTimeTable | None = None
             task = Task(space.task.with_settings(space.task.recipe.learning_rate, guess["batch_size"], staging))
             for stage in known.schedule.stages:
                 task.step_cost(stage.rates)
+            processes = Processes(0, space.resources.process_count)
+            check_batches(task, compile_plan(known.schedule, task, Budget(1.0), task.step_cost), processes)
             for budget in space.budgets if space.currency == "flops" or table else ():
-                check_batches(task, compile_in_currency(known.schedule, task, budget, space, table))
+                compile_in_currency(known.schedule, task, budget, space, table)
         except InvalidInput as error:
             raise InvalidInput(f"search.first: {known.name}: {error.field}", error.value, error.allowed) from None
         said |= dict.fromkeys(f"search.first: {known.name}: {line}" for line in task.without_effect(known.schedule))

@@ -16,6 +16,7 @@ from explorer.spec.search_space import SearchSpace
 from explorer.spec.step_times import StepTime, StepTimeTable
 from explorer.training.calibration import MEASURED_SECONDS, STEP_STAGING, Calibration, Variant
 from explorer.training.device import device_for
+from explorer.training.distributed import SINGLE_PROCESS, Processes
 from explorer.training.task import Task
 
 MAX_MEASURED = 48
@@ -63,7 +64,7 @@ def measured_first(space: SearchSpace, limit: int = MAX_MEASURED) -> list[Varian
     return [*full, *(variant for variant in (*first, *others) if variant not in full)][: max(limit, len(full))]
 
 
-def measure_table(space: SearchSpace, seconds: float = SECONDS) -> Calibration:
+def measure_table(space: SearchSpace, seconds: float = SECONDS, processes: Processes = SINGLE_PROCESS) -> Calibration:
     """Measure the table of a sweep on this device, with the CPUs and GPUs of a trial.
 
     For the forecast of a sweep that has not chosen yet whether to compile (`recipe.compile: auto`), without compilation.
@@ -71,14 +72,16 @@ def measure_table(space: SearchSpace, seconds: float = SECONDS) -> Calibration:
     Args:
         space: the search space.
         seconds: how long each step is measured.
+        processes: the processes that train together; each of them calls this function.
 
     Raises:
         InvalidInput: when the step times scatter too much, or the device cannot be used.
     """
     torch.set_num_threads(space.resources.cpus)
-    device = device_for(space.resources.gpus)
-    task = space.task if space.task.recipe.compile != "auto" else space.task.with_compilation(False)
-    return Calibration.measure_variants(Task(task), measured_first(space), device, seconds=seconds)
+    device = device_for(space.resources.process_gpus)
+    spec = space.task if space.task.recipe.compile != "auto" else space.task.with_compilation(False)
+    variants = measured_first(space)
+    return Calibration.measure_variants(Task(spec), variants, device, seconds=seconds, processes=processes)
 
 
 def steps_to_verify(space: SearchSpace, table: StepTimeTable, winners: Iterable[Record]) -> list[Variant]:
@@ -97,7 +100,11 @@ def steps_to_verify(space: SearchSpace, table: StepTimeTable, winners: Iterable[
 
 
 def measure_again(
-    space: SearchSpace, table: StepTimeTable, variants: Sequence[Variant], seconds: float = MEASURED_SECONDS
+    space: SearchSpace,
+    table: StepTimeTable,
+    variants: Sequence[Variant],
+    seconds: float = MEASURED_SECONDS,
+    processes: Processes = SINGLE_PROCESS,
 ) -> list[StepTime]:
     """Measure further steps on this device, on the scale of a table: relative to its step of the full model.
 
@@ -106,14 +113,15 @@ def measure_again(
         table: the sweep's step times.
         variants: what to measure.
         seconds: how long each step is measured.
+        processes: as for `measure_table`.
 
     Raises:
         InvalidInput: as `measure_table`.
     """
     torch.set_num_threads(space.resources.cpus)
     own = space.task.recipe.batch_size
-    device = device_for(space.resources.gpus)
-    measured = Calibration.measure_variants(Task(space.task), variants, device, seconds=seconds)
+    device = device_for(space.resources.process_gpus)
+    measured = Calibration.measure_variants(Task(space.task), variants, device, seconds=seconds, processes=processes)
     scale = (table.measured(Rates(), own, {}) or 0.0) / (measured.measured(Rates(), own, {}) or 1.0)
     rows = []
     for variant in variants:

@@ -26,8 +26,17 @@ def compile_trial(trial: Trial, space: SearchSpace, table: StepTimeTable | None 
     Raises:
         InvalidInput: when the settings do not go together or the budget cannot be planned.
     """
-    task = Task(space.task.with_settings(trial.learning_rate, trial.batch_size, trial.staging, trial.lr_schedule))
+    task = task_of(trial, space)
     return task, compile_in_currency(trial.schedule, task, trial.budget, space, table)
+
+
+def task_of(trial: Trial, space: SearchSpace) -> Task:
+    """The task of a trial: the space's task with the trial's settings.
+
+    Raises:
+        InvalidInput: when the settings do not go together.
+    """
+    return Task(space.task.with_settings(trial.learning_rate, trial.batch_size, trial.staging, trial.lr_schedule))
 
 
 def compile_in_currency(
@@ -54,7 +63,7 @@ def compile_in_currency(
         schedule,
         task,
         budget.priced(space.price),
-        costs.step_cost(task),
+        costs.step_cost(task, processes=space.resources.process_count),
         currency=space.currency,
         full_seconds=costs.full_seconds(task),
     )
@@ -87,5 +96,6 @@ def step_cost_in_currency(space: SearchSpace, table: StepTimeTable | None, rates
         InvalidInput: when the model cannot have these rates, or there are no step times for them.
     """
     task = Task(space.task)
-    cost = task.step_cost if table is None else Calibration.of_table(table).step_cost(task)
+    processes = space.resources.process_count
+    cost = task.step_cost if table is None else Calibration.of_table(table).step_cost(task, processes=processes)
     return cost(rates).amount(space.currency)

@@ -16,17 +16,46 @@ class Resources(Frozen):
     """The resources of one training run."""
 
     cpus: int = Field(1, ge=1)
-    """Number of CPUs reserved for a training run, and of torch's threads."""
-    gpus: float = Field(0.0, ge=0, le=1)
-    """Number of GPUs, at most one; a fraction lets several trials share a GPU."""
+    """Number of CPUs reserved for each process of a training run, and of the process's torch threads."""
+    gpus: float = Field(0.0, ge=0, allow_inf_nan=False)
+    """Number of GPUs of a training run. A fraction of one lets several trials share a GPU. A whole number above 1 trains with
+    as many processes, one on each GPU, which divide every batch."""
     accelerator: str | None = None
     """Kind of GPU by Ray's name (`H100`, `A100`), on a cluster with several: trials run on this one only. `None` for any."""
+    processes: int | None = Field(None, ge=1)
+    """Number of processes that train together and divide every batch: a number for training on CPUs, where each has `cpus`
+    CPUs. `None`: one for each GPU, and a single one on the CPU."""
+    spread: bool = False
+    """Whether the processes of a training run may be on several nodes, where none has room for all of them. With `false`, they
+    are on one node."""
 
     @model_validator(mode="after")
     def _check(self) -> Resources:
         if self.accelerator is not None and not self.gpus:
             raise ValueError(f"accelerator: {self.accelerator} is a kind of GPU, and gpus is 0")
+        if self.gpus > 1 and self.gpus != int(self.gpus):
+            raise ValueError(f"gpus: {self.gpus:g} must be a whole number, or a fraction of one GPU")
+        if self.gpus and self.processes not in (None, self._gpu_processes):
+            raise ValueError(
+                f"processes: {self.processes} must be {self._gpu_processes}, one for each GPU (gpus: {self.gpus:g})"
+            )
+        if self.spread and self.process_count == 1:
+            raise ValueError("spread: true is for several processes (gpus above 1, or processes), and this is a single one")
         return self
+
+    @property
+    def _gpu_processes(self) -> int:
+        return max(1, int(self.gpus))
+
+    @property
+    def process_count(self) -> int:
+        """Number of processes that train together."""
+        return self.processes or self._gpu_processes
+
+    @property
+    def process_gpus(self) -> float:
+        """Number of GPUs of each process: one, a fraction of one, or 0 on the CPU."""
+        return min(self.gpus, 1.0)
 
 
 class TaskFile(Frozen):

@@ -88,6 +88,8 @@ class Attempts:
             around: whether the trial's process ended without a record of its own.
         """
         self._avoiding.pop(record.trial.id, None)
+        if record.failure == "preempted":
+            return self._again_after_preemption(record, host)
         if record.failure != "place":
             if host and record.describes_training:
                 self._place_failures[host] = 0
@@ -103,6 +105,14 @@ class Attempts:
         if again:
             self._say(f"{trial_id}: {record.reason}; it is tried again")
         return again
+
+    def _again_after_preemption(self, record: Record, host: str | None) -> bool:
+        """Nothing was lost, so it may happen any number of times."""
+        if host is not None:
+            self._failed_at[record.trial.id].add(host)
+        if self.stopped is None:
+            self._say(f"{record.trial.id}: {record.reason}; it resumes elsewhere")
+        return self.stopped is None
 
     def _again_elsewhere(self, record: Record, host: str) -> bool:
         hosts, trial_id = self._hosts(), record.trial.id

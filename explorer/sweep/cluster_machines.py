@@ -46,13 +46,13 @@ def step_times_at(address: str | None, space: SearchSpace) -> StepTimeTable:
     """The table of step times that a sweep in device-seconds would measure, measured where a trial would run.
 
     Args:
-        address: as for `machines_at`.
+        address: as for `machines_at`; Ray is started on this machine for trials of several processes.
         space: the search space.
 
     Raises:
         InvalidInput: when no cluster answers, none of its nodes has room for a trial, or the step times scatter too much.
     """
-    if address in (None, LOCAL):
+    if address in (None, LOCAL) and space.resources.process_count == 1:
         return measure_table(space)
     with _joined(address):
         check_room(space.resources)

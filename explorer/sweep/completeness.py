@@ -14,6 +14,7 @@ NAMES: dict[Failure | None, str] = {
     "error": "with an error",
     "place": "for lack of data, storage, device or package",
     "lost": "with a lost worker",
+    "preempted": "preempted",
     None: "for another reason",
 }
 

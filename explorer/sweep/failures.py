@@ -13,7 +13,7 @@ import torch
 
 from explorer.errors import InvalidInput
 from explorer.ledger import Failure
-from explorer.training.loop import DivergedError
+from explorer.training.loop import DivergedError, PreemptedError
 
 CPU_OUT_OF_MEMORY = "DefaultCPUAllocator: can't allocate memory"
 """Message of torch's plain RuntimeError when memory runs out on the CPU."""
@@ -37,18 +37,20 @@ class FailureReason(NamedTuple):
     """IP address of the node, where an error around a trial names it."""
 
 
-def reason_of(error: Exception) -> FailureReason:
+def reason_of(error: BaseException) -> FailureReason:
     """Why a trial failed, from the error that its training raised."""
     failure = _failure_of(error)
-    name = {"diverged": "diverged", "memory": "out of memory"}.get(failure, type(error).__name__)
+    name = {"diverged": "diverged", "memory": "out of memory", "preempted": "preempted"}.get(failure, type(error).__name__)
     text = str(error) if isinstance(error, InvalidInput) and failure != "memory" else f"{name}: {error}"
     return FailureReason(failure, _one_line(text))
 
 
-def _failure_of(error: Exception) -> Failure:
+def _failure_of(error: BaseException) -> Failure:
     text = str(error)
     if isinstance(error, DivergedError):
         return "diverged"
+    if isinstance(error, PreemptedError):
+        return "preempted"
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or CPU_OUT_OF_MEMORY in text:
         return "memory"
     if isinstance(error, InvalidInput):

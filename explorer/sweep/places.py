@@ -17,8 +17,9 @@ import ray
 from ray.autoscaler.sdk import request_resources
 
 from explorer.errors import InvalidInput
-from explorer.search.machines import ACCELERATOR, count_places, wanted, wanted_text
+from explorer.search.machines import ACCELERATOR, count_places, wanted, wanted_on_a_node, wanted_text
 from explorer.spec.task_file import Resources
+from explorer.sweep.preemption import draining_nodes
 
 AHEAD = 1
 """Number of trials that are handed out without a place. Each is proposed without the results of those that run."""
@@ -43,23 +44,43 @@ def places_on(resources: Resources, excluded: Collection[str] = ()) -> int:
 
 
 def check_room(resources: Resources) -> None:
-    """Check that a node of the cluster has room for a trial. Tune would wait forever.
+    """Check that a node of the cluster has room for a trial, or several nodes together if its processes may be on several.
+
+    Tune would wait forever.
 
     Raises:
-        InvalidInput: naming the resource that no node has enough of.
+        InvalidInput: naming the resource that there is not enough of.
     """
-    nodes = alive_nodes().values()
-    for name, amount in wanted(resources).items():
-        field = "resources.accelerator" if name.startswith(ACCELERATOR) else f"resources.{name.lower()}s"
-        largest = max((node.get(name, 0) for node in nodes), default=0)
-        if amount > largest and name.startswith(ACCELERATOR):
-            kinds = sorted({each.removeprefix(ACCELERATOR) for node in nodes for each in node if each.startswith(ACCELERATOR)})
-            raise InvalidInput(field, resources.accelerator, f"no node has such GPUs; there are {', '.join(kinds) or 'none'}")
-        if amount > largest:
-            hint = "where nodes are added on demand, use --wait-for-nodes"
-            raise InvalidInput(field, amount, f"a trial needs more than any node has: at most {largest:g}; {hint}")
+    nodes, processes = alive_nodes().values(), resources.process_count
+    for name, each in wanted(resources).items():
+        of_nodes = [node.get(name, 0) for node in nodes]
+        if name.startswith(ACCELERATOR):
+            if not any(of_nodes):
+                names = {other for node in nodes for other in node if other.startswith(ACCELERATOR)}
+                kinds = ", ".join(sorted(kind.removeprefix(ACCELERATOR) for kind in names)) or "none"
+                raise InvalidInput("resources.accelerator", resources.accelerator, f"no node has such GPUs; there are {kinds}")
+            continue
+        amount, largest = processes * each, max(of_nodes, default=0)
+        there = sum(of_nodes) if resources.spread else largest
+        if amount > there:
+            setting = f"{name.lower()}s"
+            reason = _shortage(resources, name, amount, there, sum(of_nodes))
+            raise InvalidInput(f"resources.{setting}", getattr(resources, setting), reason)
     if not places_on(resources):
-        raise InvalidInput("resources", resources.model_dump(), "no single node has room for a trial")
+        where = "the nodes together have no" if resources.spread else "no single node has"
+        raise InvalidInput("resources", resources.model_dump(), f"{where} room for a trial")
+
+
+def _shortage(resources: Resources, name: str, amount: float, there: float, total: float) -> str:
+    """That a trial needs a larger amount of a resource than there is in one place, and what to do."""
+    hint = "where nodes are added on demand, use --wait-for-nodes"
+    if resources.process_count == 1:
+        return f"a trial needs more than any node has: at most {there:g}; {hint}"
+    if not resources.spread and amount <= total:
+        hint = f"resources.spread: true lets its processes train on several nodes; {hint}"
+    have = "all nodes together have" if resources.spread else "any node has"
+    needs = f"the {resources.process_count} processes of a trial need {amount:g} {name}s"
+    return f"{needs}, more than {have}: at most {there:g}; {hint}"
 
 
 def wait_for_room(resources: Resources, seconds: float, trials: int, say: Callable[[str], None]) -> None:
@@ -76,15 +97,16 @@ def wait_for_room(resources: Resources, seconds: float, trials: int, say: Callab
     """
     if places_on(resources):
         return
-    each = wanted_text(resources)
-    say(f"waiting up to {seconds:g} s for a node with {each}; the cluster's autoscaler is asked for {trials} places")
+    room = f"{'' if resources.process_count == 1 else 'room for '}{wanted_text(resources)}"
+    nodes = f"nodes with {room}" if resources.spread else f"a node with {room}"
+    say(f"waiting up to {seconds:g} s for {nodes}; the cluster's autoscaler is asked for {trials} places")
     request_places(resources, trials)
     deadline = time.monotonic() + seconds
     while not places_on(resources):
         if time.monotonic() > deadline:
             request_places(resources, 0)
-            nodes = len(alive_nodes())
-            reason = f"no node with {each} joined in time ({nodes} without are there); see the autoscaler's log, or wait longer"
+            there = f"({len(alive_nodes())} without are there)"
+            reason = f"no {nodes.removeprefix('a ')} joined in time {there}; see the autoscaler's log, or wait longer"
             raise InvalidInput("wait_for_nodes", seconds, reason)
         time.sleep(WAIT_SECONDS)
 
@@ -94,7 +116,8 @@ def request_places(resources: Resources, trials: int) -> None:
 
     A cluster without an autoscaler takes no notice.
     """
-    request_resources(bundles=[wanted(resources)] * min(trials, MAX_REQUESTED))
+    each = [wanted(resources)] * resources.process_count if resources.spread else [wanted_on_a_node(resources)]
+    request_resources(bundles=each * min(trials, MAX_REQUESTED))
 
 
 class Places:
@@ -165,5 +188,6 @@ class Places:
 
 
 def alive_nodes() -> dict[str, dict[str, float]]:
-    """The resources of each node that is alive, by its id."""
-    return {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+    """The resources of each node that is alive and stays, by its id."""
+    leaving = draining_nodes()
+    return {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving}

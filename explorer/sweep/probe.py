@@ -101,7 +101,7 @@ def _ask(space: SearchSpace, location: str, node_ids: list[str], any_version: tu
             splits=_splits(space),
             versions={name: found for name, found in _comparable_versions().items() if name not in any_version},
         )
-        share = min(space.resources.gpus, GPU_SHARE)
+        share = min(space.resources.process_gpus, GPU_SHARE)
         probe = ray.remote(num_cpus=0, num_gpus=share, max_retries=0)(obstacle_here)
         asked = {
             probe.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False)).remote(expected): node_id
@@ -162,7 +162,7 @@ def _check_storage(expected: Expected) -> None:
 def _check_device(expected: Expected) -> None:
     from explorer.training.device import device_for
 
-    device_for(expected.space.resources.gpus)
+    device_for(expected.space.resources.process_gpus)
 
 
 def _check_data(expected: Expected) -> None:

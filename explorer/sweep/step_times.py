@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import ParamSpec, TypeVar
+from typing import Any, TypeVar
 
-import ray
 import torch
 
 from explorer.errors import InvalidInput
@@ -16,12 +15,13 @@ from explorer.spec.rates import Rates
 from explorer.spec.search_space import SearchSpace
 from explorer.spec.step_times import StepTimeTable
 from explorer.spec.task_file import Resources
-from explorer.sweep.placement import NODE_LABEL, kinds_of_gpu
+from explorer.sweep.placement import kinds_of_gpu
+from explorer.sweep.worker_group import ProcessFailedError, worker_group
 from explorer.training.calibration import Calibration, check_setting, setting_of
 from explorer.training.device import device_for
+from explorer.training.distributed import SINGLE_PROCESS, Processes
 from explorer.training.task import Task
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -112,35 +112,29 @@ def verify_winners(
     costs = Calibration.of_table(table)
     errors = []
     for variant, step in zip(variants, measured, strict=True):
-        planned = costs.step_cost(variant.of(Task(space.task)))(variant.rates).seconds
-        errors.append(abs((planned or 0.0) / step.seconds - 1))
+        planned = costs.step_cost(variant.of(Task(space.task)), processes=space.resources.process_count)(variant.rates).seconds
+        errors.append(abs((planned or 0.0) / (space.resources.process_count * step.seconds) - 1))
     say(f"measured {len(measured)} steps of the winners; the model's error was {max(errors):.1%} at most")
 
 
-def _check_table(space: SearchSpace, table: StepTimeTable) -> None:
+def _check_table(space: SearchSpace, table: StepTimeTable, *, processes: Processes = SINGLE_PROCESS) -> None:
     """Check on a worker that a table is of its device, of its versions, and of the task."""
     torch.set_num_threads(space.resources.cpus)
-    check_setting(table.setting, setting_of(Task(space.task), device_for(space.resources.gpus)))
+    device = device_for(space.resources.process_gpus)
+    check_setting(table.setting, setting_of(Task(space.task), device, processes.count))
 
 
-def on_worker(
-    space: SearchSpace, excluded: Collection[str], function: Callable[P, T], *arguments: P.args, **options: P.kwargs
-) -> T:
-    """Call a function on a node that gets trials, with the resources of one."""
-    resources = space.resources
-    selector = {NODE_LABEL: f"!in({','.join(sorted(excluded))})"} if excluded else None
-    remote = ray.remote(function).options(
-        num_cpus=resources.cpus,
-        num_gpus=resources.gpus,
-        accelerator_type=resources.accelerator,
-        label_selector=selector,
-        max_retries=0,
-    )
-    try:
-        result: T = ray.get(remote.remote(*arguments, **options))
-    except ray.exceptions.RayTaskError as error:
-        cause = error.cause
-        if isinstance(cause, InvalidInput):
-            raise InvalidInput(cause.field, cause.value, cause.allowed) from None
-        raise
-    return result
+def on_worker(space: SearchSpace, excluded: Collection[str], function: Callable[..., T], *arguments: Any) -> T:
+    """Call a function where trials run, in as many processes as a trial has, each with its resources.
+
+    Args:
+        space: the search space.
+        excluded: ids of nodes that get no trials.
+        function: called with `arguments` and `processes`; what the main process returns is returned.
+        arguments: passed on.
+    """
+    with worker_group(space.resources, excluded) as group:
+        try:
+            return group.run(function, *arguments)
+        except ProcessFailedError as error:
+            raise error.refused or error from None

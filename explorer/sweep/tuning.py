@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,6 +11,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.trainable import wrap_function
 
 from explorer.errors import InvalidInput
 from explorer.ledger import Ledger, Record
@@ -25,11 +27,13 @@ from explorer.sweep.interrupts import interruptible
 from explorer.sweep.lease import DriverLock
 from explorer.sweep.placement import hosts_with_room, placement
 from explorer.sweep.places import Places
+from explorer.sweep.preemption import notice
 from explorer.sweep.progress import SweepProgress
 from explorer.sweep.searcher import NODE, RECORD, TRIAL, SweepSearcher
 from explorer.sweep.trial import run_trial
 from explorer.sweep.trial_reports import TrialObservers, TrialReports
 from explorer.sweep.tune_errors import ErrorNotes, StopTogether, without_tracebacks
+from explorer.sweep.worker_group import own_worker_group
 
 DASHBOARD = "optuna.log"
 """File for `optuna-dashboard`, in the folder of a sweep on a local disk."""
@@ -73,8 +77,19 @@ def run_trials(run: SweepRun) -> None:
     space, location, table = run.space, run.ledger.location, run.table
 
     def trainable(config: dict[str, Any]) -> None:
-        record = run_trial(config[TRIAL], space, Ledger(location), on_segment=TrialReports(), table=table)
-        tune.report({RECORD: record, NODE: ray.get_runtime_context().get_node_id()})
+        group = own_worker_group(space.resources) if space.resources.process_count > 1 else None
+        with notice().watched() if space.store_gb else nullcontext():
+            record = run_trial(
+                config[TRIAL],
+                space,
+                Ledger(location),
+                on_segment=TrialReports(),
+                table=table,
+                group=group,
+                stop_requested=notice().came if space.store_gb else None,
+            )
+        node = group.failed_node if group else None
+        tune.report({RECORD: record, NODE: node or ray.get_runtime_context().get_node_id()})
         if record.outcome is None and not record.diverged:
             raise FailedTrialError(record.reason)  # the process may be damaged: Tune starts another one
 
@@ -116,7 +131,7 @@ def run_trials(run: SweepRun) -> None:
     )
     tune_folder = TemporaryDirectory(prefix="explorer-tune-", ignore_cleanup_errors=True)  # nothing reads it
     tuner = tune.Tuner(
-        tune.with_resources(trainable, placement(space.resources)),
+        tune.with_resources(_heeding_sigterm(trainable), placement(space.resources)),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=errors,
@@ -149,6 +164,17 @@ def run_trials(run: SweepRun) -> None:
         )
     if stopped := run.lock.lost or hopeless():
         raise stopped
+
+
+def _heeding_sigterm(trainable: Callable[[dict[str, Any]], None]) -> type[tune.Trainable]:
+    """The function as Tune's class for it, whose process takes SIGTERM as a notice while it trains."""
+
+    class Heeding(wrap_function(trainable)):  # type: ignore[misc]
+        def setup(self, config: dict[str, Any]) -> None:
+            super().setup(config)
+            notice().heed_sigterm()
+
+    return Heeding
 
 
 def _trial_id(trial: Any) -> str:

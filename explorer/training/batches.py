@@ -61,23 +61,44 @@ def check_batches(task: Task, plan: Plan, processes: Processes = SINGLE_PROCESS)
     Raises:
         InvalidInput: naming the setting that does not fit the size of a batch.
     """
-    recipe = task.spec.recipe
     for segment in plan.segments:
         size, augmentation, _ = _reading(segment, task, plan)
-        changed = segment.batch_factor != 1
-        field = f"stages.{segment.stage}.batch_factor" if changed else "recipe.batch_size"
-        value = segment.batch_factor if changed else size
-        if size > task.train_images:
-            raise InvalidInput(field, value, f"makes batches of {size} of the {task.train_images} training images")
-        if size % processes.count:
-            makes = f"makes batches of {size} images, which " if changed else ""
-            raise InvalidInput(field, value, f"{makes}must be a multiple of the {processes.count} processes")
-        images = size // processes.count
-        if images % recipe.accumulation:
-            reason = f"must divide a process's {images} images equally"
-            raise InvalidInput("recipe.accumulation", recipe.accumulation, reason)
-        if augmentation.mixes and images % 2:
-            raise InvalidInput(field, value, f"a process's {images} images must be even to be mixed")
+        if segment.batch_factor == 1:
+            check_batch(task, size, augmentation, processes, "recipe.batch_size")
+        else:
+            field = f"stages.{segment.stage}.batch_factor"
+            check_batch(task, size, augmentation, processes, field, segment.batch_factor)
+
+
+def check_batch(
+    task: Task, size: int, augmentation: Augmentation, processes: Processes, field: str, factor: float | None = None
+) -> None:
+    """Check that every process gets a slice of equal size of a batch, which the recipe can process.
+
+    Args:
+        task: the task; it has the data.
+        size: number of images in the batch.
+        augmentation: of the batch.
+        processes: the processes that train together.
+        field: the setting that gives the size, for messages.
+        factor: the setting's value where it is a factor on the batch size.
+
+    Raises:
+        InvalidInput: naming the setting that does not fit.
+    """
+    recipe = task.spec.recipe
+    value = size if factor is None else factor
+    if size > task.train_images:
+        raise InvalidInput(field, value, f"makes batches of {size} of the {task.train_images} training images")
+    if size % processes.count:
+        makes = "" if factor is None else f"makes batches of {size} images, which "
+        raise InvalidInput(field, value, f"{makes}must be a multiple of the {processes.count} processes")
+    images = size // processes.count
+    if images % recipe.accumulation:
+        reason = f"must divide a process's {images} images equally"
+        raise InvalidInput("recipe.accumulation", recipe.accumulation, reason)
+    if augmentation.mixes and images % 2:
+        raise InvalidInput(field, value, f"a process's {images} images must be even to be mixed")
 
 
 def _reading(segment: Segment, task: Task, plan: Plan) -> tuple[int, Augmentation, tuple[int, int] | None]:

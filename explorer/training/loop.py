@@ -25,7 +25,7 @@ from explorer.training.compile_choice import with_compilation_chosen
 from explorer.training.distributed import SINGLE_PROCESS, Processes
 from explorer.training.evaluation import accuracy
 from explorer.training.progress import Progress, SegmentResult
-from explorer.training.stage_store import StageStore, prefix_keys
+from explorer.training.stage_store import StageStore, interrupted_key, prefix_keys
 from explorer.training.steps import training_steps
 from explorer.training.stopping import StopSignal
 from explorer.training.stopwatch import Laps, Stopwatch
@@ -44,6 +44,10 @@ class TrainingError(RuntimeError):
 
 class DivergedError(TrainingError):
     """The loss is no longer a finite number."""
+
+
+class PreemptedError(TrainingError):
+    """Training was asked to stop, and its state is kept for another process."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class TrainingResult:
     measured when they were trained."""
     executed_seconds: float
     """Time until the model was trained: the segments trained in this run, and reading and writing states, but not the time
-    that `on_segment` and `on_loss_check` take."""
+    that `on_segment` and `on_loss_check` take. It includes what the run executed before it was preempted, if it was."""
     evaluation_seconds: float
     """Time of the evaluation."""
     time: TimeSpent
@@ -77,7 +81,7 @@ class TrainingResult:
     stage_times: tuple[StageTime, ...]
     """Planned and realised time of the steps of each stage."""
     peak_memory: int | None
-    """Largest GPU memory use of training, in bytes; `None` on the CPU."""
+    """Largest memory use of a GPU in training, in bytes; `None` on the CPU."""
     segments: tuple[SegmentResult, ...]
     """Results of the plan's segments."""
     compiled: CompiledCode | None
@@ -96,6 +100,7 @@ def train(
     processes: Processes = SINGLE_PROCESS,
     on_segment: Callable[[Progress], None] | None = None,
     on_loss_check: Callable[[Progress], None] | None = None,
+    stop_requested: Callable[[], bool] | None = None,
 ) -> TrainingResult:
     """Execute a plan, and evaluate the finished model once.
 
@@ -110,14 +115,17 @@ def train(
         checkpoint: file that is rewritten after each segment. If it exists, the run resumes from it. With one, Ctrl-C and
             SIGTERM write it before they are raised, within `LOSS_CHECK_SECONDS` and a step.
         checkpoint_every: seconds after which the checkpoint is also rewritten within a segment.
-        store: store of segments that other runs have trained, to start from and to add to. For a single process only.
+        store: store of segments that other runs have trained, to start from and to add to; the main process adds.
         processes: the processes that train this model together; each of them calls this function.
         on_segment: called after each segment.
         on_loss_check: called at each loss check within a segment: every `LOSS_CHECK_STEPS` steps, or about every
             `LOSS_CHECK_SECONDS` seconds if that is more often.
+        stop_requested: asked at each loss check and after each segment, in every process. Where one says so, the state is
+            written to the checkpoint or to the store, from which the same call resumes.
 
     Raises:
         DivergedError: when the loss is NaN or infinite.
+        PreemptedError: when `stop_requested` said so.
         InvalidInput: when the checkpoint is damaged or belongs to another run, or the processes cannot divide a batch equally.
     """
     begun = stopwatch.now()
@@ -132,15 +140,21 @@ def train(
     watch = Stopwatch(device)
     earlier_seconds = 0.0
     run_identity = identity(task.spec, plan, seed, processes.count)
-    keys = prefix_keys(task, plan.segments, seed, device, task.amp(device)) if store else []
+    described = seed, device, task.amp(device), processes.count
+    keys = prefix_keys(task, plan.segments, *described) if store else []
+    key_of_interrupted = interrupted_key(task, plan, *described) if store else ""
+    was_interrupted = False
     if checkpoint is not None and checkpoint.exists():
         content = own_checkpoint(checkpoint, task.spec, plan, seed, processes.count)
         _restore(content, state, progress)
         progress.checkpoint_seconds = content.get("checkpoint_seconds", 0.0)
         earlier_seconds = content.get("elapsed_seconds", 0.0)
-    elif store and (stored := store.longest(keys)):
+    elif store and (stored := store.longest_of_all([*keys, key_of_interrupted], processes)):
         progress.reused, content = stored
         _restore(content, state, progress)
+        if was_interrupted := progress.reused > len(keys):
+            progress.reused = content["reused"]
+            progress.checkpoint_seconds, earlier_seconds = content["checkpoint_seconds"], content["elapsed_seconds"]
     last_saved = stopwatch.now()
     reporting_seconds = 0.0
     stop = StopSignal()
@@ -155,8 +169,10 @@ def train(
             callback(progress)
             reporting_seconds += stopwatch.now() - started
 
-    def save(offer_to: StageStore | None = None) -> None:
+    def save(key: str | None = None, *, replace: bool = False) -> bool:
+        """Write the checkpoint if there is one, and the state to the store under a key; whether all was written."""
         nonlocal last_saved
+        written = True
         started = stopwatch.now()
         with state.content() as trained:
             content = {
@@ -164,18 +180,28 @@ def train(
                 "unfinished": list(astuple(progress.unfinished)) if progress.unfinished else None,
                 "checkpoint_seconds": progress.checkpoint_seconds,
                 "elapsed_seconds": elapsed_seconds(),
+                "reused": progress.reused,
                 **trained,
             }
             if checkpoint and processes.is_main:
                 save_checkpoint(checkpoint, {**run_identity, **content})
-            if offer_to:
-                offer_to.offer(keys[len(progress.segments) - 1], content)
+            if store and key and processes.is_main:
+                written = store.offer(key, content, replace=replace)
         last_saved = stopwatch.now()
         progress.checkpoint_seconds += last_saved - started
+        return written
+
+    def stop_if_requested() -> None:
+        if stop_requested is None or not any(processes.all_gather(stop_requested())):
+            return
+        written = save(key_of_interrupted, replace=True)
+        kept = "its state is kept" if written and (store or checkpoint) else "its state could not be kept"
+        raise PreemptedError(f"the training was asked to stop after step {progress.steps} of {plan.steps}; {kept}")
 
     def check_loss(unfinished: SegmentResult) -> None:
         progress.unfinished = unfinished
         report(on_loss_check)
+        stop_if_requested()
         stopped = checkpoint is not None and stop.came(processes)
         if stopped or (checkpoint and processes.broadcast(stopwatch.now() - last_saved >= checkpoint_every)):
             save()
@@ -195,23 +221,27 @@ def train(
             finished = _execute(segment, losses, progress, state, watch, check_loss)
             progress.unfinished = None
             progress.segments.append(finished)
-            offer_to = store if store and len(progress.segments) <= len(keys) and store.wants() else None
-            if checkpoint or offer_to:
-                save(offer_to)
+            number = len(progress.segments)
+            key = keys[number - 1] if store and number <= len(keys) and processes.broadcast(store.wants()) else None
+            if checkpoint or key:
+                save(key)
             report(on_segment)
+            stop_if_requested()
             if checkpoint and stop.came(processes):
                 stop.raise_again()
 
     state.set_rates(Rates())
-    executed_seconds = stopwatch.now() - begun - reporting_seconds
+    executed_seconds = stopwatch.now() - begun - reporting_seconds + (earlier_seconds if was_interrupted else 0.0)
     compiled = CompiledCode.so_far().since(compiled_before) if compiled_before else None
     elapsed = elapsed_seconds()
-    peak_memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    peak_memory = max(processes.all_gather(torch.cuda.max_memory_allocated(device))) if device.type == "cuda" else None
     started = stopwatch.now()
     model = state.result
     with without_compiling() if state.is_compiled else nullcontext():
         validation, test = (accuracy(model, task, split, device, processes) for split in ("validation", "test"))
     evaluation_seconds = stopwatch.now() - started
+    if store and was_interrupted and processes.is_main:
+        store.remove(key_of_interrupted)
     return TrainingResult(
         model=model.eval(),
         validation_accuracy=validation,

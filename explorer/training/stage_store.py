@@ -10,19 +10,22 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import pickle
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import timm
 import torch
 
 from explorer import training_key
-from explorer.plan import Segment
+from explorer.plan import Plan, Segment
 from explorer.storage import Storage
+from explorer.training.distributed import Processes
 from explorer.training.task import Task
 
 Content = dict[str, Any]
@@ -64,43 +67,25 @@ class StageStore:
             The number of finished segments, and the state that `offer` received there; `None` if the store has no such state.
         """
         for number in range(len(keys), 0, -1):
-            content = self._read(keys[number - 1])
+            content = self.state(keys[number - 1])
             if content is not None:
                 return number, content
         return None
 
-    def wants(self) -> bool:
-        """Whether a state may be written now; see `MAX_WRITE_OVERHEAD`."""
-        training_seconds = time.perf_counter() - self._last_written
-        return self._refused < MAX_REFUSED and self._last_write_seconds <= MAX_WRITE_OVERHEAD * training_seconds
+    def longest_of_all(self, keys: Sequence[str], processes: Processes) -> tuple[int, Content] | None:
+        """As `longest`, for processes that train together: the main process chooses the state, and each of them reads it.
 
-    def offer(self, key: str, content: Content) -> None:
-        """Publish a state atomically. Warn of the first one that the storage refuses; after `MAX_REFUSED` in a row, stop."""
-        started = time.perf_counter()
-        buffer = io.BytesIO()
-        torch.save(content, buffer)
-        data = buffer.getvalue()
-        try:
-            if not self._storage.exists(f"{key}.pt"):
-                self._storage.write(f"{key}.pt", hashlib.sha256(data).digest() + data)
-                self._evict()
-            self._refused = 0
-        except OSError as error:
-            self._refused += 1
-            if self._refused == 1:
-                text = f"stage store {self._storage.location}: cannot be written; training continues without it: {error}"
-                warnings.warn(text, stacklevel=2)
-        self._last_written = time.perf_counter()
-        self._last_write_seconds = self._last_written - started
+        Every process has to call this. `None` if one of them cannot read it.
+        """
+        found = self.longest(keys) if processes.is_main else None
+        number = processes.broadcast(found[0] if found else 0)
+        if not processes.is_main and number:
+            state = self.state(keys[number - 1])
+            found = (number, state) if state is not None else None
+        return found if all(processes.all_gather(found is not None)) else None
 
-    def clear(self) -> None:
-        """Remove every state. Warn if the storage refuses."""
-        try:
-            self._storage.clear()
-        except OSError as error:
-            warnings.warn(f"stage store {self._storage.location}: cannot be removed: {error}", stacklevel=2)
-
-    def _read(self, key: str) -> Content | None:
+    def state(self, key: str) -> Content | None:
+        """The state that `offer` received under a key; `None` if the store does not have it, or it is damaged."""
         name = f"{key}.pt"
         try:
             data = self._storage.read(name)
@@ -114,6 +99,52 @@ class StageStore:
             return None  # lost or evicted in the meantime: the segments are trained again
         return content if isinstance(content, dict) else None
 
+    def wants(self) -> bool:
+        """Whether a state may be written now; see `MAX_WRITE_OVERHEAD`."""
+        training_seconds = time.perf_counter() - self._last_written
+        return self._refused < MAX_REFUSED and self._last_write_seconds <= MAX_WRITE_OVERHEAD * training_seconds
+
+    def offer(self, key: str, content: Content, *, replace: bool = False) -> bool:
+        """Publish a state atomically. Warn of the first one that the storage refuses; after `MAX_REFUSED` in a row, stop.
+
+        Args:
+            key: of the state.
+            content: the state.
+            replace: whether it replaces one that the store has under this key.
+
+        Returns:
+            Whether the store has a state under this key.
+        """
+        started = time.perf_counter()
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        data = buffer.getvalue()
+        try:
+            if replace or not self._storage.exists(f"{key}.pt"):
+                self._storage.write(f"{key}.pt", hashlib.sha256(data).digest() + data)
+                self._evict()
+            self._refused = 0
+        except OSError as error:
+            self._refused += 1
+            if self._refused == 1:
+                text = f"stage store {self._storage.location}: cannot be written; training continues without it: {error}"
+                warnings.warn(text, stacklevel=2)
+        self._last_written = time.perf_counter()
+        self._last_write_seconds = self._last_written - started
+        return self._refused == 0
+
+    def remove(self, key: str) -> None:
+        """Remove a state that nobody will need. One that the storage does not remove is evicted later."""
+        with suppress(OSError):
+            self._storage.remove(f"{key}.pt")
+
+    def clear(self) -> None:
+        """Remove every state. Warn if the storage refuses."""
+        try:
+            self._storage.clear()
+        except OSError as error:
+            warnings.warn(f"stage store {self._storage.location}: cannot be removed: {error}", stacklevel=2)
+
     def _evict(self) -> None:
         entries = [entry for entry in self._storage.entries() if entry.name.endswith(".pt")]
         total = sum(entry.size for entry in entries)
@@ -124,14 +155,30 @@ class StageStore:
             self._storage.remove(entry.name)
 
 
-def prefix_keys(task: Task, segments: Sequence[Segment], seed: int, device: torch.device, amp: bool) -> list[str]:
+def prefix_keys(
+    task: Task, segments: Sequence[Segment], seed: int, device: torch.device, amp: bool, processes: int = 1
+) -> list[str]:
     """Keys of the states after one segment, two, ... and all but the last; see `explorer.training_key.prefix_keys`.
 
-    A key depends on model, data, recipe, staging, seed, device and versions, and on the segments. It does not depend on the
-    length of full training, nor on the learning-rate schedule beyond these segments, nor on the number of processes that read
-    images and where decoded images are kept; it does depend on the size of cached images. Data is identified by the listings
-    of its splits, wherever it is; by its folder where a source has no listings.
+    A key depends on model, data, recipe, staging, seed, device, number of processes and versions, and on the segments. It does
+    not depend on the length of full training, nor on the learning-rate schedule beyond these segments, nor on the number of
+    processes that read images and where decoded images are kept; it does depend on the size of cached images. Data is
+    identified by the listings of its splits, wherever it is; by its folder where a source has no listings.
     """
+    return training_key.prefix_keys(_described(task, seed, device, amp, processes), segments)
+
+
+def interrupted_key(task: Task, plan: Plan, seed: int, device: torch.device, amp: bool, processes: int = 1) -> str:
+    """Key of the state in which the training of a whole plan was interrupted, wherever that was.
+
+    It depends on all that `prefix_keys` does, and on the whole plan.
+    """
+    described = [_described(task, seed, device, amp, processes), "interrupted", plan.digest()]
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+def _described(task: Task, seed: int, device: torch.device, amp: bool, processes: int) -> list[Any]:
+    """What training depends on besides its segments."""
     spec = task.spec.model_dump(mode="json")
     del spec["data"]["num_workers"], spec["data"]["resident"]
     spec["data"]["cache"] = (spec["data"]["cache"] or {}).get("short_side")  # nothing else about it changes pixels
@@ -141,4 +188,6 @@ def prefix_keys(task: Task, segments: Sequence[Segment], seed: int, device: torc
     for described_by_segments in ("epochs", "lr_schedule"):
         del spec["recipe"][described_by_segments]
     where = [device.type, torch.get_num_threads() if device.type == "cpu" else torch.cuda.get_device_name(device), amp]
-    return training_key.prefix_keys([spec, seed, where, torch.__version__, timm.__version__], segments)
+    if processes > 1:  # a single one has the keys of earlier releases
+        where.append(processes)
+    return [spec, seed, where, torch.__version__, timm.__version__]

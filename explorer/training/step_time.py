@@ -144,7 +144,13 @@ class StepTimer:
         return _step_seconds(self._blocks[-1])
 
 
-def step_seconds(task: Task, rates: Rates, device: str | torch.device = "cpu", min_seconds: float = MIN_SECONDS) -> float:
+def step_seconds(
+    task: Task,
+    rates: Rates,
+    device: str | torch.device = "cpu",
+    min_seconds: float = MIN_SECONDS,
+    processes: Processes = SINGLE_PROCESS,
+) -> float:
     """Median seconds of a training step at constant rates, with its input, over `ROUNDS` blocks of steps.
 
     Args:
@@ -152,11 +158,12 @@ def step_seconds(task: Task, rates: Rates, device: str | torch.device = "cpu", m
         rates: requested rates.
         device: where to train.
         min_seconds: about how long to measure.
+        processes: the processes that train together; each of them calls this function.
 
     Raises:
         InvalidInput: when the model cannot have these rates.
     """
-    return StepTimer(TimedTraining(task, rates, device), 2 * min_seconds).reference.seconds
+    return StepTimer(TimedTraining(task, rates, device, processes), 2 * min_seconds).reference.seconds
 
 
 def _step_seconds(lap: Lap) -> float:

@@ -51,7 +51,7 @@ def test_a_budget_in_time_is_planned_with_step_times_of_as_many_processes(local_
     run = run_of_one(tmp_path / "run")
     task = Task(run.task)
     schedule = Schedule.full_model(grid=4)
-    measured = calibrate_on_ray(run.task, [Rates()], Workers(2, 1, "cpu", None), tmp_path / "calibration.json")
+    measured = calibrate_on_ray(run.task, [], Workers(2, 1, "cpu", None), tmp_path / "calibration.json")
     assert not (tmp_path / "calibration.json.ray-train").exists()
     cost = measured.step_cost(task, "cpu", 2)
     (step,) = measured.steps

@@ -50,6 +50,16 @@ def test_this_machine_is_counted_and_measured(space_file):
     assert machines.times.overhead + machines.times.per_flop > 0
 
 
+def test_one_process_measures_its_part_of_the_batch_of_several_and_says_so(space_file):
+    space = SearchSpace.load(space_file)
+    space = SearchSpace.model_validate({**space.model_dump(), "resources": {"processes": os.cpu_count()}})
+    machines = this_machine(space)
+    assert (machines.places, machines.times.processes) == (1, 1)
+    summary = forecast(space, machines).summary(space)
+    assert f"with 1 side by side ({os.cpu_count()} processes of 1 CPU each)" in summary
+    assert summary.endswith("on the CPU, of a process's part of the batch, without the exchange of gradients")
+
+
 def test_equal_settings_share(space_file):
     rates = RateLevels(heads=(0.5, 1.0), mlp=(0.5, 1.0), tokens=(0.5, 1.0))
     settings = {"stages": 2, "rates": rates, "tied": True, "learning_rate": (2e-3, 2e-3), "learning_rate_grid": 1}

@@ -60,6 +60,18 @@ def test_a_lost_worker_costs_two_retries_and_other_failures_none():
     assert not attempts.ended(failed("four", failure="diverged"), "a")
 
 
+def test_a_preempted_trial_resumes_elsewhere_any_number_of_times():
+    said = []
+    attempts = Attempts(lambda: HOSTS, said.append, affords=lambda _: False)
+    reason = "preempted: the training was asked to stop after step 3 of 9; its state is kept"
+    preempted = failed("one", failure="preempted", reason=reason, plan="p")
+    assert all(attempts.ended(preempted, "a") for _ in range(5))
+    assert said[0] == f"one: {reason}; it resumes elsewhere"
+    assert attempts.avoided("one") == ("a",)
+    assert attempts.avoided("two") == ()
+    assert attempts.ended(failed("one", failure="lost", reason="the node was lost"), None, around=True) is False  # no room
+
+
 def test_the_same_failure_three_times_at_the_start_stops_a_sweep(space_file):
     space = SearchSpace.load(space_file)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 import explorer.sweep.tuning as tuning
 from explorer import InvalidInput, SearchSpace, Sweep
@@ -96,9 +97,36 @@ def test_trials_fail_alone_each_with_its_reason_and_the_next_run_tries_them_agai
     assert not Path(sweep.location, STORE).exists()
 
 
-def test_a_driver_killed_in_mid_sweep_loses_no_result_and_trained_segments_are_not_trained_again(tmp_path):
+@pytest.mark.nightly
+def test_trials_of_two_processes_fail_alone_and_are_tried_again(local_ray, tmp_path):
+    content = yaml.safe_load(TINY_SPACE)
+    faults = tmp_path / "faults"
+    faults.mkdir()
+    for name in ("1-killed", "2-memory", "3-diverged"):
+        (faults / name).touch()
+    content |= {"budgets": ["25%"], "resources": {"processes": 2}}
+    content["data"] = {"name": "tests.sweep.faulty_digits:FaultyDigits", "root": str(faults), "image_size": 8}
+    content["search"] |= {"trials": 4}
+    sweep = Sweep(SearchSpace.model_validate(content), tmp_path, console=quiet()).run()
+    (lost,) = sweep.ledger.superseded()
+    assert (lost.failure, lost.plan) == ("lost", "")
+    records = sweep.ledger.records()
+    assert len(records) == 5
+    by_failure = {record.failure: record for record in records}
+    assert sorted(filter(None, by_failure)) == ["diverged", "memory"]
+    assert "diverged: the loss is not finite by step" in by_failure["diverged"].reason
+    assert "can't allocate memory" in by_failure["memory"].reason
+    completed = [record for record in records if record.outcome]
+    assert len(completed) == 3
+    assert {record.outcome.processes for record in completed} == {2}
+    assert lost.trial.id in {record.trial.id for record in records}
+    assert all(record.plan and record.device == "cpu" for record in records)
+
+
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.nightly)])
+def test_a_driver_killed_in_mid_sweep_loses_no_result_and_trained_segments_are_not_trained_again(tmp_path, processes):
     space_file = tmp_path / "long.yaml"
-    space_file.write_text(LONG_SPACE)
+    space_file.write_text(f"{LONG_SPACE}resources: {{processes: {processes}}}\n")
     command, folder = driver(space_file, tmp_path), tmp_path / "tiny"
     own_folder = tmp_path / "working-directory"
     own_folder.mkdir()
@@ -109,7 +137,7 @@ def test_a_driver_killed_in_mid_sweep_loses_no_result_and_trained_segments_are_n
     def stored(trial: Trial) -> int:
         """Segments that the trial can start from."""
         task, plan = compile_trial(trial, space)
-        keys = prefix_keys(task, plan.segments, trial.seed, torch.device("cpu"), amp=False)
+        keys = prefix_keys(task, plan.segments, trial.seed, torch.device("cpu"), amp=False, processes=processes)
         there = [number for number, key in enumerate(keys, 1) if (folder / STORE / f"{key}.pt").exists()]
         return max(there, default=0)
 

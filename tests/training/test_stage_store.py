@@ -8,9 +8,9 @@ import torch
 
 from explorer import Rates, Schedule, Stage
 from explorer.spec.lr_schedule import LearningRateSchedule
-from explorer.training import stage_store
-from explorer.training.loop import train
-from explorer.training.stage_store import StageStore, prefix_keys
+from explorer.training import loop, stage_store
+from explorer.training.loop import PreemptedError, train
+from explorer.training.stage_store import StageStore, interrupted_key, prefix_keys
 from explorer.training.task import Task
 from tests.training.runs import planned, same_weights
 
@@ -96,6 +96,50 @@ def test_a_constant_rate_is_shared_between_budgets_and_a_falling_one_is_not(task
     small, large = keys("wsd", "50%"), keys("wsd", "100%")
     assert {small[1], small[3]} <= set(large)
     assert not set(keys("linear", "50%")) & set(keys("linear", "100%"))
+
+
+def test_a_training_that_is_asked_to_stop_resumes_in_mid_segment_from_the_store(task, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "LOSS_CHECK_STEPS", 1)
+    monkeypatch.setattr(stage_store, "MAX_WRITE_OVERHEAD", -1.0)  # nothing else is written
+    store, plan = StageStore(str(tmp_path), 10**9), planned(task, schedule(8, 6, 6))
+    trained = []
+
+    def stop_after(steps):
+        return lambda: len(trained) >= steps
+
+    def run(stop_requested):
+        return train(
+            task,
+            plan,
+            seed=1,
+            store=store,
+            on_loss_check=lambda progress: trained.append(progress.steps),
+            on_segment=lambda progress: trained.append(progress.steps),
+            stop_requested=stop_requested,
+        )
+
+    ends = [sum(segment.steps for segment in plan.segments[: number + 1]) for number in range(len(plan.segments))]
+    for steps in (ends[4] + 1, ends[9]):  # in the middle of a segment, and at the end of one
+        with pytest.raises(PreemptedError, match=f"after step {steps} of {plan.steps}; its state is kept"):
+            run(stop_after(steps))
+        (kept,) = entries(tmp_path)
+        assert kept.stem == interrupted_key(task, plan, 1, CPU, False)
+    resumed = run(lambda: False)
+    assert trained == list(range(1, plan.steps + 1))  # every step once
+    assert entries(tmp_path) == []
+    assert same_weights(train(task, plan, seed=1).model, resumed.model)
+    assert (resumed.executed_flops, resumed.reused_segments) == (plan.flops, 0)
+    assert interrupted_key(task, planned(task, schedule(8, 8, 4)), 1, CPU, False) != kept.stem
+
+
+def test_a_training_whose_state_cannot_be_kept_says_so(task, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    store = StageStore(str(tmp_path / "file"), 10**9)
+    with (
+        pytest.warns(UserWarning, match="cannot be written"),
+        pytest.raises(PreemptedError, match="its state could not be kept"),
+    ):
+        train(task, planned(task, schedule(8, 6, 6)), seed=1, store=store, stop_requested=lambda: True)
 
 
 @pytest.mark.parametrize(

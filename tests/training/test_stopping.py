@@ -15,7 +15,7 @@ from explorer.production.run_status import PROGRESS
 from explorer.training import loop
 from explorer.training.checkpoint import load_checkpoint
 from explorer.training.distributed import SINGLE_PROCESS
-from explorer.training.loop import train
+from explorer.training.loop import PreemptedError, train
 from explorer.training.stopping import StopSignal
 from tests.training.runs import planned, same_weights
 
@@ -55,6 +55,17 @@ def test_a_signal_within_a_segment_loses_no_step(tiny_task, three_stages, tmp_pa
     assert content["steps"] == steps
     resumed = train(tiny_task, plan, seed=1, checkpoint=checkpoint)
     assert same_weights(straight.model, resumed.model)
+
+
+def test_a_request_to_stop_writes_the_checkpoint_from_which_the_same_call_resumes(
+    tiny_task, three_stages, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(loop, "LOSS_CHECK_STEPS", 1)
+    plan, checkpoint = planned(tiny_task, three_stages), tmp_path / "c.pt"
+    with pytest.raises(PreemptedError, match=f"after step 1 of {plan.steps}; its state is kept"):
+        train(tiny_task, plan, seed=1, checkpoint=checkpoint, stop_requested=lambda: True)
+    resumed = train(tiny_task, plan, seed=1, checkpoint=checkpoint, stop_requested=lambda: False)
+    assert same_weights(train(tiny_task, plan, seed=1).model, resumed.model)
 
 
 def test_the_second_signal_is_raised_at_once(heeds_ctrl_c):

@@ -25,13 +25,15 @@ def full_training_time(trials: pd.DataFrame) -> str:
     """Time of full training on each kind of device, as text; empty if no baseline has finished."""
     runs = trials[(trials.status == "completed") & (trials.kind == "baseline")]
     texts = []
-    for device, on_device in runs.groupby("device"):
+    for (device, _), on_device in runs.groupby(["device", "processes"]):
+        processes = int(on_device.processes.iloc[0])
         full = on_device[on_device.cost >= FULL_TRAINING]
         basis = full if len(full) else on_device[on_device.cost == on_device.cost.max()]
-        seconds = float((basis.train_seconds / basis.cost).mean())
+        seconds = float((basis.train_seconds / basis.cost).mean()) / processes
         how = "measured" if len(full) else f"from baselines at {basis.budget.iloc[0]}"
         time = f"{seconds / 60:.3g} minutes" if seconds >= 60 else f"{seconds:.3g} seconds"
-        texts.append(f"{time} on {device} ({how})")
+        where = device if processes == 1 else f"{processes} x {device}"
+        texts.append(f"{time} on {where} ({how})")
     return ", ".join(texts)
 
 

@@ -1,0 +1,184 @@
+"""Nodes that are taken away with notice: Ray drains them, or processes get SIGTERM. Trials resume elsewhere."""
+
+import os
+import signal
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from ray._private import state
+
+from explorer import SearchSpace
+from explorer.ledger import Ledger
+from explorer.production.result import RunResult
+from explorer.search.trial_plan import compile_trial
+from explorer.sweep.preemption import FUNCTION, PreemptionNotice
+from explorer.training.loop import train
+from tests.conftest import RAY_SWEEP_SECONDS, TINY_SPACE
+from tests.sweep.test_cluster import run
+
+
+def test_ray_still_has_the_function_that_is_asked():
+    assert callable(getattr(state.state, FUNCTION))
+
+
+def test_sigterm_is_a_notice_while_a_training_is_watched_and_ends_the_process_otherwise():
+    ended, notice = [], PreemptionNotice()
+    before = signal.signal(signal.SIGTERM, lambda number, frame: ended.append(number))
+    try:
+        notice.heed_sigterm()
+        with notice.watched():
+            signal.raise_signal(signal.SIGTERM)
+            assert (ended, notice.came()) == ([], True)
+            signal.raise_signal(signal.SIGTERM)
+            assert ended == [signal.SIGTERM]
+        signal.raise_signal(signal.SIGTERM)
+        assert len(ended) == 2
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+COUNTING = '''
+"""Digits that count the steps of each process in a file, in the folder `data.root`. A step takes a while."""
+import os, time
+from pathlib import Path
+import ray
+from explorer.data import open_data
+from explorer.spec.data import DataSpec
+
+class Counting:
+    def __init__(self, spec):
+        self.folder = Path(spec.root)
+        self.data = open_data(DataSpec(name="digits", image_size=8))
+
+    def __getattr__(self, name):
+        return getattr(self.data, name)
+
+    def train_batches(self, stream):
+        with Path(self.folder, f"{ray.util.get_node_ip_address()} {os.getpid()}").open("a", buffering=1) as steps:
+            for batch in self.data.train_batches(stream):
+                time.sleep(0.1)
+                steps.write("step\\n")
+                yield batch
+'''
+
+
+CLUSTER = """
+import os, signal, subprocess, threading, time
+from pathlib import Path
+import ray
+from ray.cluster_utils import Cluster
+from explorer.sweep.cluster import start_ray
+
+common = {"include_dashboard": False}
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "node_ip_address": "127.0.0.2", **common})
+running = None
+
+def start(function):
+    global running
+    running = threading.Thread(target=function)
+    running.start()
+
+def process_at(address, steps):
+    while running.is_alive():
+        time.sleep(0.05)
+        for path in Path("steps").glob(address + " *"):
+            if len(path.read_text().splitlines()) >= steps:
+                return int(path.name.split()[1])
+
+def drain(address):
+    (node,) = (node["NodeID"] for node in ray.nodes() if node["NodeManagerAddress"] == address)
+    command = ["ray", "drain-node", "--address", cluster.address, "--node-id", node, "--reason-message", "spot"]
+    command += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--deadline-remaining-seconds", "600"]
+    subprocess.run(command, check=True)
+    return node
+"""
+"""Start of a script that drains nodes of a cluster whose processes train on `COUNTING`."""
+
+
+def run_on_cluster(code: str, folder: Path) -> str:
+    """Run a script that begins with `CLUSTER`, and return what it printed."""
+    (folder / "counting.py").write_text(COUNTING)
+    (folder / "token").write_text("a" * 64)
+    (folder / "steps").mkdir()
+    paths = os.pathsep.join([str(folder), os.getcwd()])
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token")}
+    return run(CLUSTER + textwrap.dedent(code), folder, PYTHONPATH=paths, PATH=path, **token)
+
+
+def steps_in(folder: Path) -> int:
+    """Number of steps of all processes."""
+    return sum(len(path.read_text().splitlines()) for path in (folder / "steps").iterdir())
+
+
+@pytest.mark.ray
+@pytest.mark.nightly
+@pytest.mark.timeout(2 * RAY_SWEEP_SECONDS)
+def test_a_drained_node_and_sigterm_cost_a_trial_no_step(tmp_path):
+    data = f"{{name: 'counting:Counting', root: {tmp_path / 'steps'}, image_size: 8}}"
+    space = TINY_SPACE.replace("{name: digits, image_size: 8}", data).replace("[25%, 50%]", "[25%]")
+    space = space.replace("trials: 2", "trials: 1").replace("[16, 32]", "[32]").replace("epochs: 2", "epochs: 6")
+    (tmp_path / "space.yaml").write_text(space)
+    code = """
+        from explorer import SearchSpace, Sweep
+        from explorer.sweep.places import alive_nodes
+
+        cluster.add_node(num_cpus=1, node_ip_address="127.0.0.3", **common)
+        start_ray(cluster.address)
+        start(Sweep(SearchSpace.load("space.yaml"), "sweeps", address=cluster.address).run)
+        process_at("127.0.0.3", 25)
+        cluster.add_node(num_cpus=1, node_ip_address="127.0.0.4", **common)
+        print("left", drain("127.0.0.3") in alive_nodes(), flush=True)
+        os.kill(process_at("127.0.0.4", 25), signal.SIGTERM)
+        running.join()
+        ray.shutdown()
+        cluster.shutdown()
+        """
+    printed = run_on_cluster(code, tmp_path)
+    assert "left False" in printed
+    assert printed.count("its state is kept; it resumes elsewhere") == 2
+    ledger, space = Ledger(tmp_path / "sweeps" / "tiny"), SearchSpace.load(tmp_path / "space.yaml")
+    assert [(record.failure, record.trial.kind) for record in ledger.superseded()] == [("preempted", "staged")] * 2
+    records = ledger.records()
+    assert steps_in(tmp_path) == sum(record.outcome.steps for record in records)
+    assert all(record.outcome.executed_flops == record.outcome.planned_flops for record in records)
+    (staged,) = (record for record in records if record.trial.kind == "staged")
+    digits = SearchSpace.model_validate({**space.model_dump(), "data": {"name": "digits", "image_size": 8}})
+    task, plan = compile_trial(staged.trial, digits)
+    uninterrupted = train(task, plan, seed=staged.trial.seed)
+    assert staged.outcome.losses == tuple(segment.mean_loss for segment in uninterrupted.segments)
+    assert staged.outcome.test_accuracy == uninterrupted.test_accuracy
+
+
+@pytest.mark.ray
+@pytest.mark.nightly
+@pytest.mark.timeout(2 * RAY_SWEEP_SECONDS)
+def test_a_drained_node_costs_a_production_run_no_step(tmp_path):
+    code = """
+        from dataclasses import replace
+        from rich.console import Console
+        from explorer.production.ray_workers import train_on_ray
+        from explorer.spec.data import DataSpec
+        from tests.production.test_processes import run_of_one
+
+        run = run_of_one(Path("run"))
+        counting = DataSpec(name="counting:Counting", root=os.path.abspath("steps"), image_size=8)
+        run = replace(run, task=run.task.model_copy(update={"data": counting}))
+        cluster.add_node(num_cpus=2, node_ip_address="127.0.0.3", **common)
+        start_ray(cluster.address)
+        start(lambda: train_on_ray(run, 2, cluster.address, Console(width=200)))
+        process_at("127.0.0.3", 25)
+        cluster.add_node(num_cpus=2, node_ip_address="127.0.0.4", **common)
+        drain("127.0.0.3")
+        running.join()
+        ray.shutdown()
+        cluster.shutdown()
+        """
+    printed = run_on_cluster(code, tmp_path)
+    assert "a node is about to be taken away: the training was asked to stop after step" in printed
+    assert "its state is kept; resuming elsewhere" in printed
+    result = RunResult.load(tmp_path / "run")
+    assert steps_in(tmp_path) == 2 * sum(stage.steps for stage in result.stage_times)  # of two processes
+    assert {path.name.split()[0] for path in (tmp_path / "steps").iterdir()} == {"127.0.0.3", "127.0.0.4"}
