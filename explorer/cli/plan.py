@@ -47,7 +47,7 @@ def plan(
     processes: Annotated[int, typer.Option(help="Processes that will train together; a calibration must have as many.")] = 1,
 ) -> None:
     """Print what training with a schedule will cost, stage by stage; train nothing."""
-    from explorer.production.verdict import transfer_warning
+    from explorer.production.verdict import expectation, transfer_warning
 
     loaded = load_named_schedule(schedule, task)
     compiled = compile_for_task(loaded, task, budget, calibration, price, "sample", processes)
@@ -74,6 +74,8 @@ def plan(
     )
     if len(task_plan.stages()) > 1:
         print_line(console, f"growth initialization: {compiled.task.growth}")
+    if (line := expectation(loaded, compiled.task.spec, task_plan)) is not None:
+        print_line(console, line)
 
 
 def calibrate(

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 from scipy.special import expit, logit, ndtr
 
-from explorer.frontier.laws import Array, Law
+from explorer.frontier.laws import SMALLEST_ERROR, Array, Law
 from explorer.frontier.uncertainty import test_set_error
 
 EXPONENT = (0.8, 0.6)
@@ -148,7 +148,7 @@ class LawDraws:
         doublings, cut_D4 = measured.doublings[-1], drawn_D4.clip(-MAX_SIGMAS, MAX_SIGMAS)
         rise = max((measured.logits[-1] - measured.logits[0]) / doublings, MIN_RISE)
         spread = 2 * np.hypot(measured.errors[-1], DEVIATION[0] * rise)
-        error_D = expit(-measured.logits[-1] - spread * drawn_D4[:, 0])
+        error_D = expit(-measured.logits[-1] - spread * drawn_D4[:, 0]).clip(SMALLEST_ERROR, 1 - SMALLEST_ERROR)
         exponent_D = EXPONENT[0] * np.exp(EXPONENT[1] * cut_D4[:, 1])
         floor_D = error_D * ndtr(cut_D4[:, 3]) * law.has_floor
         logits_DN = law.logit(measured.costs / measured.costs[-1], error_D[:, None], exponent_D[:, None], floor_D[:, None])

@@ -37,7 +37,7 @@ def curve_of(law: Law, costs, error=0.1, exponent=0.8, floor=0.05):
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.name)
 def test_the_parameters_of_each_law_come_back(law):
     curve = PredictedCurve.through(points(curve_of(law, COSTS), test_images=1_000_000, seed_error=0.0005), [law])
-    assert np.median(curve.draws.error) == pytest.approx(0.1, abs=0.005)
+    assert np.median(curve.draws.error) == pytest.approx(0.1, abs=0.01)
     assert np.median(curve.draws.exponent) == pytest.approx(0.8, rel=0.2)
     assert np.median(curve.draws.floor) == pytest.approx(0.05 * law.has_floor, abs=0.02)
     assert curve.effective_draws > 100
