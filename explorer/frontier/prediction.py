@@ -166,6 +166,6 @@ class PredictedCurve:
                 raise InvalidInput(
                     "budget",
                     f"{100 * cost:.4g}%",
-                    f"can be predicted from {100 * smallest:.4g}% to {100 * self.reach:.4g}% of full training: from the "
+                    f"only {100 * smallest:.4g}% to {100 * self.reach:.4g}% of full training can be predicted: from the "
                     f"cheapest trained budget to {MAX_REACH:g} times the most expensive one, {100 * largest:.4g}%",
                 )

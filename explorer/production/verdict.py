@@ -91,13 +91,13 @@ def predicted_line(predicted: PredictedAccuracy) -> str:
     """What is predicted for a single run at a budget that the sweep did not train."""
     low, high = predicted.run_interval
     return (
-        f"predicted test accuracy {predicted.test_accuracy:.2%}, for a single run {low:.2%} to {high:.2%} (95 %; the sweep did not "
-        f"train {predicted.budget}: by laws of error against cost through {predicted.trained_budgets} trained budgets)"
+        f"predicted test accuracy {predicted.test_accuracy:.2%}, for a single run {low:.2%} to {high:.2%} (95 %; the sweep did "
+        f"not train {predicted.budget}: by laws of error against cost through {predicted.trained_budgets} trained budgets)"
     )
 
 
 def expectation(schedule: Schedule, task: TaskSpec, plan: Plan) -> str | None:
-    """What accuracy a schedule is expected to reach at the budget of a plan, as a line; `None` if nothing was measured on this task.
+    """What accuracy to expect of a schedule at the budget of a plan, as a line; `None` if nothing was measured on this task.
 
     Args:
         schedule: the schedule, with its provenance.

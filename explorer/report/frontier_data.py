@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from explorer.frontier import AccuracyCurve, best_by_budget, compare_budgets, match_full_training, non_dominated
+from explorer.frontier import (
+    AccuracyCurve,
+    PredictedCurve,
+    best_by_budget,
+    compare_budgets,
+    match_full_training,
+    non_dominated,
+)
 from explorer.frontier.comparison import BudgetComparison, FullTrainingMatch
+from explorer.frontier.prediction import obstacle
 from explorer.ledger import KINDS, Kind
 from explorer.report.headline import headline
 from explorer.report.units import amounts_at
 from explorer.spec.budget import Currency
+
+NEXT_TO = 1.05
+"""A prediction that ends at less than this multiple of the largest measured cost is not shown."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +42,23 @@ class FrontierData:
     """Staged against baseline at every budget that both have."""
     match: FullTrainingMatch | None
     """Cost at which staged training matches full training; `None` if one of them was not measured."""
+
+    @cached_property
+    def predicted(self) -> dict[Kind, PredictedCurve]:
+        """The accuracy at budgets that were not trained, for each kind that can be predicted."""
+        of_kinds = {kind: self.curves[self.curves.kind == kind] for kind in self.between}
+        return {kind: PredictedCurve.through(points) for kind, points in of_kinds.items() if obstacle(points) is None}
+
+    @property
+    def obstacles(self) -> dict[Kind, str]:
+        """Why the other kinds cannot be predicted, as clauses."""
+        reasons = {kind: obstacle(self.curves[self.curves.kind == kind]) for kind in KINDS}
+        return {kind: reason for kind, reason in reasons.items() if reason is not None}
+
+    def shown_to(self, kind: Kind) -> float:
+        """Cost to which a predicted kind is shown: full training, unless more was trained or that is out of reach."""
+        curve = self.predicted[kind]
+        return float(max(curve.deviation.measured.costs[-1], min(1.0, curve.reach)))
 
     @property
     def winners(self) -> pd.DataFrame:
@@ -53,7 +82,7 @@ class FrontierData:
         return self.full_flops if self.currency == "flops" else float(self.runs.full_seconds.iloc[0])
 
     def costs_at(self, kind: Kind, cost: ArrayLike) -> pd.DataFrame:
-        """Costs between the measured budgets of a kind in every unit; the sweep's currency is exact, others are interpolated.
+        """Costs in every unit; the sweep's currency is exact, others are interpolated, proportional above what was measured.
 
         Args:
             kind: kind of trials.

@@ -63,7 +63,7 @@ class Provenance(Frozen):
     expected_test_accuracy: tuple[float, float] | None = None
     """Interval that contains the test accuracy of another run with a probability of 95 %; `None` for a single seed."""
     prediction: PredictedAccuracy | None = None
-    """Prediction for another budget than that of the trial, for which the schedule was chosen; `None` if it was trained there."""
+    """Prediction for another budget than that of the trial, for which the schedule was chosen; `None` if there is none."""
     task: TaskSpec | None = None
     """The task as in the search space; `None` if the task of the file could not be read."""
     model_input: ModelInput | None = None

@@ -132,7 +132,7 @@ def test_costs_out_of_reach_are_refused_in_one_line():
     assert curve.reach == pytest.approx(0.4 * MAX_REACH)
     for cost in (0.04, 4.5):
         with pytest.raises(
-            InvalidInput, match=r"can be predicted from 5% to 400% of full training: from the cheapest"
+            InvalidInput, match=r"only 5% to 400% of full training can be predicted: from the cheapest"
         ) as caught:
             curve.at([cost])
         assert "\n" not in str(caught.value)
