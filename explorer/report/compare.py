@@ -49,7 +49,7 @@ class NamedSweep:
     @property
     def headline(self) -> str:
         """What the sweep shows."""
-        return self.sweep.data.headline
+        return self.sweep.data.summary
 
 
 def write_comparison(

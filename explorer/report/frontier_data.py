@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -17,10 +17,11 @@ from explorer.frontier import (
     match_full_training,
     non_dominated,
 )
-from explorer.frontier.comparison import BudgetComparison, FullTrainingMatch
+from explorer.frontier.break_even import BreakEven, break_even
+from explorer.frontier.comparison import BudgetComparison, FullTrainingMatch, predict_full_training_match
 from explorer.frontier.prediction import obstacle
 from explorer.ledger import KINDS, Kind
-from explorer.report.headline import headline
+from explorer.report.headline import break_even_sentence, headline
 from explorer.report.units import amounts_at
 from explorer.spec.budget import Currency
 
@@ -41,7 +42,9 @@ class FrontierData:
     comparisons: tuple[BudgetComparison, ...]
     """Staged against baseline at every budget that both have."""
     match: FullTrainingMatch | None
-    """Cost at which staged training matches full training; `None` if one of them was not measured."""
+    """Cost at which staged training matches full training, predicted where that was not trained; `None` if it is not known."""
+    break_even: BreakEven
+    """What finding out cost, and what it saves."""
 
     @cached_property
     def predicted(self) -> dict[Kind, PredictedCurve]:
@@ -69,6 +72,11 @@ class FrontierData:
     def headline(self) -> str:
         """What the sweep shows, in a sentence or two."""
         return headline(self.comparisons, self.match, self.currency)
+
+    @property
+    def summary(self) -> str:
+        """The headline, and what finding out cost beside what it saves."""
+        return f"{self.headline} {break_even_sentence(self.break_even)}"
 
     @property
     def currency(self) -> Currency:
@@ -122,5 +130,8 @@ def frontier_data(trials: pd.DataFrame) -> FrontierData:
         of_kind = runs.kind == kind
         runs.loc[of_kind, "dominated"] = ~non_dominated(runs.cost[of_kind], runs.test_accuracy[of_kind])
     between = {kind: AccuracyCurve.through(curves[curves.kind == kind]) for kind in KINDS if (curves.kind == kind).any()}
-    match = match_full_training(curves, between)
-    return FrontierData(curves, runs, between, tuple(compare_budgets(curves)), match)
+    comparisons, match = tuple(compare_budgets(curves)), match_full_training(curves, between)
+    data = FrontierData(curves, runs, between, comparisons, match, break_even(trials, match))
+    if match is None and (predicted := predict_full_training_match(data.predicted)) is not None:
+        return replace(data, match=predicted, break_even=break_even(trials, predicted))
+    return data
