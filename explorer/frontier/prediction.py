@@ -35,7 +35,7 @@ MIN_BUDGETS = 2
 """Trained budgets that a prediction needs."""
 MAX_REACH = 10.0
 """Largest cost that is predicted, over the largest trained one: as far as coverage was measured."""
-DRAWS = 2000
+DRAWS = 4000
 """Draws from the posterior that a prediction is made of."""
 MAX_FALL = 4.0
 """Standard errors of a difference by which accuracy may fall with cost; above, no law holds."""

@@ -64,6 +64,14 @@ class FrontierData:
         return float(max(curve.deviation.measured.costs[-1], min(1.0, curve.reach)))
 
     @property
+    def shown_budgets(self) -> pd.DataFrame:
+        """The measured budgets, and full training where a prediction is shown up to it: budget, budget_amount, budget_unit."""
+        measured = self.curves[["budget", "budget_amount", "budget_unit"]]
+        full = pd.DataFrame([("100%", 1.0, "fraction")], columns=measured.columns)
+        to_full = [self.shown_to(kind) == 1.0 > self.between[kind].costs[-1] * NEXT_TO for kind in self.predicted]
+        return pd.concat([measured, full]) if any(to_full) and (measured.budget_unit == "fraction").all() else measured
+
+    @property
     def winners(self) -> pd.DataFrame:
         """The better of staged and baseline at each budget, on validation data."""
         return self.curves.loc[self.curves.groupby("budget_amount").validation_mean.idxmax()]

@@ -67,17 +67,17 @@ def break_even_sentence(paid: BreakEven) -> str:
 
 
 def break_even_verdict(paid: BreakEven) -> tuple[str, str]:
-    """After how many trainings the sweep has paid, as a value and a remark."""
-    cost, predicted = f"search cost {full_trainings(paid.search_cost)}", ", predicted" if paid.predicted else ""
+    """After how many trainings the search cost has paid, as a value and a remark."""
+    predicted = ", predicted" if paid.predicted else ""
     if paid.payback == "unknown":
-        return "not known", f"{cost}; the saving of a training was not measured and is not predicted"
+        return "not known", "what is saved of each training was neither measured nor predicted"
     if paid.payback == "never":
         more = "" if math.isinf(paid.saving) else f": equal accuracy costs {-paid.saving:.2g} of a full training more"
-        return "never", f"{cost}; staging saves nothing{predicted}{more}"
+        return "never", f"staging saves nothing of a full training{predicted}{more}"
     saving = f"saving {paid.saving:.2g} of each{predicted}" if paid.saving > 0 else f"estimate: no saving{predicted}"
     fewest, most = (trainings_text(count) for count in paid.trainings_interval)
     spread = "one seed, no interval" if math.isnan(paid.low) else f"95 % interval {fewest} to {most}"
-    return ("undecided" if paid.payback == "undecided" else trainings_text(paid.trainings)), f"{cost}, {saving}; {spread}"
+    return ("undecided" if paid.payback == "undecided" else trainings_text(paid.trainings)), f"{saving}; {spread}"
 
 
 def full_trainings(cost: float) -> str:

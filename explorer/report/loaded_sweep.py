@@ -55,7 +55,7 @@ class LoadedSweep:
         data = frontier_data(trials)
         superseded = ledger.superseded()
         failed_attempts = (*(record for record in records if record.outcome is None), *superseded)
-        units = tuple(cost_units(data.curves, header.space.price if price is None else price, currency=data.currency))
+        units = tuple(cost_units(data.shown_budgets, header.space.price if price is None else price, currency=data.currency))
         spending = spending_status(header.space, _limit(ledger, header), records, superseded)
         return cls(header, trials, data, units, ledger.step_times(), failed_attempts, spending)
 

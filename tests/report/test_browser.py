@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import re
 import shutil
 import signal
 import subprocess
@@ -157,6 +158,21 @@ def test_predictions_are_dashed_named_and_kept_in_the_schedule_file(opened, repo
     legend = page.text_content("#frontier .legend")
     assert "predicted, staged" in legend
     assert "predicted, baseline" in legend
+    page.locator("#frontier").scroll_into_view_if_needed()
+    place = frontier(
+        page,
+        """(() => {
+            const l = gd._fullLayout, box = gd.getBoundingClientRect();
+            const points = gd._fullData.filter(t => t.marker?.opacity === 0)[0];
+            const [x, y] = [l.xaxis.d2p(points.x[6]), l.yaxis.d2p(points.y[6])];
+            return [box.left + l.xaxis._offset + x, box.top + l.yaxis._offset + y];
+        })()""",
+    )
+    page.mouse.move(*place)
+    page.wait_for_selector("#frontier .hoverlayer .hovertext", timeout=30_000)
+    assert re.match(r"predicted [\d.]+%", page.text_content("#frontier .hoverlayer"))
+    assert "from 2 trained budgets" in page.text_content("#frontier .hoverlayer")
+    page.mouse.click(*place)  # nothing to show, and no error
     page.select_option("#unit", "flops")
     assert curve(page, "predicted, staged")[0][-1] == pytest.approx(curve(page, "predicted, baseline")[0][-1], rel=1e-5)
     assert page.locator("#section-budgets tr", has_text="staged, predicted").count() >= 1
@@ -237,9 +253,10 @@ def test_text_of_a_ledger_is_text(opened, tmp_path):
 def test_two_sweeps_in_one_page(opened, real_ledger, large_ledger, tmp_path):
     page = opened(write_comparison([real_ledger, large_ledger], tmp_path))
     names = frontier(page, "gd.data.filter(t => t.showlegend !== false).map(t => t.name)")
-    assert set(names) == {
+    curves = {
         f"{sweep}: {kind}" for sweep in ("tiny", "large") for kind in ("staged schedules", "baseline (full model throughout)")
     }
+    assert set(names) == {*curves, "tiny: predicted, staged", "tiny: predicted, baseline"}  # the large one was trained to 100 %
     assert page.input_value("#unit") == "flops"  # their full trainings do not cost the same
     assert page.locator("table").first.locator("tbody tr").count() == 2
     page.select_option("#unit", "fraction")

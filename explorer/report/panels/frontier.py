@@ -25,8 +25,8 @@ from explorer.report.units import CostUnit
 LEGEND: dict[Kind, str] = {"staged": "staged schedules", "baseline": "baseline (full model throughout)"}
 BAND_POINTS = 60
 """Costs at which a band is drawn."""
-PREDICTED_POINTS = 41
-"""Costs at which a prediction is drawn."""
+PREDICTED_POINTS = 12
+"""Costs at which a prediction is drawn and can be hovered over."""
 
 
 @dataclass(frozen=True)
@@ -135,24 +135,35 @@ def _add_prediction(figure: go.Figure, data: FrontierData, kind: Kind, style: Tr
     largest, end = float(measured.costs[-1]), data.shown_to(kind)
     if end < largest * NEXT_TO:
         return
-    cost_M = np.geomspace(largest, end, PREDICTED_POINTS)
-    expected = curve.at(cost_M)
-    _add_area(figure, data.costs_at(kind, np.concatenate((cost_M, cost_M[::-1]))), expected, style.color(kind), units)
-    costs = data.costs_at(kind, cost_M)
-    texts = [
-        f"<b>predicted {mean:.1%}</b> [{low:.1%}, {high:.1%}], {kind}<br>{100 * cost:.3g}% of full training, not trained<br>"
-        f"from {len(measured.costs)} trained budgets"
-        for cost, mean, low, high in zip(cost_M[1:], expected.mean[1:], expected.low[1:], expected.high[1:], strict=True)
-    ]
+    band_M = np.geomspace(largest, end, BAND_POINTS)
+    there_and_back = data.costs_at(kind, np.concatenate((band_M, band_M[::-1])))
+    _add_area(figure, there_and_back, curve.at(band_M), style.color(kind), units)
+    cost_M = np.geomspace(largest, end, PREDICTED_POINTS + 1)
+    expected, costs = curve.at(cost_M), data.costs_at(kind, cost_M)
     figure.add_scatter(
         x=units[0].amounts(costs),
         y=np.append(measured.means[-1], expected.mean[1:]),  # from the measured point on
         mode="lines",
         line={"color": style.color(kind), "width": 2.5, "dash": "dash"},
-        text=["", *texts],
-        hovertemplate="%{text}<extra></extra>",
+        hoverinfo="skip",
         name=f"{style.prefix}predicted, {kind}",
+        legendrank=1001,  # after the curves
         meta={"x": _in_all_units(costs, units)},
+    )
+    # Points to hover over: apart from the line, so that none covers the measured point where it begins.
+    figure.add_scatter(
+        x=units[0].amounts(costs[1:]),
+        y=expected.mean[1:],
+        mode="markers",
+        marker={"color": style.color(kind), "size": 9, "opacity": 0},
+        text=[
+            f"<b>predicted {mean:.1%}</b> [{low:.1%}, {high:.1%}], {kind}<br>{100 * cost:.3g}% of full training, not trained"
+            f"<br>from {len(measured.costs)} trained budgets"
+            for cost, mean, low, high in list(zip(cost_M, *expected, strict=True))[1:]
+        ],
+        hovertemplate="%{text}<extra></extra>",
+        showlegend=False,
+        meta={"x": _in_all_units(costs[1:], units)},
     )
 
 
