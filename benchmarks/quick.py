@@ -32,6 +32,7 @@ QUICK = (
     "time_budget.py --seconds 10 --repeats 1",
     "search/replay.py",
     "search/spend.py",
+    "prediction.py --table",
     "sweep_sharing.py",
 )
 GPU = (

@@ -45,6 +45,8 @@ SECTIONS: dict[str, dict[str, tuple[str, ...] | None]] = {
         "explorer.frontier.best_by_budget": None,
         "explorer.frontier.best_schedule": None,
         "explorer.frontier.AccuracyCurve": None,
+        "explorer.frontier.PredictedCurve": ("through", "reach", "weights", "at"),
+        "explorer.spec.provenance.PredictedAccuracy": None,
         "explorer.frontier.non_dominated": None,
         "explorer.frontier.hypervolume": None,
         "explorer.frontier.knee": None,

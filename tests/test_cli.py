@@ -127,6 +127,25 @@ def test_best_prints_and_saves_the_schedule(explorer, sweep, tmp_path):
     assert Schedule.load(tmp_path / "best.json").provenance.trial == "a"
 
 
+def test_best_predicts_a_budget_that_was_not_trained_and_says_so(explorer, sweep, tmp_path):
+    for budget, staged, baseline in (("10%", 0.8, 0.6), ("50%", 0.93, 0.86)):
+        sweep.append(make_record(f"staged-{budget}", budget=budget, validation=staged, test=staged))
+        sweep.append(make_record(f"baseline-{budget}", kind="baseline", budget=budget, validation=baseline, test=baseline))
+    best = ("best", sweep.location, "--out", tmp_path / "best.json", "--budget")
+    done = explorer(*best, "40%")
+    assert done.returncode == 0, done.stderr
+    assert "40% was not trained: the schedule is that of 50%, the accuracies are predicted" in done.stdout
+    assert re.search(r"best staged: test 9\d\.\d\d% \(predicted, 95 % interval .* to .*%\)", done.stdout)
+    assert "best baseline: test " in done.stdout
+    assert "not distinguishable" not in done.stdout  # nothing is decided by predictions
+    prediction = Schedule.load(tmp_path / "best.json").provenance.prediction
+    assert (str(prediction.budget), prediction.trained_budgets) == ("40%", 3)
+    for budget in ("600%", "9%", "2 GPU-hours"):
+        refused = explorer(*best, budget)
+        assert_refused(refused, "budget", budget)
+        assert refused.stdout == ""
+
+
 def test_sweeps_are_found_by_name(explorer, sweep, tmp_path):
     done = explorer("best", "s", "--budget", "25%", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -268,7 +287,8 @@ def test_bad_schedules_end_in_one_line_and_exit_code_2(explorer, space_file, sch
 
 def test_bad_budgets_end_in_one_line_and_exit_code_2(explorer, space_file, schedule_file, sweep):
     assert_refused(explorer("plan", "--schedule", schedule_file, "--task", space_file, "--budget", "25"), "budget", "25")
-    assert_refused(explorer("best", sweep.location, "--budget", "30%"), "budget", "30%", "not measured; the sweep has 25%")
+    reason = "a prediction needs at least 2 trained budgets, and there is 1; the sweep trained 25%"
+    assert_refused(explorer("best", sweep.location, "--budget", "30%"), "budget", "30%", "not trained", reason)
 
 
 def test_reports_of_nothing_are_refused(explorer, tmp_path):

@@ -53,7 +53,7 @@ def plan(
     ] = None,
 ) -> None:
     """Print what training with a schedule will cost, stage by stage; train nothing."""
-    from explorer.production.verdict import transfer_warning
+    from explorer.production.verdict import expectation, transfer_warning
 
     loaded = load_named_schedule(schedule, task)
     count, _ = check_processes(processes, task)
@@ -81,6 +81,8 @@ def plan(
     )
     if len(task_plan.stages()) > 1:
         print_line(console, f"growth initialization: {compiled.task.growth}")
+    if (line := expectation(loaded, compiled.task.spec, task_plan)) is not None:
+        print_line(console, line)
 
 
 def calibrate(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -13,6 +14,11 @@ from explorer.console import print_line
 from explorer.errors import InvalidInput
 from explorer.ledger import find_sweep
 from explorer.spec.budget import Budget
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from explorer.ledger import SweepHeader
 
 
 def sweep(
@@ -192,25 +198,46 @@ def best(
     ] = False,
 ) -> None:
     """Print and save the best schedule for a budget."""
-    from explorer.frontier import best_by_budget, best_schedule, compare_budgets, trials_frame
-    from explorer.report.headline import verdict_text
+    from explorer.frontier import best_by_budget, best_schedule, trials_frame
 
     ledger = find_sweep(sweep, storage)
     header, parsed = ledger.header(), Budget.parse(budget)
     trials = trials_frame(ledger.records(), header)
     schedule = best_schedule(trials, header, parsed, ledger.step_times())
     warn(ledger.warning)
-    measured = best_by_budget(trials)
-    measured = measured[measured.budget == str(parsed)]
     print_stages(schedule)
-    for row in measured.itertuples():
-        kind = "staged" if row.kind == "staged" else "baseline"
-        interval = f"95 % interval {row.test_low:.2%} to {row.test_high:.2%}"
-        seeds = "one seed, no interval" if row.seeds == 1 else f"mean of {row.seeds} seeds, {interval}"
-        print_line(console, f"best {kind}: validation {row.validation_mean:.2%}, test {row.test_mean:.2%} ({seeds})")
-    for comparison in compare_budgets(measured):
-        print_line(console, f"staged training against the baseline, on test data: {verdict_text(comparison)}")
+    winners = best_by_budget(trials)
+    measured = winners[winners.budget == str(parsed)]
+    for line in _predicted_lines(winners, trials, header, parsed) if measured.empty else _measured_lines(measured):
+        print_line(console, line)
     if stages_only:
         schedule = schedule.model_copy(update={"provenance": None})
     path = schedule.save(out or Path(f"{header.name}-{parsed.slug}.json"))
     print_line(console, f"saved {path}")
+
+
+def _measured_lines(measured: pd.DataFrame) -> Iterator[str]:
+    """What was measured at a budget, from the rows of its winners."""
+    from explorer.frontier import compare_budgets
+    from explorer.report.headline import verdict_text
+
+    for row in measured.itertuples():
+        kind = "staged" if row.kind == "staged" else "baseline"
+        interval = f"95 % interval {row.test_low:.2%} to {row.test_high:.2%}"
+        seeds = "one seed, no interval" if row.seeds == 1 else f"mean of {row.seeds} seeds, {interval}"
+        yield f"best {kind}: validation {row.validation_mean:.2%}, test {row.test_mean:.2%} ({seeds})"
+    for comparison in compare_budgets(measured):
+        yield f"staged training against the baseline, on test data: {verdict_text(comparison)}"
+
+
+def _predicted_lines(winners: pd.DataFrame, trials: pd.DataFrame, header: SweepHeader, budget: Budget) -> Iterator[str]:
+    """What is predicted at a budget that was not trained."""
+    from explorer.frontier import untrained_budget
+
+    untrained = untrained_budget(winners, trials, header, budget)
+    yield f"{budget} was not trained: the schedule is that of {untrained.neighbour.budget}, the accuracies are predicted"
+    for kind in untrained.curves:
+        mean, low, high = (float(values[0]) for values in untrained.expected(kind))
+        yield f"best {kind}: test {mean:.2%} (predicted, 95 % interval {low:.2%} to {high:.2%})"
+    for kind, reason in untrained.obstacles.items():
+        yield f"best {kind}: not predicted: {reason}"

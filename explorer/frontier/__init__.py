@@ -4,10 +4,13 @@ from explorer.frontier.choice import best_by_budget, best_schedule, candidates
 from explorer.frontier.comparison import compare_budgets, match_full_training
 from explorer.frontier.curve import AccuracyCurve
 from explorer.frontier.pareto import hypervolume, knee, non_dominated
+from explorer.frontier.prediction import PredictedCurve
 from explorer.frontier.trials import trials_frame
+from explorer.frontier.untrained import untrained_budget
 
 __all__ = [
     "AccuracyCurve",
+    "PredictedCurve",
     "best_by_budget",
     "best_schedule",
     "candidates",
@@ -17,4 +20,5 @@ __all__ = [
     "match_full_training",
     "non_dominated",
     "trials_frame",
+    "untrained_budget",
 ]

@@ -9,9 +9,10 @@ import pandas as pd
 from explorer.errors import InvalidInput
 from explorer.frontier.trials import row_with_largest
 from explorer.frontier.uncertainty import floored_error, interval, run_interval
+from explorer.frontier.untrained import untrained_budget
 from explorer.ledger import SweepHeader
 from explorer.spec.budget import Budget
-from explorer.spec.provenance import Provenance
+from explorer.spec.provenance import PredictedAccuracy, Provenance
 from explorer.spec.schedule import Schedule
 from explorer.spec.step_times import StepTimeTable
 
@@ -101,14 +102,16 @@ def best_by_budget(trials: pd.DataFrame) -> pd.DataFrame:
 def best_schedule(trials: pd.DataFrame, header: SweepHeader, budget: Budget, table: StepTimeTable | None = None) -> Schedule:
     """The schedule to use for a budget, with its provenance: the better of staged and baseline on validation data.
 
+    For a budget that was not trained, it is that of a `neighbour`, and its provenance has the predicted accuracy.
+
     Args:
         trials: the table that `trials_frame` returns.
         header: the header of the sweep.
-        budget: one of the sweep's budgets.
+        budget: a budget of the sweep, or any other one in its currency.
         table: the sweep's step times; `None` in a sweep that counts FLOPs.
 
     Raises:
-        InvalidInput: when the sweep has no finished trial, or none at this budget.
+        InvalidInput: when the sweep has no finished trial, or the budget was not trained and cannot be predicted.
     """
     winners = best_by_budget(trials)
     if winners.empty:
@@ -116,12 +119,17 @@ def best_schedule(trials: pd.DataFrame, header: SweepHeader, budget: Budget, tab
         raise InvalidInput("sweep", header.name, f"has no finished trial ({failed} failed)")
     at_budget = winners[winners.budget == str(budget)]
     if at_budget.empty:
-        raise InvalidInput("budget", str(budget), f"not measured; the sweep has {', '.join(dict.fromkeys(winners.budget))}")
+        untrained = untrained_budget(winners, trials, header, budget)
+        return schedule_with_provenance(untrained.neighbour, trials, header, table, untrained.prediction)
     return schedule_with_provenance(row_with_largest(at_budget, "validation_mean"), trials, header, table)
 
 
 def schedule_with_provenance(
-    winner: pd.Series[Any], trials: pd.DataFrame, header: SweepHeader, table: StepTimeTable | None = None
+    winner: pd.Series[Any],
+    trials: pd.DataFrame,
+    header: SweepHeader,
+    table: StepTimeTable | None = None,
+    prediction: PredictedAccuracy | None = None,
 ) -> Schedule:
     """A candidate's schedule with its provenance: seed and accuracies of the searched run, means over all of its seeds.
 
@@ -130,6 +138,7 @@ def schedule_with_provenance(
         trials: the table that `trials_frame` returns, or the rows of this candidate.
         header: the header of the sweep.
         table: the sweep's step times; `None` in a sweep that counts FLOPs.
+        prediction: for the budget that the schedule is chosen for, if it was not trained.
     """
     runs = trials[(trials.candidate == winner["id"]) & (trials.status == "completed")]
     searched = runs[runs.id == winner["id"]]
@@ -155,6 +164,7 @@ def schedule_with_provenance(
         expected_test_accuracy=run_interval(
             winner["test_mean"], winner["seed_error"], int(winner["seeds"]), winner["test_images"]
         ),
+        prediction=prediction,
         task=header.space.task,
         model_input=header.model_input,
         versions=header.versions,

@@ -6,15 +6,22 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
 from explorer.frontier.curve import AccuracyCurve, Match
+from explorer.frontier.prediction import PredictedCurve
 from explorer.frontier.trials import rows
-from explorer.ledger import Kind
+from explorer.frontier.uncertainty import percentiles
+from explorer.ledger import KINDS, Kind
 from explorer.spec.budget import Budget
 
 FULL_TRAINING = 0.99
 """Runs of at least this cost, a fraction of full training, count as full training: a plan may end a step below its budget."""
+MAX_PREDICTED_MATCH = 2.0
+"""Cost up to which a predicted match is looked for, in full trainings; beyond, it counts as not reached."""
+MATCH_POINTS = 200
+"""Costs, evenly spaced over the logarithm, at which it is looked for."""
 
 Verdict = Literal["ahead", "behind", "undecided"]
 
@@ -92,6 +99,8 @@ class FullTrainingMatch:
     match: Match
     measured: tuple[float, float]
     """Smallest and largest cost of staged training, between which the match was looked for."""
+    predicted: bool = False
+    """Whether target and cost are predicted, since full training was not trained."""
 
     @property
     def reached(self) -> bool:
@@ -118,3 +127,23 @@ def match_full_training(curves: pd.DataFrame, between: dict[Kind, AccuracyCurve]
     staged = between["staged"]
     match = staged.cost_to_match(target.test_mean, target.test_error, int(target.seeds))
     return FullTrainingMatch(_mean(target), match, (float(staged.costs[0]), float(staged.costs[-1])))
+
+
+def predict_full_training_match(predicted: dict[Kind, PredictedCurve]) -> FullTrainingMatch | None:
+    """The same by predictions, where full training was not trained; `None` if one kind cannot be predicted there.
+
+    Args:
+        predicted: the predicted accuracy of each kind that can be predicted.
+    """
+    if len(predicted) < len(KINDS) or any(curve.reach < FULL_TRAINING for curve in predicted.values()):
+        return None
+    staged, baseline = predicted["staged"], predicted["baseline"]
+    smallest, end = float(staged.deviation.measured.costs[0]), min(staged.reach, MAX_PREDICTED_MATCH)
+    cost_M = np.geomspace(smallest, end, MATCH_POINTS)
+    target_D = np.random.default_rng(2).permutation(baseline.sampled([1.0])[:, 0])  # independent of the staged draws
+    reached_DM = np.maximum.accumulate(staged.sampled(cost_M), axis=1) >= target_D[:, None]
+    cost_D = np.where(reached_DM.any(axis=1), cost_M[reached_DM.argmax(axis=1)], np.inf)
+    low, high = percentiles(cost_D)
+    target = MeanAccuracy(*(float(values[0]) for values in baseline.at([1.0])), seeds=baseline.deviation.measured.seeds)
+    median = float(np.quantile(cost_D, 0.5, method="nearest"))
+    return FullTrainingMatch(target, Match(median, float(low), float(high)), (smallest, end), predicted=True)

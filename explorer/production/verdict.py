@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+
 from explorer.differences import first_difference
 from explorer.plan import Plan
 from explorer.production.drift import seconds_text, signed_seconds, time_difference
 from explorer.production.result import RunResult
 from explorer.spec.budget import Budget
+from explorer.spec.provenance import PredictedAccuracy, Provenance
 from explorer.spec.schedule import Schedule
 from explorer.spec.task import TaskSpec
 from explorer.training.checkpoint import MACHINE_FIELDS
@@ -62,8 +65,12 @@ def verdict(schedule: Schedule, task: TaskSpec, plan: Plan, result: RunResult) -
     provenance, reason = schedule.provenance, other_task(schedule, task)
     if provenance is None or reason:
         return [*lines, f"no prediction: {reason}"]
+    predicted = provenance.prediction
+    if predicted is not None and str(predicted.budget) == str(plan.budget):
+        inside = "inside" if predicted.run_interval[0] <= result.test_accuracy <= predicted.run_interval[1] else "OUTSIDE"
+        return [*lines, f"{predicted_line(predicted)}: {inside}"]
     if str(provenance.budget) != str(plan.budget):
-        return [*lines, f"no prediction: the sweep measured this schedule at {provenance.budget}, not at {plan.budget}"]
+        return [*lines, f"no prediction: {_other_budget(provenance, plan)}"]
     if provenance.expected_test_accuracy and provenance.mean_test_accuracy is not None:
         low, high = provenance.expected_test_accuracy
         inside = "inside" if low <= result.test_accuracy <= high else "OUTSIDE"
@@ -78,6 +85,48 @@ def verdict(schedule: Schedule, task: TaskSpec, plan: Plan, result: RunResult) -
             + ("reproduced exactly" if same else "NOT reproduced (another number of processes, machine, device or version?)")
         )
     return lines
+
+
+def predicted_line(predicted: PredictedAccuracy) -> str:
+    """What is predicted for a single run at a budget that the sweep did not train."""
+    low, high = predicted.run_interval
+    return (
+        f"predicted test accuracy {predicted.test_accuracy:.2%}, for a single run {low:.2%} to {high:.2%} (95 %; the sweep did "
+        f"not train {predicted.budget}: by laws of error against cost through {predicted.trained_budgets} trained budgets)"
+    )
+
+
+def expectation(schedule: Schedule, task: TaskSpec, plan: Plan) -> str | None:
+    """What accuracy to expect of a schedule at the budget of a plan, as a line; `None` if nothing was measured on this task.
+
+    Args:
+        schedule: the schedule, with its provenance.
+        task: the task on which it is to be executed.
+        plan: the plan.
+    """
+    provenance = schedule.provenance
+    if provenance is None or other_task(schedule, task):
+        return None
+    if provenance.prediction is not None and str(provenance.prediction.budget) == str(plan.budget):
+        return predicted_line(provenance.prediction)
+    if str(provenance.budget) != str(plan.budget):
+        return f"accuracy not predicted: {_other_budget(provenance, plan)}"
+    if provenance.expected_test_accuracy is None or provenance.mean_test_accuracy is None:
+        return None
+    low, high = provenance.expected_test_accuracy
+    return (
+        f"measured test accuracy {provenance.mean_test_accuracy:.2%}, for a single run {low:.2%} to {high:.2%} (95 %, "
+        f"{provenance.seeds} seeds)"
+    )
+
+
+def _other_budget(provenance: Provenance, plan: Plan) -> str:
+    """That a schedule file is for another budget, and which command makes one with a prediction."""
+    predicted = f", and predicts {provenance.prediction.budget}" if provenance.prediction else ""
+    return (
+        f"the sweep measured this schedule at {provenance.budget}{predicted}, not at {plan.budget}; `explorer best "
+        f"{provenance.sweep} --budget {shlex.quote(str(plan.budget))}` predicts"
+    )
 
 
 def time_lines(plan: Plan, result: RunResult) -> list[str]:

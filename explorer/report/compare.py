@@ -49,7 +49,7 @@ class NamedSweep:
     @property
     def headline(self) -> str:
         """What the sweep shows."""
-        return self.sweep.data.headline
+        return self.sweep.data.summary
 
 
 def write_comparison(
@@ -81,7 +81,7 @@ def comparison_page(sweeps: Sequence[LoadedSweep], *, price: float | None = None
     names = _names(sweeps)
     currencies = {sweep.data.currency for sweep in sweeps}
     shared = currencies.pop() if len(currencies) == 1 else "flops"
-    units = cost_units(pd.concat([sweep.data.curves for sweep in sweeps]), price, several=True, currency=shared)
+    units = cost_units(pd.concat([sweep.data.shown_budgets for sweep in sweeps]), price, several=True, currency=shared)
     full_flops = {sweep.data.full_flops for sweep in sweeps}
     if currencies:  # a fraction is of another currency in each sweep
         units = [unit for unit in units if unit.key != "fraction"]

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from explorer.frontier import AccuracyCurve, best_by_budget, compare_budgets, match_full_training, non_dominated
-from explorer.frontier.comparison import BudgetComparison, FullTrainingMatch
+from explorer.frontier import (
+    AccuracyCurve,
+    PredictedCurve,
+    best_by_budget,
+    compare_budgets,
+    match_full_training,
+    non_dominated,
+)
+from explorer.frontier.break_even import BreakEven, break_even
+from explorer.frontier.comparison import BudgetComparison, FullTrainingMatch, predict_full_training_match
+from explorer.frontier.prediction import obstacle
 from explorer.ledger import KINDS, Kind
-from explorer.report.headline import headline
+from explorer.report.headline import break_even_sentence, headline
 from explorer.report.units import amounts_at
 from explorer.spec.budget import Currency
+
+NEXT_TO = 1.05
+"""A prediction that ends at less than this multiple of the largest measured cost is not shown."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +42,34 @@ class FrontierData:
     comparisons: tuple[BudgetComparison, ...]
     """Staged against baseline at every budget that both have."""
     match: FullTrainingMatch | None
-    """Cost at which staged training matches full training; `None` if one of them was not measured."""
+    """Cost at which staged training matches full training, predicted where that was not trained; `None` if it is not known."""
+    break_even: BreakEven
+    """What finding out cost, and what it saves."""
+
+    @cached_property
+    def predicted(self) -> dict[Kind, PredictedCurve]:
+        """The accuracy at budgets that were not trained, for each kind that can be predicted."""
+        of_kinds = {kind: self.curves[self.curves.kind == kind] for kind in self.between}
+        return {kind: PredictedCurve.through(points) for kind, points in of_kinds.items() if obstacle(points) is None}
+
+    @property
+    def obstacles(self) -> dict[Kind, str]:
+        """Why the other kinds cannot be predicted, as clauses."""
+        reasons = {kind: obstacle(self.curves[self.curves.kind == kind]) for kind in KINDS}
+        return {kind: reason for kind, reason in reasons.items() if reason is not None}
+
+    def shown_to(self, kind: Kind) -> float:
+        """Cost to which a predicted kind is shown: full training, unless more was trained or that is out of reach."""
+        curve = self.predicted[kind]
+        return float(max(curve.deviation.measured.costs[-1], min(1.0, curve.reach)))
+
+    @property
+    def shown_budgets(self) -> pd.DataFrame:
+        """The measured budgets, and full training where a prediction is shown up to it: budget, budget_amount, budget_unit."""
+        measured = self.curves[["budget", "budget_amount", "budget_unit"]]
+        full = pd.DataFrame([("100%", 1.0, "fraction")], columns=measured.columns)
+        to_full = [self.shown_to(kind) == 1.0 > self.between[kind].costs[-1] * NEXT_TO for kind in self.predicted]
+        return pd.concat([measured, full]) if any(to_full) and (measured.budget_unit == "fraction").all() else measured
 
     @property
     def winners(self) -> pd.DataFrame:
@@ -40,6 +80,11 @@ class FrontierData:
     def headline(self) -> str:
         """What the sweep shows, in a sentence or two."""
         return headline(self.comparisons, self.match, self.currency)
+
+    @property
+    def summary(self) -> str:
+        """The headline, and what finding out cost beside what it saves."""
+        return f"{self.headline} {break_even_sentence(self.break_even)}"
 
     @property
     def currency(self) -> Currency:
@@ -53,7 +98,7 @@ class FrontierData:
         return self.full_flops if self.currency == "flops" else float(self.runs.full_seconds.iloc[0])
 
     def costs_at(self, kind: Kind, cost: ArrayLike) -> pd.DataFrame:
-        """Costs between the measured budgets of a kind in every unit; the sweep's currency is exact, others are interpolated.
+        """Costs in every unit; the sweep's currency is exact, others are interpolated, proportional above what was measured.
 
         Args:
             kind: kind of trials.
@@ -93,5 +138,8 @@ def frontier_data(trials: pd.DataFrame) -> FrontierData:
         of_kind = runs.kind == kind
         runs.loc[of_kind, "dominated"] = ~non_dominated(runs.cost[of_kind], runs.test_accuracy[of_kind])
     between = {kind: AccuracyCurve.through(curves[curves.kind == kind]) for kind in KINDS if (curves.kind == kind).any()}
-    match = match_full_training(curves, between)
-    return FrontierData(curves, runs, between, tuple(compare_budgets(curves)), match)
+    comparisons, match = tuple(compare_budgets(curves)), match_full_training(curves, between)
+    data = FrontierData(curves, runs, between, comparisons, match, break_even(trials, match))
+    if match is None and (predicted := predict_full_training_match(data.predicted)) is not None:
+        return replace(data, match=predicted, break_even=break_even(trials, predicted))
+    return data

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from explorer.frontier.break_even import BreakEven
 from explorer.frontier.comparison import FULL_TRAINING, BudgetComparison, FullTrainingMatch
 from explorer.spec.budget import Budget, Currency
 
@@ -26,8 +27,10 @@ def headline(comparisons: Sequence[BudgetComparison], match: FullTrainingMatch |
     decided = [comparison for comparison in comparisons if comparison.verdict != "undecided"]
     if match is not None and match.certain:
         seeds = _range([match.target.seeds, *(comparison.seeds for comparison in comparisons if comparison.has_intervals)])
+        matches = "is predicted to match" if match.predicted else "matches"
+        predicted = ", predicted" if match.predicted else ""
         return (
-            f"Staging matches full training ({match.target.mean:.1%} test accuracy) at {match_cost(match)} of its "
+            f"Staging {matches} full training ({match.target.mean:.1%} test accuracy{predicted}) at {match_cost(match)} of its "
             f"{COST_NAMES[currency]} "
             f"(95 % interval {match_interval(match)}, means of {seeds})."
         )
@@ -48,6 +51,46 @@ def headline(comparisons: Sequence[BudgetComparison], match: FullTrainingMatch |
         f"Staging is ahead at {len(ahead)} of {of_all}, most at {_of_full_training(best.budget)}: "
         f"{best.staged.mean:.1%} against {best.baseline.mean:.1%} ({basis}).{losses}{rest}"
     )
+
+
+def break_even_sentence(paid: BreakEven) -> str:
+    """What finding out cost, beside what it saves: `Found for 0.8 of a full training; saves 0.7 of each, ...`."""
+    found = f"Found for {full_trainings(paid.search_cost)}"
+    if paid.payback == "unknown":
+        return f"{found}; what it saves is not known: the cost to match full training was neither measured nor predicted."
+    if paid.payback == "undecided":
+        return f"{found}; what it saves of each is not decided."
+    if paid.payback == "never":
+        return f"{found}; it saves nothing of a full training, and never pays."
+    saves = "is predicted to save" if paid.predicted else "saves"
+    return f"{found}; {saves} {paid.saving:.2g} of each, and has paid after {trainings_text(paid.trainings)}."
+
+
+def break_even_verdict(paid: BreakEven) -> tuple[str, str]:
+    """After how many trainings the search cost has paid, as a value and a remark."""
+    predicted = ", predicted" if paid.predicted else ""
+    if paid.payback == "unknown":
+        return "not known", "what is saved of each training was neither measured nor predicted"
+    if paid.payback == "never":
+        more = "" if math.isinf(paid.saving) else f": equal accuracy costs {-paid.saving:.2g} of a full training more"
+        return "never", f"staging saves nothing of a full training{predicted}{more}"
+    saving = f"saving {paid.saving:.2g} of each{predicted}" if paid.saving > 0 else f"estimate: no saving{predicted}"
+    fewest, most = (trainings_text(count) for count in paid.trainings_interval)
+    spread = "one seed, no interval" if math.isnan(paid.low) else f"95 % interval {fewest} to {most}"
+    return ("undecided" if paid.payback == "undecided" else trainings_text(paid.trainings)), f"{saving}; {spread}"
+
+
+def full_trainings(cost: float) -> str:
+    """A cost as text: `0.8 of a full training`, `23.3 full trainings`."""
+    return f"{cost:.2g} of a full training" if cost < 0.995 else f"{cost:.1f} full trainings"
+
+
+def trainings_text(count: float) -> str:
+    """A number of whole trainings, rounded up; `never` for infinitely many."""
+    if not math.isfinite(count):
+        return "never"
+    whole = max(1, math.ceil(count - 1e-9))
+    return f"{whole:,} training{'s' if whole > 1 else ''}"
 
 
 def verdict_text(comparison: BudgetComparison) -> str:
@@ -113,11 +156,14 @@ def match_interval(match: FullTrainingMatch | None) -> str:
 def match_verdict(match: FullTrainingMatch | None) -> tuple[str, str]:
     """The cost to match as a value and a remark; the value is a cost only where it is certain to be below full training."""
     cost, spread = match_cost(match), match_interval(match)
-    if match is None or not match.reached:
-        return ("not measured", "") if match is None else ("not reached", "below the cost of full training")
+    if match is None:
+        return "not measured", ""
+    predicted = "predicted, " if match.predicted else ""
+    if not match.reached:
+        return "not reached", f"{predicted}below the cost of full training"
     if match.certain:
-        return cost, f"of its cost; 95 % interval {spread}"
-    return "undecided", f"estimate {cost}; " + (f"95 % interval {spread}" if spread else "one seed, no interval")
+        return cost, f"of its cost; {predicted}95 % interval {spread}"
+    return "undecided", f"{predicted}estimate {cost}; " + (f"95 % interval {spread}" if spread else "one seed, no interval")
 
 
 def _of_full_training(budget: Budget) -> str:

@@ -57,7 +57,7 @@ class LoadedSweep:
         failed_attempts = tuple(
             each for each in (*records, *superseded) if each.outcome is None and each.failure != "preempted"
         )
-        units = tuple(cost_units(data.curves, header.space.price if price is None else price, currency=data.currency))
+        units = tuple(cost_units(data.shown_budgets, header.space.price if price is None else price, currency=data.currency))
         spending = spending_status(header.space, _limit(ledger, header), records, superseded)
         return cls(header, trials, data, units, ledger.step_times(), failed_attempts, spending)
 

@@ -99,7 +99,7 @@ def write_report(
         written = publish(out / "index.html", content, watching.stamp if watching else "")
     except OSError as error:
         raise InvalidInput("out", str(out), f"cannot be written: {error}") from None
-    return Report(written, table, schedules, sweep.data.headline)
+    return Report(written, table, schedules, sweep.data.summary)
 
 
 def frontier_table(curves: pd.DataFrame) -> pd.DataFrame:
@@ -116,7 +116,7 @@ def page(sweep: LoadedSweep, *, watch: WatchPayload | None = None, panels: Seque
         "page.html",
         page_payload(sweep, contents, watch),
         name=sweep.header.name,
-        headline=sweep.data.headline,
+        headline=sweep.data.summary,
         subject=subject(sweep.header),
         notices=notices(sweep.header, sweep.trials, sweep.failed_attempts),
         tiles=tiles(sweep),

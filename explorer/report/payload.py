@@ -17,7 +17,7 @@ from explorer.ledger import Kind
 from explorer.report import palette
 from explorer.report.units import CostUnit
 
-PAYLOAD_VERSION = 1
+PAYLOAD_VERSION = 2
 """Raised with every change of the fields below, here and in `report.js`."""
 
 PlotlyJson = dict[str, Any]
@@ -132,6 +132,8 @@ class PositionPayload:
     cost_text: str
     other_costs: str
     """Cost in the other units, as text."""
+    prediction: dict[str, Any] | None = None
+    """What a downloaded schedule file says of this budget, if it was not trained: fields of `PredictedAccuracy`."""
 
 
 @dataclass(frozen=True)

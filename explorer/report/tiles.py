@@ -9,7 +9,7 @@ from explorer.frontier import knee
 from explorer.frontier.comparison import BudgetComparison
 from explorer.frontier.trials import row_with_largest
 from explorer.ledger.spending import SpendingStatus
-from explorer.report.headline import ahead_count, match_verdict, undecided_text
+from explorer.report.headline import ahead_count, break_even_verdict, match_verdict, undecided_text
 from explorer.report.loaded_sweep import LoadedSweep
 from explorer.report.panels.spending import in_full_trainings
 
@@ -40,7 +40,8 @@ def tiles(sweep: LoadedSweep) -> list[Tile]:
         at_knee = winners.iloc[bend]
         remark = f"{at_knee.test_mean:.1%}; above it, more cost gains less"
         shown.append(Tile("knee of the curve", str(at_knee.budget), remark))
-    return [*shown, _search_cost(sweep), *_spending(sweep.spending)]
+    pays = Tile("pays after", *break_even_verdict(sweep.data.break_even))
+    return [*shown, _search_cost(sweep), pays, *_spending(sweep.spending)]
 
 
 def _spending(status: SpendingStatus | None) -> list[Tile]:

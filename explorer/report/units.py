@@ -91,7 +91,7 @@ def cost_units(
 
 
 def amounts_at(curve: pd.DataFrame, column: str, cost: ArrayLike) -> NDArray[np.float64]:
-    """Costs in another unit at costs between the measured budgets of a curve: linear between the logarithms of both.
+    """Costs in another unit: linear between the logarithms of both, and proportional above the most expensive measured budget.
 
     Args:
         curve: rows with `cost` and the column.
@@ -101,9 +101,9 @@ def amounts_at(curve: pd.DataFrame, column: str, cost: ArrayLike) -> NDArray[np.
     Returns:
         (N,)
     """
-    ordered = curve.sort_values("cost")
-    logs = np.interp(np.log(np.asarray(cost, float)), np.log(ordered.cost), np.log(ordered[column].clip(lower=1e-9)))
-    return np.exp(logs)
+    ordered, costs = curve.sort_values("cost"), np.asarray(cost, float)
+    logs = np.interp(np.log(costs), np.log(ordered.cost), np.log(ordered[column].clip(lower=1e-9)))
+    return np.exp(logs) * np.maximum(costs / ordered.cost.iloc[-1], 1)
 
 
 def _significant(amount: float, digits: int = 3) -> str:

@@ -10,6 +10,21 @@ from explorer.spec.step_times import StepTimeTable
 from explorer.spec.task import TaskSpec
 
 
+class PredictedAccuracy(Frozen):
+    """What was predicted for a budget that the sweep did not train."""
+
+    budget: BudgetField
+    """The budget that the prediction is for."""
+    test_accuracy: float
+    """Predicted test accuracy, in [0, 1]."""
+    interval: tuple[float, float]
+    """Interval that contains the mean test accuracy of as many runs as the sweep repeats, with a probability of 95 %."""
+    run_interval: tuple[float, float]
+    """The same for a single run."""
+    trained_budgets: int
+    """Number of trained budgets that the prediction was made from."""
+
+
 class Provenance(Frozen):
     """Where a schedule comes from, and what was measured with it."""
 
@@ -47,6 +62,8 @@ class Provenance(Frozen):
     """Number of seeds behind the means."""
     expected_test_accuracy: tuple[float, float] | None = None
     """Interval that contains the test accuracy of another run with a probability of 95 %; `None` for a single seed."""
+    prediction: PredictedAccuracy | None = None
+    """Prediction for another budget than that of the trial, for which the schedule was chosen; `None` if there is none."""
     task: TaskSpec | None = None
     """The task as in the search space; `None` if the task of the file could not be read."""
     model_input: ModelInput | None = None

@@ -1,7 +1,7 @@
 import pytest
 
 from explorer import Budget, InvalidInput
-from explorer.frontier import best_by_budget, best_schedule, candidates, trials_frame
+from explorer.frontier import best_by_budget, best_schedule, candidates, trials_frame, untrained_budget
 from explorer.spec.model_input import ModelInput
 from tests.ledger.test_ledger import make_header, make_record
 
@@ -58,9 +58,75 @@ def test_the_best_schedule_carries_its_provenance():
     assert (provenance.mean_validation_accuracy, provenance.seeds, provenance.model) == (0.83, 1, "vit")
 
 
-def test_budgets_that_were_not_measured_are_refused():
-    with pytest.raises(InvalidInput, match="budget: '30%': not measured; the sweep has 25%"):
+def trained(**means):
+    """Records of staged training and baseline at budgets: `staged_10=.8`, the mean of two fresh seeds."""
+    records = []
+    for name, mean in means.items():
+        kind, percent = name.split("_")
+        records.append(make_record(name, kind=kind, budget=f"{percent}%", validation=mean, test=mean))
+        for seed, step in ((1, -0.005), (2, 0.005)):
+            accuracies = {"validation": mean + step, "test": mean + step}
+            records.append(
+                make_record(f"{name}-{seed}", kind=kind, budget=f"{percent}%", repeat_of=name, seed=seed, **accuracies)
+            )
+    return trials_frame(records)
+
+
+CURVES = {"staged_10": 0.7, "staged_20": 0.8, "staged_40": 0.86, "baseline_10": 0.5, "baseline_20": 0.65, "baseline_40": 0.87}
+
+
+def test_a_budget_that_was_not_trained_has_a_neighbours_schedule_and_a_prediction():
+    trials = trained(**CURVES)
+    between, above = (best_schedule(trials, make_header(), Budget(amount)).provenance for amount in (0.15, 0.8))
+    assert between.trial == "staged_20"  # the next more expensive budget
+    assert above.trial == "baseline_40"  # the most expensive budget, where the baseline is better on validation data
+    assert (str(between.prediction.budget), between.prediction.trained_budgets) == ("15%", 3)
+    low, high = between.prediction.interval
+    assert 0.7 < low < between.prediction.test_accuracy < high < 0.85
+    assert between.prediction.run_interval[0] < low
+    assert between.prediction.run_interval[1] > high
+    assert above.prediction.test_accuracy > 0.87
+    assert best_schedule(trials, make_header(), Budget(0.2)).provenance.prediction is None
+
+
+def test_a_budget_in_the_sweeps_currency_is_a_share_of_full_training():
+    trials = trained(**CURVES)  # full training costs 100,000 FLOPs
+    in_flops, share = (
+        untrained_budget(best_by_budget(trials), trials, make_header(), Budget.parse(budget))
+        for budget in ("30000 FLOPs", "30%")
+    )
+    assert in_flops.cost == share.cost == pytest.approx(0.3)
+    assert in_flops.expected("staged") == share.expected("staged")
+    for other in ("2 GPU-hours", "100 GMACs-epochs"):
+        with pytest.raises(InvalidInput, match="must be a share of full training or in FLOPs"):
+            best_schedule(trials, make_header(), Budget.parse(other))
+
+
+@pytest.mark.parametrize(
+    ("budget", "reason"),
+    [
+        ("5%", "cannot be predicted: only 10% to 400% of full training can be predicted: from the cheapest trained budget"),
+        ("500%", "from the cheapest trained budget to 10 times the most expensive one, 40%; the sweep trained 10%, 20%, 40%"),
+    ],
+)
+def test_budgets_that_no_law_reaches_are_refused_in_one_line(budget, reason):
+    with pytest.raises(InvalidInput) as caught:
+        best_schedule(trained(**CURVES), make_header(), Budget.parse(budget))
+    assert str(caught.value).startswith(f"budget: '{budget}': not trained, and the accuracy of ")
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_one_budget_predicts_nothing():
+    with pytest.raises(InvalidInput, match=r"budget: '30%': not trained, .* needs at least 2 trained budgets, and there is 1"):
         best_schedule(trials_frame([make_record()]), make_header(), Budget(0.3))
+
+
+def test_accuracies_that_fall_with_cost_predict_nothing():
+    with pytest.raises(
+        InvalidInput, match=r"falls from 80.0% at 20% to 60.0% at 40%, which no law of error against cost allows"
+    ):
+        best_schedule(trained(staged_10=0.7, staged_20=0.8, staged_40=0.6), make_header(), Budget(0.3))
 
 
 def test_a_sweep_without_a_finished_trial_is_refused():

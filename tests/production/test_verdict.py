@@ -7,8 +7,8 @@ import pytest
 from explorer import Budget, Schedule, compile_plan
 from explorer.frontier.uncertainty import run_interval
 from explorer.production.result import RunResult
-from explorer.production.verdict import other_task, time_lines, transfer_warning, verdict
-from explorer.spec.provenance import Provenance
+from explorer.production.verdict import expectation, other_task, time_lines, transfer_warning, verdict
+from explorer.spec.provenance import PredictedAccuracy, Provenance
 from explorer.spec.task import TaskSpec
 from explorer.spec.time_spent import StageTime, TimeSpent
 from explorer.training.task import Task
@@ -157,7 +157,9 @@ def test_moved_data_and_another_number_of_loader_workers_are_the_same_task(measu
 
 
 def test_at_another_budget_there_is_no_prediction(measured, tiny_spec):
-    assert judged(measured, tiny_spec, "25%")[2] == "no prediction: the sweep measured this schedule at 50%, not at 25%"
+    assert judged(measured, tiny_spec, "25%")[2] == (
+        "no prediction: the sweep measured this schedule at 50%, not at 25%; `explorer best s --budget 25%` predicts"
+    )
 
 
 def test_a_schedule_without_provenance_predicts_nothing(three_stages, tiny_spec):
@@ -171,3 +173,42 @@ def test_where_one_more_run_is_expected():
     assert (low, high) == pytest.approx((0.5 - 0.49683, 0.5 + 0.49683), abs=1e-5)
     assert run_interval(0.99, 0.1 / 3**0.5, 3)[1] == 1.0
     assert run_interval(0.5, float("nan"), 1) is None
+
+
+PREDICTED = {
+    "budget": "25%",
+    "test_accuracy": 0.45,
+    "interval": (0.42, 0.5),
+    "run_interval": (0.41, 0.53),
+    "trained_budgets": 4,
+}
+
+
+def predicted(measured: Schedule) -> Schedule:
+    """The schedule of a budget beside the one that it is to be executed at."""
+    provenance = measured.provenance.model_copy(update={"prediction": PredictedAccuracy(**PREDICTED)})
+    return measured.model_copy(update={"provenance": provenance})
+
+
+def test_a_budget_that_was_not_trained_is_compared_with_the_predicted_interval_and_says_so(measured, tiny_spec):
+    by_laws = "(95 %; the sweep did not train 25%: by laws of error against cost through 4 trained budgets)"
+    line = f"predicted test accuracy 45.00%, for a single run 41.00% to 53.00% {by_laws}"
+    assert judged(predicted(measured), tiny_spec, budget="25%", test_accuracy=0.53)[-1] == f"{line}: inside"
+    assert judged(predicted(measured), tiny_spec, budget="25%", test_accuracy=0.54)[-1] == f"{line}: OUTSIDE"
+    assert "predicted test accuracy 48.00%" in judged(predicted(measured), tiny_spec)[-2]  # its own budget is measured
+
+
+def test_a_plan_says_what_to_expect(measured, tiny_spec):
+    task = Task(tiny_spec)
+
+    def expected(schedule, budget, spec=tiny_spec):
+        return expectation(schedule, spec, compile_plan(schedule, task, Budget.parse(budget), task.step_cost))
+
+    assert expected(predicted(measured), "25%").startswith("predicted test accuracy 45.00%, for a single run 41.00% to 53.00%")
+    assert expected(measured, "50%") == "measured test accuracy 48.00%, for a single run 40.00% to 56.00% (95 %, 3 seeds)"
+    assert expected(predicted(measured), "30%") == (
+        "accuracy not predicted: the sweep measured this schedule at 50%, and predicts 25%, not at 30%; "
+        "`explorer best s --budget 30%` predicts"
+    )
+    other = tiny_spec.model_copy(update={"recipe": tiny_spec.recipe.model_copy(update={"epochs": 99})})
+    assert expected(predicted(measured), "25%", other) is None

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import re
 import shutil
 import signal
 import subprocess
@@ -71,6 +72,14 @@ def curve(page, name):
     return frontier(page, f"gd._fullData.filter(t => t.name === {name!r}).map(t => [Array.from(t.x), Array.from(t.y)])[0]")
 
 
+def choose(page, budget):
+    """Move the slider of budgets by keyboard, as a reader would, from its end."""
+    page.focus("#budget")
+    page.keyboard.press("End")
+    while page.inner_text("#chosen") != budget:
+        page.keyboard.press("ArrowLeft")
+
+
 def test_every_figure_is_drawn(opened, report):
     page = opened(report.page)
     assert page.locator(".headline").inner_text() == report.headline
@@ -120,9 +129,7 @@ def test_the_budget_slider_moves_by_keyboard_and_tells_interpolated_budgets(open
     page = opened(report.page)
     best = best_by_budget(real_trials)
     most_expensive = best[(best.kind == "staged") & (best.budget == "50%")].iloc[0]
-    page.focus("#budget")
-    page.keyboard.press("End")
-    assert page.inner_text("#chosen") == "50%"
+    choose(page, "50%")
     assert page.inner_text("#expect-staged") == f"{most_expensive.test_mean:.1%}"
     assert (
         page.inner_text("#interval-staged") == f"95 % interval {most_expensive.test_low:.1%} to {most_expensive.test_high:.1%}"
@@ -130,16 +137,62 @@ def test_the_budget_slider_moves_by_keyboard_and_tells_interpolated_budgets(open
     assert "mean of 2 fresh seeds" in page.inner_text("#basis")
     page.keyboard.press("ArrowLeft")
     assert 25 < float(page.inner_text("#chosen").rstrip("%")) < 50
-    assert "Interpolated between measured budgets" in page.inner_text("#basis")
+    assert "Predicted from 2 trained budgets" in page.inner_text("#basis")
+    assert page.inner_text("#interval-staged").startswith("predicted, 95 % interval ")
     assert f"--budget {page.inner_text('#chosen')}" in page.inner_text("#command")
     page.keyboard.press("Home")
     assert page.inner_text("#chosen") == "25%"
+    page.keyboard.press("End")
+    assert page.inner_text("#chosen") == "100%"
+    assert "The schedule is that of 50%" in page.inner_text("#basis")
+
+
+def test_predictions_are_dashed_named_and_kept_in_the_schedule_file(opened, report, tmp_path):
+    page = opened(report.page)
+    for kind, name in (("staged", "staged schedules"), ("baseline", "baseline (full model throughout)")):
+        x, y = curve(page, f"predicted, {kind}")
+        assert frontier(page, f"gd._fullData.find(t => t.name === 'predicted, {kind}').line.dash") == "dash"
+        measured_x, measured_y = curve(page, name)
+        assert (x[0], y[0]) == pytest.approx((measured_x[-1], measured_y[-1]), rel=1e-5)  # it leads on from the measured curve
+        assert x[-1] == pytest.approx(1)
+    legend = page.text_content("#frontier .legend")
+    assert "predicted, staged" in legend
+    assert "predicted, baseline" in legend
+    page.locator("#frontier").scroll_into_view_if_needed()
+    place = frontier(
+        page,
+        """(() => {
+            const l = gd._fullLayout, box = gd.getBoundingClientRect();
+            const points = gd._fullData.filter(t => t.marker?.opacity === 0)[0];
+            const [x, y] = [l.xaxis.d2p(points.x[6]), l.yaxis.d2p(points.y[6])];
+            return [box.left + l.xaxis._offset + x, box.top + l.yaxis._offset + y];
+        })()""",
+    )
+    page.mouse.move(*place)
+    page.wait_for_selector("#frontier .hoverlayer .hovertext", timeout=30_000)
+    assert re.match(r"predicted [\d.]+%", page.text_content("#frontier .hoverlayer"))
+    assert "from 2 trained budgets" in page.text_content("#frontier .hoverlayer")
+    page.mouse.click(*place)  # nothing to show, and no error
+    page.select_option("#unit", "flops")
+    assert curve(page, "predicted, staged")[0][-1] == pytest.approx(curve(page, "predicted, baseline")[0][-1], rel=1e-5)
+    assert page.locator("#section-budgets tr", has_text="staged, predicted").count() >= 1
+    page.focus("#budget")
+    page.keyboard.press("End")
+    with page.expect_download() as downloading:
+        page.click("#download")
+    path = tmp_path / downloading.value.suggested_filename
+    downloading.value.save_as(path)
+    prediction = Schedule.load(path).provenance.prediction
+    assert str(prediction.budget) == "100%"
+    shown = "baseline" if "baseline" in page.inner_text("#schedule-name") else "staged"
+    assert f"{prediction.test_accuracy:.1%}" == page.inner_text(f"#expect-{shown}")
+    low, high = prediction.interval
+    assert page.inner_text(f"#interval-{shown}") == f"predicted, 95 % interval {low:.1%} to {high:.1%}"
 
 
 def test_the_schedule_is_downloaded_and_loads(opened, report, tmp_path):
     page = opened(report.page)
-    page.focus("#budget")
-    page.keyboard.press("End")
+    choose(page, "50%")
     with page.expect_download() as downloading:
         page.click("#download")
     path = tmp_path / downloading.value.suggested_filename
@@ -200,9 +253,10 @@ def test_text_of_a_ledger_is_text(opened, tmp_path):
 def test_two_sweeps_in_one_page(opened, real_ledger, large_ledger, tmp_path):
     page = opened(write_comparison([real_ledger, large_ledger], tmp_path))
     names = frontier(page, "gd.data.filter(t => t.showlegend !== false).map(t => t.name)")
-    assert set(names) == {
+    curves = {
         f"{sweep}: {kind}" for sweep in ("tiny", "large") for kind in ("staged schedules", "baseline (full model throughout)")
     }
+    assert set(names) == {*curves, "tiny: predicted, staged", "tiny: predicted, baseline"}  # the large one was trained to 100 %
     assert page.input_value("#unit") == "flops"  # their full trainings do not cost the same
     assert page.locator("table").first.locator("tbody tr").count() == 2
     page.select_option("#unit", "fraction")

@@ -102,7 +102,7 @@ def test_a_training_that_both_kinds_share_is_charged_once(ledger, tmp_path):
     outcome = shared.outcome.model_copy(update={"executed_flops": 0, "executed_seconds": 0.0})
     ledger.append(shared.model_copy(update={"outcome": outcome}))
     sweep = LoadedSweep.read(ledger)
-    search_cost = tiles(sweep)[-1]
+    search_cost = next(tile for tile in tiles(sweep) if tile.name == "search cost")
     assert search_cost.value == "0.5 full trainings"
     assert search_cost.remark == "2 trials (1 trained once for both kinds); all planned training was executed"
     spending = spending_data(sweep.trials)

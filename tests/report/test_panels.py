@@ -20,6 +20,7 @@ from explorer.report.panels.spending import spending_data
 from explorer.report.panels.ternary import surface_data, ternary_data
 from explorer.report.panels.workers import workers_data
 from explorer.report.units import amounts_at, cost_units
+from explorer.spec.provenance import PredictedAccuracy
 from explorer.spec.schedule import Schedule
 from explorer.training.task import Task
 from tests.ledger.test_ledger import make_header, make_record
@@ -39,6 +40,7 @@ def test_units_are_columns_and_money_needs_a_price():
 def test_seconds_between_measured_budgets():
     curve = pd.DataFrame({"cost": [0.25, 1.0], "train_seconds": [10.0, 40.0]})
     assert amounts_at(curve, "train_seconds", [0.25, 0.5, 1.0]) == pytest.approx([10, 20, 40])
+    assert amounts_at(curve, "train_seconds", [2.0]) == pytest.approx([80])  # proportional above what was measured
 
 
 def test_importance_finds_the_setting_that_matters(large_ledger):
@@ -150,12 +152,20 @@ def test_the_chooser_offers_budgets_between_the_measured_ones(real_ledger, real_
     chooser = chooser_data(LoadedSweep.read(real_ledger)).payload
     positions = chooser.positions
     assert [position.label for position in positions if position.measured] == ["25%", "50%"]
-    assert (positions[0].label, positions[-1].label) == ("25%", "50%")
+    assert (positions[0].label, positions[-1].label) == ("25%", "100%")  # predicted up to full training
     costs = [position.cost for position in positions]
     assert costs == sorted(costs)
     assert len(positions) > 15
     near = {position.label: position.near for position in positions}
-    assert (near["30%"], near["45%"]) == ("25%", "50%")  # the nearer one by the ratio of costs
+    assert (near["30%"], near["45%"], near["80%"]) == ("50%", "50%", "50%")  # the next more expensive one, or the last
+    texts = {position.label: position for position in positions}
+    for label in ("30%", "80%"):
+        assert texts[label].basis.startswith(
+            "Predicted from 2 trained budgets, by laws of error against cost; not trained here."
+        )
+        assert texts[label].accuracy["staged"].interval.startswith("predicted, 95 % interval ")
+        assert PredictedAccuracy.model_validate(texts[label].prediction).budget == Budget.parse(label)
+    assert texts["50%"].prediction is None
     for position in positions:
         for mean, low, high in position.expected.values():
             assert low <= mean <= high
@@ -193,7 +203,7 @@ def test_budgets_in_flops_stay_in_flops(tmp_path):
             ledger.append(record.model_copy(update={"trial": record.trial.model_copy(update={"budget": budget})}))
     sweep = LoadedSweep.read(ledger)
     positions = chooser_data(sweep).payload.positions
-    assert (positions[0].label, positions[-1].label) == ("25000 FLOPs", "50000 FLOPs")
+    assert (positions[0].label, positions[-1].label) == ("25000 FLOPs", "100000 FLOPs")
     assert all(position.label.endswith(" FLOPs") for position in positions)
     assert positions[0].argument == "'25000 FLOPs'"
     assert sweep.units[0].axis["ticktext"] is None  # no budget is a fraction

@@ -29,6 +29,7 @@ def test_trainings_end_in_the_same_weights():
 def test_the_page_shows_the_same_numbers():
     """Panels that were added since have no kept numbers.
 
+    Those of `frontier` and `chooser` were kept again when bands and budgets between the measured ones became predictions.
     Those of `ternary` were kept again when the legend of each of its five figures got another place (two more numbers each).
     """
     shown = computed.page()

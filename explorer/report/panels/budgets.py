@@ -9,7 +9,8 @@ import pandas as pd
 
 from explorer.frontier.comparison import FULL_TRAINING
 from explorer.frontier.trials import describe, rows
-from explorer.report.frontier_data import FrontierData
+from explorer.ledger import Kind
+from explorer.report.frontier_data import NEXT_TO, FrontierData
 from explorer.report.headline import verdict_text
 from explorer.report.panels.panel import Column, Panel, Table
 
@@ -27,6 +28,7 @@ COLUMNS = (
     Column("LR, batch size"),
     Column("schedule", wraps=True),
 )
+DOUBLING = 2
 
 
 def budgets_table(data: FrontierData) -> Table:
@@ -34,7 +36,7 @@ def budgets_table(data: FrontierData) -> Table:
     winners = set(data.winners.id)
     verdicts = {str(comparison.budget): verdict_text(comparison) for comparison in data.comparisons}
     full_seconds = _measured_full_seconds(data)
-    cells = tuple(
+    cells: tuple[tuple[str, ...], ...] = tuple(
         (
             str(row.budget),
             f"{row.kind}{' ◂ use this' if row.id in winners else ''}",
@@ -55,8 +57,29 @@ def budgets_table(data: FrontierData) -> Table:
         )
         for row in rows(data.curves)
     )
+    cells += tuple(_predicted_row(data, kind, cost) for cost, kind in _untrained(data))
     highlighted = frozenset(number for number, row in enumerate(rows(data.curves)) if row.id in winners)
     return Table(COLUMNS, cells, highlighted)
+
+
+def _untrained(data: FrontierData) -> list[tuple[float, Kind]]:
+    """Costs above the measured ones of each predicted kind: doublings of the largest, and the last that is shown."""
+    found = []
+    for kind in data.predicted:
+        largest, end = float(data.between[kind].costs[-1]), data.shown_to(kind)
+        cost = DOUBLING * largest
+        while cost < end / NEXT_TO:
+            found.append((float(f"{cost:.2g}"), kind))
+            cost *= DOUBLING
+        if end > NEXT_TO * largest:
+            found.append((end, kind))
+    return sorted(found, key=lambda each: each[0])
+
+
+def _predicted_row(data: FrontierData, kind: Kind, cost: float) -> tuple[str, ...]:
+    mean, low, high = (float(values[0]) for values in data.predicted[kind].at([cost]))
+    shown = (f"{100 * cost:.3g}%", f"{kind}, predicted", f"{mean:.1%}", f"{low:.1%} to {high:.1%}", "not trained")
+    return shown + ("",) * (len(COLUMNS) - len(shown))
 
 
 def _measured_full_seconds(data: FrontierData) -> float:
@@ -77,7 +100,8 @@ PANEL = Panel(
     section="budgets",
     note=(
         "The schedule to use has the higher mean validation accuracy at its budget. Staged training counts as ahead of the "
-        "baseline, or behind it, only where the 95 % intervals of their mean test accuracies are apart."
+        "baseline, or behind it, only where the 95 % intervals of their mean test accuracies are apart. Budgets marked "
+        "as predicted were not trained; they are shares of full training."
     ),
     data=lambda sweep: sweep.data,
     table=budgets_table,

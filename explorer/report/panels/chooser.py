@@ -17,6 +17,8 @@ from explorer.frontier import candidates, knee
 from explorer.frontier.choice import schedule_with_provenance
 from explorer.frontier.comparison import BudgetComparison
 from explorer.frontier.curve import AccuracyCurve
+from explorer.frontier.prediction import PLAN_TOLERANCE
+from explorer.frontier.untrained import neighbour, prediction_at
 from explorer.ledger import KINDS, Kind, SweepHeader
 from explorer.report.frontier_data import FrontierData
 from explorer.report.headline import verdict_text
@@ -33,8 +35,6 @@ from explorer.spec.step_times import StepTimeTable
 
 POSITIONS = 80
 """Approximate number of budgets to choose from between the smallest and the largest measured one."""
-PLAN_TOLERANCE = 0.05
-"""Plans of one budget differ in cost by less than this fraction of it."""
 TIMES = tuple(number / 100 for number in range(101))
 """Budget times at which the learning rate is drawn."""
 EPOCHS_CELL = "{epochs}"
@@ -169,19 +169,25 @@ def _stages(
 
 
 def _positions(sweep: LoadedSweep, schedules: Mapping[str, SchedulePayload]) -> list[PositionPayload]:
-    """One position per budget, the measured ones and those between, from the cheapest."""
+    """One position per budget, from the cheapest: the measured ones, those between, and those above that are predicted."""
     data = sweep.data
     winners = data.winners.sort_values("cost").reset_index(drop=True)
     unit = sweep.header.space.budgets[0].unit
     scale = _full_training(data, sweep.header.space, unit)
-    amounts = _round_amounts(winners, scale)
-    cost_M = np.array([amount / scale for amount in amounts]).clip(winners.cost.iloc[0], winners.cost.iloc[-1])
-    between = {kind: _between(curve, cost_M) for kind, curve in data.between.items()}
+    ends = {kind: data.shown_to(kind) for kind in data.predicted}
+    amounts = _round_amounts(winners, scale, max([float(winners.cost.iloc[-1]), *ends.values()]))
+    cost_M = np.array([amount / scale for amount in amounts]).clip(min=winners.cost.iloc[0])
+    expected_at = {kind: _expected(data, kind, cost_M) for kind in data.between}
     positions = []
     for number, (amount, cost) in enumerate(zip(amounts, cost_M, strict=True)):
-        winner = winners.iloc[int(np.abs(np.log(winners.cost.to_numpy(float)) - np.log(cost)).argmin())]
-        expected = {kind: _known(values_M3[number]) for kind, values_M3 in between.items()}
-        positions.append(_position(Budget(amount, unit), float(cost), winner, expected, sweep, schedules))
+        winner, budget = neighbour(winners, float(cost)), Budget(amount, unit)
+        expected = {kind: _known(values_M3[number]) for kind, values_M3 in expected_at.items()}
+        position = _position(budget, float(cost), winner, expected, sweep, schedules)
+        predicted = data.predicted.get(winner.kind)
+        if predicted is not None and expected[winner.kind][0] is not None:
+            file = prediction_at(predicted, budget, float(cost)).model_dump(mode="json")
+            position = replace(position, prediction=file)
+        positions.append(position)
     for _, winner in winners.iterrows():
         at_budget = data.curves[data.curves.budget == winner.budget]
         measured: dict[Kind, Interval] = {row["kind"]: _interval(row) for _, row in at_budget.iterrows()}
@@ -202,7 +208,8 @@ def _position(
     *,
     measured: bool = False,
 ) -> PositionPayload:
-    """A budget, with the schedule of the nearest measured winner and the accuracy to expect of both kinds."""
+    """A budget, with a schedule to use there and the accuracy to expect of both kinds."""
+    predicted = () if measured else tuple(sweep.data.predicted)
     costs = sweep.data.costs_at(winner.kind, [cost])
     in_units = {unit.key: float(unit.amounts(costs)[0]) for unit in sweep.units}
     return PositionPayload(
@@ -214,8 +221,8 @@ def _position(
         near=winner.budget,
         x=in_units,
         expected=expected,
-        accuracy={kind: _accuracy(expected.get(kind, (None, None, None))) for kind in KINDS},
-        basis=_basis(winner.budget, schedules[winner.id], measured),
+        accuracy={kind: _accuracy(expected.get(kind, (None, None, None)), kind in predicted) for kind in KINDS},
+        basis=_basis(winner.budget, schedules[winner.id], measured, sweep.data),
         cost_text=sweep.units[0].text(cost),
         other_costs=", ".join(unit.text(in_units[unit.key]) for unit in sweep.units[1:]),
     )
@@ -228,7 +235,7 @@ def _verdict(comparison: BudgetComparison) -> str:
     return f" Staged training is {comparison.verdict} here: the 95 % intervals are apart."
 
 
-def _basis(budget: str, schedule: SchedulePayload, measured: bool) -> str:
+def _basis(budget: str, schedule: SchedulePayload, measured: bool, data: FrontierData) -> str:
     """What the numbers at a position are based on."""
     baseline = (
         " The schedule is the baseline's, which has the higher validation accuracy." if schedule.kind == "baseline" else ""
@@ -236,6 +243,12 @@ def _basis(budget: str, schedule: SchedulePayload, measured: bool) -> str:
     if measured:
         seeds = f"mean of {schedule.seeds} fresh seeds" if schedule.seeds > 1 else "one seed"
         return f"Measured at this budget, {seeds}.{baseline}"
+    if schedule.kind in data.predicted:
+        trained = len(data.between[schedule.kind].costs)
+        return (
+            f"Predicted from {trained} trained budgets, by laws of error against cost; not trained here. The schedule is that "
+            f"of {budget}.{baseline}"
+        )
     return (
         "Interpolated between measured budgets (monotone cubic over the logarithm of cost, through means made "
         f"non-decreasing); the schedule is that of {budget}.{baseline}"
@@ -249,12 +262,24 @@ def _full_training(data: FrontierData, space: SearchSpace, unit: Unit) -> float:
     return 1 if unit == "fraction" else data.full_cost
 
 
-def _round_amounts(winners: pd.DataFrame, scale: float) -> list[float]:
-    """Amounts of two digits between the measured budgets, evenly spaced over the logarithm."""
-    low, high = winners.cost.iloc[0] * scale, winners.cost.iloc[-1] * scale
+def _round_amounts(winners: pd.DataFrame, scale: float, end: float) -> list[float]:
+    """Amounts of two digits from the cheapest measured budget to a cost, evenly spaced over the logarithm."""
+    low, high = winners.cost.iloc[0] * scale, end * scale
     rounded = {float(f"{amount:.2g}") for amount in np.geomspace(low, high, POSITIONS)}
     measured = winners.cost.to_numpy(float) * scale
-    return sorted(amount for amount in rounded if low < amount < high and (np.abs(amount / measured - 1) > 0.01).all())
+    return sorted(amount for amount in rounded if low < amount <= high and (np.abs(amount / measured - 1) > 0.01).all())
+
+
+def _expected(data: FrontierData, kind: Kind, cost_M: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean, low and high of a kind at each cost, (M, 3): predicted, or else interpolated; NaN where there is neither."""
+    if (predicted := data.predicted.get(kind)) is None:
+        return _between(data.between[kind], cost_M)
+    expected_M3 = np.full((len(cost_M), 3), np.nan)
+    smallest = predicted.deviation.measured.costs[0] * (1 - PLAN_TOLERANCE)
+    within = (cost_M >= smallest) & (cost_M <= data.shown_to(kind) * (1 + PLAN_TOLERANCE))
+    if within.any():
+        expected_M3[within] = np.stack(predicted.at(cost_M[within]), axis=1)
+    return expected_M3
 
 
 def _between(curve: AccuracyCurve, cost_M: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -288,11 +313,12 @@ def _known(values: NDArray[np.float64]) -> Interval:
     return mean, low, high
 
 
-def _accuracy(interval: Interval) -> Accuracy:
+def _accuracy(interval: Interval, predicted: bool = False) -> Accuracy:
     mean, low, high = interval
     if mean is None:
-        return Accuracy("not measured", "")
-    return Accuracy(f"{mean:.1%}", "no interval" if low is None else f"95 % interval {low:.1%} to {high:.1%}")
+        return Accuracy("not predicted" if predicted else "not measured", "")
+    spread = "no interval" if low is None else f"95 % interval {low:.1%} to {high:.1%}"
+    return Accuracy(f"{mean:.1%}", f"predicted, {spread}" if predicted else spread)
 
 
 def _short(value: float) -> str:

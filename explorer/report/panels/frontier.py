@@ -12,9 +12,10 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from explorer.frontier import AccuracyCurve
+from explorer.frontier.curve import Expected
 from explorer.frontier.trials import describe, rows
 from explorer.ledger import Kind
-from explorer.report.frontier_data import FrontierData
+from explorer.report.frontier_data import NEXT_TO, FrontierData
 from explorer.report.loaded_sweep import LoadedSweep
 from explorer.report.palette import AXIS, BASELINE, KIND_DASHES, LAYOUT, STAGED, faded
 from explorer.report.panels.panel import Panel
@@ -24,6 +25,8 @@ from explorer.report.units import CostUnit
 LEGEND: dict[Kind, str] = {"staged": "staged schedules", "baseline": "baseline (full model throughout)"}
 BAND_POINTS = 60
 """Costs at which a band is drawn."""
+PREDICTED_POINTS = 12
+"""Costs at which a prediction is drawn and can be hovered over."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,9 @@ def frontier_figure(
         for kind, between in data.between.items():
             _add_band(figure, data, kind, between, style, units)
     for data, style in sweeps:
+        for kind in data.predicted:
+            _add_prediction(figure, data, kind, style, units)
+    for data, style in sweeps:
         for kind in data.between if single_runs else ():
             runs = data.runs[data.runs.kind == kind]
             _add_runs(figure, runs[runs.dominated], style, 0.13, units)
@@ -68,6 +74,28 @@ def frontier_figure(
     return figure
 
 
+NOTE = (
+    "Curves: the best schedule of each budget, chosen on validation data and shown on test data. Bars are 95 % intervals "
+    "over fresh seeds (Student's t), at least as wide as the number of test images allows. A difference counts only where the "
+    "intervals of both kinds are apart. Small points: single runs, dominated ones fainter. The baseline trains the full model "
+    "throughout, at every budget, with the same recipe, seeds and choices of learning rate and batch size; its learning rate "
+    "decays to zero within the budget. Click a point to see its schedule."
+)
+PREDICTED_NOTE = (
+    "Bands are predicted: what a search at that budget would find lies in them with a probability of 95 %, by laws of error "
+    "against cost through the trained budgets. Dashed lines lead on to budgets that were not trained."
+)
+
+
+def _predictions_note(data: FrontierData) -> list[str]:
+    """What is said of predictions: how to read them, and of which kind there is none."""
+    notes = [PREDICTED_NOTE] if data.predicted else []
+    for kind, reason in data.obstacles.items():
+        if kind in data.between:
+            notes.append(f"Nothing is predicted for {kind} training: {reason}.")
+    return notes
+
+
 def _sweep_figure(sweep: LoadedSweep) -> go.Figure:
     return frontier_figure([(sweep.data, TraceStyle())], sweep.units)
 
@@ -78,14 +106,7 @@ PANEL = Panel(
     data=lambda sweep: sweep,
     figure=_sweep_figure,
     label="Test accuracy against training cost, staged schedules and baseline",
-    note=(
-        "Curves: the best schedule of each budget, chosen on validation data and shown on test data. Bars are 95 % intervals "
-        "over fresh seeds (Student's t), at least as wide as the number of test images allows; bands show the accuracy to "
-        "expect between the measured budgets. A difference counts only where the intervals of both kinds are apart. Small "
-        "points: single runs, dominated ones fainter. The baseline trains the full model throughout, at every budget, with the "
-        "same recipe, seeds and choices of learning rate and batch size; its learning rate decays to zero within the budget. "
-        "Click a point to see its schedule."
-    ),
+    note=lambda sweep: " ".join([NOTE, *_predictions_note(sweep.data)]),
     template="frontier.html",
 )
 
@@ -98,24 +119,68 @@ def _add_band(
     style: TraceStyle,
     units: Sequence[CostUnit],
 ) -> None:
-    """The 95 % band of the accuracy between the measured budgets."""
-    if not between.has_interval or len(between.costs) < 2:
+    """The 95 % band of the accuracy between the measured budgets: what is predicted there, or the uncertainty of the means."""
+    predicted = data.predicted.get(kind)
+    if len(between.costs) < 2 or not (predicted or between.has_interval):
         return
     cost_M = np.geomspace(between.costs[0], between.costs[-1], BAND_POINTS)
     cost_M[-1] = between.costs[-1]
-    expected = between.at(cost_M)
-    there_and_back = np.concatenate((cost_M, cost_M[::-1]))
-    costs = data.costs_at(kind, there_and_back)
+    expected = predicted.at(cost_M) if predicted else between.at(cost_M)
+    _add_area(figure, data.costs_at(kind, np.concatenate((cost_M, cost_M[::-1]))), expected, style.color(kind), units)
+
+
+def _add_prediction(figure: go.Figure, data: FrontierData, kind: Kind, style: TraceStyle, units: Sequence[CostUnit]) -> None:
+    """What is predicted above the most expensive measured budget: a dashed line with its band, up to full training."""
+    curve, measured = data.predicted[kind], data.between[kind]
+    largest, end = float(measured.costs[-1]), data.shown_to(kind)
+    if end < largest * NEXT_TO:
+        return
+    band_M = np.geomspace(largest, end, BAND_POINTS)
+    there_and_back = data.costs_at(kind, np.concatenate((band_M, band_M[::-1])))
+    _add_area(figure, there_and_back, curve.at(band_M), style.color(kind), units)
+    cost_M = np.geomspace(largest, end, PREDICTED_POINTS + 1)
+    expected, costs = curve.at(cost_M), data.costs_at(kind, cost_M)
     figure.add_scatter(
         x=units[0].amounts(costs),
+        y=np.append(measured.means[-1], expected.mean[1:]),  # from the measured point on
+        mode="lines",
+        line={"color": style.color(kind), "width": 2.5, "dash": "dash"},
+        hoverinfo="skip",
+        name=f"{style.prefix}predicted, {kind}",
+        legendrank=1001,  # after the curves
+        meta={"x": _in_all_units(costs, units)},
+    )
+    # Points to hover over: apart from the line, so that none covers the measured point where it begins.
+    figure.add_scatter(
+        x=units[0].amounts(costs[1:]),
+        y=expected.mean[1:],
+        mode="markers",
+        marker={"color": style.color(kind), "size": 9, "opacity": 0},
+        text=[
+            f"<b>predicted {mean:.1%}</b> [{low:.1%}, {high:.1%}], {kind}<br>{100 * cost:.3g}% of full training, not trained"
+            f"<br>from {len(measured.costs)} trained budgets"
+            for cost, mean, low, high in list(zip(cost_M, *expected, strict=True))[1:]
+        ],
+        hovertemplate="%{text}<extra></extra>",
+        showlegend=False,
+        meta={"x": _in_all_units(costs[1:], units)},
+    )
+
+
+def _add_area(
+    figure: go.Figure, there_and_back: pd.DataFrame, expected: Expected, color: str, units: Sequence[CostUnit]
+) -> None:
+    """The area between the bounds of an interval; the costs are those of the upper bounds, then of the lower ones back."""
+    figure.add_scatter(
+        x=units[0].amounts(there_and_back),
         y=np.concatenate((expected.high, expected.low[::-1])),
         fill="toself",
-        fillcolor=faded(style.color(kind), 0.12),
+        fillcolor=faded(color, 0.12),
         line={"width": 0},
         mode="lines",
         hoverinfo="skip",
         showlegend=False,
-        meta={"x": _in_all_units(costs, units)},
+        meta={"x": _in_all_units(there_and_back, units)},
     )
 
 

@@ -2,7 +2,7 @@
 // Draws the figures and lets the reader choose a budget. The fields of the payload are documented in payload.py; all wording
 // comes from there or from the templates.
 (async () => {
-  const PAYLOAD_VERSION = 1;
+  const PAYLOAD_VERSION = 2;
   const element = (id) => document.getElementById(id);
   const show = (id) => { element(id).hidden = false; };
   if (!("DecompressionStream" in window)) {
@@ -168,7 +168,7 @@
     const position = chooser.positions[near];
     const which = run && run !== candidate ? filled(chooser.rerun, { run, candidate }) : candidate;
     const accuracy = { ...position.accuracy, [chosen.kind]: chosen.accuracy };
-    shown = { ...position, basis: filled(chosen.when_clicked, { run: which }), schedule: candidate, accuracy };
+    shown = { ...position, basis: filled(chosen.when_clicked, { run: which }), schedule: candidate, accuracy, prediction: null };
     move(near);
     return choice();
   }
@@ -224,12 +224,15 @@
   if (chooser) {
     element("budget").addEventListener("input", (event) => atPosition(Number(event.target.value)));
     element("frontier").on("plotly_click", (event) => {
+      if (!event.points[0].customdata) return; // a prediction
       const [candidate, run] = event.points[0].customdata;
       atRun(candidate, run);
     });
     element("download").addEventListener("click", () => {
       const chosen = chooser.schedules[shown.schedule];
-      save(chosen.file_name, JSON.stringify(chosen.file, null, 1), "application/json");
+      const { prediction } = shown;
+      const file = prediction ? { ...chosen.file, provenance: { ...chosen.file.provenance, prediction } } : chosen.file;
+      save(chosen.file_name, JSON.stringify(file, null, 1), "application/json");
     });
     element("download-space").addEventListener("click", () => save(`${page.name}.yaml`, page.space, "application/yaml"));
     const copy = element("copy");
