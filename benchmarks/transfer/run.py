@@ -122,7 +122,9 @@ def schedules() -> tuple[Schedule, ...]:
     search = SearchSpace.load(SPACES["fractals"]).search.model_copy(
         update={"rates": RateLevels(heads=levels, mlp=levels, tokens=levels, depth=levels)}
     )
-    names = [name for name in distributions(search, "staged") if name.startswith(("duration", "heads", "mlp", "tokens", "depth"))]
+    names = [
+        name for name in distributions(search, "staged") if name.startswith(("duration", "heads", "mlp", "tokens", "depth"))
+    ]
     drawn: list[Schedule] = []
     numbers = random.Random(0)
     while len(drawn) < DRAWN:
@@ -174,7 +176,9 @@ def run(tasks: list[str], proxies: list[str], seeds: int) -> None:
     """Train what is missing; each result is appended as it ends."""
     if not RESULTS.exists():
         RESULTS.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
-    opened = lru_cache(maxsize=1)(lambda name, proxy: (task_of(name, PROXIES[proxy]), Task(SearchSpace.load(SPACES[name]).task)))
+    opened = lru_cache(maxsize=1)(
+        lambda name, proxy: (task_of(name, PROXIES[proxy]), Task(SearchSpace.load(SPACES[name]).task))
+    )
     for name, proxy, number, seed in missing(tasks, proxies, seeds):
         task, target = opened(name, proxy)
         schedule = schedules()[number]

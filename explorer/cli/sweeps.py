@@ -71,6 +71,7 @@ def sweep(
 ) -> None:
     """Run a sweep; the same command resumes an interrupted one."""
     from explorer.search.known_schedules import check_known_schedules
+    from explorer.search.proxy_checks import proxy_warnings
     from explorer.spec.search_space import SearchSpace
     from explorer.sweep.completeness import failures_line
     from explorer.sweep.driver import Retry, Sweep
@@ -80,6 +81,7 @@ def sweep(
     loaded = SearchSpace.load(space)
     given = Calibration.load(calibration) if calibration else None
     warn(*Task(loaded.task).warnings, *check_known_schedules(loaded))
+    warn(*proxy_warnings(loaded))
     planned = Sweep(
         loaded,
         storage,

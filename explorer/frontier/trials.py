@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
-from explorer.ledger import Record, SweepHeader
+from explorer.ledger import Record, SweepHeader, of_target
 from explorer.spec.schedule import Schedule
 
 COLUMNS = [
@@ -28,6 +28,8 @@ COLUMNS = [
     "staging",
     "lr_schedule",
     "known_schedule",
+    "proxy",
+    "from_proxy",
     "status",
     "reason",
     "shared_with",
@@ -54,17 +56,20 @@ COLUMNS = [
     "parameters",
     "versions",
 ]
+Tasks = Literal["target", "all"]
 MEASURED = [name for name in COLUMNS if name.endswith(("_accuracy", "_flops", "_seconds")) or name == "steps"]
 """Columns that a failed trial leaves NaN."""
 
 
-def trials_frame(records: Sequence[Record], header: SweepHeader | None = None) -> pd.DataFrame:
+def trials_frame(records: Sequence[Record], header: SweepHeader | None = None, *, of: Tasks = "target") -> pd.DataFrame:
     """One row per record.
 
     Args:
         records: the records of a ledger.
         header: the header of the ledger. Its inventory has the number of test images, without which confidence intervals may
             be narrower than the test set allows; see `explorer.frontier.uncertainty.floored_error`.
+        of: whose trials: those of the sweep's own task (`target`), or of its proxies too (`all`), which say what the sweep cost
+            and nothing about the target's accuracies.
 
     Returns:
         A table with the columns of `COLUMNS`. `candidate` is the id of the search trial that a row belongs to: its own, or
@@ -75,12 +80,15 @@ def trials_frame(records: Sequence[Record], header: SweepHeader | None = None) -
         trial alone. Accuracies are in [0, 1]; what was measured is NaN for failed trials. `test_images` is the number of test
         images, NaN if unknown. `schedule` is the Schedule, `stages` the StageOutcomes, `losses` the mean training loss of
         each segment and `segment_ends` the budget time at the end of each, `lr_schedule` is the kind of the learning-rate
-        schedule where the search compares several, `known_schedule` the name of a schedule of `search.first`, `parameters`
-        the search's own variables, and `versions` those of the packages on the worker.
+        schedule where the search compares several, `known_schedule` the name of a schedule of `search.first`, `proxy` the
+        number of the proxy that was trained, `from_proxy` why a schedule was taken from one (`promoted`, `control`),
+        `parameters` the search's own variables, and `versions` those of the packages on the worker. The costs of a proxy are
+        fractions of the target's full training.
     """
     inventory = header.inventory if header else None
     test_images = inventory.test.images if inventory and inventory.test.images else math.nan
-    rows = [{**_row(record), "test_images": test_images} for record in records]
+    chosen = of_target(records) if of == "target" else records
+    rows = [{**_row(record), "test_images": test_images} for record in chosen]
     return pd.DataFrame(rows, columns=pd.Index(COLUMNS))
 
 
@@ -103,6 +111,8 @@ def _row(record: Record) -> dict[str, Any]:
         "staging": trial.staging,
         "lr_schedule": trial.lr_schedule,
         "known_schedule": trial.known_schedule,
+        "proxy": trial.proxy,
+        "from_proxy": trial.from_proxy,
         "status": record.status,
         "reason": record.reason,
         "shared_with": record.shared_with,

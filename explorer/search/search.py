@@ -1,4 +1,4 @@
-"""Which trial comes next: one Optuna study per budget and kind, from the cheapest budget up. No ray.
+"""Which trial comes next: first of the proxies, the cheapest first, then of the target. No ray.
 
 The state is rebuilt from the ledger's records, so a sweep that stopped resumes, and a sweep with more trials is extended,
 without special treatment.
@@ -7,20 +7,15 @@ without special treatment.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 from explorer.ledger import KINDS, Record, Trial
 from explorer.search.allocation import ROUNDING
-from explorer.search.known_schedules import known_schedules
+from explorer.search.ladder import Ladder
 from explorer.search.proposer import Status
 from explorer.search.rung import Rung
 from explorer.search.spending import Spending
-from explorer.search.trial_plan import step_cost_in_currency
 from explorer.spec.search_space import SearchSpace
 from explorer.spec.step_times import StepTimeTable
-
-PASSES = (1 / 3, 1.0)
-"""All budgets are visited twice: a third of the trials gives a first curve early. See benchmarks/README.md."""
 
 
 class Search:
@@ -34,7 +29,9 @@ class Search:
         spending: keeps the search within a spending limit; `None` for as many trials as the space says. It knows the records.
 
     Attributes:
-        rungs: the studies, by budget and kind.
+        proxies: the studies of each proxy, from the cheapest up.
+        target: the studies of the sweep's own task.
+        rungs: those studies, by budget and kind.
     """
 
     def __init__(
@@ -46,31 +43,16 @@ class Search:
         spending: Spending | None = None,
     ) -> None:
         self.space, self.spending = space, spending
-        known = [*(record.trial for record in records), *unfinished]
-        first = known_schedules(space)
-        self.rungs: list[Rung] = []
-        for budget in space.budgets:
-            for kind in KINDS:
-                of_rung = {
-                    trial.id for trial in known if trial.phase == "search" and (trial.kind, trial.budget) == (kind, budget)
-                }
-                rung_records = [record for record in records if record.trial.id in of_rung]
-                rung_unfinished = [trial for trial in unfinished if trial.id in of_rung]
-                self.rungs.append(
-                    Rung(
-                        space,
-                        budget,
-                        kind,
-                        rung_records,
-                        rung_unfinished,
-                        trials=spending.trials_at(budget, kind) if spending else None,
-                        known_schedules=first,
-                        step_cost=partial(step_cost_in_currency, space, table),
-                    )
-                )
+        self.proxies = [
+            Ladder(space.proxy_space(number), records, unfinished, table, proxy=number)
+            for number in range(1, len(space.proxy) + 1)
+        ]
+        self.target = Ladder(space, records, unfinished, table, spending=spending)
+        self.rungs = self.target.rungs
         self._unfinished = list(unfinished)
         self._running_repeats = {trial.id: trial for trial in unfinished if trial.phase == "repeat"}
-        self._proposed_repeats = {trial.id for trial in known if trial.phase == "repeat"}
+        proposed = (*(record.trial for record in records), *unfinished)
+        self._proposed_repeats = {trial.id for trial in proposed if trial.phase == "repeat"}
 
     @property
     def planned(self) -> int:
@@ -81,23 +63,31 @@ class Search:
         records. Within a spending limit, it changes with what is left.
         """
         self._set_trials()
-        return sum(max(rung.wanted, rung.asked) + self._planned_repeats(rung) for rung in self.rungs)
+        repeats = sum(self._planned_repeats(rung) for rung in self.rungs)
+        return sum(ladder.planned for ladder in (*self.proxies, self.target)) + repeats
 
     def next(self) -> Trial | Status:
-        """The next trial, or why there is none."""
+        """The next trial, or why there is none.
+
+        Each task waits for the proxy before it. In the meantime, places that are free train the baseline of the target.
+        """
         if self._unfinished:
             return self._unfinished.pop(0)
         self._set_trials()
-        below: list[Rung | None] = [None] * len(KINDS) + list(self.rungs)
-        for share in PASSES:
-            for lower, rung in zip(below, self.rungs, strict=False):
-                if rung.has_place(share, lower):
-                    return rung.ask(share, lower)
+        below: Ladder | None = None
+        for ladder in (*self.proxies, self.target):
+            if below is not None:
+                ladder.promote_from(below)
+            if trial := ladder.next():
+                return trial
+            if ladder is not self.target and not ladder.is_settled:
+                return self.target.next(("baseline",)) or Status.WAIT
+            below = ladder
         if trial := self._next_repeat():
             return trial
         if self.spending and self._running_repeats:
             return Status.WAIT  # what they leave may be enough for more trials
-        return Status.FINISHED if all(rung.settled() for rung in self.rungs) else Status.WAIT
+        return Status.FINISHED if self.target.is_settled else Status.WAIT
 
     def finished(self, record: Record) -> None:
         """Learn from a trial that ended."""
@@ -184,7 +174,7 @@ class Search:
 
         Within a spending limit, repeats wait for the search trials of all rungs: what these leave is spent on more of them.
         """
-        if self.spending and not all(rung.settled() for rung in self.rungs):
+        if self.spending and not self.target.is_settled:
             return None
         for rung in self.rungs:
             if rung.settled():
@@ -253,4 +243,5 @@ class Search:
         ]
 
     def _rung(self, trial: Trial) -> Rung:
-        return next(rung for rung in self.rungs if rung.holds(trial))
+        ladder = self.target if trial.proxy is None else self.proxies[trial.proxy - 1]
+        return ladder.rung_of(trial)

@@ -24,13 +24,11 @@ from explorer.search.allocation import (
 )
 from explorer.search.proposal import every_setting
 from explorer.search.rung import Rung
-from explorer.search.trial_plan import compile_in_currency
+from explorer.search.trial_plan import full_training_plan
 from explorer.spec.budget import Budget
-from explorer.spec.schedule import Schedule
 from explorer.spec.search_space import KINDS, SearchSpace
 from explorer.spec.spending_limit import FIELD, SpendingLimit
 from explorer.spec.step_times import StepTimeTable
-from explorer.training.task import Task
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ def priced_limit(space: SearchSpace, table: StepTimeTable | None = None) -> Pric
     given.check_fits(space.currency, space.price)
     full_training: float | None = None
     if space.currency == "flops" or table is not None:
-        plan = compile_in_currency(Schedule.full_model(), Task(space.task), Budget(1.0), space, table)
+        plan = full_training_plan(space, table)
         full_training = float(plan.full_flops) if space.currency == "flops" else plan.full_seconds
     if full_training is None and needs_step_times(space):
         raise InvalidInput(FIELD, str(given), "is counted in full trainings here, and their step times are not measured yet")

@@ -19,13 +19,15 @@ def compile_trial(trial: Trial, space: SearchSpace, table: StepTimeTable | None 
     """The task of a trial with the trial's settings, and the trial's plan.
 
     Args:
-        trial: the trial.
-        space: the search space.
+        trial: the trial, of the target or of a proxy.
+        space: the search space of the sweep.
         table: the sweep's step times, which a sweep in device-seconds needs.
 
     Raises:
         InvalidInput: when the settings do not go together or the budget cannot be planned.
     """
+    if trial.proxy is not None:
+        space = space.proxy_space(trial.proxy)
     task = Task(space.task.with_settings(trial.learning_rate, trial.batch_size, trial.staging, trial.lr_schedule))
     return task, compile_in_currency(trial.schedule, task, trial.budget, space, table)
 
@@ -60,24 +62,31 @@ def compile_in_currency(
     )
 
 
-def outcome_costs(plan: Plan, reused_segments: int = 0) -> dict[str, Any]:
+def full_training_plan(space: SearchSpace, table: StepTimeTable | None = None) -> Plan:
+    """The plan of full training of a sweep's task: what all costs are shares of."""
+    return compile_in_currency(Schedule.full_model(), Task(space.task), Budget(1.0), space, table)
+
+
+def outcome_costs(plan: Plan, reused_segments: int = 0, full: Plan | None = None) -> dict[str, Any]:
     """The fields of an `Outcome` that hold the cost of a trial, planned and executed.
 
     Args:
         plan: the trial's plan.
         reused_segments: number of segments at its start that were not executed for this trial.
+        full: a plan of the sweep's task, for a trial of a proxy; `None` where `plan` is of that task.
     """
+    full = full or plan
     executed = plan.segments[reused_segments:]
     costs: dict[str, Any] = {
         "currency": plan.currency,
         "planned_flops": plan.flops,
         "executed_flops": sum(segment.flops for segment in executed),
-        "full_flops": plan.full_flops,
+        "full_flops": full.full_flops,
     }
     if plan.seconds is None:
         return costs
     seconds = sum(segment.seconds or 0.0 for segment in executed)
-    return {**costs, "planned_seconds": plan.seconds, "charged_seconds": seconds, "full_seconds": plan.full_seconds}
+    return {**costs, "planned_seconds": plan.seconds, "charged_seconds": seconds, "full_seconds": full.full_seconds}
 
 
 def step_cost_in_currency(space: SearchSpace, table: StepTimeTable | None, rates: Rates) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from explorer.errors import InvalidInput, validated
 from explorer.spec.base import Frozen, read_mapping
@@ -16,16 +16,15 @@ from explorer.spec.budget import CURRENCY_NAMES, Budget, BudgetField, Currency, 
 from explorer.spec.data import DataSpec
 from explorer.spec.loggers import LoggerName
 from explorer.spec.lr_schedule import Decay
+from explorer.spec.proxy import Proxies
 from explorer.spec.rates import AXES, Axis, Rates
 from explorer.spec.spending_limit import SpendingLimitField
 from explorer.spec.staging import BlockSubset, Growth, SubsetChoice, TokenPolicy
 from explorer.spec.task_file import TaskFile
+from explorer.spec.trial_counts import TrialCounts, trials_at
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 """Pattern of sweep names, which become folder names."""
-
-MIN_TRIALS = 3
-"""Number of trials that a budget gets however expensive it is."""
 
 
 def _levels(levels: tuple[float, ...]) -> tuple[float, ...]:
@@ -44,13 +43,6 @@ def _budgets(budgets: tuple[Budget, ...]) -> tuple[Budget, ...]:
     return budgets
 
 
-def _counts(counts: int | tuple[int, ...]) -> int | tuple[int, ...]:
-    if min(counts if isinstance(counts, tuple) else (counts,), default=0) < 1:
-        raise ValueError("must be a whole number of at least 1, or a list with one such number for each budget")
-    return counts
-
-
-TrialCounts = Annotated[int | tuple[int, ...], AfterValidator(_counts)]
 Levels = Annotated[tuple[float, ...], AfterValidator(_levels)]
 BUDGET_UNITS: dict[Currency, dict[Unit, str]] = {
     "flops": {"fraction": "shares of full training (25%)", "FLOPs": "FLOPs (3e17 FLOPs)"},
@@ -216,6 +208,10 @@ class SearchSpace(TaskFile):
     price: float | None = Field(None, gt=0, allow_inf_nan=False)
     """Price of a device-hour, for budgets in money. `None` if there are none."""
     search: SearchSettings
+    proxy: Proxies = ()
+    """Cheaper tasks on which schedules are compared first: one, or a list from the cheapest up. The best schedules on a proxy
+    at each budget, as a share of its own full training, are tried first on the next one, and at last on the target, with
+    learning rates and batch sizes that are searched there. Needs budgets that are shares of full training."""
     store_gb: float = Field(20.0, ge=0)
     """Size of the stage store in GB, on the sweep's storage while the sweep runs: trained segments that trials share. 0
     disables sharing."""
@@ -223,15 +219,18 @@ class SearchSpace(TaskFile):
     """Experiment loggers besides TensorBoard's event files, which are always written where the storage is a folder. They need
     their packages (`pip install vit-budget-explorer[mlflow]`)."""
 
+    @model_serializer(mode="wrap")
+    def _without_proxies(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Spaces without proxies are written as they were before there were any."""
+        content = self._flatten(handler)
+        return content if content.get("proxy") else {name: value for name, value in content.items() if name != "proxy"}
+
     @model_validator(mode="after")
     def _check(self) -> SearchSpace:
         self._check_currency()
-        for name in ("trials", "baseline_trials"):
-            counts = getattr(self.search, name)
-            if isinstance(counts, tuple) and len(counts) != len(self.budgets):
-                raise ValueError(
-                    f"search.{name}: {list(counts)} must have one number for each of the {len(self.budgets)} budgets"
-                )
+        self._check_proxies()
+        self._check_counts("search.trials", self.search.trials)
+        self._check_counts("search.baseline_trials", self.search.baseline_trials)
         for budget in self.budgets if self.search.spend is None else ():
             if len(self.search.first) > (trials := self.trials_at(budget, "staged")):
                 raise ValueError(
@@ -240,6 +239,31 @@ class SearchSpace(TaskFile):
         if self.search.minimize == "peak_memory" and not self.resources.gpus:
             raise ValueError("search.minimize: peak_memory is measured on GPUs only, and resources.gpus is 0")
         return self
+
+    def _check_counts(self, name: str, counts: int | tuple[int, ...] | None) -> None:
+        if isinstance(counts, tuple) and len(counts) != len(self.budgets):
+            raise ValueError(f"{name}: {list(counts)} must have one number for each of the {len(self.budgets)} budgets")
+
+    def _check_proxies(self) -> None:
+        if not self.proxy:
+            return
+        if self.budgets[0].unit != "fraction":
+            raise ValueError(f"proxy: needs budgets that are shares of full training (25%), and {self.budgets[0]} is none")
+        if self.search.spend is not None:
+            raise ValueError("proxy: cannot be combined with a spending limit (search.spend) yet; give numbers of trials")
+        for number, proxy in enumerate(self.proxy, start=1):
+            name = f"proxy.{number - 1}"
+            self._check_counts(f"{name}.trials", proxy.trials)
+            fewest = min(self.proxy_space(number).trials_at(budget, "staged") for budget in self.budgets)
+            if len(self.search.first) > fewest:
+                raise ValueError(
+                    f"{name}.trials: {fewest} at a budget are fewer than the {len(self.search.first)} schedules of search.first"
+                )
+            if self.currency == "device_seconds" and not proxy.has_step_times_of_target:
+                raise ValueError(
+                    f"{name}: another model or image size has other step times, which are measured for the target alone; use "
+                    "currency: flops, or a proxy with fewer images or epochs"
+                )
 
     def _check_currency(self) -> None:
         if self.search.spend is not None:
@@ -269,19 +293,25 @@ class SearchSpace(TaskFile):
             )
 
     def trials_at(self, budget: Budget, kind: Kind) -> int:
-        """Number of search trials of a kind at one of the space's budgets.
+        """Number of search trials of a kind at one of the space's budgets; see `explorer.spec.trial_counts.trials_at`.
 
-        A single number in the search space is that of the cheapest budget. The other budgets get trials for the same cost, as
-        rungs of successive halving do (Jamieson and Talwalkar 2016), but at least three, or as many as the cheapest budget has.
         0 where a spending limit decides; see `explorer.search.spending`.
         """
         if self.search.spend is not None:
             return 0
         counts = self.search.trials if kind == "staged" else self.search.baseline_trials
-        if isinstance(counts, tuple):
-            return counts[self.budgets.index(budget)]
         assert counts is not None  # required without a limit
-        return max(round(counts * self.budgets[0].amount / budget.amount), min(counts, MIN_TRIALS))
+        return trials_at(counts, self.budgets, budget)
+
+    def proxy_space(self, number: int) -> SearchSpace:
+        """The search space of a proxy: its task and its trials, without proxies and repeats. Only staged trials are for it.
+
+        Args:
+            number: of the proxy, from 1.
+        """
+        proxy = self.proxy[number - 1]
+        search = self.search.model_copy(update={"trials": proxy.trials or self.search.trials, "repeat": 0})
+        return self.model_copy(update={"task": proxy.task(self.task), "search": search, "proxy": ()})
 
     def with_data(self, data: DataSpec) -> SearchSpace:
         """The same space with other settings of the data, which were checked already."""
@@ -298,7 +328,8 @@ class SearchSpace(TaskFile):
         for budget in self.budgets:
             for count in (self.trials_at(budget, "staged"), min(self.trials_at(budget, "baseline"), baselines)):
                 planned += count + min(search.repeat, count) * search.repeat_seeds
-        return planned
+        proxies = (self.proxy_space(number) for number in range(1, len(self.proxy) + 1))
+        return planned + sum(proxy.trials_at(budget, "staged") for proxy in proxies for budget in self.budgets)
 
     def with_search(self, **changes: Any) -> SearchSpace:
         """The same space with other search settings, checked like those of a file.

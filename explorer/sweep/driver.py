@@ -16,6 +16,7 @@ from explorer.console import print_line
 from explorer.data.check import CheckedData, check_data
 from explorer.errors import InvalidInput
 from explorer.frontier import best_schedule, trials_frame
+from explorer.frontier.transfer import transfers
 from explorer.ledger import Ledger, Record, SweepHeader
 from explorer.paths import expanded
 from explorer.search.checks import check_space
@@ -196,6 +197,7 @@ class Sweep:
             if len(self.ledger.records()) >= search.planned:
                 StageStore(f"{self.location}/{STORE}", 0).clear()
         self.console.print(progress.last_table())
+        self._say_transfer()
         self._say_spent(search)
         return self
 
@@ -296,6 +298,12 @@ class Sweep:
         """Say what was spent of a limit, whether the winners could be repeated, and what a larger limit would add."""
         for line in search.spent_lines():
             self._say(line)
+
+    def _say_transfer(self) -> None:
+        """Say whether the ranks of schedules carry over from the proxies to the target."""
+        trials = trials_frame(self.ledger.records(), of="all")
+        for transfer in transfers(trials, self.checked_data.inventory.validation.images):
+            self._say(str(transfer))
 
     def _without_retried(self, records: list[Record], table: StepTimeTable | None) -> list[Record]:
         """The records without those of failed trials that are tried again, which are set aside."""

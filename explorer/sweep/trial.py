@@ -14,7 +14,7 @@ import torch
 from explorer.errors import InvalidInput
 from explorer.ledger import Ledger, Outcome, Record, StageOutcome, Trial
 from explorer.plan import Plan
-from explorer.search.trial_plan import compile_trial, outcome_costs
+from explorer.search.trial_plan import compile_trial, full_training_plan, outcome_costs
 from explorer.spec.search_space import SearchSpace
 from explorer.spec.step_times import StepTimeTable
 from explorer.sweep.failures import reason_of
@@ -62,7 +62,7 @@ def run_trial(
         digest = planned.digest()
         store = StageStore(f"{ledger.location}/{STORE}", int(space.store_gb * 1e9)) if space.store_gb else None
         result = train(task, planned, seed=trial.seed, device=device, store=store, on_segment=on_segment)
-        outcome = _outcome(planned, result)
+        outcome = _outcome(planned, result, full_training_plan(space, table) if trial.proxy else planned)
     except Exception as error:
         failed = reason_of(error)
     record = Record(
@@ -89,7 +89,7 @@ def worker_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def _outcome(planned: Plan, result: TrainingResult) -> Outcome:
+def _outcome(planned: Plan, result: TrainingResult, full: Plan) -> Outcome:
     rows = {row.stage: row for row in planned.stages()}
     stages = []
     for stage, group in groupby(result.segments, key=lambda segment: segment.stage):
@@ -111,7 +111,7 @@ def _outcome(planned: Plan, result: TrainingResult) -> Outcome:
     return Outcome(
         validation_accuracy=result.validation_accuracy,
         test_accuracy=result.test_accuracy,
-        **outcome_costs(planned, result.reused_segments),
+        **outcome_costs(planned, result.reused_segments, full),
         steps=result.steps,
         train_seconds=result.seconds,
         executed_seconds=result.executed_seconds,
