@@ -102,7 +102,7 @@ def transfers(trials: pd.DataFrame, validation_images: int | None = None) -> lis
         for budget in dict.fromkeys(on_target.sort_values("budget_amount").budget):
             ours = _by_schedule(on_target[on_target.budget == budget])
             theirs = _by_schedule(on_proxies[(on_proxies.budget == budget) & (on_proxies.proxy == proxy)])
-            both = ours.join(theirs[["validation_accuracy"]], rsuffix="_proxy", how="inner")
+            both = ours.assign(accuracy_on_proxy=theirs.validation_accuracy).dropna(subset="accuracy_on_proxy")
             if len(both) >= 2:
                 found.append(_transfer(int(proxy), str(budget), both, seed_variance, validation_images))
     return found
@@ -116,8 +116,8 @@ def _by_schedule(searched: pd.DataFrame) -> pd.DataFrame:
 def _transfer(
     proxy: int, budget: str, both: pd.DataFrame, seed_variance: float | None, validation_images: int | None
 ) -> Transfer:
-    target, on_proxy = both.validation_accuracy, both.validation_accuracy_proxy
-    chosen, best = float(row_with_largest(both, "validation_accuracy_proxy").validation_accuracy), float(target.max())
+    target, on_proxy = both.validation_accuracy, both.accuracy_on_proxy
+    chosen, best = float(row_with_largest(both, "accuracy_on_proxy").validation_accuracy), float(target.max())
     images_variance = float(test_set_error(best, validation_images or math.nan)) ** 2
     half = float(stats.norm.ppf((1 + LEVEL) / 2)) * math.sqrt(2 * (images_variance + (seed_variance or 0.0)))
     spearman = low = high = math.nan

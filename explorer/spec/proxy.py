@@ -37,8 +37,8 @@ class Proxy(Frozen):
             raise ValueError("must make the task cheaper: give images, epochs, model or image_size")
         if given := [name for name in OF_THE_DATA if name in self.model]:
             raise ValueError(
-                f"model.{given[0]}: {self.model[given[0]]} would be another task: remove this key; a proxy has the "
-                "classes and channels of its target, and its image_size is set beside model"
+                f"model.{given[0]}: {self.model[given[0]]}: remove this key: a proxy has the classes and channels of its "
+                "target, and image_size is set beside model"
             )
         return self
 
