@@ -32,6 +32,16 @@ def sweep(
             "It decides the numbers of trials; a larger one extends a finished sweep."
         ),
     ] = None,
+    goal: Annotated[
+        str | None,
+        typer.Option(
+            "--for", help="Budget that a schedule is wanted for, in place of search.goal: those above it are not searched."
+        ),
+    ] = None,
+    plan: Annotated[
+        str | None,
+        typer.Option(help="limited or exhaustive, in place of search.plan; exhaustive leaves out limit, goal and proxies."),
+    ] = None,
     retry: Annotated[
         str, typer.Option(help="Failed trials of earlier runs to try again: failed (those that did not diverge) or none.")
     ] = "failed",
@@ -88,6 +98,8 @@ def sweep(
         name=name,
         trials=trials,
         spend=spend,
+        goal=goal,
+        plan=plan,
         retry=cast(Retry, retry),  # Sweep checks the value
         address=address,
         parallel_trials=parallel_trials,

@@ -27,8 +27,8 @@ def device_seconds_left(space: SearchSpace, planned: int, records: Sequence[Reco
     for proxy, kind in _groups(space):
         of_kind = [each for each in done if each[0].trial.kind == kind] or done
         of_group = [each for each in of_kind if each[0].trial.proxy == proxy] or of_kind
-        relative = _relative_cost(space, proxy, records)
-        amounts = [record.trial.budget.amount * _relative_cost(space, record.trial.proxy, records) for record, _ in of_group]
+        relative = relative_cost(space, proxy, records)
+        amounts = [record.trial.budget.amount * relative_cost(space, record.trial.proxy, records) for record, _ in of_group]
         seconds = sum(outcome.train_seconds for _, outcome in of_group) / sum(amounts)
         work += seconds * relative * _amount_left(space, records, proxy, kind)
     trained = [(record, outcome) for record, outcome in done if record.shared_with is None]
@@ -55,7 +55,8 @@ def _groups(space: SearchSpace) -> list[tuple[int | None, Kind]]:
 def _trials(space: SearchSpace, budget: Budget, proxy: int | None, kind: Kind) -> int:
     space = space if proxy is None else space.proxy_space(proxy)
     wanted = space.trials_at(budget, kind)
-    return wanted + min(space.search.repeat, wanted) * space.search.repeat_seeds
+    is_searched = kind == "baseline" or proxy is not None or space.trials_at(budget, "baseline") > 0
+    return wanted + (min(space.search.repeat, wanted) * space.search.repeat_seeds if is_searched else 0)
 
 
 def _amount_left(space: SearchSpace, records: Sequence[Record], proxy: int | None, kind: Kind) -> float:
@@ -65,7 +66,7 @@ def _amount_left(space: SearchSpace, records: Sequence[Record], proxy: int | Non
     return max(0.0, left)
 
 
-def _relative_cost(space: SearchSpace, proxy: int | None, records: Sequence[Record]) -> float:
+def relative_cost(space: SearchSpace, proxy: int | None, records: Sequence[Record]) -> float:
     """Cost of full training of a proxy in full trainings of the target.
 
     It is known when a trial of the proxy is completed; before, that of fewer images and epochs is assumed.

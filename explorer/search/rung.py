@@ -64,6 +64,7 @@ class Rung:
         running: study numbers of the running trials, by trial id; `None` for a known schedule that is not in the study.
         completed: records with an outcome.
         from_proxy: schedules of a proxy that are to be tried.
+        is_verified: whether the budget is not searched: a few schedules are trained there, those of a proxy first.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Rung:
         self.running: dict[str, int | None] = {}
         self.asked = 0
         self.from_proxy: list[FromProxySchedule] = []
+        self.is_verified = False
         self._promoted_share = 0.0
         self._consecutive_duplicates = 0
         trials_before = [*(record.trial for record in records), *unfinished]
@@ -144,6 +146,8 @@ class Rung:
         of a proxy, which take their learning rate and batch size from there. Known schedules do not wait for them.
         """
         places = self.goal(share) - self.asked
+        if self.is_verified:
+            return places > 0 and share == 1 and (below is None or below.settled())
         if places <= 0 or below is None or self._known_schedules:
             return places > 0
         kept = self.space.search.promote + len(self.from_proxy)
@@ -163,8 +167,10 @@ class Rung:
         if self._known_schedules:
             return self._ask_known(self._known_schedules.pop(0))
         reason = None
-        if (values := self._next_guess(self._from_below)) is None and (below is None or self._promoted_share):
+        values = None if self.is_verified and self.from_proxy else self._next_guess(self._from_below)
+        if values is None and (below is None or self._promoted_share):
             values, reason = self._next_from_proxy(below)
+        values = values or self._next_guess(self._from_below)
         if values := values or self._next_guess(self._guesses) or self._next_untried():
             self.study.enqueue_trial(values)
         self.study.sampler = self._random_sampler if self._consecutive_duplicates > MAX_DUPLICATES else self._sampler

@@ -42,6 +42,7 @@ class Search:
         table: StepTimeTable | None = None,
         spending: Spending | None = None,
     ) -> None:
+        space = space if spending is None else spending.space
         self.space, self.spending = space, spending
         self.proxies = [
             Ladder(space.proxy_space(number), records, unfinished, table, proxy=number)
@@ -107,7 +108,7 @@ class Search:
         if self.spending is None:
             return True
         lost = self.spending.charges.of_attempt(record)
-        return self.spending.affords(lost, self._running_cost, self.rungs, self._repeats_left)
+        return self.spending.affords(lost, self._running_cost, self._reserved, self.rungs, self._repeats_left)
 
     def affordable_retries(self, records: Sequence[Record]) -> list[Record]:
         """Those failed trials of the search that can be tried again within the spending limit, in their order."""
@@ -118,7 +119,7 @@ class Search:
             more = self.spending.charges.of_attempt(record)
             if record.failure == "place" and not record.plan:
                 more += self.spending.cost_of(record.trial)
-            if self.spending.affords(cost + more, self._running_cost, self.rungs, self._repeats_left):
+            if self.spending.affords(cost + more, self._running_cost, self._reserved, self.rungs, self._repeats_left):
                 affordable.append(record)
                 cost += more
         return affordable
@@ -132,9 +133,10 @@ class Search:
         for rung in self.rungs:
             counts[rung.budget][KINDS.index(rung.kind)] = max(rung.wanted, rung.asked)
         searched = {budget: of_kinds for budget, of_kinds in counts.items() if any(of_kinds)}
-        staged, baseline = ([max(1, of_kinds[kind]) for of_kinds in searched.values()] for kind in range(len(KINDS)))
+        staged, baseline = (tuple(of_kinds[kind] for of_kinds in searched.values()) for kind in range(len(KINDS)))
         changes = {"spend": None, "trials": staged, "baseline_trials": baseline, "repeat": self.spending.winners}
-        return self.space.model_copy(update={"budgets": tuple(searched)}).with_search(**changes)
+        search = self.space.search.model_copy(update=changes)
+        return self.space.model_copy(update={"budgets": tuple(searched), "search": search})
 
     @property
     def unaffordable_repeats(self) -> int:
@@ -151,11 +153,15 @@ class Search:
         shares = [
             f"{budget} ({space.trials_at(budget, 'staged')} staged, {space.trials_at(budget, 'baseline')} baseline)"
             for budget in space.budgets
+            if budget != self.spending.unsearched
         ]
+        proxies = [f"proxy {ladder.proxy} ({ladder.planned} trials)" for ladder in self.proxies]
         lines = [
-            f"spending limit {self.spending.priced.given}: {', '.join(shares)}, and repeats of the best "
+            f"spending limit {self.spending.priced.given}: {', '.join([*proxies, *shares])}, and repeats of the best "
             f"{self.spending.winners} of each kind with {space.search.repeat_seeds} fresh seeds"
         ]
+        if goal := self.spending.unsearched:
+            lines.append(f"{goal} is not searched: {self.spending.at_goal}")
         if self.space.search.trials is not None or self.space.search.baseline_trials is not None:
             lines.append("search.trials and search.baseline_trials are not used: the spending limit decides")
         return lines
@@ -193,13 +199,24 @@ class Search:
 
     def _set_trials(self) -> None:
         if self.spending:
-            self.spending.set_trials(self.rungs, self._running_cost, self._repeats_left)
+            self.spending.set_trials(self.rungs, self._running_cost, self._reserved, self._repeats_left)
+
+    @property
+    def _proxy_rungs(self) -> list[Rung]:
+        return [rung for ladder in self.proxies for rung in ladder.rungs]
+
+    @property
+    def _reserved(self) -> float:
+        """Upper bound of the cost of trials on proxies and at the budget of `search.goal` that have not been proposed."""
+        assert self.spending is not None
+        return self.spending.reserved(self.rungs, self._proxy_rungs)
 
     @property
     def _running_cost(self) -> float:
         """Upper bound of the cost of the trials that have been proposed and have not ended, in full trainings."""
         assert self.spending is not None
-        searching = sum(len(rung.running) * self.spending.priced.costs[rung.budget] for rung in self.rungs)
+        searched = (*self._proxy_rungs, *self.rungs)
+        searching = sum(len(rung.running) * self.spending.bound(rung.budget, rung.proxy) for rung in searched)
         return searching + sum(self.spending.cost_of(trial) for trial in self._running_repeats.values())
 
     def _repeats_left(self, rung: Rung, default: int | None = None) -> int | None:
@@ -217,11 +234,12 @@ class Search:
         proposed = {name for name in self._proposed_repeats if name.startswith(f"{rung.prefix}-")}
         if rung.settled():
             return len(proposed.union(trial.id for trial in self._repeats(rung)))
-        return max(len(proposed), min(self._winners, rung.wanted) * self.space.search.repeat_seeds)
+        return max(len(proposed), min(self._winners_of(rung), rung.wanted) * self.space.search.repeat_seeds)
 
-    @property
-    def _winners(self) -> int:
+    def _winners_of(self, rung: Rung) -> int:
         """Number of the best trials of a rung that are repeated."""
+        if rung.is_verified:
+            return 0
         return self.spending.winners if self.spending else self.space.search.repeat
 
     def _repeats(self, rung: Rung) -> list[Trial]:
@@ -238,7 +256,7 @@ class Search:
                     "repeat_of": record.trial.id,
                 }
             )
-            for record in rung.best(self._winners)
+            for record in rung.best(self._winners_of(rung))
             for seed in seeds
         ]
 

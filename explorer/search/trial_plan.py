@@ -67,6 +67,17 @@ def full_training_plan(space: SearchSpace, table: StepTimeTable | None = None) -
     return compile_in_currency(Schedule.full_model(), Task(space.task), Budget(1.0), space, table)
 
 
+def proxy_costs(space: SearchSpace) -> tuple[float, ...]:
+    """Cost of full training of each proxy in full trainings of the target, in FLOPs.
+
+    In device-seconds it is the same: proxies of such sweeps have the steps of the target.
+    """
+    space = space.model_copy(update={"currency": "flops"})
+    target = full_training_plan(space).full_flops
+    numbers = range(1, len(space.proxy) + 1)
+    return tuple(full_training_plan(space.proxy_space(number)).full_flops / target for number in numbers)
+
+
 def outcome_costs(plan: Plan, reused_segments: int = 0, full: Plan | None = None) -> dict[str, Any]:
     """The fields of an `Outcome` that hold the cost of a trial, planned and executed.
 

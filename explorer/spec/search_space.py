@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -106,6 +106,12 @@ class SearchSettings(Frozen):
     `device_seconds`, time of one device (`40 GPU-hours`) or money (`$40`, with `price`). It decides how many of the budgets
     are searched and with how many trials, in place of `trials` and `baseline_trials`, and at least the best trial of each kind
     is repeated. `None`: `trials` and `baseline_trials` decide."""
+    goal: BudgetField | None = None
+    """The budget that a schedule is wanted for, one of `budgets`: those above it are not searched. Within a spending limit that
+    has no room to search it, a few schedules are trained there, or none: then its accuracy is predicted."""
+    plan: Literal["limited", "exhaustive"] = "limited"
+    """`exhaustive` searches all budgets of the sweep's own task with `trials` and `baseline_trials`, and leaves out `spend`,
+    `goal` and `proxy`."""
     trials: TrialCounts | None = None
     """Number of staged trials at the cheapest budget. Each budget above it gets as many trials as cost the same, but at least
     three (or as many as the cheapest budget, if that has fewer). A list gives the number for each budget. Required without
@@ -161,8 +167,9 @@ class SearchSettings(Frozen):
         if self.learning_rate_grid == 1 and low != high:
             raise ValueError(f"learning_rate_grid: 1 value cannot be both {low} and {high}")
         for name in ("trials", "baseline_trials"):
-            if self.spend is None and getattr(self, name) is None:
-                raise ValueError(f"{name}: this key is required, unless spend gives a limit")
+            if (self.spend is None or self.plan == "exhaustive") and getattr(self, name) is None:
+                unless = "with plan: exhaustive" if self.plan == "exhaustive" else "unless spend gives a limit"
+                raise ValueError(f"{name}: this key is required {unless}")
         for name in ("first", "lr_schedule"):
             if len(set(values := getattr(self, name))) < len(values):
                 raise ValueError(f"{name}: {list(values)} must not contain a value twice")
@@ -229,6 +236,8 @@ class SearchSpace(TaskFile):
     def _check(self) -> SearchSpace:
         self._check_currency()
         self._check_proxies()
+        if self.search.goal is not None and self.search.goal not in self.budgets:
+            raise ValueError(f"search.goal: {self.search.goal} must be one of the budgets: {', '.join(map(str, self.budgets))}")
         self._check_counts("search.trials", self.search.trials)
         self._check_counts("search.baseline_trials", self.search.baseline_trials)
         for budget in self.budgets if self.search.spend is None else ():
@@ -249,16 +258,13 @@ class SearchSpace(TaskFile):
             return
         if self.budgets[0].unit != "fraction":
             raise ValueError(f"proxy: needs budgets that are shares of full training (25%), and {self.budgets[0]} is none")
-        if self.search.spend is not None:
-            raise ValueError("proxy: cannot be combined with a spending limit (search.spend) yet; give numbers of trials")
         for number, proxy in enumerate(self.proxy, start=1):
             name = f"proxy.{number - 1}"
             self._check_counts(f"{name}.trials", proxy.trials)
-            fewest = min(self.proxy_space(number).trials_at(budget, "staged") for budget in self.budgets)
-            if len(self.search.first) > fewest:
-                raise ValueError(
-                    f"{name}.trials: {fewest} at a budget are fewer than the {len(self.search.first)} schedules of search.first"
-                )
+            for budget in self.budgets if self.search.spend is None else ():
+                if len(self.search.first) > (count := self.proxy_space(number).trials_at(budget, "staged")):
+                    first = f"the {len(self.search.first)} schedules of search.first"
+                    raise ValueError(f"{name}.trials: {count} at {budget} are fewer than {first}")
             if self.currency == "device_seconds" and not proxy.has_step_times_of_target:
                 raise ValueError(
                     f"{name}: another model or image size has other step times, which are measured for the target alone; use "
@@ -292,6 +298,34 @@ class SearchSpace(TaskFile):
                 f"price: {self.price:g} is of a device-hour, and FLOPs have no price; set currency: device_seconds"
             )
 
+    def as_planned(self) -> SearchSpace:
+        """The same space without what `search.plan: exhaustive` leaves out."""
+        if self.search.plan != "exhaustive":
+            return self
+        changes = {"spend": None, "goal": None, "plan": "limited"}
+        return self.model_copy(update={"search": self.search.model_copy(update=changes), "proxy": ()})
+
+    def up_to_goal(self) -> SearchSpace:
+        """The same space without the budgets above `search.goal`."""
+        search = self.search
+        if search.goal is None:
+            return self
+        count = self.budgets.index(search.goal) + 1
+
+        def cut(counts: int | tuple[int, ...] | None) -> int | tuple[int, ...] | None:
+            return counts[:count] if isinstance(counts, tuple) else counts
+
+        of_target = {name: cut(getattr(search, name)) for name in ("trials", "baseline_trials")}
+        proxies = tuple(proxy.model_copy(update={"trials": cut(proxy.trials)}) for proxy in self.proxy)
+        return self.model_copy(
+            update={"budgets": self.budgets[:count], "search": search.model_copy(update=of_target), "proxy": proxies}
+        )
+
+    def with_proxy_trials(self, trials: Sequence[tuple[int, ...]]) -> SearchSpace:
+        """The same space with other numbers of trials on its proxies, one for each budget."""
+        proxies = [proxy.model_copy(update={"trials": counts}) for proxy, counts in zip(self.proxy, trials, strict=True)]
+        return self.model_copy(update={"proxy": tuple(proxies)})
+
     def trials_at(self, budget: Budget, kind: Kind) -> int:
         """Number of search trials of a kind at one of the space's budgets; see `explorer.spec.trial_counts.trials_at`.
 
@@ -310,7 +344,7 @@ class SearchSpace(TaskFile):
             number: of the proxy, from 1.
         """
         proxy = self.proxy[number - 1]
-        search = self.search.model_copy(update={"trials": proxy.trials or self.search.trials, "repeat": 0})
+        search = self.search.model_copy(update={"trials": proxy.trials or self.search.trials, "repeat": 0, "spend": None})
         return self.model_copy(update={"task": proxy.task(self.task), "search": search, "proxy": ()})
 
     def with_data(self, data: DataSpec) -> SearchSpace:
