@@ -1,8 +1,8 @@
 """How much of a spending limit goes to proxies, and to the budget that a schedule is wanted for. Pure arithmetic.
 
 Costs are in full trainings of the sweep's task. Proxies compare schedules at the share of training that is wanted, where they
-cost little; cheap budgets of the target tune learning rates and give the curve its shape; what the proxies chose is then trained
-at the wanted budget itself, if the limit has room. See docs/howto/spending-limit.md.
+cost little; cheap budgets of the target tune learning rates and give the curve its shape; what the proxies chose is then
+trained at the wanted budget itself, if the limit has room. See docs/howto/spending-limit.md.
 """
 
 from __future__ import annotations

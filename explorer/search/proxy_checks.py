@@ -20,6 +20,8 @@ def check_costs(space: SearchSpace) -> None:
     Raises:
         InvalidInput: naming the proxy that does not.
     """
+    if not space.proxy:
+        return
     plans = [_full_training(space, number) for number in range(1, len(space.proxy) + 1)]
     after = [*plans[1:], full_training_plan(space.model_copy(update={"currency": "flops"}))]
     for number, (plan, following) in enumerate(zip(plans, after, strict=True)):

@@ -34,7 +34,7 @@ from explorer.spec.step_times import StepTimeTable
 from explorer.spec.trial_counts import MIN_TRIALS
 
 MAX_REACH = 5.0
-"""Largest ratio of the budget that a schedule is wanted for to the largest one that is searched; see benchmarks/prediction.py."""
+"""Largest ratio of the budget that is wanted to the largest one that is searched; see benchmarks/prediction.py."""
 
 
 @dataclass(frozen=True)

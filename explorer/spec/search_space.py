@@ -168,8 +168,8 @@ class SearchSettings(Frozen):
             raise ValueError(f"learning_rate_grid: 1 value cannot be both {low} and {high}")
         for name in ("trials", "baseline_trials"):
             if (self.spend is None or self.plan == "exhaustive") and getattr(self, name) is None:
-                unless = "with plan: exhaustive" if self.plan == "exhaustive" else "unless spend gives a limit"
-                raise ValueError(f"{name}: this key is required {unless}")
+                unless = " with plan: exhaustive" if self.plan == "exhaustive" else ", unless spend gives a limit"
+                raise ValueError(f"{name}: this key is required{unless}")
         for name in ("first", "lr_schedule"):
             if len(set(values := getattr(self, name))) < len(values):
                 raise ValueError(f"{name}: {list(values)} must not contain a value twice")
