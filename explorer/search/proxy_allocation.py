@@ -25,18 +25,27 @@ MAX_VERIFIED = 3
 
 
 def proxy_trials(limit: float, budgets: Sequence[float], relative: Sequence[float]) -> list[tuple[int, ...]]:
-    """The numbers of trials of each proxy at each budget, such that each of these rungs costs about the same.
+    """The numbers of trials of each proxy at each budget, such that each of these rungs costs the same, but has `MIN_TRIALS`.
 
     Args:
         limit: the limit.
         budgets: shares of full training.
         relative: cost of full training of each proxy.
     """
-    rung = PROXY_SHARE * limit / max(1, len(budgets) * len(relative))
-    return [
-        tuple(max(MIN_TRIALS, min(MAX_PROXY_TRIALS, math.floor(rung / (cost * budget)))) for budget in budgets)
-        for cost in relative
-    ]
+
+    def counts(level: float) -> list[tuple[int, ...]]:
+        """The trials when each rung may cost this much."""
+        return [
+            tuple(max(MIN_TRIALS, min(MAX_PROXY_TRIALS, math.floor(level / (cost * budget)))) for budget in budgets)
+            for cost in relative
+        ]
+
+    low, high = 0.0, limit
+    for _ in range(50):
+        middle = (low + high) / 2
+        fits = proxy_cost(counts(middle), budgets, relative) <= PROXY_SHARE * limit
+        low, high = (middle, high) if fits else (low, middle)
+    return counts(low)
 
 
 def proxy_cost(trials: Sequence[Sequence[int]], budgets: Sequence[float], relative: Sequence[float]) -> float:

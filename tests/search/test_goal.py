@@ -27,8 +27,9 @@ def spending_of(space: SearchSpace) -> Spending:
 
 
 def test_proxies_get_a_quarter_of_the_limit_in_rungs_of_equal_cost_by_hand():
-    # Two budgets and two proxies: .25 / 4 = .0625 for each rung. .0625 / (.25 x .05) = 5, / (.25 x .25) = 1, at least 3.
-    assert proxy_trials(1.0, [0.05, 0.25], [0.25, 0.5]) == [(5, 3), (3, 3)]
+    # Trials cost .0125, .0625, .025 and .125. For 1.0, a rung may cost .2125: 17 x .0125 + 3 x .0625 + 8 x .025 + 3 x .125 = .975.
+    assert proxy_trials(4.0, [0.05, 0.25], [0.25, 0.5]) == [(17, 3), (8, 3)]
+    assert proxy_trials(1.0, [0.05, 0.25], [0.25, 0.5]) == [(3, 3), (3, 3)]
     assert proxy_trials(100.0, [0.05], [0.01]) == [(48,)]
     assert proxy_trials(1.0, [0.05], []) == []
     assert proxy_cost([(5, 3), (3, 3)], [0.05, 0.25], [0.25, 0.5]) == pytest.approx(0.0625 + 0.1875 + 0.075 + 0.375)
@@ -44,13 +45,13 @@ def test_what_is_verified_fits_into_what_is_left_and_half_of_the_limit():
 
 
 def test_one_full_training_by_hand(space_file):
-    """The proxy costs a quarter. Rungs of .0625: 10, 5, 3 (of 2.5) and 3 (of 1) trials: .0625 + .0625 + .075 + .1875 = .3875.
+    """The proxy costs a quarter, and three trials at each budget .319, which is more than a quarter of the limit.
 
-    The cheapest budget needs 3 + 2 + 2 x 2 trials of .025: .225. Of .99, .3775 are left: one training at 25 %.
+    The cheapest budget needs 3 + 2 + 2 x 2 trials of .025: .225. Of .99, .446 are left: one training at 25 %.
     """
     spending = spending_of(goal_space(space_file))
-    assert [counts for counts, _ in spending.on_proxies] == [(10, 5, 3, 3)]
-    assert spending.on_proxies[0][1] == pytest.approx(0.3875, abs=0.002)
+    assert [counts for counts, _ in spending.on_proxies] == [(3, 3, 3, 3)]
+    assert spending.on_proxies[0][1] == pytest.approx(3 * 0.25 * 0.425, abs=0.002)
     assert spending.verified == 1
     assert [(each.staged, each.baseline, each.repeats) for each in spending.at_start][1:] == [(0, 0, 0), (0, 0, 0), (1, 0, 0)]
     assert spending.at_start[0].staged >= 3
