@@ -27,7 +27,8 @@ def cache(
     from explorer.data.registry import open_data
     from explorer.data.streamed import StreamedData
 
-    spec = check_data(TaskFile.load_task(space).task.data, console=console).spec
+    given = TaskFile.load_task(space).task.data.model_copy(update={"train_fraction": 1.0})  # subsets read the same file
+    spec = check_data(given, console=console).spec
     source = open_data(spec)
     if not isinstance(source, StreamedData):
         raise InvalidInput("data.name", spec.name, "has no image files to decode")

@@ -41,6 +41,8 @@ def status(
     _line(f"finished  {ended} of {current.planned} trials: {current.completed} completed, {current.failed} failed")
     for group in current.failures:
         _line(f"          {len(group.trials)} x {group.reason} ({_named(group.trials)})")
+    if current.proxy_trials:
+        _line(f"          {current.proxy_trials} of them on proxies")
     if current.running:
         _line(f"running   {len(current.running)} trials")
         console.print(_running_table(current, now))
@@ -88,7 +90,8 @@ def _running_table(current: SweepStatus, now: float) -> Table:
 
 def _spent(current: SweepStatus) -> str:
     device_seconds = current.spent_device_seconds + current.failed_device_seconds + current.running_device_seconds
-    text = f"{current.spent_full_trainings:.2f} full trainings in completed trials, {_hours(device_seconds)}"
+    on_proxies = f" ({current.proxy_full_trainings:.2f} on proxies)" if current.proxy_trials else ""
+    text = f"{current.spent_full_trainings:.2f} full trainings in completed trials{on_proxies}, {_hours(device_seconds)}"
     parts = (("failed", current.failed_device_seconds), ("running", current.running_device_seconds))
     shown = [f"{_hours(seconds)} in {name} trials" for name, seconds in parts if seconds]
     return f"{text} ({', '.join(shown)})" if shown else text

@@ -38,6 +38,16 @@ def sweep(
             "It decides the numbers of trials; a larger one extends a finished sweep."
         ),
     ] = None,
+    goal: Annotated[
+        str | None,
+        typer.Option(
+            "--for", help="Budget that a schedule is wanted for, in place of search.goal: those above it are not searched."
+        ),
+    ] = None,
+    plan: Annotated[
+        str | None,
+        typer.Option(help="limited or exhaustive, in place of search.plan; exhaustive leaves out limit, goal and proxies."),
+    ] = None,
     retry: Annotated[
         str, typer.Option(help="Failed trials of earlier runs to try again: failed (those that did not diverge) or none.")
     ] = "failed",
@@ -77,6 +87,7 @@ def sweep(
 ) -> None:
     """Run a sweep; the same command resumes an interrupted one."""
     from explorer.search.known_schedules import check_known_schedules
+    from explorer.search.proxy_checks import proxy_warnings
     from explorer.spec.search_space import SearchSpace
     from explorer.sweep.completeness import failures_line
     from explorer.sweep.driver import Retry, Sweep
@@ -86,12 +97,15 @@ def sweep(
     loaded = SearchSpace.load(space)
     given = Calibration.load(calibration) if calibration else None
     warn(*Task(loaded.task).warnings, *check_known_schedules(loaded))
+    warn(*proxy_warnings(loaded))
     planned = Sweep(
         loaded,
         storage,
         name=name,
         trials=trials,
         spend=spend,
+        goal=goal,
+        plan=plan,
         retry=cast(Retry, retry),  # Sweep checks the value
         address=address,
         parallel_trials=parallel_trials,

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable
 from functools import lru_cache
 
-from explorer.data.source import DataSource
+from explorer.data.source import DataSource, HasSubsets
 from explorer.errors import InvalidInput
 from explorer.paths import expanded
 from explorer.references import FORM, is_reference, load_reference
@@ -49,6 +49,7 @@ def register(name: str, factory: SourceFactory | str) -> None:
         raise InvalidInput("name", name, "must be a name without a colon")
     _registered[name] = factory
     _open.cache_clear()
+    _subset.cache_clear()
 
 
 def registered_names() -> tuple[str, ...]:
@@ -63,10 +64,22 @@ def open_data(spec: DataSpec) -> DataSource:
 
     Raises:
         InvalidInput: when there is no such source, it does not implement `DataSource`, or its data cannot be opened; when the
-            image size is missing, or a variable in the root is not set.
+            image size is missing, or a variable in the root is not set; when `data.train_fraction` leaves no image of a class,
+            or the source has no subsets.
     """
     root = None if spec.root is None else expanded(spec.root, "data.root")
-    return _open(spec.model_copy(update={"root": root}).model_dump_json())
+    whole = spec.model_copy(update={"root": root, "train_fraction": 1.0}).model_dump_json()
+    return _open(whole) if spec.train_fraction == 1 else _subset(whole, spec.train_fraction)
+
+
+@lru_cache(maxsize=4)
+def _subset(whole_json: str, fraction: float) -> DataSource:
+    """A data set with a stratified subset of its training images."""
+    whole = _open(whole_json)
+    if not isinstance(whole, HasSubsets):
+        reason = f"must be 1: {DataSpec.model_validate_json(whole_json).name!r} has no method with_train_fraction"
+        raise InvalidInput("data.train_fraction", fraction, reason)
+    return whole.with_train_fraction(fraction)
 
 
 @lru_cache(maxsize=4)

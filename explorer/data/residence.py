@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -43,6 +43,12 @@ class SplitImages:
     """Place of the first image of the split in the file."""
     on_device: Tensor | None = None
     """All pixels of the file, uint8, in the memory of the device that trains."""
+    subset: Sequence[int] | None = None
+    """Place of each image among those of the split that the file holds; `None` if it holds the same ones."""
+
+    def number_in_file(self, index: int) -> int:
+        """Number of an image in the file."""
+        return self.first + (index if self.subset is None else self.subset[index])
 
     def __len__(self) -> int:
         return len(self.split.numbers)
@@ -50,18 +56,18 @@ class SplitImages:
     def image(self, index: int) -> tuple[Image.Image, int]:
         """An image in RGB, and its label."""
         if self.file is not None:
-            return Image.fromarray(self.file[self.first + index]), self.split.labels[index]
+            return Image.fromarray(self.file[self.number_in_file(index)]), self.split.labels[index]
         return rgb_image(self.split.data, self.split.numbers[index], self.split.of, self.exif_orientation)
 
     def pixels(self, index: int) -> Pixels:
         """The pixels of an image, (H, W, 3)."""
         if self.file is not None:
-            return self.file[self.first + index]
+            return self.file[self.number_in_file(index)]
         return rgb_pixels(self.split.data, self.split.numbers[index], self.split.of, self.exif_orientation)
 
     def on_host(self) -> SplitImages:
         """The same without the copy on the device, for processes that load data."""
-        return SplitImages(self.split, self.exif_orientation, self.file, self.first)
+        return replace(self, on_device=None)
 
 
 class Residence:

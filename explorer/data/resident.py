@@ -18,6 +18,7 @@ from explorer.data.overlaps import overlaps_of
 from explorer.data.seeding import seed_for
 from explorer.data.source import Batch, Split, TrainStream
 from explorer.data.stream import stream_indices
+from explorer.data.subset import stratified_subset
 from explorer.errors import InvalidInput
 from explorer.spec.inventory import Inventory, SplitInventory
 
@@ -56,6 +57,13 @@ class ResidentData:
         self.images, self.labels, self.classes = dict(images_NCSS), dict(labels_N), classes
         self.train_images, self.channels, self.image_size = self.images["train"].shape[:3]
         self._copies: dict[tuple[str, torch.device], Batch] = {}
+
+    def with_train_fraction(self, fraction: float) -> ResidentData:
+        """See `HasSubsets`."""
+        chosen_N = torch.tensor(stratified_subset(self.labels["train"].tolist(), fraction, self.class_names))
+        images = {**self.images, "train": self.images["train"][chosen_N]}
+        labels = {**self.labels, "train": self.labels["train"][chosen_N]}
+        return ResidentData(images, labels, self.classes, self.class_names)
 
     @cached_property
     def inventory(self) -> Inventory:

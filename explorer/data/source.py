@@ -123,3 +123,15 @@ class DataSource(Protocol):
             rank: number of this process.
             process_count: number of processes that divide the images among them.
         """
+
+
+@runtime_checkable
+class HasSubsets(Protocol):
+    """A data source whose training images can be reduced: `data.train_fraction`, and proxies with fewer images."""
+
+    def with_train_fraction(self, fraction: float) -> DataSource:
+        """The same data set with a stratified subset of the training images; see `explorer.data.subset.stratified_subset`.
+
+        Raises:
+            InvalidInput: naming the first class of which no image would be left.
+        """

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import copy
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -29,6 +30,7 @@ from explorer.data.residence import Residence, SplitImages
 from explorer.data.seeding import seed_for, seeded
 from explorer.data.source import Batch, Split, TrainStream
 from explorer.data.stream import stream_indices
+from explorer.data.subset import stratified_subset
 from explorer.data.tensor_batches import PackedBatch, TensorBatches
 from explorer.spec.data import DataSpec
 from explorer.spec.inventory import Inventory
@@ -105,11 +107,28 @@ class StreamedData:
         self.classes = len(self.class_names)
         self.train_images = len(self.splits["train"].numbers)
         self._residence = Residence(spec, self.splits)
+        self._train_subset: Sequence[int] | None = None
+        """Places of the training images among those of `_residence`, if they are a subset."""
 
     def with_backend(self, backend: Backend) -> StreamedData:
         """The same data set for another backend; both share the decoded images."""
         chosen = copy.copy(self)
         chosen.backend = backend
+        return chosen
+
+    def with_train_fraction(self, fraction: float) -> StreamedData:
+        """See `HasSubsets`. Decoded images are those of the whole data set."""
+        chosen, whole = copy.copy(self), self.splits["train"]
+        chosen._train_subset = stratified_subset(whole.labels, fraction, self.class_names)
+        reduced = replace(
+            whole,
+            name=f"{fraction:.4g} of {whole.name}",
+            numbers=[whole.numbers[place] for place in chosen._train_subset],
+            labels=[whole.labels[place] for place in chosen._train_subset],
+        )
+        chosen.splits = {**self.splits, "train": reduced}
+        chosen.train_images = len(reduced.numbers)
+        vars(chosen).pop("inventory", None)  # which is computed once
         return chosen
 
     def prepare(self, device: torch.device, console: Console | None = None) -> None:
@@ -136,11 +155,11 @@ class StreamedData:
     def train_batches(self, stream: TrainStream) -> Iterator[Batch]:
         """See `DataSource`."""
         if "tensor" in (self.backend, stream.augmentation.backend):
-            files = self._residence.split("train", "tensor", stream.device)
+            files = self._train_files("tensor", stream.device)
             yield from self._tensor_batches(files).training(stream, self._drawer(stream))
             return
         transform = training_transform(self.image_size, {**self._preprocessing, **stream.augmentation.transform})
-        images = _StreamImages(self._residence.split("train", "pil", stream.device), transform, stream)
+        images = _StreamImages(self._train_files("pil", stream.device), transform, stream)
         yield from self._load(images, len(stream.local_range), stream.device)
 
     def evaluation_batches(self, split: Split, device: torch.device, rank: int = 0, process_count: int = 1) -> Iterator[Batch]:
@@ -155,8 +174,12 @@ class StreamedData:
 
     def packed_batches(self, stream: TrainStream) -> Iterator[PackedBatch]:
         """What the processes of the data loader hand over to the tensor backend, which a GPU augments."""
-        files = self._residence.split("train", "tensor", stream.device)
+        files = self._train_files("tensor", stream.device)
         yield from self._tensor_batches(files).packed(stream, self._drawer(stream))
+
+    def _train_files(self, backend: Backend, device: torch.device) -> SplitImages:
+        files = self._residence.split("train", backend, device)
+        return files if self._train_subset is None else replace(files, split=self.splits["train"], subset=self._train_subset)
 
     def _drawer(self, stream: TrainStream) -> Drawer:
         size = stream.image_size or (self.image_size, self.image_size)

@@ -138,7 +138,7 @@ class TensorBatches:
         if self._images.on_device is not None and self._images.file is not None:
             views = []
             for index, drawn in zip(batch.indices, batch.drawn, strict=True):
-                start, end, height, width = self._images.file.place(self._images.first + index)
+                start, end, height, width = self._images.file.place(self._images.number_in_file(index))
                 whole_HW3 = self._images.on_device[start:end].view(height, width, 3)
                 views.append((whole_HW3 if drawn is None else _cropped(whole_HW3, drawn.crop)).permute(2, 0, 1))
             return views
@@ -199,7 +199,7 @@ class _TrainingSamples(_Samples):
             height, width, _ = sample.crop.shape
         else:
             assert self.images.file is not None
-            _, _, height, width = self.images.file.place(self.images.first + index)
+            _, _, height, width = self.images.file.place(self.images.number_in_file(index))
         seed_generators(seed_for("sample", seed, position))
         drawn = self.drawer.draw(height, width)
         crop = None if sample.crop is None else _cropped(sample.crop, drawn.crop)

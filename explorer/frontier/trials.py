@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
-from explorer.ledger import Outcome, Record, SweepHeader
+from explorer.ledger import Outcome, Record, SweepHeader, of_target
 from explorer.spec.schedule import Schedule
 
 COLUMNS = [
@@ -28,6 +28,8 @@ COLUMNS = [
     "staging",
     "lr_schedule",
     "known_schedule",
+    "proxy",
+    "from_proxy",
     "status",
     "reason",
     "shared_with",
@@ -55,19 +57,22 @@ COLUMNS = [
     "parameters",
     "versions",
 ]
+Tasks = Literal["target", "all"]
 MEASURED = [name for name in COLUMNS if name.endswith(("_accuracy", "_flops", "_seconds")) or name in ("steps", "processes")]
 """Columns that a failed trial leaves NaN."""
 OF_EACH_DEVICE = ("train_seconds", "executed_seconds", "evaluation_seconds")
 """Times of a record that are those of one of its devices."""
 
 
-def trials_frame(records: Sequence[Record], header: SweepHeader | None = None) -> pd.DataFrame:
+def trials_frame(records: Sequence[Record], header: SweepHeader | None = None, *, of: Tasks = "target") -> pd.DataFrame:
     """One row per record.
 
     Args:
         records: the records of a ledger.
         header: the header of the ledger. Its inventory has the number of test images, without which confidence intervals may
             be narrower than the test set allows; see `explorer.frontier.uncertainty.floored_error`.
+        of: whose trials: those of the sweep's own task (`target`), or of its proxies too (`all`), which say what the sweep cost
+            and nothing about the target's accuracies.
 
     Returns:
         A table with the columns of `COLUMNS`. `candidate` is the id of the search trial that a row belongs to: its own, or the
@@ -80,11 +85,14 @@ def trials_frame(records: Sequence[Record], header: SweepHeader | None = None) -
         `test_images` is the number of test images, NaN if unknown. `schedule` is the Schedule, `stages` the StageOutcomes,
         `losses` the mean training loss of each segment and `segment_ends` the budget time at the end of each, `lr_schedule` is
         the kind of the learning-rate schedule where the search compares several, `known_schedule` the name of a schedule of
-        `search.first`, `parameters` the search's own variables, and `versions` those of the packages on the worker.
+        `search.first`, `proxy` the number of the proxy that was trained, `from_proxy` why a schedule was taken from one
+        (`promoted`, `control`), `parameters` the search's own variables, and `versions` those of the packages on the worker. The costs of a
+        proxy are fractions of the target's full training.
     """
     inventory = header.inventory if header else None
     test_images = inventory.test.images if inventory and inventory.test.images else math.nan
-    rows = [{**_row(record), "test_images": test_images} for record in records]
+    chosen = of_target(records) if of == "target" else records
+    rows = [{**_row(record), "test_images": test_images} for record in chosen]
     return pd.DataFrame(rows, columns=pd.Index(COLUMNS))
 
 
@@ -107,6 +115,8 @@ def _row(record: Record) -> dict[str, Any]:
         "staging": trial.staging,
         "lr_schedule": trial.lr_schedule,
         "known_schedule": trial.known_schedule,
+        "proxy": trial.proxy,
+        "from_proxy": trial.from_proxy,
         "status": record.status,
         "reason": record.reason,
         "shared_with": record.shared_with,

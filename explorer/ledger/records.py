@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -17,6 +18,8 @@ from explorer.spec.search_space import Kind, SearchSpace
 from explorer.spec.time_spent import StageTime, TimeSpent
 
 Phase = Literal["search", "repeat"]
+FromProxy = Literal["promoted", "control"]
+"""Why a schedule of a proxy is tried on the next task: it is one of the best there, or one that the proxy would not choose."""
 Failure = Literal["diverged", "memory", "error", "place", "lost", "preempted"]
 """Kinds of failures: the loss diverged; memory ran out; the training raised an error; the host lacks something that other
 hosts may have (data, storage, device, package); the worker or its node was lost; the node was about to be taken away, and the
@@ -53,6 +56,11 @@ class Trial(Frozen):
     could not propose."""
     repeat_of: str | None = None
     """In phase `repeat`, id of the search trial that is repeated with another seed."""
+    proxy: int | None = None
+    """Number of the proxy that is trained, from 1: its budget is a share of the proxy's own full training. `None` for the
+    target, the sweep's own task."""
+    from_proxy: FromProxy | None = None
+    """Why the schedule was taken from the proxy before this task; `None` if it was not."""
 
     @property
     def is_outside_the_space(self) -> bool:
@@ -91,7 +99,7 @@ class Outcome(Frozen):
     executed_flops: Count
     """Cost that was executed for this trial: without segments from the stage store, and 0 for a shared training."""
     full_flops: Annotated[int, Field(gt=0)]
-    """Cost of full training of the same task."""
+    """Cost of full training of the sweep's task, also for a trial of a proxy."""
     steps: Count
     processes: Annotated[int, Field(ge=1)] = 1
     """Number of processes that trained together, each on a device of its own. Measured times are those of one of them."""
@@ -194,6 +202,11 @@ class Record(Frozen):
         if not finished >= info.data.get("started", finished):
             raise ValueError("must not be before started")
         return finished
+
+
+def of_target(records: Iterable[Record]) -> list[Record]:
+    """The records of a sweep's own task: without those of its proxies, which say nothing about its accuracies."""
+    return [record for record in records if record.trial.proxy is None]
 
 
 class SweepHeader(Frozen):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from explorer.ledger.records import Record
+from explorer.ledger.records import Record, Trial
+from explorer.ledger.time_left import relative_cost
 from explorer.spec.budget import Budget
 from explorer.spec.search_space import SearchSpace
 from explorer.spec.spending_limit import SpendingLimit
@@ -29,6 +30,8 @@ class Charges:
     """Upper bound of the cost of a trial at each budget, in full trainings."""
     has_store: bool
     """Whether the sweep keeps a stage store."""
+    of_proxies: Sequence[float] = ()
+    """Cost of full training of each proxy, in full trainings of the target."""
     spent: float = 0.0
     """The sum, in full trainings."""
     _attempted: set[str] = field(default_factory=set)
@@ -38,7 +41,7 @@ class Charges:
         if record.shared_with is not None or _failed_before_training(record):
             return
         if record.outcome is None:
-            self.spent += self.costs[record.trial.budget]
+            self.spent += self.bound(record.trial)
         elif record.trial.id in self._attempted and self.has_store:
             self.spent += record.outcome.planned_cost
         else:
@@ -50,11 +53,15 @@ class Charges:
         if record.failure != "preempted":
             self._attempted.add(record.trial.id)
 
+    def bound(self, trial: Trial) -> float:
+        """Upper bound of the cost of a trial, of the target or of a proxy."""
+        return self.costs[trial.budget] * (1.0 if trial.proxy is None else self.of_proxies[trial.proxy - 1])
+
     def of_attempt(self, record: Record) -> float:
         """What such an attempt is charged."""
         if _failed_before_training(record) or record.failure == "preempted":
             return 0.0
-        whole = self.costs[record.trial.budget]
+        whole = self.bound(record.trial)
         return whole / record.trial.schedule.grid if self.has_store else whole
 
 
@@ -121,7 +128,8 @@ def spending_status(
         limit = given.full_trainings(full_training or 1.0, space.currency, space.price)
     if full_training is None and any(budget.unit != "fraction" for budget in space.budgets):
         return SpendingStatus(given, limit, 0.0)  # nothing has been trained to its end, and nothing says what failed ones cost
-    total = Charges(budget_costs(space, full_training), space.store_gb > 0)
+    of_proxies = [relative_cost(space, number, records) for number in range(1, len(space.proxy) + 1)]
+    total = Charges(budget_costs(space, full_training), space.store_gb > 0, of_proxies)
     for attempt in attempts:
         total.add_attempt(attempt)
     for record in records:

@@ -51,6 +51,7 @@ class TrialStatus:
 
     id: str
     budget: str
+    """The budget as text; of a proxy, `25% of proxy 1`."""
     worker: str
     """Host and process; empty until the worker has answered."""
     since: float
@@ -89,7 +90,7 @@ class SweepStatus:
     failures: tuple[FailureGroup, ...]
     """The most frequent first."""
     spent_full_trainings: float
-    """Executed cost of the completed trials."""
+    """Executed cost of the completed trials, of proxies too."""
     spent_device_seconds: float
     """Device time of the completed trials."""
     failed_device_seconds: float
@@ -106,6 +107,10 @@ class SweepStatus:
     """How the sweep stands with its spending limit; `None` if there is none."""
     passed_over: Mapping[str, int]
     """Number of files in the sweep's folder that are no records, by reason."""
+    proxy_trials: int = 0
+    """Number of the trials of proxies that have ended."""
+    proxy_full_trainings: float = 0.0
+    """The part of `spent_full_trainings` that proxies took."""
     realised_time: RealisedTime | None = None
     """How closely the trials met their plans in time; `None` if their step times were not measured."""
 
@@ -145,6 +150,7 @@ def sweep_status(ledger: Ledger, now: float | None = None) -> SweepStatus:
     completed = [(record, record.outcome) for record in records if record.outcome]
     failed = [record for record in records if record.outcome is None]
     trained = [outcome for record, outcome in completed if record.shared_with is None]
+    on_proxies = [record for record in records if record.trial.proxy is not None]
     return SweepStatus(
         name=header.name,
         location=ledger.location,
@@ -164,6 +170,10 @@ def sweep_status(ledger: Ledger, now: float | None = None) -> SweepStatus:
         places=note.places if note and alive else None,
         spending=spending_status(header.space, limit, records, superseded),
         passed_over=dict(ledger.passed_over),
+        proxy_trials=len(on_proxies),
+        proxy_full_trainings=sum(
+            record.outcome.executed_cost for record in on_proxies if record.outcome and record.shared_with is None
+        ),
         realised_time=next(iter(reversed(realised_times(records))), None),
     )
 
@@ -173,7 +183,7 @@ def _running(noted: Mapping[str, RunningTrial], unfinished: Sequence[Trial]) -> 
     trials = [
         TrialStatus(
             id=trial.id,
-            budget=str(trial.budget),
+            budget=str(trial.budget) if trial.proxy is None else f"{trial.budget} of proxy {trial.proxy}",
             worker=noted[trial.id].worker,
             since=noted[trial.id].since,
             segments=noted[trial.id].segments,

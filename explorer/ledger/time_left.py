@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from explorer.ledger.records import Record
+from explorer.spec.budget import Budget
 from explorer.spec.search_space import KINDS, Kind, SearchSpace
 
 
@@ -23,10 +24,13 @@ def device_seconds_left(space: SearchSpace, planned: int, records: Sequence[Reco
     if not done:
         return None
     work = 0.0
-    for kind in KINDS:
-        of_kind = [(record, outcome) for record, outcome in done if record.trial.kind == kind] or done
-        seconds = sum(outcome.train_seconds for _, outcome in of_kind) / sum(_amount(record) for record, _ in of_kind)
-        work += seconds * _cost_left(space, records, kind)
+    for proxy, kind in _groups(space):
+        of_kind = [each for each in done if each[0].trial.kind == kind] or done
+        of_group = [each for each in of_kind if each[0].trial.proxy == proxy] or of_kind
+        relative = relative_cost(space, proxy, records)
+        amounts = [record.trial.budget.amount * relative_cost(space, record.trial.proxy, records) for record, _ in of_group]
+        seconds = sum(outcome.train_seconds for _, outcome in of_group) / sum(amounts)
+        work += seconds * relative * _amount_left(space, records, proxy, kind)
     trained = [(record, outcome) for record, outcome in done if record.shared_with is None]
     overhead = sum(record.finished - record.started - outcome.train_seconds for record, outcome in trained)
     return work + overhead / max(1, len(trained)) * max(0, planned - len(records))
@@ -39,20 +43,37 @@ def seconds_of(records: Iterable[Record]) -> float:
 
 def planned_trials(space: SearchSpace) -> int:
     """Number of trials of a whole sweep, repeats with fresh seeds included. A small space may have fewer settings to try."""
-    return sum(_trials(space, position, kind) for position in range(len(space.budgets)) for kind in KINDS)
+    return sum(_trials(space, budget, proxy, kind) for budget in space.budgets for proxy, kind in _groups(space))
 
 
-def _trials(space: SearchSpace, position: int, kind: Kind) -> int:
-    wanted = space.trials_at(space.budgets[position], kind)
-    return wanted + min(space.search.repeat, wanted) * space.search.repeat_seeds
+def _groups(space: SearchSpace) -> list[tuple[int | None, Kind]]:
+    """Number of the proxy and kind of all trials of a space; `None` is the target."""
+    proxies: list[tuple[int | None, Kind]] = [(number, "staged") for number in range(1, len(space.proxy) + 1)]
+    return [*proxies, *((None, kind) for kind in KINDS)]
 
 
-def _cost_left(space: SearchSpace, records: Sequence[Record], kind: Kind) -> float:
-    """Cost of the trials of a kind that have not ended, in the unit of the budgets."""
-    left = -sum(_amount(record) for record in records if record.trial.kind == kind)
-    left += sum(budget.amount * _trials(space, position, kind) for position, budget in enumerate(space.budgets))
+def _trials(space: SearchSpace, budget: Budget, proxy: int | None, kind: Kind) -> int:
+    space = space if proxy is None else space.proxy_space(proxy)
+    wanted = space.trials_at(budget, kind)
+    is_searched = kind == "baseline" or proxy is not None or space.trials_at(budget, "baseline") > 0
+    return wanted + (min(space.search.repeat, wanted) * space.search.repeat_seeds if is_searched else 0)
+
+
+def _amount_left(space: SearchSpace, records: Sequence[Record], proxy: int | None, kind: Kind) -> float:
+    """Sum of the budgets of the trials of a group that have not ended, in the unit of the budgets."""
+    left = -sum(record.trial.budget.amount for record in records if (record.trial.proxy, record.trial.kind) == (proxy, kind))
+    left += sum(budget.amount * _trials(space, budget, proxy, kind) for budget in space.budgets)
     return max(0.0, left)
 
 
-def _amount(record: Record) -> float:
-    return record.trial.budget.amount
+def relative_cost(space: SearchSpace, proxy: int | None, records: Sequence[Record]) -> float:
+    """Cost of full training of a proxy in full trainings of the target.
+
+    It is known when a trial of the proxy is completed; before, that of fewer images and epochs is assumed.
+    """
+    if proxy is None:
+        return 1.0
+    for record in records:
+        if record.trial.proxy == proxy and record.outcome:
+            return record.outcome.planned_cost / record.trial.budget.amount
+    return space.proxy[proxy - 1].images * space.proxy[proxy - 1].epochs

@@ -91,7 +91,7 @@ def comparison_page(sweeps: Sequence[LoadedSweep], *, price: float | None = None
     figure = frontier_figure([(sweep.data, style) for sweep, style in zip(sweeps, styles, strict=True)], units)
     differing = _differing_settings(sweeps)
     named = [
-        NamedSweep(name, sweep, {"differs in": settings, **facts(sweep.header, sweep.trials)})
+        NamedSweep(name, sweep, {"differs in": settings, **facts(sweep.header, sweep.all_trials)})
         for name, sweep, settings in zip(names, sweeps, differing, strict=True)
     ]
     title = " and ".join(names)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 
 from explorer.errors import InvalidInput
 from explorer.frontier import trials_frame
+from explorer.frontier.transfer import Transfer, transfers
 from explorer.ledger import Ledger, Record, SweepHeader
 from explorer.ledger.driver_note import DriverNote
 from explorer.ledger.spending import SpendingStatus, spending_status
@@ -24,7 +26,9 @@ class LoadedSweep:
 
     header: SweepHeader
     trials: pd.DataFrame
-    """One row per record, as `trials_frame` returns."""
+    """One row per trial of the target, as `trials_frame` returns: what accuracies are taken from."""
+    all_trials: pd.DataFrame
+    """The same with the trials of proxies: what the sweep cost."""
     data: FrontierData
     units: tuple[CostUnit, ...]
     """Units of cost that the page can switch between."""
@@ -34,6 +38,12 @@ class LoadedSweep:
     """Failed trials, and failed attempts at trials that were tried again, but not those that others resumed."""
     spending: SpendingStatus | None = None
     """How the sweep stands with its spending limit; `None` if there is none."""
+
+    @cached_property
+    def transfers(self) -> tuple[Transfer, ...]:
+        """Whether the ranks of schedules carry over from the proxies to the target."""
+        inventory = self.header.inventory
+        return tuple(transfers(self.all_trials, inventory.validation.images if inventory else None))
 
     @classmethod
     def read(cls, ledger: Ledger, *, price: float | None = None) -> LoadedSweep:
@@ -48,7 +58,7 @@ class LoadedSweep:
         """
         header = ledger.header()
         records = ledger.records()
-        trials = trials_frame(records, header)
+        trials, all_trials = trials_frame(records, header), trials_frame(records, header, of="all")
         if not (trials.status == "completed").any():
             failed = int((trials.status == "failed").sum())
             raise InvalidInput("sweep", ledger.location, f"has no finished trial yet ({failed} failed); nothing to report")
@@ -59,7 +69,7 @@ class LoadedSweep:
         )
         units = tuple(cost_units(data.shown_budgets, header.space.price if price is None else price, currency=data.currency))
         spending = spending_status(header.space, _limit(ledger, header), records, superseded)
-        return cls(header, trials, data, units, ledger.step_times(), failed_attempts, spending)
+        return cls(header, trials, all_trials, data, units, ledger.step_times(), failed_attempts, spending)
 
 
 def _limit(ledger: Ledger, header: SweepHeader) -> SpendingLimit | None:

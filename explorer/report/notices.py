@@ -6,17 +6,24 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from explorer.frontier.transfer import Transfer
 from explorer.ledger import Record, SweepHeader
 from explorer.ledger.time_left import seconds_of
 
 
-def notices(header: SweepHeader, trials: pd.DataFrame, failed_attempts: Sequence[Record] = ()) -> list[str]:
+def notices(
+    header: SweepHeader,
+    trials: pd.DataFrame,
+    failed_attempts: Sequence[Record] = (),
+    transfers: Sequence[Transfer] = (),
+) -> list[str]:
     """One sentence each; none for a complete sweep without failures.
 
     Args:
         header: the header of the sweep.
-        trials: the table that `trials_frame` returns.
+        trials: of the target and of the proxies, as `trials_frame` returns them.
         failed_attempts: failed trials, and failed attempts at trials that were tried again.
+        transfers: whether ranks carry over from the proxies.
     """
     found = []
     planned, failed = header.space.planned_trials, trials[trials.status == "failed"]
@@ -35,6 +42,12 @@ def notices(header: SweepHeader, trials: pd.DataFrame, failed_attempts: Sequence
     if len(versions) > 1:
         packages = sorted({name for one in versions for name, _ in set(one) - set.intersection(*map(set, versions))})
         found.append(f"The trials ran with different versions of {', '.join(packages)}.")
+    if poor := [each for each in transfers if each.verdict == "poor"]:
+        where = ", ".join(f"proxy {each.proxy} at {each.budget}" for each in poor)
+        found.append(
+            f"The ranks of schedules carry over poorly from proxies to the target ({where}), so that schedules which were not "
+            "tried on the target may be better than those shown."
+        )
     if header.inventory:
         found += [f"{count} images are in both {pair}." for pair, count in header.inventory.overlaps.items()]
     return found

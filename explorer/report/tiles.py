@@ -71,10 +71,14 @@ def _against_other(kind: str, comparison: BudgetComparison | None) -> str:
 
 
 def _search_cost(sweep: LoadedSweep) -> Tile:
-    trials = sweep.trials
+    trials = sweep.all_trials
     spent, planned = in_full_trainings(trials, "executed_cost"), in_full_trainings(trials, "cost")
     shared = int(trials.shared_with.notna().sum())
     both_kinds = f" ({shared} trained once for both kinds)" if shared else ""
     saved = f"{planned:.1f} planned, the rest was shared" if spent < planned else "all planned training was executed"
-    remark = f"{len(trials)} trials{both_kinds}; {saved}"
+    on_proxies = trials[trials.proxy.notna()]
+    proxies = ""
+    if len(on_proxies):
+        proxies = f", {len(on_proxies)} of them on proxies for {in_full_trainings(on_proxies, 'executed_cost'):.2g}"
+    remark = f"{len(trials)} trials{both_kinds}{proxies}; {saved}"
     return Tile("search cost", f"{spent:.1f} full trainings", remark)

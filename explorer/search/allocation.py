@@ -19,7 +19,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from explorer.spec.search_space import MIN_TRIALS
+from explorer.spec.trial_counts import MIN_TRIALS
 
 MIN_BASELINE_TRIALS = 2
 """Number of baseline trials that a budget gets at least: a choice of learning rate or batch size."""

@@ -6,13 +6,15 @@ import itertools
 
 from explorer.errors import InvalidInput
 from explorer.search.known_schedules import check_known_schedules
+from explorer.search.proxy_checks import check_costs
 from explorer.search.samplers import StudySettings, make_sampler
 from explorer.search.trial_plan import compile_in_currency
 from explorer.spec.loggers import checked_loggers
 from explorer.spec.rates import AXES, Rates
 from explorer.spec.schedule import Schedule, Stage
-from explorer.spec.search_space import MIN_TRIALS, SearchSpace
+from explorer.spec.search_space import SearchSpace
 from explorer.spec.step_times import StepTimeTable
+from explorer.spec.trial_counts import MIN_TRIALS
 from explorer.training.batches import check_batch
 from explorer.training.distributed import Processes
 from explorer.training.task import Task
@@ -35,6 +37,19 @@ def check_space(space: SearchSpace, table: StepTimeTable | None = None) -> None:
     make_sampler(search.sampler, StudySettings(seed=search.seed, trials=trials, objectives=objectives))
     for kind in search.lr_schedule:
         space.task.with_settings(space.task.recipe.learning_rate, search.batch_size[0], lr_schedule=kind)
+    _check_task(space, table)
+    for number in range(1, len(space.proxy) + 1):
+        try:
+            _check_task(space.proxy_space(number), table)
+        except InvalidInput as error:
+            field = "images" if error.field == "data.train_fraction" else error.field
+            raise InvalidInput(f"proxy.{number - 1}: {field}", error.value, error.allowed) from None
+    check_costs(space)
+
+
+def _check_task(space: SearchSpace, table: StepTimeTable | None) -> None:
+    """Check the target or a proxy: that its model has the rates of the search, and its budgets hold a step."""
+    search = space.search
     check_known_schedules(space, table)
     _check_batch_sizes(space)
     for batch_size, staging in itertools.product(search.batch_size, search.staging.combinations()):
@@ -49,7 +64,7 @@ def check_space(space: SearchSpace, table: StepTimeTable | None = None) -> None:
             stages=(Stage(rates=lowest, duration_ratio=share), Stage(rates=Rates(), duration_ratio=1 - share)),
             grid=search.grid,
         )
-        for budget in budgets if space.currency == "flops" or table else ():
+        for budget in space.budgets if space.currency == "flops" or table else ():
             try:
                 compile_in_currency(extreme, task, budget, space, table)
             except InvalidInput as error:

@@ -19,7 +19,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from explorer.ledger import KINDS, Kind, Record, Trial
-from explorer.search.rung import objective_values
+from explorer.search.rung import objective_values, rung_name
 from explorer.spec.budget import Budget
 from explorer.spec.rates import AXES
 from explorer.spec.schedule import Stage
@@ -29,7 +29,7 @@ Value = float | int | str
 
 
 class Dashboard:
-    """A journal file with one study per budget and kind. A file that is there already is replaced.
+    """A journal file with one study per budget and kind of each task. A file that is there already is replaced.
 
     Args:
         space: the search space.
@@ -42,18 +42,20 @@ class Dashboard:
         path.unlink(missing_ok=True)
         storage = JournalStorage(JournalFileBackend(str(path)))
         names = ["validation_accuracy"] + ([space.search.minimize] if space.search.minimize else [])
-        self._studies: dict[tuple[Kind, Budget], optuna.Study] = {}
+        self._studies: dict[tuple[int | None, Kind, Budget], optuna.Study] = {}
+        searched: list[tuple[int | None, Kind]] = [(None, kind) for kind in KINDS]
+        searched += [(number, "staged") for number in range(1, len(space.proxy) + 1)]
         for budget in space.budgets:
-            for kind in KINDS:
+            for proxy, kind in searched:
                 study = optuna.create_study(
                     storage=storage,
-                    study_name=f"{space.name} {budget.slug}-{kind}",
+                    study_name=f"{space.name} {rung_name(budget, kind, proxy)}",
                     directions=["maximize", "minimize"][: len(names)],
                 )
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", ExperimentalWarning)
                     study.set_metric_names(names)
-                self._studies[kind, budget] = study
+                self._studies[proxy, kind, budget] = study
         for record in records:
             self.add(record)
 
@@ -68,6 +70,7 @@ class Dashboard:
             "reason": record.reason,
             "shared_with": record.shared_with,
             "known_schedule": trial.known_schedule,
+            "from_proxy": trial.from_proxy,
             "cost": outcome.planned_flops / outcome.full_flops if outcome else None,
             "test_accuracy": outcome.test_accuracy if outcome else None,
         }
@@ -82,7 +85,7 @@ class Dashboard:
         )
         shown.datetime_start = datetime.fromtimestamp(record.started)
         shown.datetime_complete = datetime.fromtimestamp(record.finished)
-        self._studies[trial.kind, trial.budget].add_trial(shown)
+        self._studies[trial.proxy, trial.kind, trial.budget].add_trial(shown)
 
 
 def shown_distributions(search: SearchSettings, kind: Kind) -> dict[str, BaseDistribution]:

@@ -214,7 +214,8 @@ def _group(trial: Trial) -> Group:
 
 
 def _settings(trial: Trial) -> str:
-    return settings_key(trial.learning_rate, trial.batch_size, trial.seed, trial.staging)
+    key = settings_key(trial.learning_rate, trial.batch_size, trial.seed, trial.staging)
+    return key if trial.proxy is None else f"proxy {trial.proxy} {key}"  # another task
 
 
 def _common_length(one: tuple[str, ...], other: tuple[str, ...]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rich.table import Table
@@ -15,7 +16,7 @@ from explorer.search.machines import Machines, wanted_text
 from explorer.search.optuna_logs import quiet_optuna
 from explorer.search.search import Search
 from explorer.search.spending import Spending, priced_limit
-from explorer.search.trial_plan import compile_in_currency, compile_trial, outcome_costs
+from explorer.search.trial_plan import compile_in_currency, compile_trial, full_training_plan, outcome_costs
 from explorer.spec.budget import Budget
 from explorer.spec.schedule import Schedule
 from explorer.spec.search_space import SearchSpace
@@ -36,6 +37,7 @@ class BudgetForecast:
     """The trials of one budget."""
 
     budget: str
+    """The budget as text; of a proxy, `proxy 1, 25%`."""
     staged: int = 0
     """Number of staged search trials."""
     baseline: int = 0
@@ -45,7 +47,7 @@ class BudgetForecast:
     full_steps: int = 0
     """Steps of the full model with the recipe's batch size."""
     planned: float = 0.0
-    """Cost of all of them in full trainings, without sharing."""
+    """Cost of all of them in full trainings of the target, without sharing."""
 
     def add(self, trial: Trial, cost: float) -> None:
         """Count a trial that costs this number of full trainings."""
@@ -115,6 +117,8 @@ class Forecast:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for title in ("budget", "staged trials", "baseline trials", "repeats", "cost at most", "of the limit"):
             table.add_column(title, justify="right")
+        for number, (on_proxy, cost) in enumerate(self.spending.on_proxies, start=1):
+            table.add_row(f"proxy {number}", str(sum(on_proxy)), "-", "-", f"{cost:.2f}", f"{cost / self.spending.limit:.0%}")
         for budget, trials in zip(self.spending.space.budgets, self.spending.at_start, strict=True):
             cost = trials.cost * (trials.staged + trials.baseline + trials.repeats)
             counts = (str(count) if cost else "-" for count in (trials.staged, trials.baseline, trials.repeats))
@@ -186,15 +190,21 @@ def forecast(space: SearchSpace, machines: Machines, table: StepTimeTable | None
         machines: where the sweep will run.
         table: step times, which a sweep in device-seconds needs.
     """
-    expected = Forecast(machines, [BudgetForecast(str(budget)) for budget in space.budgets])
-    rows = {row.budget: row for row in expected.budgets}
+    expected = Forecast(machines, [])
     times = machines.times
     task = Task(space.task)
     full_training = compile_plan(Schedule.full_model(), task, Budget(1.0), task.step_cost)
     expected.full_seconds = full_training.steps * times.overhead + full_training.flops * times.per_flop
     expected.evaluation = _evaluation_cost(task)
-    for budget in space.budgets:
-        rows[str(budget)].full_steps = compile_in_currency(Schedule.full_model(), task, budget, space, table).steps
+    rows: dict[tuple[int | None, Budget], BudgetForecast] = {}
+    for proxy in (*range(1, len(space.proxy) + 1), None):
+        of_task = space if proxy is None else space.proxy_space(proxy)
+        for budget in space.budgets:
+            rows[proxy, budget] = BudgetForecast(str(budget) if proxy is None else f"proxy {proxy}, {budget}")
+            plan = compile_in_currency(Schedule.full_model(), Task(of_task.task), budget, of_task, table)
+            rows[proxy, budget].full_steps = plan.steps
+    expected.budgets = list(rows.values())
+    full = full_training_plan(space, table)
     trained: set[str] = set()
     accuracies = random.Random(space.search.seed)
     priced = priced_limit(space, table)
@@ -203,17 +213,17 @@ def forecast(space: SearchSpace, machines: Machines, table: StepTimeTable | None
         search = Search(space, table=table, spending=expected.spending)
         dispatcher = Dispatcher(search, lambda trial: compile_trial(trial, space, table)[1], hold_back=False)
         while isinstance(planned := dispatcher.next(), PlannedTrial):
-            plan = planned.plan
-            rows[str(planned.trial.budget)].add(planned.trial, plan.cost)
+            plan, trial = planned.plan, planned.trial
+            rows[trial.proxy, trial.budget].add(trial, plan.planned_cost / full.full_cost)
             known = planned.segments_in(trained) if space.store_gb else 0
             trained.update(planned.prefixes)
             for segment in plan.segments[known:]:
-                expected.executed += segment.amount(plan.currency) / plan.full_cost
+                expected.executed += segment.amount(plan.currency) / full.full_cost
                 expected.seconds += segment.steps * times.overhead + segment.flops * times.per_flop
             expected.seconds += TRIAL_OVERHEAD_SECONDS
             expected.trained += 1
             new = len(plan.segments) - known
-            dispatcher.finished(synthetic_record(planned.trial, plan, accuracies.random(), new))
+            dispatcher.finished(synthetic_record(trial, plan, accuracies.random(), new, full))
             _add_shared(dispatcher, rows)
             if expected.trials >= MAX_TRIALS:
                 expected.is_cut_off = True
@@ -229,13 +239,15 @@ def _evaluation_cost(task: Task) -> float:
     return evaluated / (3 * task.epochs * task.train_images)
 
 
-def _add_shared(dispatcher: Dispatcher, rows: dict[str, BudgetForecast]) -> None:
+def _add_shared(dispatcher: Dispatcher, rows: Mapping[tuple[int | None, Budget], BudgetForecast]) -> None:
     for record in dispatcher.take_shared_records():
         assert record.outcome is not None
-        rows[str(record.trial.budget)].add(record.trial, record.outcome.planned_cost)
+        rows[record.trial.proxy, record.trial.budget].add(record.trial, record.outcome.planned_cost)
 
 
-def synthetic_record(trial: Trial, plan: Plan, accuracy: float, executed_segments: int | None = None) -> Record:
+def synthetic_record(
+    trial: Trial, plan: Plan, accuracy: float, executed_segments: int | None = None, full: Plan | None = None
+) -> Record:
     """The record that a worker would have written if the training had ended with this accuracy.
 
     Args:
@@ -243,6 +255,7 @@ def synthetic_record(trial: Trial, plan: Plan, accuracy: float, executed_segment
         plan: its plan.
         accuracy: validation and test accuracy.
         executed_segments: number of segments at the end that were not in the stage store; `None` for all.
+        full: as for `outcome_costs`.
     """
     stages = tuple(
         StageOutcome(
@@ -259,7 +272,7 @@ def synthetic_record(trial: Trial, plan: Plan, accuracy: float, executed_segment
     outcome = Outcome(
         validation_accuracy=accuracy,
         test_accuracy=accuracy,
-        **outcome_costs(plan, 0 if executed_segments is None else len(plan.segments) - executed_segments),
+        **outcome_costs(plan, 0 if executed_segments is None else len(plan.segments) - executed_segments, full),
         steps=plan.steps,
         train_seconds=1.0,
         evaluation_seconds=0.0,

@@ -24,6 +24,19 @@ from explorer.spec.recipe import Recipe
 from explorer.spec.schedule import Schedule, Stage
 from explorer.spec.search_space import SearchSettings
 
+OPTIMIZATION_VARIABLES = ("batch_size", "learning_rate", "learning_rate_step", "lr_schedule")
+"""Variables that do not transfer from one task to another. All others describe the schedule."""
+
+
+def schedule_variables(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The variables of the schedule alone: durations, rates and settings of `staging`."""
+    return {name: value for name, value in parameters.items() if name not in OPTIMIZATION_VARIABLES}
+
+
+def optimization_variables(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The variables of learning rate and batch size alone."""
+    return {name: value for name, value in parameters.items() if name in OPTIMIZATION_VARIABLES}
+
 
 def _groups(search: SearchSettings) -> dict[str, tuple[Axis, ...]]:
     """Names of the rate variables, and the axes that each one sets. Axes with one level need no variable."""

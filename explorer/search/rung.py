@@ -12,24 +12,34 @@ from typing import Any
 import optuna
 
 from explorer.ledger import Kind, Outcome, Record, Trial
+from explorer.ledger.records import FromProxy
 from explorer.search.known_schedules import KnownSchedule
+from explorer.search.promotion import FromProxySchedule
 from explorer.search.proposal import (
     distributions,
     every_setting,
     first_guesses,
     learning_rate_for,
+    optimization_variables,
     schedule_for,
+    schedule_variables,
     staging_for,
 )
 from explorer.search.samplers import StudySettings, make_sampler
 from explorer.spec.budget import Budget
 from explorer.spec.rates import Rates
-from explorer.spec.search_space import MIN_TRIALS, SearchSpace
+from explorer.spec.search_space import SearchSpace
+from explorer.spec.trial_counts import MIN_TRIALS
 
 MAX_DUPLICATES = 10
 """After more consecutive duplicates, proposals no longer come from the sampler: they are drawn from what is left."""
 EXHAUSTED_AFTER = 200
 """After this number of consecutive duplicates, the space counts as exhausted."""
+
+
+def rung_name(budget: Budget, kind: Kind, proxy: int | None) -> str:
+    """Name of a study, with which the ids of its trials begin: `25pct-staged`, `proxy1-25pct-staged`."""
+    return f"{'' if proxy is None else f'proxy{proxy}-'}{budget.slug}-{kind}"
 
 
 class Rung:
@@ -44,6 +54,7 @@ class Rung:
         trials: number of trials that are expected, in place of that of the space.
         known_schedules: schedules that are tried before all others.
         step_cost: Cost of a training step at requested rates, in the sweep's currency, for samplers that ask for it.
+        proxy: number of the proxy that is trained; `None` for the target.
 
     Attributes:
         wanted: number of trials; at most the number of distinct settings, where that is finite. A spending limit changes it
@@ -52,6 +63,8 @@ class Rung:
         asked: number of trials that were proposed, running ones included.
         running: study numbers of the running trials, by trial id; `None` for a known schedule that is not in the study.
         completed: records with an outcome.
+        from_proxy: schedules of a proxy that are to be tried.
+        is_verified: whether the budget is not searched: a few schedules are trained there, those of a proxy first.
     """
 
     def __init__(
@@ -65,16 +78,19 @@ class Rung:
         trials: int | None = None,
         known_schedules: Sequence[KnownSchedule] = (),
         step_cost: Callable[[Rates], int] | None = None,
+        proxy: int | None = None,
     ) -> None:
-        self.space, self.budget, self.kind = space, budget, kind
+        self.space, self.budget, self.kind, self.proxy = space, budget, kind, proxy
         self._every_setting = every_setting(space.search, kind)
         trials = space.trials_at(budget, kind) if trials is None else trials
         self.distinct = None if self._every_setting is None else len(self._every_setting)
         self.wanted = trials if self.distinct is None else min(trials, self.distinct)
-        self.prefix = f"{budget.slug}-{kind}"
+        self.prefix = rung_name(budget, kind, proxy)
         self.completed: list[Record] = []
         self.running: dict[str, int | None] = {}
         self.asked = 0
+        self.from_proxy: list[FromProxySchedule] = []
+        self.is_verified = False
         self._promoted_share = 0.0
         self._consecutive_duplicates = 0
         trials_before = [*(record.trial for record in records), *unfinished]
@@ -107,12 +123,13 @@ class Rung:
             self.asked += 1
         first = first_guesses(space.search, kind, space.task.recipe, space.currency)
         self._first_guess, self._guesses = first[0], [] if known else first
+        self._from_below: list[dict[str, Any]] = []
         tried = {trial.known_schedule for trial in trials_before}
         self._known_schedules = [each for each in known_schedules if kind == "staged" and each.name not in tried]
 
     def holds(self, trial: Trial) -> bool:
-        """True for trials of this kind and budget."""
-        return trial.kind == self.kind and trial.budget == self.budget
+        """True for trials of this kind, budget and task."""
+        return (trial.kind, trial.budget, trial.proxy) == (self.kind, self.budget, self.proxy)
 
     def goal(self, share: float) -> int:
         """Number of trials in the passes up to the one that ends with this share of all trials."""
@@ -125,16 +142,20 @@ class Rung:
     def has_place(self, share: float, below: Rung | None) -> bool:
         """True when a pass has a place for a trial now.
 
-        The last places of a pass are kept for the best trials of the budget below until these are known. Known schedules do not
-        wait for them.
+        The last places of a pass are kept for the best trials of the budget below until these are known, and for the schedules
+        of a proxy, which take their learning rate and batch size from there. Known schedules do not wait for them.
         """
         places = self.goal(share) - self.asked
+        if self.is_verified:
+            return places > 0 and share == 1 and (below is None or below.settled())
         if places <= 0 or below is None or self._known_schedules:
             return places > 0
-        return self._promoted_share >= share or below.settled(share) or places > self.space.search.promote
+        kept = self.space.search.promote + len(self.from_proxy)
+        return self._promoted_share >= share or below.settled(share) or places > kept
 
     def ask(self, share: float, below: Rung | None) -> Trial:
-        """The next search trial: known schedules, then in each pass the best trials of the budget below, then what is new.
+        """The next search trial: known schedules, then in each pass the best trials of the budget below and the schedules of a
+        proxy, then what is new.
 
         Args:
             share: the share of all trials with which the pass ends.
@@ -142,15 +163,19 @@ class Rung:
         """
         if below is not None and self._promoted_share < share and below.settled(share):
             self._promoted_share = share
-            in_study = [record.trial for record in below.best(below.asked) if not record.trial.is_outside_the_space]
-            self._guesses[:0] = [trial.parameters for trial in in_study[: self.space.search.promote]]
+            self._from_below[:0] = [trial.parameters for trial in below.best_in_study()[: self.space.search.promote]]
         if self._known_schedules:
             return self._ask_known(self._known_schedules.pop(0))
-        if values := self._next_guess() or self._next_untried():
+        reason = None
+        values = None if self.is_verified and self.from_proxy else self._next_guess(self._from_below)
+        if values is None and (below is None or self._promoted_share):
+            values, reason = self._next_from_proxy(below)
+        values = values or self._next_guess(self._from_below)
+        if values := values or self._next_guess(self._guesses) or self._next_untried():
             self.study.enqueue_trial(values)
         self.study.sampler = self._random_sampler if self._consecutive_duplicates > MAX_DUPLICATES else self._sampler
         asked = self.study.ask(self._distributions)
-        return self._started(asked.params, asked.number)
+        return self._started(asked.params, asked.number, from_proxy=reason)
 
     def _ask_known(self, known: KnownSchedule) -> Trial:
         """The trial of a known schedule, with the learning rate and batch size of the first guess.
@@ -163,7 +188,13 @@ class Rung:
         asked = self.study.ask(self._distributions)
         return self._started(asked.params, asked.number, known)
 
-    def _started(self, values: dict[str, Any], number: int | None, known: KnownSchedule | None = None) -> Trial:
+    def _started(
+        self,
+        values: dict[str, Any],
+        number: int | None,
+        known: KnownSchedule | None = None,
+        from_proxy: FromProxy | None = None,
+    ) -> Trial:
         """A trial with the values of the study's variables; the schedule is the known one if there is one."""
         search = self.space.search
         staging = staging_for(search, self.kind, values)
@@ -180,6 +211,8 @@ class Rung:
             lr_schedule=values.get("lr_schedule"),
             known_schedule=known.name if known else None,
             parameters={} if number is None else values,
+            proxy=self.proxy,
+            from_proxy=from_proxy,
         )
         self.asked += 1
         self.running[trial.id] = number
@@ -215,13 +248,29 @@ class Rung:
             ranked = [record for _, record in sorted(zip(dominated, ranked, strict=True), key=lambda pair: pair[0])]
         return ranked[:count]
 
-    def _next_guess(self) -> dict[str, Any] | None:
-        tried = self._tried() if self._guesses else []
-        while self._guesses:
-            guess = self._guesses.pop(0)
+    def best_in_study(self) -> list[Trial]:
+        """The completed trials whose values the study's variables have, the best first."""
+        return [record.trial for record in self.best(len(self.completed)) if not record.trial.is_outside_the_space]
+
+    def _next_guess(self, guesses: list[dict[str, Any]]) -> dict[str, Any] | None:
+        tried = self._tried() if guesses else []
+        while guesses:
+            guess = guesses.pop(0)
             if guess not in tried:
                 return guess
         return None
+
+    def _next_from_proxy(self, below: Rung | None) -> tuple[dict[str, Any] | None, FromProxy | None]:
+        """The next schedule of a proxy that was not tried yet, with the learning rate and batch size of the best trial of the
+        budget below; at the cheapest budget with those of the first guess."""
+        tried = [schedule_variables(values) for values in self._tried()] if self.from_proxy else []
+        while self.from_proxy:
+            proposed = self.from_proxy.pop(0)
+            if proposed.variables not in tried:
+                best = below.best_in_study() if below is not None else []
+                tuned = optimization_variables(best[0].parameters if best else self._first_guess)
+                return {**tuned, **proposed.variables}, proposed.reason
+        return None, None
 
     def _next_untried(self) -> dict[str, Any] | None:
         """One of the untried settings, where they can be counted and the sampler proposes only what was tried already."""

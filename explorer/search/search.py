@@ -1,4 +1,4 @@
-"""Which trial comes next: one Optuna study per budget and kind, from the cheapest budget up. No ray.
+"""Which trial comes next: first of the proxies, the cheapest first, then of the target. No ray.
 
 The state is rebuilt from the ledger's records, so a sweep that stopped resumes, and a sweep with more trials is extended,
 without special treatment.
@@ -7,21 +7,16 @@ without special treatment.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 from explorer.ledger import KINDS, Record, Trial
 from explorer.search.allocation import ROUNDING
-from explorer.search.known_schedules import known_schedules
+from explorer.search.ladder import Ladder
 from explorer.search.proposer import Status
 from explorer.search.rung import Rung
 from explorer.search.spending import Spending
-from explorer.search.trial_plan import step_cost_in_currency
 from explorer.spec.budget import Budget
 from explorer.spec.search_space import SearchSpace
 from explorer.spec.step_times import StepTimeTable
-
-PASSES = (1 / 3, 1.0)
-"""All budgets are visited twice: a third of the trials gives a first curve early. See benchmarks/README.md."""
 
 
 class Search:
@@ -35,7 +30,9 @@ class Search:
         spending: keeps the search within a spending limit; `None` for as many trials as the space says. It knows the records.
 
     Attributes:
-        rungs: the studies, by budget and kind.
+        proxies: the studies of each proxy, from the cheapest up.
+        target: the studies of the sweep's own task.
+        rungs: those studies, by budget and kind.
     """
 
     def __init__(
@@ -46,32 +43,18 @@ class Search:
         table: StepTimeTable | None = None,
         spending: Spending | None = None,
     ) -> None:
+        space = space if spending is None else spending.space
         self.space, self.spending = space, spending
-        known = [*(record.trial for record in records), *unfinished]
-        first = known_schedules(space)
-        self.rungs: list[Rung] = []
-        for budget in space.budgets:
-            for kind in KINDS:
-                of_rung = {
-                    trial.id for trial in known if trial.phase == "search" and (trial.kind, trial.budget) == (kind, budget)
-                }
-                rung_records = [record for record in records if record.trial.id in of_rung]
-                rung_unfinished = [trial for trial in unfinished if trial.id in of_rung]
-                self.rungs.append(
-                    Rung(
-                        space,
-                        budget,
-                        kind,
-                        rung_records,
-                        rung_unfinished,
-                        trials=spending.trials_at(budget, kind) if spending else None,
-                        known_schedules=first,
-                        step_cost=partial(step_cost_in_currency, space, table),
-                    )
-                )
+        self.proxies = [
+            Ladder(space.proxy_space(number), records, unfinished, table, proxy=number)
+            for number in range(1, len(space.proxy) + 1)
+        ]
+        self.target = Ladder(space, records, unfinished, table, spending=spending)
+        self.rungs = self.target.rungs
         self._unfinished = list(unfinished)
         self._running_repeats = {trial.id: trial for trial in unfinished if trial.phase == "repeat"}
-        self._proposed_repeats = {trial.id for trial in known if trial.phase == "repeat"}
+        proposed = (*(record.trial for record in records), *unfinished)
+        self._proposed_repeats = {trial.id for trial in proposed if trial.phase == "repeat"}
 
     @property
     def planned(self) -> int:
@@ -81,11 +64,11 @@ class Search:
         was tried again turned out to be better than one that was repeated before. A sweep is complete when it has as many
         records. Within a spending limit, it changes with what is left.
         """
-        return sum(self.trials.values())
+        return sum(self.trials.values()) + sum(ladder.planned for ladder in self.proxies)
 
     @property
     def trials(self) -> dict[Budget, int]:
-        """Number of trials at each budget that are planned now, repeats included."""
+        """Number of trials of the target at each budget that are planned now, repeats included."""
         self._set_trials()
         counts = dict.fromkeys(self.space.budgets, 0)
         for rung in self.rungs:
@@ -93,20 +76,27 @@ class Search:
         return counts
 
     def next(self) -> Trial | Status:
-        """The next trial, or why there is none."""
+        """The next trial, or why there is none.
+
+        Each task waits for the proxy before it. In the meantime, places that are free train the baseline of the target.
+        """
         if self._unfinished:
             return self._unfinished.pop(0)
         self._set_trials()
-        below: list[Rung | None] = [None] * len(KINDS) + list(self.rungs)
-        for share in PASSES:
-            for lower, rung in zip(below, self.rungs, strict=False):
-                if rung.has_place(share, lower):
-                    return rung.ask(share, lower)
+        below: Ladder | None = None
+        for ladder in (*self.proxies, self.target):
+            if below is not None:
+                ladder.promote_from(below)
+            if trial := ladder.next():
+                return trial
+            if ladder is not self.target and not ladder.is_settled:
+                return self.target.next(("baseline",)) or Status.WAIT
+            below = ladder
         if trial := self._next_repeat():
             return trial
         if self.spending and self._running_repeats:
             return Status.WAIT  # what they leave may be enough for more trials
-        return Status.FINISHED if all(rung.settled() for rung in self.rungs) else Status.WAIT
+        return Status.FINISHED if self.target.is_settled else Status.WAIT
 
     def finished(self, record: Record) -> None:
         """Learn from a trial that ended."""
@@ -126,7 +116,7 @@ class Search:
         if self.spending is None:
             return True
         lost = self.spending.charges.of_attempt(record)
-        return self.spending.affords(lost, self._running_cost, self.rungs, self._repeats_left)
+        return self.spending.affords(lost, self._running_cost, self._reserved, self.rungs, self._repeats_left)
 
     def affordable_retries(self, records: Sequence[Record]) -> list[Record]:
         """Those failed trials of the search that can be tried again within the spending limit, in their order."""
@@ -137,7 +127,7 @@ class Search:
             more = self.spending.charges.of_attempt(record)
             if record.failure == "place" and not record.plan:
                 more += self.spending.cost_of(record.trial)
-            if self.spending.affords(cost + more, self._running_cost, self.rungs, self._repeats_left):
+            if self.spending.affords(cost + more, self._running_cost, self._reserved, self.rungs, self._repeats_left):
                 affordable.append(record)
                 cost += more
         return affordable
@@ -151,9 +141,10 @@ class Search:
         for rung in self.rungs:
             counts[rung.budget][KINDS.index(rung.kind)] = max(rung.wanted, rung.asked)
         searched = {budget: of_kinds for budget, of_kinds in counts.items() if any(of_kinds)}
-        staged, baseline = ([max(1, of_kinds[kind]) for of_kinds in searched.values()] for kind in range(len(KINDS)))
+        staged, baseline = (tuple(of_kinds[kind] for of_kinds in searched.values()) for kind in range(len(KINDS)))
         changes = {"spend": None, "trials": staged, "baseline_trials": baseline, "repeat": self.spending.winners}
-        return self.space.model_copy(update={"budgets": tuple(searched)}).with_search(**changes)
+        search = self.space.search.model_copy(update=changes)
+        return self.space.model_copy(update={"budgets": tuple(searched), "search": search})
 
     @property
     def unaffordable_repeats(self) -> int:
@@ -170,11 +161,15 @@ class Search:
         shares = [
             f"{budget} ({space.trials_at(budget, 'staged')} staged, {space.trials_at(budget, 'baseline')} baseline)"
             for budget in space.budgets
+            if budget != self.spending.unsearched
         ]
+        proxies = [f"proxy {ladder.proxy} ({ladder.planned} trials)" for ladder in self.proxies]
         lines = [
-            f"spending limit {self.spending.priced.given}: {', '.join(shares)}, and repeats of the best "
+            f"spending limit {self.spending.priced.given}: {', '.join([*proxies, *shares])}, and repeats of the best "
             f"{self.spending.winners} of each kind with {space.search.repeat_seeds} fresh seeds"
         ]
+        if goal := self.spending.unsearched:
+            lines.append(f"{goal} is not searched: {self.spending.at_goal}")
         if self.space.search.trials is not None or self.space.search.baseline_trials is not None:
             lines.append("search.trials and search.baseline_trials are not used: the spending limit decides")
         return lines
@@ -193,7 +188,7 @@ class Search:
 
         Within a spending limit, repeats wait for the search trials of all rungs: what these leave is spent on more of them.
         """
-        if self.spending and not all(rung.settled() for rung in self.rungs):
+        if self.spending and not self.target.is_settled:
             return None
         for rung in self.rungs:
             if rung.settled():
@@ -212,13 +207,24 @@ class Search:
 
     def _set_trials(self) -> None:
         if self.spending:
-            self.spending.set_trials(self.rungs, self._running_cost, self._repeats_left)
+            self.spending.set_trials(self.rungs, self._running_cost, self._reserved, self._repeats_left)
+
+    @property
+    def _proxy_rungs(self) -> list[Rung]:
+        return [rung for ladder in self.proxies for rung in ladder.rungs]
+
+    @property
+    def _reserved(self) -> float:
+        """Upper bound of the cost of trials on proxies and at the budget of `search.goal` that have not been proposed."""
+        assert self.spending is not None
+        return self.spending.reserved(self.rungs, self._proxy_rungs)
 
     @property
     def _running_cost(self) -> float:
         """Upper bound of the cost of the trials that have been proposed and have not ended, in full trainings."""
         assert self.spending is not None
-        searching = sum(len(rung.running) * self.spending.priced.costs[rung.budget] for rung in self.rungs)
+        searched = (*self._proxy_rungs, *self.rungs)
+        searching = sum(len(rung.running) * self.spending.bound(rung.budget, rung.proxy) for rung in searched)
         return searching + sum(self.spending.cost_of(trial) for trial in self._running_repeats.values())
 
     def _repeats_left(self, rung: Rung, default: int | None = None) -> int | None:
@@ -236,11 +242,12 @@ class Search:
         proposed = {name for name in self._proposed_repeats if name.startswith(f"{rung.prefix}-")}
         if rung.settled():
             return len(proposed.union(trial.id for trial in self._repeats(rung)))
-        return max(len(proposed), min(self._winners, rung.wanted) * self.space.search.repeat_seeds)
+        return max(len(proposed), min(self._winners_of(rung), rung.wanted) * self.space.search.repeat_seeds)
 
-    @property
-    def _winners(self) -> int:
+    def _winners_of(self, rung: Rung) -> int:
         """Number of the best trials of a rung that are repeated."""
+        if rung.is_verified:
+            return 0
         return self.spending.winners if self.spending else self.space.search.repeat
 
     def _repeats(self, rung: Rung) -> list[Trial]:
@@ -257,9 +264,10 @@ class Search:
                     "repeat_of": record.trial.id,
                 }
             )
-            for record in rung.best(self._winners)
+            for record in rung.best(self._winners_of(rung))
             for seed in seeds
         ]
 
     def _rung(self, trial: Trial) -> Rung:
-        return next(rung for rung in self.rungs if rung.holds(trial))
+        ladder = self.target if trial.proxy is None else self.proxies[trial.proxy - 1]
+        return ladder.rung_of(trial)

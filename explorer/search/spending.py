@@ -19,18 +19,22 @@ from explorer.search.allocation import (
     BudgetTrials,
     Rule,
     RungState,
+    affordable_budgets,
     affordable_winners,
     divide,
 )
 from explorer.search.proposal import every_setting
+from explorer.search.proxy_allocation import MAX_PROXY_SHARE, least_limit, proxy_cost, proxy_trials, verified_schedules
 from explorer.search.rung import Rung
-from explorer.search.trial_plan import compile_in_currency
+from explorer.search.trial_plan import full_training_plan, proxy_costs
 from explorer.spec.budget import Budget
-from explorer.spec.schedule import Schedule
 from explorer.spec.search_space import KINDS, SearchSpace
 from explorer.spec.spending_limit import FIELD, SpendingLimit
 from explorer.spec.step_times import StepTimeTable
-from explorer.training.task import Task
+from explorer.spec.trial_counts import MIN_TRIALS
+
+MAX_REACH = 5.0
+"""Largest ratio of the budget that is wanted to the largest one that is searched; see benchmarks/prediction.py."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class PricedLimit:
     """The limit in full trainings."""
     costs: dict[Budget, float]
     """Upper bound of the cost of a trial at each budget, in full trainings."""
+    of_proxies: tuple[float, ...] = ()
+    """Cost of full training of each proxy, in full trainings of the target."""
 
     def text(self, full_trainings: float) -> str:
         """An amount of full trainings in the unit of the limit."""
@@ -65,12 +71,12 @@ def priced_limit(space: SearchSpace, table: StepTimeTable | None = None) -> Pric
     given.check_fits(space.currency, space.price)
     full_training: float | None = None
     if space.currency == "flops" or table is not None:
-        plan = compile_in_currency(Schedule.full_model(), Task(space.task), Budget(1.0), space, table)
+        plan = full_training_plan(space, table)
         full_training = float(plan.full_flops) if space.currency == "flops" else plan.full_seconds
     if full_training is None and needs_step_times(space):
         raise InvalidInput(FIELD, str(given), "is counted in full trainings here, and their step times are not measured yet")
     limit = given.full_trainings(full_training or 1.0, space.currency, space.price)
-    return PricedLimit(given, limit, budget_costs(space, full_training))
+    return PricedLimit(given, limit, budget_costs(space, full_training), proxy_costs(space))
 
 
 def needs_step_times(space: SearchSpace) -> bool:
@@ -95,6 +101,8 @@ class Spending:
     Attributes:
         charges: what has ended, with its cost.
         winners: number of the best trials of each kind and budget that are repeated.
+        verified: number of schedules that are trained at the budget of `search.goal`, where it is not searched.
+        space: the search space with the numbers of trials on proxies.
 
     Raises:
         InvalidInput: when the limit is below the cheapest useful sweep.
@@ -103,32 +111,42 @@ class Spending:
     def __init__(
         self, space: SearchSpace, priced: PricedLimit, records: Sequence[Record] = (), attempts: Sequence[Record] = ()
     ) -> None:
-        self.space, self.priced = space, priced
+        self.priced, self.verified = priced, 0
         self.costs = [priced.costs[budget] for budget in space.budgets]
-        self.charges = Charges(priced.costs, space.store_gb > 0)
+        self._proxy_trials = proxy_trials(priced.limit, self.costs, priced.of_proxies)
+        self._on_proxies = proxy_cost(self._proxy_trials, self.costs, priced.of_proxies)
+        self.space = space.with_proxy_trials(self._proxy_trials)
+        self.charges = Charges(priced.costs, space.store_gb > 0, priced.of_proxies)
         for attempt in attempts:
             self.charges.add_attempt(attempt)
         for record in records:
             self.charges.add(record)
         search = space.search
-        staged, baseline = self._new_states()
         rule = Rule(winners=max(1, search.repeat), seeds=search.repeat_seeds, first=len(search.first))
-        self.winners = affordable_winners(self._plannable, staged, baseline, rule)
-        if not self.winners:
+        self._searched = len(self.costs)
+        if search.goal is not None:
+            self._leave_out_goal(rule)
+        staged, baseline = self._new_states()
+        left = self._plannable - self._on_proxies - self._on_verification
+        self.winners = affordable_winners(left, staged, baseline, rule)
+        if not self.winners or self._on_proxies > MAX_PROXY_SHARE * self.limit:
             raise self._below_useful(replace(rule, winners=1), staged, baseline)
         self._rule = replace(rule, winners=self.winners)
-        divided = divide(self._plannable, staged, baseline, self._rule)
+        divided = divide(left, staged, baseline, self._rule)
         assert divided is not None
-        self.at_start = [
+        searched = [
             BudgetTrials(
                 cost=cost,
                 staged=of_staged,
                 baseline=of_baseline,
                 repeats=self._rule.repeats(staged[0], of_staged) + self._rule.repeats(baseline[0], of_baseline),
             )
-            for cost, of_staged, of_baseline in zip(self.costs, *divided, strict=True)
+            for cost, of_staged, of_baseline in zip(self.costs[: self._searched], *divided, strict=True)
         ]
+        wanted = [BudgetTrials(cost=self.costs[-1], staged=self.verified, baseline=0, repeats=0)]
+        self.at_start = searched + wanted[: len(self.costs) - self._searched]
         """Trials of each budget if nothing is shared, which is what the limit guarantees."""
+        self._check_reach()
 
     @property
     def limit(self) -> float:
@@ -154,35 +172,104 @@ class Spending:
         trials = self.at_start[self.space.budgets.index(budget)]
         return trials.staged if kind == "staged" else trials.baseline
 
-    def set_trials(self, rungs: Sequence[Rung], running: float, repeats_left: Callable[[Rung], int | None]) -> None:
+    def reserved(self, rungs: Sequence[Rung], proxies: Sequence[Rung]) -> float:
+        """What trials that have not been proposed will cost at most, on proxies and at the budget of `search.goal`.
+
+        Args:
+            rungs: of the target, as for `set_trials`.
+            proxies: of all proxies.
+        """
+        on_proxies = sum(max(0, rung.wanted - rung.asked) * self.bound(rung.budget, rung.proxy) for rung in proxies)
+        verified = sum(rung.asked for rung in rungs[self._searched * len(KINDS) :])
+        return on_proxies + max(0, self.verified - verified) * self.costs[-1]
+
+    def bound(self, budget: Budget, proxy: int | None) -> float:
+        """Upper bound of the cost of a trial at a budget, of the target or of a proxy, in full trainings."""
+        return self.priced.costs[budget] * (1.0 if proxy is None else self.priced.of_proxies[proxy - 1])
+
+    def set_trials(
+        self, rungs: Sequence[Rung], running: float, reserved: float, repeats_left: Callable[[Rung], int | None]
+    ) -> None:
         """Set how many trials each rung is to have, from what is left.
 
         Args:
-            rungs: of all budgets, the kinds of a budget next to each other as in `KINDS`.
+            rungs: of all budgets of the target, the kinds of a budget next to each other as in `KINDS`.
             running: upper bound of the cost of what runs, in full trainings.
+            reserved: as `reserved` returns it.
             repeats_left: number of repeats that the best trials of a rung still need; `None` before its first one.
         """
         states = self._states(rungs, repeats_left)
-        left = self._plannable - self.spent - running
+        left = self._plannable - self.spent - running - reserved
         counts = None
-        reserved = sum(self._rule.cost(of_kind, [state.asked for state in of_kind]) for of_kind in states)
+        repeats = sum(self._rule.cost(of_kind, [state.asked for state in of_kind]) for of_kind in states)
         is_open = all(state.repeats_left is None for of_kind in states for state in of_kind)
-        unspent = self.limit - self.spent - running - reserved
+        unspent = self.limit - self.spent - running - reserved - repeats
         if is_open or unspent > MAX_UNSPENT * self.limit + ROUNDING:
             counts = divide(left, states[0], states[1], self._rule)
         for number, rung in enumerate(rungs):
             position, kind = divmod(number, len(KINDS))
-            rung.wanted = counts[kind][position] if counts else rung.asked
+            if position == self._searched:  # the budget that the schedule is wanted for
+                rung.wanted, rung.is_verified = (self.verified if rung.kind == "staged" else 0), True
+            else:
+                rung.wanted = counts[kind][position] if counts else rung.asked
 
-    def affords(self, cost: float, running: float, rungs: Sequence[Rung], repeats_left: Callable[[Rung], int | None]) -> bool:
-        """Whether this much more can be spent on top of what runs and of the repeats that are reserved; see `set_trials`."""
+    def affords(
+        self, cost: float, running: float, reserved: float, rungs: Sequence[Rung], repeats_left: Callable[[Rung], int | None]
+    ) -> bool:
+        """Whether this much more can be spent on top of what runs and of what is reserved, repeats too; see `set_trials`."""
         states = self._states(rungs, repeats_left)
-        reserved = sum(self._rule.cost(of_kind, [state.asked for state in of_kind]) for of_kind in states)
-        return self.spent + running + reserved + cost <= self.limit + ROUNDING
+        repeats = sum(self._rule.cost(of_kind, [state.asked for state in of_kind]) for of_kind in states)
+        return self.spent + running + reserved + repeats + cost <= self.limit + ROUNDING
 
     def cost_of(self, trial: Trial) -> float:
         """Upper bound of the cost of a trial, in full trainings."""
-        return self.priced.costs[trial.budget]
+        return self.bound(trial.budget, trial.proxy)
+
+    @property
+    def on_proxies(self) -> list[tuple[tuple[int, ...], float]]:
+        """The numbers of trials of each proxy at each budget, and their cost if nothing is shared, in full trainings."""
+        return [
+            (counts, proxy_cost([counts], self.costs, [relative]))
+            for counts, relative in zip(self._proxy_trials, self.priced.of_proxies, strict=True)
+        ]
+
+    @property
+    def unsearched(self) -> Budget | None:
+        """The budget of `search.goal`, where the limit has no room to search it."""
+        return None if self._searched == len(self.costs) else self.space.budgets[-1]
+
+    @property
+    def at_goal(self) -> str:
+        """What is done at the budget that is not searched, in words."""
+        if not self.verified:
+            return "its accuracy is predicted from those below it"
+        schedules = "the best schedule is" if self.verified == 1 else f"the best {self.verified} schedules are"
+        return f"{schedules} trained there once"
+
+    @property
+    def _on_verification(self) -> float:
+        return self.verified * self.costs[-1]
+
+    def _leave_out_goal(self, rule: Rule) -> None:
+        """Search all budgets but the last one, for which a schedule is wanted, if the limit has no room to search that too."""
+        staged, baseline = self._new_states()
+        left, rule = self._plannable - self._on_proxies, replace(rule, winners=1)
+        if affordable_budgets(left, staged, baseline, rule) == len(self.costs) or len(self.costs) == 1:
+            return
+        self._searched -= 1
+        self.verified = verified_schedules(left - rule.useful_cost(staged, baseline, 1), self.limit, self.costs[-1])
+
+    def _check_reach(self) -> None:
+        """Check that the accuracy at the budget of `search.goal` can be predicted from the budgets that are searched."""
+        if self._searched == len(self.costs) or self.verified:
+            return
+        largest = max(number for number, trials in enumerate(self.at_start[: self._searched]) if trials.staged)
+        if self.costs[-1] > MAX_REACH * self.costs[largest]:
+            reason = (
+                f"is more than {MAX_REACH:g} times {self.space.budgets[largest]}, the largest budget that {self.priced.given} "
+                "have room to search, so that nothing can be said about it"
+            )
+            raise InvalidInput("search.goal", str(self.space.search.goal), reason)
 
     def larger_limit(self, rungs: Sequence[Rung], repeats_left: Callable[[Rung], int | None]) -> str:
         """What a larger limit would add to a search, in a sentence; see `set_trials`."""
@@ -197,14 +284,16 @@ class Spending:
         staged, baseline = states
         asked = sum(state.asked for state in (*staged, *baseline))
         searched = sum(state.asked > 0 for state in staged) or sum(trials.staged > 0 for trials in self.at_start)
-        if searched < len(self.costs):
-            needed = (spent + self._rule.useful_cost(staged, baseline, searched + 1)) / (1 - CONTINGENCY)
+        pending = 0.0 if spent else self._on_proxies + self._on_verification
+        searched = min(searched, self._searched)
+        if searched < self._searched:
+            needed = (spent + pending + self._rule.useful_cost(staged, baseline, searched + 1)) / (1 - CONTINGENCY)
             of_staged, of_baseline = (counts[searched] for counts in self._rule.minimum(staged, baseline, searched + 1))
             return (
                 f"a limit of {self._rounded_up(needed)} would add the budget {self.space.budgets[searched]}, with at least "
                 f"{of_staged} staged and {of_baseline} baseline trials and repeats of the best"
             )
-        twice = divide(2 * self._plannable - spent, staged, baseline, self._rule)
+        twice = divide(2 * self._plannable - spent - pending, staged, baseline, self._rule)
         asked = asked or sum(trials.staged + trials.baseline for trials in self.at_start)
         more = sum(map(sum, twice)) - asked if twice else 0
         if more <= 0:
@@ -219,14 +308,14 @@ class Spending:
         """The states of each kind before the sweep begins."""
         settings = [every_setting(self.space.search, kind) for kind in KINDS]
         distinct = [None if each is None else len(each) for each in settings]
-        return [[RungState(cost=cost, distinct=number) for cost in self.costs] for number in distinct]
+        return [[RungState(cost=cost, distinct=number) for cost in self.costs[: self._searched]] for number in distinct]
 
     def _states(self, rungs: Sequence[Rung], repeats_left: Callable[[Rung], int | None]) -> list[list[RungState]]:
         """The states of the rungs of each kind."""
         return [
             [
                 RungState(cost=cost, asked=rung.asked, distinct=rung.distinct, repeats_left=repeats_left(rung))
-                for cost, rung in zip(self.costs, rungs[kind :: len(KINDS)], strict=True)
+                for cost, rung in zip(self.costs[: self._searched], rungs[kind :: len(KINDS)], strict=False)
             ]
             for kind in range(len(KINDS))
         ]
@@ -234,12 +323,15 @@ class Spending:
     def _below_useful(self, rule: Rule, staged: Sequence[RungState], baseline: Sequence[RungState]) -> InvalidInput:
         fewest_staged, fewest_baseline = (counts[0] for counts in rule.minimum(staged, baseline, 1))
         repeats = rule.repeats(staged[0], fewest_staged) + rule.repeats(baseline[0], fewest_baseline)
-        needed = self._rounded_up(rule.useful_cost(staged, baseline, 1) / (1 - CONTINGENCY))
+        fewest_on_proxies = [(MIN_TRIALS,) * len(self.costs)] * len(self.priced.of_proxies)
+        on_proxies = proxy_cost(fewest_on_proxies, self.costs, self.priced.of_proxies)
+        needed = self._rounded_up(least_limit(rule.useful_cost(staged, baseline, 1), on_proxies) / (1 - CONTINGENCY))
+        proxies = f", and {MIN_TRIALS} trials at each budget of each proxy" if on_proxies else ""
         return InvalidInput(
             FIELD,
             str(self.priced.given),
             f"must be at least {needed}, the cheapest useful sweep: {fewest_staged} staged and {fewest_baseline} baseline "
             f"trials at {self.space.budgets[0]}, and the best of each kind again with {rule.seeds} fresh seeds ({repeats} "
-            f"repeats), each of at most {self.priced.text(self.costs[0])}; a cheaper first budget or fewer search.repeat_seeds "
-            "need less",
+            f"repeats), each of at most {self.priced.text(self.costs[0])}{proxies}; a cheaper first budget or fewer "
+            "search.repeat_seeds need less",
         )

@@ -19,8 +19,8 @@ def compile_trial(trial: Trial, space: SearchSpace, table: StepTimeTable | None 
     """The task of a trial with the trial's settings, and the trial's plan.
 
     Args:
-        trial: the trial.
-        space: the search space.
+        trial: the trial, of the target or of a proxy.
+        space: the search space of the sweep.
         table: the sweep's step times, which a sweep in device-seconds needs.
 
     Raises:
@@ -31,11 +31,13 @@ def compile_trial(trial: Trial, space: SearchSpace, table: StepTimeTable | None 
 
 
 def task_of(trial: Trial, space: SearchSpace) -> Task:
-    """The task of a trial: the space's task with the trial's settings.
+    """The task of a trial: the space's task, or that of a proxy, with the trial's settings.
 
     Raises:
         InvalidInput: when the settings do not go together.
     """
+    if trial.proxy is not None:
+        space = space.proxy_space(trial.proxy)
     return Task(space.task.with_settings(trial.learning_rate, trial.batch_size, trial.staging, trial.lr_schedule))
 
 
@@ -69,24 +71,42 @@ def compile_in_currency(
     )
 
 
-def outcome_costs(plan: Plan, reused_segments: int = 0) -> dict[str, Any]:
+def full_training_plan(space: SearchSpace, table: StepTimeTable | None = None) -> Plan:
+    """The plan of full training of a sweep's task: what all costs are shares of."""
+    return compile_in_currency(Schedule.full_model(), Task(space.task), Budget(1.0), space, table)
+
+
+def proxy_costs(space: SearchSpace) -> tuple[float, ...]:
+    """Cost of full training of each proxy in full trainings of the target, in FLOPs.
+
+    In device-seconds it is the same: proxies of such sweeps have the steps of the target.
+    """
+    space = space.model_copy(update={"currency": "flops"})
+    target = full_training_plan(space).full_flops
+    numbers = range(1, len(space.proxy) + 1)
+    return tuple(full_training_plan(space.proxy_space(number)).full_flops / target for number in numbers)
+
+
+def outcome_costs(plan: Plan, reused_segments: int = 0, full: Plan | None = None) -> dict[str, Any]:
     """The fields of an `Outcome` that hold the cost of a trial, planned and executed.
 
     Args:
         plan: the trial's plan.
         reused_segments: number of segments at its start that were not executed for this trial.
+        full: a plan of the sweep's task, for a trial of a proxy; `None` where `plan` is of that task.
     """
+    full = full or plan
     executed = plan.segments[reused_segments:]
     costs: dict[str, Any] = {
         "currency": plan.currency,
         "planned_flops": plan.flops,
         "executed_flops": sum(segment.flops for segment in executed),
-        "full_flops": plan.full_flops,
+        "full_flops": full.full_flops,
     }
     if plan.seconds is None:
         return costs
     seconds = sum(segment.seconds or 0.0 for segment in executed)
-    return {**costs, "planned_seconds": plan.seconds, "charged_seconds": seconds, "full_seconds": plan.full_seconds}
+    return {**costs, "planned_seconds": plan.seconds, "charged_seconds": seconds, "full_seconds": full.full_seconds}
 
 
 def step_cost_in_currency(space: SearchSpace, table: StepTimeTable | None, rates: Rates) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from explorer.errors import InvalidInput
 from explorer.spec.base import Frozen
@@ -79,6 +79,9 @@ class DataSpec(Frozen):
     test_split: str | None = "validation"
     """Split on which results are reported; nothing is chosen on it. `None` sets a tenth of the training images aside, the same
     for every seed; it differs from the tenth that `validation_split` may set aside."""
+    train_fraction: float = Field(1.0, gt=0, le=1, allow_inf_nan=False)
+    """Fraction of the training images to train on: a stratified subset, the same for every seed. Smaller subsets are contained
+    in larger ones. Validation and test images are not reduced."""
     class_folder: Literal["top", "leaf"] | None = None
     """For `folder`, which folder gives an image its class where folders are nested: `top` is the one directly under the split,
     `leaf` the one that contains the image. `None` refuses nested folders."""
@@ -110,6 +113,12 @@ class DataSpec(Frozen):
         if isinstance(data, dict) and data.get("name") == "digits" and data.get("image_size") is None:
             return {**data, "image_size": DIGITS_SIZE}
         return data
+
+    @model_serializer(mode="wrap")
+    def _without_whole_fraction(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Data sets that are trained on as a whole are written as they were before subsets of them could be."""
+        content: dict[str, Any] = handler(self)
+        return {name: value for name, value in content.items() if name != "train_fraction" or value != 1}
 
     @property
     def side(self) -> int:

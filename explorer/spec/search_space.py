@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from explorer.errors import InvalidInput, validated
 from explorer.spec.base import Frozen, read_mapping
@@ -16,16 +16,15 @@ from explorer.spec.budget import CURRENCY_NAMES, Budget, BudgetField, Currency, 
 from explorer.spec.data import DataSpec
 from explorer.spec.loggers import LoggerName
 from explorer.spec.lr_schedule import Decay
+from explorer.spec.proxy import Proxies
 from explorer.spec.rates import AXES, Axis, Rates
 from explorer.spec.spending_limit import SpendingLimitField
 from explorer.spec.staging import BlockSubset, Growth, SubsetChoice, TokenPolicy
 from explorer.spec.task_file import TaskFile
+from explorer.spec.trial_counts import TrialCounts, trials_at
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 """Pattern of sweep names, which become folder names."""
-
-MIN_TRIALS = 3
-"""Number of trials that a budget gets however expensive it is."""
 
 
 def _levels(levels: tuple[float, ...]) -> tuple[float, ...]:
@@ -44,13 +43,6 @@ def _budgets(budgets: tuple[Budget, ...]) -> tuple[Budget, ...]:
     return budgets
 
 
-def _counts(counts: int | tuple[int, ...]) -> int | tuple[int, ...]:
-    if min(counts if isinstance(counts, tuple) else (counts,), default=0) < 1:
-        raise ValueError("must be a whole number of at least 1, or a list with one such number for each budget")
-    return counts
-
-
-TrialCounts = Annotated[int | tuple[int, ...], AfterValidator(_counts)]
 Levels = Annotated[tuple[float, ...], AfterValidator(_levels)]
 BUDGET_UNITS: dict[Currency, dict[Unit, str]] = {
     "flops": {"fraction": "shares of full training (25%)", "FLOPs": "FLOPs (3e17 FLOPs)"},
@@ -114,6 +106,12 @@ class SearchSettings(Frozen):
     `device_seconds`, time of one device (`40 GPU-hours`) or money (`$40`, with `price`). It decides how many of the budgets
     are searched and with how many trials, in place of `trials` and `baseline_trials`, and at least the best trial of each kind
     is repeated. `None`: `trials` and `baseline_trials` decide."""
+    goal: BudgetField | None = None
+    """The budget that a schedule is wanted for, one of `budgets`: those above it are not searched. Within a spending limit that
+    has no room to search it, a few schedules are trained there, or none: then its accuracy is predicted."""
+    plan: Literal["limited", "exhaustive"] = "limited"
+    """`exhaustive` searches all budgets of the sweep's own task with `trials` and `baseline_trials`, and leaves out `spend`,
+    `goal` and `proxy`."""
     trials: TrialCounts | None = None
     """Number of staged trials at the cheapest budget. Each budget above it gets as many trials as cost the same, but at least
     three (or as many as the cheapest budget, if that has fewer). A list gives the number for each budget. Required without
@@ -169,8 +167,9 @@ class SearchSettings(Frozen):
         if self.learning_rate_grid == 1 and low != high:
             raise ValueError(f"learning_rate_grid: 1 value cannot be both {low} and {high}")
         for name in ("trials", "baseline_trials"):
-            if self.spend is None and getattr(self, name) is None:
-                raise ValueError(f"{name}: this key is required, unless spend gives a limit")
+            if (self.spend is None or self.plan == "exhaustive") and getattr(self, name) is None:
+                unless = " with plan: exhaustive" if self.plan == "exhaustive" else ", unless spend gives a limit"
+                raise ValueError(f"{name}: this key is required{unless}")
         for name in ("first", "lr_schedule"):
             if len(set(values := getattr(self, name))) < len(values):
                 raise ValueError(f"{name}: {list(values)} must not contain a value twice")
@@ -216,6 +215,10 @@ class SearchSpace(TaskFile):
     price: float | None = Field(None, gt=0, allow_inf_nan=False)
     """Price of a device-hour, for budgets in money. `None` if there are none."""
     search: SearchSettings
+    proxy: Proxies = ()
+    """Cheaper tasks on which schedules are compared first: one, or a list from the cheapest up. The best schedules on a proxy
+    at each budget, as a share of its own full training, are tried first on the next one, and at last on the target, with
+    learning rates and batch sizes that are searched there. Needs budgets that are shares of full training."""
     store_gb: float = Field(20.0, ge=0)
     """Size of the stage store in GB, on the sweep's storage while the sweep runs: trained segments that trials share. 0
     disables sharing."""
@@ -223,15 +226,20 @@ class SearchSpace(TaskFile):
     """Experiment loggers besides TensorBoard's event files, which are always written where the storage is a folder. They need
     their packages (`pip install vit-budget-explorer[mlflow]`)."""
 
+    @model_serializer(mode="wrap")
+    def _without_proxies(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Spaces without proxies are written as they were before there were any."""
+        content = self._flatten(handler)
+        return content if content.get("proxy") else {name: value for name, value in content.items() if name != "proxy"}
+
     @model_validator(mode="after")
     def _check(self) -> SearchSpace:
         self._check_currency()
-        for name in ("trials", "baseline_trials"):
-            counts = getattr(self.search, name)
-            if isinstance(counts, tuple) and len(counts) != len(self.budgets):
-                raise ValueError(
-                    f"search.{name}: {list(counts)} must have one number for each of the {len(self.budgets)} budgets"
-                )
+        self._check_proxies()
+        if self.search.goal is not None and self.search.goal not in self.budgets:
+            raise ValueError(f"search.goal: {self.search.goal} must be one of the budgets: {', '.join(map(str, self.budgets))}")
+        self._check_counts("search.trials", self.search.trials)
+        self._check_counts("search.baseline_trials", self.search.baseline_trials)
         for budget in self.budgets if self.search.spend is None else ():
             if len(self.search.first) > (trials := self.trials_at(budget, "staged")):
                 raise ValueError(
@@ -240,6 +248,28 @@ class SearchSpace(TaskFile):
         if self.search.minimize == "peak_memory" and not self.resources.gpus:
             raise ValueError("search.minimize: peak_memory is measured on GPUs only, and resources.gpus is 0")
         return self
+
+    def _check_counts(self, name: str, counts: int | tuple[int, ...] | None) -> None:
+        if isinstance(counts, tuple) and len(counts) != len(self.budgets):
+            raise ValueError(f"{name}: {list(counts)} must have one number for each of the {len(self.budgets)} budgets")
+
+    def _check_proxies(self) -> None:
+        if not self.proxy:
+            return
+        if self.budgets[0].unit != "fraction":
+            raise ValueError(f"proxy: needs budgets that are shares of full training (25%), and {self.budgets[0]} is none")
+        for number, proxy in enumerate(self.proxy, start=1):
+            name = f"proxy.{number - 1}"
+            self._check_counts(f"{name}.trials", proxy.trials)
+            for budget in self.budgets if self.search.spend is None else ():
+                if len(self.search.first) > (count := self.proxy_space(number).trials_at(budget, "staged")):
+                    first = f"the {len(self.search.first)} schedules of search.first"
+                    raise ValueError(f"{name}.trials: {count} at {budget} are fewer than {first}")
+            if self.currency == "device_seconds" and not proxy.has_step_times_of_target:
+                raise ValueError(
+                    f"{name}: another model or image size has other step times, which are measured for the target alone; use "
+                    "currency: flops, or a proxy with fewer images or epochs"
+                )
 
     def _check_currency(self) -> None:
         if self.search.spend is not None:
@@ -268,20 +298,54 @@ class SearchSpace(TaskFile):
                 f"price: {self.price:g} is of a device-hour, and FLOPs have no price; set currency: device_seconds"
             )
 
-    def trials_at(self, budget: Budget, kind: Kind) -> int:
-        """Number of search trials of a kind at one of the space's budgets.
+    def as_planned(self) -> SearchSpace:
+        """The same space without what `search.plan: exhaustive` leaves out."""
+        if self.search.plan != "exhaustive":
+            return self
+        changes = {"spend": None, "goal": None, "plan": "limited"}
+        return self.model_copy(update={"search": self.search.model_copy(update=changes), "proxy": ()})
 
-        A single number in the search space is that of the cheapest budget. The other budgets get trials for the same cost, as
-        rungs of successive halving do (Jamieson and Talwalkar 2016), but at least three, or as many as the cheapest budget has.
+    def up_to_goal(self) -> SearchSpace:
+        """The same space without the budgets above `search.goal`."""
+        search = self.search
+        if search.goal is None:
+            return self
+        count = self.budgets.index(search.goal) + 1
+
+        def cut(counts: int | tuple[int, ...] | None) -> int | tuple[int, ...] | None:
+            return counts[:count] if isinstance(counts, tuple) else counts
+
+        of_target = {name: cut(getattr(search, name)) for name in ("trials", "baseline_trials")}
+        proxies = tuple(proxy.model_copy(update={"trials": cut(proxy.trials)}) for proxy in self.proxy)
+        return self.model_copy(
+            update={"budgets": self.budgets[:count], "search": search.model_copy(update=of_target), "proxy": proxies}
+        )
+
+    def with_proxy_trials(self, trials: Sequence[tuple[int, ...]]) -> SearchSpace:
+        """The same space with other numbers of trials on its proxies, one for each budget."""
+        proxies = [proxy.model_copy(update={"trials": counts}) for proxy, counts in zip(self.proxy, trials, strict=True)]
+        return self.model_copy(update={"proxy": tuple(proxies)})
+
+    def trials_at(self, budget: Budget, kind: Kind) -> int:
+        """Number of search trials of a kind at one of the space's budgets; see `explorer.spec.trial_counts.trials_at`.
+
         0 where a spending limit decides; see `explorer.search.spending`.
         """
         if self.search.spend is not None:
             return 0
         counts = self.search.trials if kind == "staged" else self.search.baseline_trials
-        if isinstance(counts, tuple):
-            return counts[self.budgets.index(budget)]
         assert counts is not None  # required without a limit
-        return max(round(counts * self.budgets[0].amount / budget.amount), min(counts, MIN_TRIALS))
+        return trials_at(counts, self.budgets, budget)
+
+    def proxy_space(self, number: int) -> SearchSpace:
+        """The search space of a proxy: its task and its trials, without proxies and repeats. Only staged trials are for it.
+
+        Args:
+            number: of the proxy, from 1.
+        """
+        proxy = self.proxy[number - 1]
+        search = self.search.model_copy(update={"trials": proxy.trials or self.search.trials, "repeat": 0, "spend": None})
+        return self.model_copy(update={"task": proxy.task(self.task), "search": search, "proxy": ()})
 
     def with_data(self, data: DataSpec) -> SearchSpace:
         """The same space with other settings of the data, which were checked already."""
@@ -298,7 +362,8 @@ class SearchSpace(TaskFile):
         for budget in self.budgets:
             for count in (self.trials_at(budget, "staged"), min(self.trials_at(budget, "baseline"), baselines)):
                 planned += count + min(search.repeat, count) * search.repeat_seeds
-        return planned
+        proxies = (self.proxy_space(number) for number in range(1, len(self.proxy) + 1))
+        return planned + sum(proxy.trials_at(budget, "staged") for proxy in proxies for budget in self.budgets)
 
     def with_search(self, **changes: Any) -> SearchSpace:
         """The same space with other search settings, checked like those of a file.

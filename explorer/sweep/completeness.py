@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from explorer.ledger import KINDS, Failure, Record
+from explorer.ledger import KINDS, Failure, Record, of_target
 from explorer.spec.budget import Budget
 
 NAMES: dict[Failure | None, str] = {
@@ -21,7 +21,7 @@ NAMES: dict[Failure | None, str] = {
 
 def lacking(budgets: Sequence[Budget], records: Iterable[Record]) -> tuple[str, ...]:
     """What the results lack, one line each (`50%: no baseline trial succeeded`); empty if every budget can be judged."""
-    there = {(record.trial.budget, record.trial.kind) for record in records if record.outcome}
+    there = {(record.trial.budget, record.trial.kind) for record in of_target(records) if record.outcome}
     return tuple(f"{budget}: no {kind} trial succeeded" for budget in budgets for kind in KINDS if (budget, kind) not in there)
 
 

@@ -16,6 +16,7 @@ from explorer.console import print_line
 from explorer.data.check import CheckedData, check_data
 from explorer.errors import InvalidInput
 from explorer.frontier import best_schedule, trials_frame
+from explorer.frontier.transfer import transfers
 from explorer.ledger import Ledger, Record, SweepHeader
 from explorer.paths import expanded
 from explorer.search.checks import check_space
@@ -61,6 +62,8 @@ class Sweep:
             budgets above follow, or a number for each budget.
         spend: replaces `search.spend` of the space: what all trials may cost together, such as `3 trainings`. It decides the
             numbers of trials; a larger one extends a finished sweep.
+        goal: replaces `search.goal` of the space: the budget that a schedule is wanted for.
+        plan: replaces `search.plan` of the space: `limited` or `exhaustive`.
         retry: which failed trials of earlier runs are tried again: `failed` (those that did not diverge) or `none`.
         address: address of a Ray cluster; `auto` for the one that this machine belongs to; `local` or `None` to start Ray here
             (`None` is refused where RAY_ADDRESS is set).
@@ -83,6 +86,8 @@ class Sweep:
         name: str | None = None,
         trials: int | tuple[int, ...] | None = None,
         spend: str | SpendingLimit | None = None,
+        goal: str | Budget | None = None,
+        plan: str | None = None,
         retry: Retry = "failed",
         address: str | None = None,
         parallel_trials: int | None = None,
@@ -95,11 +100,17 @@ class Sweep:
             limit = SpendingLimit.parse(spend)
             limit.check_fits(space.currency, space.price)
             space = space.with_search(spend=limit)
+        if goal is not None:
+            space = space.with_search(goal=Budget.parse(goal))
+        if plan is not None:
+            space = space.with_search(plan=plan)
+        space = space.as_planned()
         if trials is not None and space.search.spend is not None:
             allowed = f"cannot be combined with a spending limit ({space.search.spend}), which decides the number of trials"
             raise InvalidInput("trials", trials, allowed)
         if trials is not None:
             space = space.with_search(trials=trials)
+        self._whole_space, space = space, space.up_to_goal()
         check_space(space)
         if name is not None and not re.fullmatch(NAME_PATTERN, name):
             raise InvalidInput(
@@ -198,6 +209,7 @@ class Sweep:
             if len(self.ledger.records()) >= search.planned:
                 StageStore(f"{self.location}/{STORE}", 0).clear()
         self.console.print(progress.last_table())
+        self._say_transfer()
         self._say_spent(search)
         return self
 
@@ -210,7 +222,7 @@ class Sweep:
 
     def header(self, inventory: Inventory) -> SweepHeader:
         """The header that this sweep writes when it starts; see `explorer.sweep.header.new_header`."""
-        return new_header(self.location.rsplit("/", 1)[-1], self.space, inventory)
+        return new_header(self.location.rsplit("/", 1)[-1], self._whole_space, inventory)
 
     def best(self, budget: str | Budget) -> Schedule:
         """The best schedule for a budget of the sweep; see `explorer.frontier.best_schedule`."""
@@ -299,6 +311,12 @@ class Sweep:
         for line in search.spent_lines():
             self._say(line)
 
+    def _say_transfer(self) -> None:
+        """Say whether the ranks of schedules carry over from the proxies to the target."""
+        trials = trials_frame(self.ledger.records(), of="all")
+        for transfer in transfers(trials, self.checked_data.inventory.validation.images):
+            self._say(str(transfer))
+
     def _without_retried(self, records: list[Record], table: StepTimeTable | None) -> list[Record]:
         """The records without those of failed trials that are tried again, which are set aside."""
         failed = [record for record in records if record.outcome is None and not record.diverged and self.retry == "failed"]
@@ -317,4 +335,4 @@ class Sweep:
     def _open(self) -> None:
         """Write the sweep's header, or check that the one on the storage is of this sweep."""
         inventory = self.checked_data.inventory
-        open_sweep(self.ledger, self.space, inventory, lambda: self.header(inventory))
+        open_sweep(self.ledger, self._whole_space, inventory, lambda: self.header(inventory))

@@ -7,6 +7,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -19,7 +20,7 @@ from explorer.sweep.versions import installed_versions
 from explorer.training.task import Task
 
 CHANGEABLE = (
-    *(f"search.{name}" for name in ("spend", "trials", "baseline_trials", "sampler", "first", "promote", "repeat")),
+    *(f"search.{name}" for name in ("spend", "goal", "trials", "baseline_trials", "sampler", "first", "promote", "repeat")),
     "data.root",
     "data.num_workers",
     "data.resident",
@@ -71,12 +72,18 @@ def open_sweep(ledger: Ledger, space: SearchSpace, inventory: Inventory, make_he
         ledger.create(make_header())
         return
     header = ledger.header()
-    stored, given = header.space.model_dump(mode="json"), space.model_dump(mode="json")
+    stored, given = (_without_proxy_trials(each.model_dump(mode="json")) for each in (header.space, space))
     if different := first_difference(stored, given, CHANGEABLE):
         allowed = f"the sweep at {ledger.location} has {different.before!r}; give this one another --name"
         raise InvalidInput(different.field, different.after, allowed)
     if header.inventory is not None:
         _check_same_data(header.inventory, inventory, ledger.location)
+
+
+def _without_proxy_trials(space: dict[str, Any]) -> dict[str, Any]:
+    """The settings without the numbers of trials of proxies, which may change as those of the target may."""
+    proxies = [{name: value for name, value in proxy.items() if name != "trials"} for proxy in space.get("proxy", ())]
+    return {**space, "proxy": proxies}
 
 
 def _check_same_data(before: Inventory, now: Inventory, location: str) -> None:

@@ -45,10 +45,11 @@ def curve_point(steps: int, cost: float, loss: float) -> Point:
 def _budget_cost(record: Record, outcome: Outcome) -> float:
     """The budget of a trial as a fraction of full training.
 
-    That of a budget in money is not in the record: the cost of the plan is less than a step below it.
+    That of a budget in money is not in the record, nor is the full training of a proxy; the cost of the plan is less than a
+    step below it.
     """
     budget = record.trial.budget
-    if budget.unit == "money":
+    if budget.unit == "money" or record.trial.proxy is not None:
         return outcome.planned_cost
     full = outcome.full_flops if outcome.currency == "flops" else int((outcome.full_seconds or 0.0) * 1e9)
     return budget.of(full) / full

@@ -150,6 +150,8 @@ class SweepLoggers:
             "schedule": describe(trial.schedule),
             **shown_parameters(self._space.search, trial),
         }
+        if trial.proxy is not None:
+            parameters["proxy"] = trial.proxy
         tags = {"sweep": self._sweep, "trial": trial.id}
         return RunDescription(key=f"{trial.id}-{self._digest}", name=trial.id, parameters=parameters, tags=tags)
 

@@ -14,6 +14,7 @@ from explorer.frontier import best_by_budget, trials_frame
 from explorer.frontier.trials import rows
 from explorer.ledger import KINDS, Kind, Record
 from explorer.ledger.time_left import device_seconds_left
+from explorer.spec.budget import Budget
 from explorer.spec.search_space import SearchSpace
 from explorer.sweep.interrupts import interrupted_line
 
@@ -76,9 +77,11 @@ class SweepProgress:
     def table(self) -> Group:
         """While the sweep runs: the highest validation accuracy of a single run at each budget, staged against baseline."""
         table = _table("budget", "best staged", "best baseline")
-        for budget in self.space.budgets:
-            here = [record for record in self.records if record.trial.budget == budget]
-            table.add_row(str(budget), self._best(here, "staged"), self._best(here, "baseline"), *_counts(here))
+        for proxy in (*range(1, len(self.space.proxy) + 1), None):
+            for budget in self.space.budgets:
+                here = self._records_at(budget, proxy)
+                name = str(budget) if proxy is None else f"proxy {proxy}, {budget}"
+                table.add_row(name, self._best(here, "staged"), self._best(here, "baseline"), *_counts(here))
         return Group(Text("highest validation accuracy of a single run so far"), table)
 
     def last_table(self) -> Group:
@@ -91,8 +94,12 @@ class SweepProgress:
                 row = best.get((str(budget), kind))
                 seeds = (f"{row.seeds} fresh" if row.repeated else "1") if row else "-"
                 cells += [f"{row.validation_mean:.2%}", f"{row.test_mean:.2%}", seeds] if row else ["-"] * 3
-            table.add_row(str(budget), *cells, *_counts([r for r in self.records if r.trial.budget == budget]))
+            table.add_row(str(budget), *cells, *_counts(self._records_at(budget)))
         return Group(Text(LAST_TABLE), table)
+
+    def _records_at(self, budget: Budget, proxy: int | None = None) -> list[Record]:
+        """The records of the target or of a proxy at a budget."""
+        return [record for record in self.records if (record.trial.proxy, record.trial.budget) == (proxy, budget)]
 
     @staticmethod
     def _best(records: Sequence[Record], kind: Kind) -> str:

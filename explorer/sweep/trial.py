@@ -15,7 +15,7 @@ from ray.exceptions import RayError
 from explorer.errors import InvalidInput
 from explorer.ledger import Ledger, Outcome, Record, StageOutcome, Trial
 from explorer.plan import Plan
-from explorer.search.trial_plan import compile_trial, outcome_costs, task_of
+from explorer.search.trial_plan import compile_trial, full_training_plan, outcome_costs, task_of
 from explorer.spec.search_space import SearchSpace
 from explorer.spec.step_times import StepTimeTable
 from explorer.sweep.failures import reason_of
@@ -136,7 +136,8 @@ def train_trial(
         on_segment=on_segment,
         stop_requested=stop_requested,
     )
-    return _outcome(planned, result, processes.count)
+    full = planned if trial.proxy is None else full_training_plan(space, table)
+    return _outcome(planned, full, result, processes.count)
 
 
 def device_of_trial(space: SearchSpace, table: StepTimeTable | None) -> str:
@@ -157,7 +158,7 @@ def worker_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def _outcome(planned: Plan, result: TrainingResult, processes: int) -> Outcome:
+def _outcome(planned: Plan, full: Plan, result: TrainingResult, processes: int) -> Outcome:
     rows = {row.stage: row for row in planned.stages()}
     stages = []
     for stage, group in groupby(result.segments, key=lambda segment: segment.stage):
@@ -179,7 +180,7 @@ def _outcome(planned: Plan, result: TrainingResult, processes: int) -> Outcome:
     return Outcome(
         validation_accuracy=result.validation_accuracy,
         test_accuracy=result.test_accuracy,
-        **outcome_costs(planned, result.reused_segments),
+        **outcome_costs(planned, result.reused_segments, full),
         steps=result.steps,
         processes=processes,
         train_seconds=result.seconds,

@@ -22,6 +22,7 @@ from explorer.report.panels import (
     task,
     ternary,
     timeline,
+    transfer,
     workers,
 )
 from explorer.report.panels.panel import SECTIONS, Column, Panel, Section, Table
@@ -40,6 +41,7 @@ PANELS: list[Panel[Any]] = [
     spending.HYPERVOLUME_PANEL,
     spending.SHARING_PANEL,
     ranks.PANEL,
+    transfer.PANEL,
     workers.PANEL,
     parallel.PANEL,
     facts.PANEL,

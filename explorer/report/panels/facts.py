@@ -94,7 +94,7 @@ def _without_empty(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _facts_data(sweep: LoadedSweep) -> FactsData:
     header = sweep.header
-    return FactsData(facts(header, sweep.trials), commands(header, sweep.data), space_file(header))
+    return FactsData(facts(header, sweep.all_trials), commands(header, sweep.data), space_file(header))
 
 
 PANEL = Panel(name="facts", section="reproduce", data=_facts_data, template="facts.html")

@@ -10,7 +10,7 @@ from explorer.report.panels.panel import Column, Panel, Table
 
 
 def _panel_data(sweep: LoadedSweep) -> pd.DataFrame | None:
-    failed = sweep.trials[sweep.trials.status == "failed"]
+    failed = sweep.all_trials[sweep.all_trials.status == "failed"]
     return None if failed.empty else failed
 
 

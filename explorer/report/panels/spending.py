@@ -23,11 +23,11 @@ def spending_data(trials: pd.DataFrame) -> pd.DataFrame:
     """The state of a sweep after each of its completed runs, in the order of finishing.
 
     Args:
-        trials: the table that `trials_frame` returns.
+        trials: of the target and of the proxies, as `trials_frame` returns them.
 
     Returns:
         Columns runs (finished so far; a training that two trials share counts once), spent and planned (executed and planned
-        cost so far, in full trainings), staged and baseline (hypervolume of the single runs of each kind on test data;
+        cost so far, in full trainings), staged and baseline (hypervolume of the target's single runs of each kind on test data;
         reference point: full training, accuracy 0).
     """
     runs = trials[trials.status == "completed"].sort_values("finished", kind="stable").reset_index(drop=True)
@@ -41,7 +41,7 @@ def spending_data(trials: pd.DataFrame) -> pd.DataFrame:
     )
     sampled = np.unique(np.linspace(0, len(runs) - 1, min(len(runs), MAX_POINTS)).astype(int))
     for kind in KINDS:
-        of_kind = (runs.kind == kind).to_numpy()
+        of_kind = ((runs.kind == kind) & runs.proxy.isna()).to_numpy()
         finished = [runs[of_kind & (np.arange(len(runs)) <= last)] for last in sampled]
         table.loc[sampled, kind] = [hypervolume(part.cost, part.test_accuracy) for part in finished]
     return table.loc[sampled].reset_index(drop=True)
@@ -105,13 +105,13 @@ def sharing_note(data: pd.DataFrame) -> str:
 
 def _progress(sweep: LoadedSweep) -> pd.DataFrame | None:
     """The hypervolume has nothing to say of a few runs."""
-    data = spending_data(sweep.trials)
+    data = spending_data(sweep.all_trials)
     return None if len(data) < MIN_RUNS else data
 
 
 def _sharing(sweep: LoadedSweep) -> pd.DataFrame | None:
     """`None` where no training was shared."""
-    data = spending_data(sweep.trials)
+    data = spending_data(sweep.all_trials)
     return None if data.spent.iloc[-1] >= data.planned.iloc[-1] else data
 
 

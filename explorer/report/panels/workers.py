@@ -71,7 +71,7 @@ def workers_figure(data: pd.DataFrame) -> go.Figure:
 
 
 def _panel_data(sweep: LoadedSweep) -> pd.DataFrame | None:
-    data = workers_data(sweep.trials)
+    data = workers_data(sweep.all_trials)
     return None if data.worker.nunique() < 2 else data
 
 

@@ -1,0 +1,177 @@
+"""Do the ranks of schedules carry over from a proxy to the target? Measured on the schedules that a sweep trained on both."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from explorer.frontier.trials import row_with_largest, rows
+from explorer.frontier.uncertainty import LEVEL, test_set_error
+from explorer.training_key import schedule_key
+
+MIN_SCHEDULES = 5
+"""With fewer schedules on both tasks, a rank correlation says nothing."""
+POOR_CORRELATION = 0.5
+"""Below this rank correlation, transfer counts as poor."""
+
+Verdict = Literal["carries over", "poor", "undecided"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transfer:
+    """The schedules that were trained on a proxy and on the target at one budget. Accuracies are validation accuracies."""
+
+    proxy: int
+    """Number of the proxy, from 1."""
+    budget: str
+    promoted: int
+    """Number of schedules, without the controls."""
+    controls: int
+    """Number of controls: schedules that the proxy did not choose."""
+    spearman: float
+    """Spearman's rank correlation; NaN for fewer than `MIN_SCHEDULES` schedules, or if all accuracies are equal."""
+    spearman_low: float
+    spearman_high: float
+    """Its 95 % interval; see `spearman_interval`."""
+    regret: float
+    """Accuracy on the target of the best of these schedules, minus that of the one that is best on the proxy. The best one was
+    chosen for its accuracy, so the regret is overestimated."""
+    ahead_of_control: float
+    """Accuracy on the target of the best schedule that is no control, minus that of the best control; NaN without a control."""
+    noise: float
+    """Half of the 95 % interval of a difference between two trainings with one seed each."""
+    has_seeds: bool
+    """Whether `noise` includes the differences between seeds; otherwise it is that of the validation images alone, because
+    nothing was repeated with fresh seeds."""
+
+    @property
+    def schedules(self) -> int:
+        """Number of schedules on both tasks."""
+        return self.promoted + self.controls
+
+    @property
+    def regret_interval(self) -> tuple[float, float]:
+        """The 95 % interval of the regret, by `noise`."""
+        return max(0.0, self.regret - self.noise), self.regret + self.noise
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the ranks carry over, as far as the number of schedules allows to say."""
+        if self.ahead_of_control < -self.noise or self.spearman < POOR_CORRELATION:  # False where they are NaN
+            return "poor"
+        return "carries over" if self.spearman_low > 0 else "undecided"
+
+    def __str__(self) -> str:
+        name = f"proxy {self.proxy} at {self.budget}"
+        low, high = self.regret_interval
+        regret = f"regret {_points(self.regret)} ({_points(low)} to {_points(high)}) points"
+        if math.isnan(self.spearman):
+            return f"{name}: {self.schedules} schedules are too few to say whether its ranks carry over; {regret}"
+        said = {
+            "carries over": "the ranks of schedules carry over to the target",
+            "poor": "the ranks of schedules carry over poorly, so that better ones may have been missed",
+            "undecided": "too few schedules to say whether ranks carry over",
+        }[self.verdict]
+        numbers = f"rank correlation {self.spearman:.2f} ({self.spearman_low:.2f} to {self.spearman_high:.2f})"
+        control = ""
+        if self.ahead_of_control < -self.noise:
+            control = f"; a control is {_points(-self.ahead_of_control)} points ahead of all that were promoted"
+        return f"{name}: {said}: {numbers} over {self.schedules} schedules, {regret}{control}"
+
+
+def transfers(trials: pd.DataFrame, validation_images: int | None = None) -> list[Transfer]:
+    """What each proxy says about the target, by proxy and budget; budgets with fewer than two common schedules are left out.
+
+    Args:
+        trials: of the target and of the proxies, as `trials_frame` returns them.
+        validation_images: number of validation images; `None` if unknown.
+    """
+    is_target = trials.proxy.isna()
+    seed_variance = _seed_variance(trials[is_target])
+    # Those taken from a proxy come first: they have a common learning rate. On a proxy, the best trial of a schedule counts.
+    on_target = _searched(trials[is_target]).sort_values("from_proxy", kind="stable")
+    on_proxies = _searched(trials[~is_target]).sort_values("validation_accuracy", ascending=False, kind="stable")
+    found = []
+    for proxy in sorted(on_proxies.proxy.unique()):
+        for budget in dict.fromkeys(on_target.sort_values("budget_amount").budget):
+            ours = _by_schedule(on_target[on_target.budget == budget])
+            theirs = _by_schedule(on_proxies[(on_proxies.budget == budget) & (on_proxies.proxy == proxy)])
+            both = ours.assign(accuracy_on_proxy=theirs.validation_accuracy).dropna(subset="accuracy_on_proxy")
+            if len(both) >= 2:
+                found.append(_transfer(int(proxy), str(budget), both, seed_variance, validation_images))
+    return found
+
+
+def _by_schedule(searched: pd.DataFrame) -> pd.DataFrame:
+    """The first row of each schedule, by its key."""
+    return searched.drop_duplicates("key").set_index("key")
+
+
+def _transfer(
+    proxy: int, budget: str, both: pd.DataFrame, seed_variance: float | None, validation_images: int | None
+) -> Transfer:
+    target, on_proxy = both.validation_accuracy, both.accuracy_on_proxy
+    chosen, best = float(row_with_largest(both, "accuracy_on_proxy").validation_accuracy), float(target.max())
+    images_variance = float(test_set_error(best, validation_images or math.nan)) ** 2
+    half = float(stats.norm.ppf((1 + LEVEL) / 2)) * math.sqrt(2 * (images_variance + (seed_variance or 0.0)))
+    spearman = low = high = math.nan
+    if len(both) >= MIN_SCHEDULES and target.nunique() > 1 and on_proxy.nunique() > 1:
+        spearman = float(target.rank().corr(on_proxy.rank()))
+        low, high = spearman_interval(spearman, len(both))
+    is_control = both.from_proxy == "control"
+    ahead = float(target[~is_control].max() - target[is_control].max()) if is_control.any() else math.nan
+    return Transfer(
+        proxy=proxy,
+        budget=budget,
+        promoted=int((~is_control).sum()),
+        controls=int(is_control.sum()),
+        spearman=spearman,
+        spearman_low=low,
+        spearman_high=high,
+        regret=best - chosen,
+        ahead_of_control=ahead,
+        noise=half,
+        has_seeds=seed_variance is not None,
+    )
+
+
+def spearman_interval(correlation: float, count: int) -> tuple[float, float]:
+    """95 % interval of a rank correlation (Bonett and Wright, "Sample size requirements for estimating Pearson, Kendall and
+    Spearman correlations", Psychometrika 65, 2000): Fisher's z with the variance (1 + r^2 / 2) / (n - 3).
+
+    A correlation of 1 or -1, whose interval would have no width, counts as one pair of neighbours that changed places.
+
+    Args:
+        correlation: Spearman's rank correlation r.
+        count: n, the number of pairs, at least 4.
+    """
+    largest = 1 - 12 / (count * (count**2 - 1))
+    r = min(max(correlation, -largest), largest)
+    half = float(stats.norm.ppf((1 + LEVEL) / 2)) * math.sqrt((1 + r**2 / 2) / (count - 3))
+    low, high = math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)
+    return min(low, correlation), max(high, correlation)
+
+
+def _searched(trials: pd.DataFrame) -> pd.DataFrame:
+    """The completed staged search trials, with a key of their schedule and settings of `staging`."""
+    searched = trials[(trials.status == "completed") & (trials.phase == "search") & (trials.kind == "staged")]
+    keys = [schedule_key(json.dumps(sorted(row.staging.items())), row.schedule) for row in rows(searched)]
+    return searched.assign(key=keys)
+
+
+def _seed_variance(trials: pd.DataFrame) -> float | None:
+    """Variance of the validation accuracy over fresh seeds, pooled over everything that was repeated; `None` if nothing was."""
+    repeats = trials[(trials.status == "completed") & (trials.phase == "repeat")].groupby("candidate").validation_accuracy
+    counts = repeats.size()
+    degrees = np.maximum(counts - 1, 0)
+    return float((repeats.var() * degrees).sum() / degrees.sum()) if degrees.sum() else None
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference:.1f}"

@@ -1,0 +1,69 @@
+"""Whether what is best on a proxy is best on the target."""
+
+from __future__ import annotations
+
+import math
+
+from explorer.frontier.transfer import Transfer, Verdict
+from explorer.report.panels.panel import Column, Panel, Table
+
+NOTE = (
+    "Schedules that this sweep trained on a proxy and on the target, by validation accuracy: those that the proxy promoted, "
+    "and controls that it did not choose. Ranks: Spearman's correlation, with Bonett and Wright's 95 % interval; schedules "
+    "that were promoted lie close together, so it is lower than over all schedules. Regret: what is lost on the target by "
+    "taking the schedule that is best on the proxy, with the 95 % interval of the difference between two trainings{noise}; it "
+    "is overestimated, because the best of several is partly lucky."
+)
+
+
+VERDICTS: dict[Verdict, str] = {
+    "carries over": "carry over",
+    "poor": "carry over poorly",
+    "undecided": "too few schedules to say",
+}
+
+
+def transfer_table(transfers: list[Transfer]) -> Table:
+    """One row per proxy and budget, as text."""
+    columns = (
+        Column("proxy"),
+        Column("budget"),
+        Column("schedules", is_number=True),
+        Column("controls", is_number=True),
+        Column("rank correlation", is_number=True),
+        Column("regret, points", is_number=True),
+        Column("promoted ahead of control, points", is_number=True),
+        Column("ranks"),
+    )
+    return Table(columns, tuple(_cells(each) for each in transfers))
+
+
+def _cells(transfer: Transfer) -> tuple[str, ...]:
+    correlation = "too few schedules"
+    if not math.isnan(transfer.spearman):
+        correlation = f"{transfer.spearman:.2f} ({transfer.spearman_low:.2f} to {transfer.spearman_high:.2f})"
+    regret_low, regret_high = transfer.regret_interval
+    return (
+        str(transfer.proxy),
+        transfer.budget,
+        str(transfer.schedules),
+        str(transfer.controls),
+        correlation,
+        f"{100 * transfer.regret:.1f} ({100 * regret_low:.1f} to {100 * regret_high:.1f})",
+        "no control" if math.isnan(transfer.ahead_of_control) else f"{100 * transfer.ahead_of_control:+.1f}",
+        VERDICTS[transfer.verdict],
+    )
+
+
+def _note(transfers: list[Transfer]) -> str:
+    return NOTE.format(noise="" if transfers[0].has_seeds else " (of the images alone: nothing was repeated with fresh seeds)")
+
+
+PANEL = Panel(
+    name="transfer",
+    section="sweep",
+    title="Do proxies carry over?",
+    note=_note,
+    data=lambda sweep: list(sweep.transfers) or None,
+    table=transfer_table,
+)

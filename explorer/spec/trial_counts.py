@@ -1,0 +1,38 @@
+"""Numbers of trials: one for the cheapest budget, from which the others follow, or a list with one for each budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from explorer.spec.budget import Budget
+
+MIN_TRIALS = 3
+"""Number of trials that a budget gets however expensive it is."""
+
+
+def _counts(counts: int | tuple[int, ...]) -> int | tuple[int, ...]:
+    if min(counts if isinstance(counts, tuple) else (counts,), default=0) < 1:
+        raise ValueError("must be a whole number of at least 1, or a list with one such number for each budget")
+    return counts
+
+
+TrialCounts = Annotated[int | tuple[int, ...], AfterValidator(_counts)]
+
+
+def trials_at(counts: int | tuple[int, ...], budgets: Sequence[Budget], budget: Budget) -> int:
+    """Number of trials at one of some budgets.
+
+    A single number is that of the cheapest budget. The other budgets get trials for the same cost, as rungs of successive
+    halving do (Jamieson and Talwalkar 2016), but at least `MIN_TRIALS`, or as many as the cheapest budget has.
+
+    Args:
+        counts: one number, or one for each budget.
+        budgets: all budgets, from the cheapest up.
+        budget: one of them.
+    """
+    if isinstance(counts, tuple):
+        return counts[list(budgets).index(budget)]
+    return max(round(counts * budgets[0].amount / budget.amount), min(counts, MIN_TRIALS))

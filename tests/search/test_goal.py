@@ -1,0 +1,127 @@
+"""A spending limit with proxies and a budget that a schedule is wanted for. Costs in full trainings, worked out by hand."""
+
+import random
+
+import pytest
+
+from explorer import InvalidInput, SearchSpace, Sweep
+from explorer.search.proposer import Status
+from explorer.search.proxy_allocation import least_limit, proxy_cost, proxy_trials, verified_schedules
+from explorer.search.search import Search
+from explorer.search.spending import Spending, priced_limit
+from tests.search.test_search import finish
+
+BUDGETS = ["2.5%", "5%", "10%", "25%", "50%"]
+
+
+def goal_space(space_file, proxy=({"epochs": 0.25},), budgets=BUDGETS, **search) -> SearchSpace:
+    content = SearchSpace.load(space_file).model_dump(mode="json")
+    content["recipe"]["epochs"] = 20
+    content["search"] |= {"repeat": 1, "repeat_seeds": 2, "spend": "1 trainings", "goal": "25%", **search}
+    return SearchSpace.model_validate({**content, "budgets": list(budgets), "proxy": list(proxy)})
+
+
+def spending_of(space: SearchSpace) -> Spending:
+    space = space.as_planned().up_to_goal()
+    return Spending(space, priced_limit(space))
+
+
+def test_proxies_get_a_quarter_of_the_limit_in_rungs_of_equal_cost_by_hand():
+    # Trials cost .0125, .0625, .025 and .125. For 1.0, a rung may cost .2125: 17 x .0125 + 3 x .0625 + 8 x .025 + 3 x .125 = .975.
+    assert proxy_trials(4.0, [0.05, 0.25], [0.25, 0.5]) == [(17, 3), (8, 3)]
+    assert proxy_trials(1.0, [0.05, 0.25], [0.25, 0.5]) == [(3, 3), (3, 3)]
+    assert proxy_trials(100.0, [0.05], [0.01]) == [(48,)]
+    assert proxy_trials(1.0, [0.05], []) == []
+    assert proxy_cost([(5, 3), (3, 3)], [0.05, 0.25], [0.25, 0.5]) == pytest.approx(0.0625 + 0.1875 + 0.075 + 0.375)
+
+
+def test_what_is_verified_fits_into_what_is_left_and_half_of_the_limit():
+    assert [verified_schedules(left, 1.0, 0.25) for left in (-0.1, 0.2, 0.3, 0.9)] == [0, 0, 1, 2]
+    assert verified_schedules(10.0, 10.0, 0.25) == 3
+    assert least_limit(0.3, 0.0) == 0.3
+    assert least_limit(0.3, 0.1) == 0.4  # of which proxies are a quarter
+    assert least_limit(0.3, 0.05) == pytest.approx(0.4)  # they are given a quarter
+    assert least_limit(0.3, 0.5) == 1.0  # at most half
+
+
+def test_one_full_training_by_hand(space_file):
+    """The proxy costs a quarter, and three trials at each budget .319, which is more than a quarter of the limit.
+
+    The cheapest budget needs 3 + 2 + 2 x 2 trials of .025: .225. Of .99, .446 are left: one training at 25 %.
+    """
+    spending = spending_of(goal_space(space_file))
+    assert [counts for counts, _ in spending.on_proxies] == [(3, 3, 3, 3)]
+    assert spending.on_proxies[0][1] == pytest.approx(3 * 0.25 * 0.425, abs=0.002)
+    assert spending.verified == 1
+    assert [(each.staged, each.baseline, each.repeats) for each in spending.at_start][1:] == [(0, 0, 0), (0, 0, 0), (1, 0, 0)]
+    assert spending.at_start[0].staged >= 3
+    assert str(spending.unsearched) == "25%"
+
+
+def test_a_search_trains_what_the_proxy_chose_at_the_goal_and_stays_within_its_limit(space_file):
+    space = goal_space(space_file).as_planned().up_to_goal()
+    search = Search(space, spending=Spending(space, priced_limit(space)))
+    accuracies, records = random.Random(0), []
+    relative = search.spending.priced.of_proxies[0]
+    while not isinstance(trial := search.next(), Status):
+        record = finish(trial, accuracies.random())
+        share = trial.budget.amount * (1 if trial.proxy is None else relative)
+        costs = {"planned_flops": round(share * 1e6), "executed_flops": round(share * 1e6), "full_flops": 10**6}
+        records.append(record.model_copy(update={"outcome": record.outcome.model_copy(update=costs)}))
+        search.finished(records[-1])
+        assert search.spending.spent <= search.spending.limit
+    assert search.next() is Status.FINISHED
+    assert search.planned == len(records)
+    assert search.spending.spent >= 0.9
+    at_goal = [record.trial for record in records if record.trial.proxy is None and str(record.trial.budget) == "25%"]
+    assert [(trial.kind, trial.phase, trial.from_proxy) for trial in at_goal] == [("staged", "search", "promoted")]
+    on_proxy = [record for record in records if record.trial.proxy and str(record.trial.budget) == "25%"]
+    best = max(on_proxy, key=lambda record: record.outcome.validation_accuracy).trial
+    assert at_goal[0].schedule == best.schedule
+    assert max(str(record.trial.budget) for record in records if record.trial.kind == "baseline") in BUDGETS[:3]
+
+    resumed = Search(space, records, (), spending=Spending(space, priced_limit(space), records))
+    assert resumed.next() is Status.FINISHED
+    assert resumed.planned == len(records)
+
+
+def test_where_there_is_room_the_goal_is_searched_as_any_other_budget(space_file):
+    spending = spending_of(goal_space(space_file, spend="20 trainings"))
+    assert spending.unsearched is None
+    assert [trials.staged > 0 for trials in spending.at_start] == [True] * 4  # and nothing above 25 %
+    assert spending_of(goal_space(space_file, proxy=(), budgets=["25%"], spend="5 trainings")).unsearched is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"goal": "30%"}, r"search\.goal: 30% must be one of the budgets: 2\.5%, 5%, 10%, 25%, 50%"),
+        ({"plan": "exhaustive", "trials": None}, r"trials: this key is required with plan: exhaustive"),
+        (
+            {"spend": "0.2 trainings"},
+            r"search\.spend: '0\.2 full trainings': must be at least .*3 trials at each budget of each proxy",
+        ),
+        (
+            {"goal": "50%", "spend": "0.6 trainings", "proxy": [{"epochs": 0.1}]},
+            r"search\.goal: '50%': is more than 5 times .*nothing can be said about it",
+        ),
+    ],
+)
+def test_what_cannot_be_planned_is_refused_in_one_line(space_file, tmp_path, changes, message):
+    with pytest.raises((InvalidInput, ValueError), match=message) as refused:
+        Sweep(goal_space(space_file, **changes), tmp_path)
+    assert "Traceback" not in str(refused.value)
+
+
+def test_an_exhaustive_plan_leaves_out_limit_goal_and_proxies(space_file, tmp_path):
+    space = goal_space(space_file, trials=2, baseline_trials=1)
+    planned = Sweep(space, tmp_path, plan="exhaustive").space
+    assert (planned.search.spend, planned.search.goal, planned.proxy, len(planned.budgets)) == (None, None, (), 5)
+    assert planned.planned_trials == 5 * (2 + 1 + 2 * 2)
+
+
+def test_budgets_above_the_goal_are_not_searched_without_a_limit_either(space_file, tmp_path):
+    space = goal_space(space_file, proxy=(), spend=None, goal=None, trials=[5, 4, 3, 2, 1], baseline_trials=1)
+    planned = Sweep(space, tmp_path, goal="10%").space
+    assert [str(budget) for budget in planned.budgets] == ["2.5%", "5%", "10%"]
+    assert [planned.trials_at(budget, "staged") for budget in planned.budgets] == [5, 4, 3]
