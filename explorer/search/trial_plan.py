@@ -67,6 +67,13 @@ def full_training_plan(space: SearchSpace, table: StepTimeTable | None = None) -
     return compile_in_currency(Schedule.full_model(), Task(space.task), Budget(1.0), space, table)
 
 
+def relative_cost(space: SearchSpace, proxy: int | None, table: StepTimeTable | None = None) -> float:
+    """Cost of full training of a proxy, in full trainings of the target; 1 for the target, `None`."""
+    if proxy is None:
+        return 1.0
+    return full_training_plan(space.proxy_space(proxy), table).full_cost / full_training_plan(space, table).full_cost
+
+
 def outcome_costs(plan: Plan, reused_segments: int = 0, full: Plan | None = None) -> dict[str, Any]:
     """The fields of an `Outcome` that hold the cost of a trial, planned and executed.
 

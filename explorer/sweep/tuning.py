@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,11 +13,11 @@ import ray
 from ray import tune
 
 from explorer.errors import InvalidInput
-from explorer.ledger import Ledger, Record
+from explorer.ledger import Ledger, Record, Trial
 from explorer.search.dashboard import Dashboard
 from explorer.search.dispatcher import Dispatcher
 from explorer.search.search import Search
-from explorer.search.trial_plan import compile_trial
+from explorer.search.trial_plan import compile_trial, relative_cost
 from explorer.spec.search_space import SearchSpace
 from explorer.spec.step_times import StepTimeTable
 from explorer.sweep.attempts import Attempts
@@ -73,7 +74,9 @@ def run_trials(run: SweepRun) -> None:
     space, location, table = run.space, run.ledger.location, run.table
 
     def trainable(config: dict[str, Any]) -> None:
-        record = run_trial(config[TRIAL], space, Ledger(location), on_segment=TrialReports(), table=table)
+        trial: Trial = config[TRIAL]
+        reports = TrialReports(partial(relative_cost, space, trial.proxy, table))
+        record = run_trial(trial, space, Ledger(location), on_segment=reports, table=table)
         tune.report({RECORD: record, NODE: ray.get_runtime_context().get_node_id()})
         if record.outcome is None and not record.diverged:
             raise FailedTrialError(record.reason)  # the process may be damaged: Tune starts another one
