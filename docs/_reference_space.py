@@ -41,8 +41,8 @@ def search_space() -> str:
             path = f"{prefix}{name}"
             text = texts.get(name)
             inner = inner_model(field)
-            if text is None and inner is not None:
-                text = f"{summary(inner)} See [{path}](#{path.replace('.', '')})."
+            if inner is not None:
+                text = f"{text or summary(inner)} See [{path}](#{path.replace('.', '')})."
             kind = "<br>".join(filter(None, (f"`{path}`", cell(value(field)), default(field))))
             lines.append(f"| {kind} | {cell(text or '')} |")
     lines += [
@@ -55,9 +55,10 @@ def search_space() -> str:
         (ROOT / "search_spaces" / "digits.yaml").read_text(encoding="utf-8").rstrip(),
         "```",
         "",
-        "`search_spaces/` also contains DeiT-S and Swin-T on ImageNet, a ViT-Ti on CIFAR-10, and fine-tuning of a pretrained "
-        "ViT-B on a folder of images; `explorer init --example NAME` copies one. The comment at the top of each says what it "
-        "costs. The tests compile their plans; we have not run these sweeps.",
+        "`search_spaces/` also contains the same task with a proxy, DeiT-S and Swin-T on ImageNet, a ViT-Ti on CIFAR-10, and "
+        "fine-tuning of a pretrained ViT-B on a folder of images; `explorer init --example NAME` copies one. The comment at "
+        "the top of each says what it costs. The tests compile their plans; we have not run those on ImageNet, CIFAR-10 and "
+        "folders.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -72,8 +73,10 @@ def sections(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, type[Ba
 
 
 def inner_model(field: FieldInfo) -> type[BaseModel] | None:
-    """The pydantic class of a field, if it is one."""
+    """The pydantic class of a field or of the items of its list, if it is one."""
     found = field.annotation
+    if get_origin(found) is tuple:
+        found = get_args(found)[0]
     return found if isinstance(found, type) and issubclass(found, BaseModel) else None
 
 

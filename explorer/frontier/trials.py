@@ -86,8 +86,8 @@ def trials_frame(records: Sequence[Record], header: SweepHeader | None = None, *
         `losses` the mean training loss of each segment and `segment_ends` the budget time at the end of each, `lr_schedule` is
         the kind of the learning-rate schedule where the search compares several, `known_schedule` the name of a schedule of
         `search.first`, `proxy` the number of the proxy that was trained, `from_proxy` why a schedule was taken from one
-        (`promoted`, `control`), `parameters` the search's own variables, and `versions` those of the packages on the worker. The costs of a
-        proxy are fractions of the target's full training.
+        (`promoted`, `control`), `parameters` the search's own variables, and `versions` those of the packages on the worker.
+        The costs of a proxy are fractions of the target's full training.
     """
     inventory = header.inventory if header else None
     test_images = inventory.test.images if inventory and inventory.test.images else math.nan

@@ -61,7 +61,9 @@ class LoadedSweep:
         trials, all_trials = trials_frame(records, header), trials_frame(records, header, of="all")
         if not (trials.status == "completed").any():
             failed = int((trials.status == "failed").sum())
-            raise InvalidInput("sweep", ledger.location, f"has no finished trial yet ({failed} failed); nothing to report")
+            proxies = f", {len(all_trials) - len(trials)} of proxies ended" if header.space.proxy else ""
+            reason = f"has no finished trial yet ({failed} failed{proxies}); nothing to report"
+            raise InvalidInput("sweep", ledger.location, reason)
         data = frontier_data(trials)
         superseded = ledger.superseded()
         failed_attempts = tuple(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 
 from explorer.errors import InvalidInput
-from explorer.plan import Plan
 from explorer.search.trial_plan import full_training_plan
 from explorer.spec.rates import AXES, Rates
 from explorer.spec.search_space import SearchSpace
@@ -20,17 +19,15 @@ def check_costs(space: SearchSpace) -> None:
     Raises:
         InvalidInput: naming the proxy that does not.
     """
-    if not space.proxy:
-        return
-    plans = [_full_training(space, number) for number in range(1, len(space.proxy) + 1)]
-    after = [*plans[1:], full_training_plan(space.model_copy(update={"currency": "flops"}))]
-    for number, (plan, following) in enumerate(zip(plans, after, strict=True)):
-        if plan.full_flops >= following.full_flops:
-            is_last = number == len(plans) - 1
+    spaces = [space.proxy_space(number) for number in range(1, len(space.proxy) + 1)]
+    costs = [full_training_plan(each.model_copy(update={"currency": "flops"})).full_flops for each in (*spaces, space)]
+    for number, (cost, following) in enumerate(itertools.pairwise(costs)):
+        if cost >= following:
+            is_last = number == len(spaces) - 1
             other = "the target" if is_last else f"proxy.{number + 1}, which comes after it"
-            cost = f"{plan.full_flops / following.full_flops:.3g} of the full training of {other}"
             reason = "must be cheaper" if is_last else "proxies are listed from the cheapest up"
-            raise InvalidInput(f"proxy.{number}", str(space.proxy[number]), f"costs {cost}: {reason}")
+            allowed = f"costs {cost / following:.3g} of the full training of {other}: {reason}"
+            raise InvalidInput(f"proxy.{number}", str(space.proxy[number]), allowed)
 
 
 def proxy_warnings(space: SearchSpace) -> tuple[str, ...]:
@@ -45,7 +42,3 @@ def proxy_warnings(space: SearchSpace) -> tuple[str, ...]:
                 if size == same:
                     lines.append(f"proxy {number} cannot tell {axis} {level:g} from {higher:g}: both are {size:g} of its model")
     return tuple(lines)
-
-
-def _full_training(space: SearchSpace, number: int) -> Plan:
-    return full_training_plan(space.proxy_space(number).model_copy(update={"currency": "flops"}))

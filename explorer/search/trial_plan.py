@@ -76,15 +76,20 @@ def full_training_plan(space: SearchSpace, table: StepTimeTable | None = None) -
     return compile_in_currency(Schedule.full_model(), Task(space.task), Budget(1.0), space, table)
 
 
+def relative_cost(space: SearchSpace, proxy: int | None, table: StepTimeTable | None = None) -> float:
+    """Cost of full training of a proxy, in full trainings of the target; 1 for the target, `None`."""
+    if proxy is None:
+        return 1.0
+    return full_training_plan(space.proxy_space(proxy), table).full_cost / full_training_plan(space, table).full_cost
+
+
 def proxy_costs(space: SearchSpace) -> tuple[float, ...]:
     """Cost of full training of each proxy in full trainings of the target, in FLOPs.
 
     In device-seconds it is the same: proxies of such sweeps have the steps of the target.
     """
-    space = space.model_copy(update={"currency": "flops"})
-    target = full_training_plan(space).full_flops
-    numbers = range(1, len(space.proxy) + 1)
-    return tuple(full_training_plan(space.proxy_space(number)).full_flops / target for number in numbers)
+    counted = space.model_copy(update={"currency": "flops"})
+    return tuple(relative_cost(counted, number) for number in range(1, len(space.proxy) + 1))
 
 
 def outcome_costs(plan: Plan, reused_segments: int = 0, full: Plan | None = None) -> dict[str, Any]:

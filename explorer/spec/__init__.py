@@ -8,6 +8,7 @@ from explorer.spec.loggers import LoggerName
 from explorer.spec.lr_schedule import LearningRateSchedule
 from explorer.spec.model import ModelSpec
 from explorer.spec.provenance import Provenance
+from explorer.spec.proxy import Proxy
 from explorer.spec.rates import AXES, Axis, Rates
 from explorer.spec.recipe import Augmentation, Recipe
 from explorer.spec.schedule import Schedule, Stage
@@ -31,6 +32,7 @@ __all__ = [
     "ModelSpec",
     "Preprocessing",
     "Provenance",
+    "Proxy",
     "RateLevels",
     "Rates",
     "Recipe",

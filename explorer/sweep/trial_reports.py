@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
+from functools import cache
 from typing import Any, Protocol
 
 from ray import tune
@@ -25,9 +27,14 @@ class TrialReports:
     """Reports a trial's progress to the driver, on its start, then at most every `REPORT_SECONDS`, not after the last segment.
 
     `tune.report` waits for the driver; the training loop does not count that time as training.
+
+    Args:
+        relative_cost: gives the cost of full training of the trial's task in full trainings of the sweep's task. It is asked
+            when a segment is finished, because it needs the data.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, relative_cost: Callable[[], float] = lambda: 1.0) -> None:
+        self._relative_cost = cache(relative_cost)
         self._last = time.monotonic()
         self._reported = 0
         tune.report({SEGMENTS: 0, WORKER: worker_name()})
@@ -38,18 +45,18 @@ class TrialReports:
         if now - self._last < REPORT_SECONDS or done == len(progress.plan.segments):
             return
         self._last = now
-        points = _points(progress)[self._reported :]
+        points = _points(progress, self._relative_cost())[self._reported :]
         self._reported = done
         planned = len(progress.plan.segments)
         tune.report({SEGMENTS: done, PLANNED_SEGMENTS: planned, POINTS: points, WORKER: worker_name()})
 
 
-def _points(progress: Progress) -> list[Point]:
+def _points(progress: Progress, relative_cost: float) -> list[Point]:
     """The points of the finished segments, those from a stage store included."""
     points, steps = [], 0
     for result in progress.segments:
         steps += result.steps
-        points.append(curve_point(steps, progress.plan.cost_after(steps), result.mean_loss))
+        points.append(curve_point(steps, relative_cost * progress.plan.cost_after(steps), result.mean_loss))
     return points
 
 

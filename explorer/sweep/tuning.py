@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,11 +15,11 @@ from ray import tune
 from ray.tune.trainable import wrap_function
 
 from explorer.errors import InvalidInput
-from explorer.ledger import Ledger, Record
+from explorer.ledger import Ledger, Record, Trial
 from explorer.search.dashboard import Dashboard
 from explorer.search.dispatcher import Dispatcher
 from explorer.search.search import Search
-from explorer.search.trial_plan import compile_trial
+from explorer.search.trial_plan import compile_trial, relative_cost
 from explorer.spec.search_space import SearchSpace
 from explorer.spec.step_times import StepTimeTable
 from explorer.sweep.attempts import Attempts
@@ -77,13 +78,14 @@ def run_trials(run: SweepRun) -> None:
     space, location, table = run.space, run.ledger.location, run.table
 
     def trainable(config: dict[str, Any]) -> None:
+        trial: Trial = config[TRIAL]
         group = own_worker_group(space.resources) if space.resources.process_count > 1 else None
         with notice().watched() if space.store_gb else nullcontext():
             record = run_trial(
-                config[TRIAL],
+                trial,
                 space,
                 Ledger(location),
-                on_segment=TrialReports(),
+                on_segment=TrialReports(partial(relative_cost, space, trial.proxy, table)),
                 table=table,
                 group=group,
                 stop_requested=notice().came if space.store_gb else None,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from explorer import Budget, SearchSpace, compile_plan
+from explorer import Budget, Schedule, SearchSpace, compile_plan
 from explorer.frontier.curve import Match
 from explorer.training.task import Task
 from tests.test_imports import run_without
@@ -206,3 +206,41 @@ def test_the_variants_of_the_papers_tables_spend_the_same_budget():
         lengths = [row.epochs for row in plans["alpha 0" if table == "durations" else "heads"].stages()]
         expected = [1, 1, 1] if table == "durations" else [1, 2, 3]
         assert [length / lengths[0] for length in lengths] == pytest.approx(expected, rel=0.1)
+
+
+def test_what_carries_over_from_proxies_by_hand(tmp_path):
+    transfer = module("transfer/run")
+    tables = sys.modules["tables"]
+    rows = []
+    for number, (on_proxy, on_target) in enumerate(zip((0.1, 0.2, 0.4, 0.3, 0.5), (0.50, 0.52, 0.54, 0.56, 0.55), strict=True)):
+        for seed in (200, 201):
+            rows.append(("fractals", "images 1/4", number, seed, 0.0625, on_proxy, 0.0, "x"))
+            rows.append(("fractals", "target", number, seed, 0.25, on_target, on_target + (seed - 200) / 10, "x"))
+    results = pd.DataFrame(rows, columns=transfer.COLUMNS)
+    found = tables.carried(results, "fractals", "images 1/4", "fractals")
+    # Ranks 1 2 4 3 5 against 1 2 3 5 4: squared differences 0 0 1 4 1, and 1 - 6 * 6 / 120 = .7 for both seeds.
+    assert found.correlations == pytest.approx([0.7, 0.7])
+    assert found.cost == pytest.approx(0.25)
+    # The fifth is best on the proxy and .01 behind the fourth, which is among the best three.
+    assert found.regrets == pytest.approx([0.01, 0.01])
+    assert found.regrets_of_best == pytest.approx([0, 0])
+    assert not found.is_trusted  # five schedules
+    itself = tables.carried(results, "fractals", "target", "fractals")
+    assert itself.correlations == pytest.approx([1, 1])  # each seed against the other one
+    assert tables.carried(results, "fractals", "target", "fashion") is None
+    results[results.seed == 200].to_csv(tmp_path / "results.csv", index=False)
+    text = tables.tables(tmp_path / "results.csv", list(transfer.PROXIES))
+    assert "| images 1/4 | 1/4 | 0.70 (" in text
+    assert "one seed) | 1.0 | 0.0 | 1 |" in text
+
+
+def test_the_proxies_of_the_transfer_study_cost_what_their_names_say():
+    transfer = module("transfer/run")
+    assert len(transfer.schedules()) == 24
+    task = transfer.task_of("fractals")
+    full = compile_plan(Schedule.full_model(), task, Budget(1.0), task.step_cost).full_flops
+    for name, expected in {"images 1/16": 16, "epochs 1/64": 64, "images and epochs 1/4, half the width": 61}.items():
+        proxy = transfer.task_of("fractals", transfer.PROXIES[name])
+        plan = compile_plan(Schedule.full_model(), proxy, Budget(1.0), proxy.step_cost)
+        assert full / plan.full_flops == pytest.approx(expected, rel=0.03)
+    assert proxy.spec.recipe.learning_rate == 2 * task.spec.recipe.learning_rate

@@ -6,6 +6,7 @@ from explorer import SearchSpace
 from explorer.ledger import of_target
 from explorer.ledger.time_left import device_seconds_left, planned_trials
 from explorer.sweep.completeness import lacking
+from explorer.sweep.learning_curve import learning_curve
 from explorer.sweep.progress import SweepProgress
 from tests.conftest import quiet
 from tests.ledger.test_ledger import make_record
@@ -53,6 +54,15 @@ def test_a_budget_with_trials_of_a_proxy_alone_lacks_its_own(space):
     records = [on_proxy(), make_record(kind="baseline")]
     assert of_target(records) == records[1:]
     assert lacking(space.budgets[:1], records) == ("25%: no staged trial succeeded",)
+
+
+def test_the_learning_curve_of_a_proxy_ends_at_its_cost_in_full_trainings_of_the_target(space):
+    record = on_proxy(cost=0.0625)
+    changes = {"losses": (2.0, 1.0), "segment_ends": (0.5, 1.0)}
+    stage = record.outcome.stages[0].model_copy(update={"flops": 6250})
+    outcome = record.outcome.model_copy(update={**changes, "stages": (stage,)})
+    points = learning_curve(record.model_copy(update={"outcome": outcome}))
+    assert [point.metrics["cost"] for point in points] == pytest.approx([0.03125, 0.0625])
 
 
 def test_progress_shows_proxies_in_rows_of_their_own(space):

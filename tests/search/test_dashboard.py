@@ -94,3 +94,14 @@ def test_optuna_says_again_what_it_said_before():
     with quiet_optuna():
         assert optuna.logging.get_verbosity() >= optuna.logging.WARNING
     assert optuna.logging.get_verbosity() == before
+
+
+def test_a_proxy_has_studies_of_its_own(space_file, tmp_path):
+    space = SearchSpace.model_validate({**SearchSpace.load(space_file).model_dump(), "proxy": {"images": 0.5}})
+    dashboard = Dashboard(space, tmp_path / "optuna.log")
+    dashboard.add(record(two_stages(0.3, heads=0.25), "proxy1-25pct-staged-000", proxy=1))
+    dashboard.add(record(two_stages(0.3, heads=0.25), from_proxy="promoted"))
+    studies = opened(tmp_path / "optuna.log")
+    assert {name for name in studies if "proxy" in name} == {"tiny proxy1-25pct-staged", "tiny proxy1-50pct-staged"}
+    assert [trial.user_attrs["trial_id"] for trial in studies["tiny proxy1-25pct-staged"].trials] == ["proxy1-25pct-staged-000"]
+    assert [trial.user_attrs.get("from_proxy") for trial in studies["tiny 25pct-staged"].trials] == ["promoted"]

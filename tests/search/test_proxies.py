@@ -13,7 +13,7 @@ from explorer.search.proposal import first_guesses, schedule_variables, variable
 from explorer.search.proposer import Status
 from explorer.search.proxy_checks import proxy_warnings
 from explorer.search.search import Search
-from explorer.search.trial_plan import compile_trial, full_training_plan
+from explorer.search.trial_plan import compile_trial, full_training_plan, relative_cost
 from explorer.spec.rates import Rates
 from explorer.spec.schedule import Schedule, Stage
 from tests.search.test_forecast import MACHINES
@@ -197,7 +197,8 @@ def test_a_proxy_costs_a_share_of_the_target(space_with):
     full = full_training_plan(space)
     trial = Search(space).next()
     plan = compile_trial(trial, space)[1]
-    assert plan.full_flops / full.full_flops == pytest.approx(0.25, rel=0.01)
+    assert plan.full_flops / full.full_flops == relative_cost(space, 1) == pytest.approx(0.25, rel=0.01)
+    assert relative_cost(space, None) == 1
     record = synthetic_record(trial, plan, 0.5, full=full)
     # A quarter of a quarter, less than a step of the full model below: the proxy takes 18 of them.
     assert 0.0625 * (1 - 1 / 4) < record.outcome.planned_cost <= 0.0625

@@ -15,12 +15,14 @@ from PIL import Image
 from explorer import Rates
 from explorer.errors import validated
 from explorer.search.checks import check_space
+from explorer.search.forecast import forecast
 from explorer.search.search import Search
 from explorer.search.trial_plan import compile_trial
 from explorer.spec.base import read_mapping
 from explorer.spec.search_space import SearchSpace
 from explorer.training import task as task_module
 from explorer.training.loop import train
+from tests.search.test_forecast import MACHINES
 
 FOLDER = Path(__file__).parents[2] / "search_spaces"
 
@@ -46,6 +48,7 @@ SIZES = {
 
 NARROW = {
     "digits": {"embed_dim": 16},
+    "digits_proxy": {"embed_dim": 16},
     "imagenet_deit_small": {"embed_dim": 48, "depth": 2},
     "imagenet_swin_tiny": {"embed_dim": 24, "depths": (1, 1, 1, 1)},
     "cifar10_vit_tiny": {"embed_dim": 48, "depth": 2},
@@ -81,7 +84,7 @@ def full_trainings(space):
 
 
 def test_every_space_has_a_test():
-    assert {path.stem for path in FOLDER.glob("*.yaml")} == {*SIZES, "digits"} == {*NARROW}
+    assert {path.stem for path in FOLDER.glob("*.yaml")} == {*SIZES, "digits", "digits_proxy"} == {*NARROW}
 
 
 @pytest.mark.parametrize(
@@ -111,26 +114,39 @@ def test_a_space_is_valid_planned_and_costs_what_its_header_says(name, monkeypat
     assert header == cost_line(search.planned, full_trainings(space), plan.full_flops, float(said[5]))
 
 
+def test_a_proxy_is_a_small_part_of_the_cost_that_the_header_says():
+    path = FOLDER / "digits_proxy.yaml"
+    expected = forecast(SearchSpace.load(path), MACHINES)
+    on_proxy = sum(row.planned for row in expected.budgets if row.budget.startswith("proxy"))
+    said = (
+        f"# Cost: {expected.trials} trials, {expected.planned:.1f} full trainings before sharing, {on_proxy:.1f} of them on the"
+    )
+    assert f"{said} proxy.\n" in path.read_text()
+
+
 @pytest.mark.parametrize("name", NARROW)
 def test_a_space_trains(name, photos):
     path = FOLDER / f"{name}.yaml"
     content = read_mapping(path)
     content["model"] = {**content["model"], "pretrained": False}
     content["model"]["options"] = {**content["model"]["options"], **NARROW[name]}
-    if name != "digits":
+    if not name.startswith("digits"):
         content["data"] |= {"name": "folder", "root": str(photos), "num_workers": 0}
         content["recipe"] |= {"compile": False, "epochs": 4}
     else:
-        content["recipe"]["epochs"] = 0.08
+        content["recipe"]["epochs"] = 0.08 if name == "digits" else 0.4  # of a quarter of the images
     content["recipe"]["batch_size"] = 8
     content["budgets"] = ["100%"]
     content["search"] |= {"trials": 1, "baseline_trials": 1, "batch_size": [8], "stages": 2, "grid": 4}
+    if "proxy" in content:
+        content["proxy"]["trials"] = 1
     space = validated(SearchSpace, content, path.name)
     search = Search(space)
-    trials = [search.next(), search.next()]
+    trials = [search.next(), search.next()]  # of the proxy first, where there is one
     task, plan = compile_trial(next(trial for trial in trials if trial.kind == "staged"), space)
     result = train(task, plan, seed=0)
     assert result.steps == plan.steps >= 8
+    assert task.train_images == (286 if "proxy" in content else task.data.train_images)
     assert all(math.isfinite(segment.mean_loss) for segment in result.segments)
 
 

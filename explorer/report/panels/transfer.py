@@ -14,8 +14,6 @@ NOTE = (
     "taking the schedule that is best on the proxy, with the 95 % interval of the difference between two trainings{noise}; it "
     "is overestimated, because the best of several is partly lucky."
 )
-
-
 VERDICTS: dict[Verdict, str] = {
     "carries over": "carry over",
     "poor": "carry over poorly",
