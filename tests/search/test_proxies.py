@@ -239,7 +239,7 @@ def test_proxies_that_cannot_stand_for_the_target_are_refused_before_anything_ru
 
 
 def test_a_batch_that_is_larger_than_the_subset_is_refused(space_with):
-    message = r"proxy\.0: recipe\.batch_size: 128: must be at most the (5\d|60) training images"
+    message = r"proxy\.0: search\.batch_size: 128: makes batches of 128 of the 60 training images"
     with pytest.raises(InvalidInput, match=message):
         check_space(space_with({"images": 0.05}, batch_size=[128]))
 

@@ -64,8 +64,6 @@ def test_bad_proxies_are_refused_in_one_line(content, proxy, message):
 def test_what_proxies_cannot_be_combined_with(content):
     with pytest.raises(InvalidInput, match=r"proxy: needs budgets that are shares of full training \(25%\), and 1000000 FLOPs"):
         with_proxy(content, {"images": 0.5}, budgets=["1e6 FLOPs"])
-    with pytest.raises(InvalidInput, match=r"proxy: cannot be combined with a spending limit"):
-        with_proxy(content, {"images": 0.5}, search={**content["search"], "spend": "3 trainings"})
     search = {**content["search"], "first": ["paper"], "trials": [1, 1]}
     assert with_proxy(content, {"images": 0.5, "trials": 1}, search=search)
     seconds = {"currency": "device_seconds"}
