@@ -188,3 +188,20 @@ def test_the_variants_of_the_papers_tables_spend_the_same_budget():
         lengths = [row.epochs for row in plans["alpha 0" if table == "durations" else "heads"].stages()]
         expected = [1, 1, 1] if table == "durations" else [1, 2, 3]
         assert [length / lengths[0] for length in lengths] == pytest.approx(expected, rel=0.1)
+
+
+def test_predictions_are_counted_by_reach():
+    prediction = module("prediction")
+    assert set(prediction.recorded_curves().sweep) >= {"digits", "digits, in seconds", "methods: sweep", "by FLOPs"}
+    drawn = prediction.drawn_curves(2)
+    # Two sweeps of two kinds at 5, 10, 20 and 40 %: from two budgets 20 and 40 % are predicted, from three 40 %.
+    found = list(prediction.cases(drawn))
+    assert [(case.trained, round(case.reach)) for case in found] == [(2, 2), (2, 4), (3, 2)] * 4
+    assert len(list(prediction.cases(drawn, between=True))) == 8
+    made = {"sweep": "s", "kind": "staged", "trained": 3, "trained_to": 0.2, "cost": 1.0}
+    hit = prediction.Case(**made, measured=0.8, predicted=0.81, low=0.7, high=0.9)
+    miss = prediction.Case(**made, measured=0.8, predicted=0.85, low=0.82, high=0.86)
+    assert prediction.summary([hit, miss]) == "3.0 ± 6.0, 1 of 2"  # errors of 1 and 5 points, half widths of 10 and 2
+    assert prediction.at_reach([hit], "5x") == [hit]
+    assert prediction.at_reach([hit], "2x") == []
+    assert prediction.coverage([hit, miss]) == 0.5
