@@ -61,4 +61,6 @@ def break_even(trials: pd.DataFrame, match: FullTrainingMatch | None) -> BreakEv
     if match is None:
         return BreakEven(spent, math.nan, math.nan, math.nan)
     cost = match.match
+    if math.isinf(cost.cost) and match.measured[1] < FULL_TRAINING:  # above, staged training was not looked at
+        return BreakEven(spent, math.nan, math.nan, math.nan)
     return BreakEven(spent, 1 - cost.cost, 1 - cost.high, 1 - cost.low, match.predicted)

@@ -144,7 +144,7 @@ def predict_full_training_match(predicted: dict[Kind, PredictedCurve]) -> FullTr
     reached_DM = np.maximum.accumulate(staged.sampled(cost_M), axis=1) >= target_D[:, None]
     cost_D = np.where(reached_DM.any(axis=1), cost_M[reached_DM.argmax(axis=1)], np.inf)
     low, high = percentiles(cost_D)
-    mean, lowest, highest = (float(values[0]) for values in baseline.at([1.0]))
-    target = MeanAccuracy(mean, lowest, highest, baseline.deviation.measured.seeds)
+    mean, bound_low, bound_high = (float(values[0]) for values in baseline.at([1.0]))
+    target = MeanAccuracy(mean, bound_low, bound_high, baseline.deviation.measured.seeds)
     median = float(np.quantile(cost_D, 0.5, method="nearest"))
     return FullTrainingMatch(target, Match(median, float(low), float(high)), (smallest, end), predicted=True)

@@ -244,3 +244,20 @@ def test_the_proxies_of_the_transfer_study_cost_what_their_names_say():
         plan = compile_plan(Schedule.full_model(), proxy, Budget(1.0), proxy.step_cost)
         assert full / plan.full_flops == pytest.approx(expected, rel=0.03)
     assert proxy.spec.recipe.learning_rate == 2 * task.spec.recipe.learning_rate
+
+
+def test_predictions_are_counted_by_reach():
+    prediction = module("prediction")
+    assert set(prediction.recorded_curves().sweep) >= {"digits", "digits, in seconds", "methods: sweep", "by FLOPs"}
+    drawn = prediction.drawn_curves(2)
+    # Two sweeps of two kinds at 5, 10, 20 and 40 %: from two budgets 20 and 40 % are predicted, from three 40 %.
+    found = list(prediction.cases(drawn))
+    assert [(case.trained, round(case.reach)) for case in found] == [(2, 2), (2, 4), (3, 2)] * 4
+    assert len(list(prediction.cases(drawn, between=True))) == 8
+    made = {"sweep": "s", "kind": "staged", "trained": 3, "trained_to": 0.2, "cost": 1.0}
+    hit = prediction.Case(**made, measured=0.8, predicted=0.81, low=0.7, high=0.9)
+    miss = prediction.Case(**made, measured=0.8, predicted=0.85, low=0.82, high=0.86)
+    assert prediction.summary([hit, miss]) == "3.0 ± 6.0, 1 of 2"  # errors of 1 and 5 points, half widths of 10 and 2
+    assert prediction.at_reach([hit], "5x") == [hit]
+    assert prediction.at_reach([hit], "2x") == []
+    assert prediction.coverage([hit, miss]) == 0.5

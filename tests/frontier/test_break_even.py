@@ -64,6 +64,9 @@ def test_what_trials_share_is_paid_once():
     paid = break_even(trials, FullTrainingMatch(target, Match(0.4, 0.3, 0.5), (0.1, 1.0)))
     assert (paid.search_cost, paid.saving, paid.low, paid.high) == pytest.approx((0.75, 0.6, 0.5, 0.7))
     assert break_even(trials, None).payback == "unknown"
+    unreached = Match(math.inf, math.inf, math.inf)
+    assert break_even(trials, FullTrainingMatch(target, unreached, (0.1, 1.0))).payback == "never"
+    assert break_even(trials, FullTrainingMatch(target, unreached, (0.1, 0.2))).payback == "unknown"  # not trained above 20 %
 
 
 def test_a_sweep_by_hand():

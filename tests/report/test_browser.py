@@ -168,6 +168,7 @@ def test_predictions_are_dashed_named_and_kept_in_the_schedule_file(opened, repo
             return [box.left + l.xaxis._offset + x, box.top + l.yaxis._offset + y];
         })()""",
     )
+    page.mouse.move(place[0] + 2, place[1] + 1)
     page.mouse.move(*place)
     page.wait_for_selector("#frontier .hoverlayer .hovertext", timeout=30_000)
     assert re.match(r"predicted [\d.]+%", page.text_content("#frontier .hoverlayer"))

@@ -174,8 +174,9 @@ def _positions(sweep: LoadedSweep, schedules: Mapping[str, SchedulePayload]) -> 
     winners = data.winners.sort_values("cost").reset_index(drop=True)
     unit = sweep.header.space.budgets[0].unit
     scale = _full_training(data, sweep.header.space, unit)
-    ends = {kind: data.shown_to(kind) for kind in data.predicted}
-    amounts = _round_amounts(winners, scale, max([float(winners.cost.iloc[-1]), *ends.values()]))
+    last = winners.iloc[-1]
+    end = data.shown_to(last.kind) if last.kind in data.predicted else float(last.cost)
+    amounts = _round_amounts(winners, scale, end)
     cost_M = np.array([amount / scale for amount in amounts]).clip(min=winners.cost.iloc[0])
     expected_at = {kind: _expected(data, kind, cost_M) for kind in data.between}
     positions = []
