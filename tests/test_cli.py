@@ -260,6 +260,8 @@ def write_space(path: Path, space_file: Path, **changes) -> Path:
         ({"recipe__epoch": 3}, ["recipe.epoch", "did you mean 'epochs'"]),
         ({"budgets": ["0.01%"]}, ["budget", "0.01%", "at least one step of the full model"]),
         ({"data": {"name": "folder", "root": "/no/such", "image_size": 8}}, ["data.root", "/no/such", "no such folder"]),
+        ({"proxy": {"images": 0.001}}, ["proxy.0: images: 0.001", "leaves no image of the class '0'"]),
+        ({"proxy": {"model": {"embed_dim": 64}}}, ["proxy.0", "of the full training of the target: must be cheaper"]),
     ],
 )
 def test_bad_spaces_end_in_one_line_and_exit_code_2(explorer, space_file, tmp_path, changes, words):

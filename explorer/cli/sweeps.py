@@ -97,7 +97,6 @@ def sweep(
     loaded = SearchSpace.load(space)
     given = Calibration.load(calibration) if calibration else None
     warn(*Task(loaded.task).warnings, *check_known_schedules(loaded))
-    warn(*proxy_warnings(loaded))
     planned = Sweep(
         loaded,
         storage,
@@ -114,6 +113,7 @@ def sweep(
         step_times=given,
         console=console,
     )
+    warn(*proxy_warnings(planned.space))
     if dry_run:
         from explorer.report.trained_on import inventory_facts, trained_on
         from explorer.search.forecast import forecast
