@@ -32,7 +32,7 @@ class PreemptionNotice:
     """Whether the node of this process is about to be taken away."""
 
     def __init__(self) -> None:
-        self._watched = self._told = False
+        self._watched = self._told = self._signalled = False
         self._checked = float("-inf")
 
     @contextmanager
@@ -54,7 +54,8 @@ class PreemptionNotice:
         if not self._told and now - self._checked >= CHECK_SECONDS:
             self._checked = now
             with suppress(Exception):  # a cluster that does not answer now is no reason to end a training
-                self._told = ray.get_runtime_context().get_node_id() in draining_nodes()
+                if ray.get_runtime_context().get_node_id() in draining_nodes():
+                    self._told = True
         return self._told
 
     def heed_sigterm(self) -> None:
@@ -65,8 +66,8 @@ class PreemptionNotice:
         before = signal.getsignal(signal.SIGTERM)
 
         def on_sigterm(number: int, frame: FrameType | None) -> None:
-            if self._watched and not self._told:
-                self._told = True
+            if self._watched and not self._signalled:
+                self._signalled = self._told = True
             elif callable(before):
                 before(number, frame)
             else:

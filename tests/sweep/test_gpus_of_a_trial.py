@@ -53,7 +53,7 @@ def test_processes_get_a_gpu_each_on_one_node_or_on_several_where_that_is_allowe
         common = {"include_dashboard": False}
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "node_ip_address": "127.0.0.2", **common})
         for address in ("127.0.0.3", "127.0.0.4"):
-            cluster.add_node(num_cpus=1, num_gpus=1, node_ip_address=address, **common)
+            cluster.add_node(num_cpus=2, num_gpus=1, node_ip_address=address, **common)
         hook = {"worker_process_setup_hook": "without_gpus.install"}
         ray.init(address=cluster.address, log_to_driver=False, runtime_env=hook)
         content = SearchSpace.load("space.yaml").model_dump()
