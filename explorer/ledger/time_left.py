@@ -55,8 +55,7 @@ def _groups(space: SearchSpace) -> list[tuple[int | None, Kind]]:
 def _trials(space: SearchSpace, budget: Budget, proxy: int | None, kind: Kind) -> int:
     space = space if proxy is None else space.proxy_space(proxy)
     wanted = space.trials_at(budget, kind)
-    is_searched = kind == "baseline" or proxy is not None or space.trials_at(budget, "baseline") > 0
-    return wanted + (min(space.search.repeat, wanted) * space.search.repeat_seeds if is_searched else 0)
+    return wanted + min(space.search.repeat, wanted) * space.search.repeat_seeds
 
 
 def _amount_left(space: SearchSpace, records: Sequence[Record], proxy: int | None, kind: Kind) -> float:

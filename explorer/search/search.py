@@ -141,10 +141,13 @@ class Search:
         for rung in self.rungs:
             counts[rung.budget][KINDS.index(rung.kind)] = max(rung.wanted, rung.asked)
         searched = {budget: of_kinds for budget, of_kinds in counts.items() if any(of_kinds)}
-        staged, baseline = (tuple(of_kinds[kind] for of_kinds in searched.values()) for kind in range(len(KINDS)))
-        changes = {"spend": None, "trials": staged, "baseline_trials": baseline, "repeat": self.spending.winners}
+        staged, baseline = (tuple(max(1, of_kinds[kind]) for of_kinds in searched.values()) for kind in range(len(KINDS)))
+        changes = {"spend": None, "goal": None, "trials": staged, "baseline_trials": baseline, "repeat": self.spending.winners}
+        places = [self.space.budgets.index(budget) for budget in searched]
+        on_proxies = [tuple(counts[place] for place in places) for counts, _ in self.spending.on_proxies]
         search = self.space.search.model_copy(update=changes)
-        return self.space.model_copy(update={"budgets": tuple(searched), "search": search})
+        allocated = self.space.model_copy(update={"budgets": tuple(searched), "search": search})
+        return allocated.with_proxy_trials(on_proxies)
 
     @property
     def unaffordable_repeats(self) -> int:

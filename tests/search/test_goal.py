@@ -73,6 +73,7 @@ def test_a_search_trains_what_the_proxy_chose_at_the_goal_and_stays_within_its_l
     assert search.next() is Status.FINISHED
     assert search.planned == len(records)
     assert search.spending.spent >= 0.9
+    assert SearchSpace.model_validate(search.allocated_space.model_dump(mode="json"))  # as a driver's note keeps it
     at_goal = [record.trial for record in records if record.trial.proxy is None and str(record.trial.budget) == "25%"]
     assert [(trial.kind, trial.phase, trial.from_proxy) for trial in at_goal] == [("staged", "search", "promoted")]
     on_proxy = [record for record in records if record.trial.proxy and str(record.trial.budget) == "25%"]
