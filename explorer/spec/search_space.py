@@ -331,10 +331,11 @@ class SearchSpace(TaskFile):
 
         0 where a spending limit decides; see `explorer.search.spending`.
         """
-        if self.search.spend is not None:
-            return 0
         counts = self.search.trials if kind == "staged" else self.search.baseline_trials
-        assert counts is not None  # required without a limit
+        if (
+            self.search.spend is not None or counts is None
+        ):  # it is required without a limit, but not for the proxies of a limit
+            return 0
         return trials_at(counts, self.budgets, budget)
 
     def proxy_space(self, number: int) -> SearchSpace:

@@ -86,6 +86,10 @@ def test_a_search_trains_what_the_proxy_chose_at_the_goal_and_stays_within_its_l
     assert resumed.planned == len(records)
 
 
+def test_numbers_of_trials_are_unknown_where_a_limit_decides(space_file):
+    assert goal_space(space_file, trials=None, baseline_trials=None).planned_trials == 0
+
+
 def test_where_there_is_room_the_goal_is_searched_as_any_other_budget(space_file):
     spending = spending_of(goal_space(space_file, spend="20 trainings"))
     assert spending.unsearched is None
