@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from explorer.ledger.records import Record, Trial
-from explorer.ledger.time_left import relative_cost
+from explorer.ledger.records import Record
+from explorer.ledger.time_left import recorded_relative_cost
 from explorer.spec.budget import Budget
 from explorer.spec.search_space import SearchSpace
 from explorer.spec.spending_limit import SpendingLimit
@@ -41,7 +41,7 @@ class Charges:
         if record.shared_with is not None or _failed_before_training(record):
             return
         if record.outcome is None:
-            self.spent += self.bound(record.trial)
+            self.spent += self.bound(record.trial.budget, record.trial.proxy)
         elif record.trial.id in self._attempted and self.has_store:
             self.spent += record.outcome.planned_cost
         else:
@@ -53,15 +53,15 @@ class Charges:
         if record.failure != "preempted":
             self._attempted.add(record.trial.id)
 
-    def bound(self, trial: Trial) -> float:
-        """Upper bound of the cost of a trial, of the target or of a proxy."""
-        return self.costs[trial.budget] * (1.0 if trial.proxy is None else self.of_proxies[trial.proxy - 1])
+    def bound(self, budget: Budget, proxy: int | None) -> float:
+        """Upper bound of the cost of a trial at a budget, of a proxy or of the target, `None`."""
+        return self.costs[budget] * (1.0 if proxy is None else self.of_proxies[proxy - 1])
 
     def of_attempt(self, record: Record) -> float:
         """What such an attempt is charged."""
         if _failed_before_training(record) or record.failure == "preempted":
             return 0.0
-        whole = self.bound(record.trial)
+        whole = self.bound(record.trial.budget, record.trial.proxy)
         return whole / record.trial.schedule.grid if self.has_store else whole
 
 
@@ -128,7 +128,7 @@ def spending_status(
         limit = given.full_trainings(full_training or 1.0, space.currency, space.price)
     if full_training is None and any(budget.unit != "fraction" for budget in space.budgets):
         return SpendingStatus(given, limit, 0.0)  # nothing has been trained to its end, and nothing says what failed ones cost
-    of_proxies = [relative_cost(space, number, records) for number in range(1, len(space.proxy) + 1)]
+    of_proxies = [recorded_relative_cost(space, number, records) for number in range(1, len(space.proxy) + 1)]
     total = Charges(budget_costs(space, full_training), space.store_gb > 0, of_proxies)
     for attempt in attempts:
         total.add_attempt(attempt)

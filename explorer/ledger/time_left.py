@@ -27,8 +27,9 @@ def device_seconds_left(space: SearchSpace, planned: int, records: Sequence[Reco
     for proxy, kind in _groups(space):
         of_kind = [each for each in done if each[0].trial.kind == kind] or done
         of_group = [each for each in of_kind if each[0].trial.proxy == proxy] or of_kind
-        relative = relative_cost(space, proxy, records)
-        amounts = [record.trial.budget.amount * relative_cost(space, record.trial.proxy, records) for record, _ in of_group]
+        relative = recorded_relative_cost(space, proxy, records)
+        trials = [record.trial for record, _ in of_group]
+        amounts = [trial.budget.amount * recorded_relative_cost(space, trial.proxy, records) for trial in trials]
         seconds = sum(outcome.train_seconds for _, outcome in of_group) / sum(amounts)
         work += seconds * relative * _amount_left(space, records, proxy, kind)
     trained = [(record, outcome) for record, outcome in done if record.shared_with is None]
@@ -65,7 +66,7 @@ def _amount_left(space: SearchSpace, records: Sequence[Record], proxy: int | Non
     return max(0.0, left)
 
 
-def relative_cost(space: SearchSpace, proxy: int | None, records: Sequence[Record]) -> float:
+def recorded_relative_cost(space: SearchSpace, proxy: int | None, records: Sequence[Record]) -> float:
     """Cost of full training of a proxy in full trainings of the target.
 
     It is known when a trial of the proxy is completed; before, that of fewer images and epochs is assumed.

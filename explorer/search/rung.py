@@ -170,8 +170,7 @@ class Rung:
         values = None if self.is_verified and self.from_proxy else self._next_guess(self._from_below)
         if values is None and (below is None or self._promoted_share):
             values, reason = self._next_from_proxy(below)
-        values = values or self._next_guess(self._from_below)
-        if values := values or self._next_guess(self._guesses) or self._next_untried():
+        if values := values or self._next_guess(self._from_below) or self._next_guess(self._guesses) or self._next_untried():
             self.study.enqueue_trial(values)
         self.study.sampler = self._random_sampler if self._consecutive_duplicates > MAX_DUPLICATES else self._sampler
         asked = self.study.ask(self._distributions)

@@ -116,7 +116,7 @@ class Search:
         if self.spending is None:
             return True
         lost = self.spending.charges.of_attempt(record)
-        return self.spending.affords(lost, self._running_cost, self._reserved, self.rungs, self._repeats_left)
+        return self.spending.affords(lost, self._committed, self.rungs, self._repeats_left)
 
     def affordable_retries(self, records: Sequence[Record]) -> list[Record]:
         """Those failed trials of the search that can be tried again within the spending limit, in their order."""
@@ -127,7 +127,7 @@ class Search:
             more = self.spending.charges.of_attempt(record)
             if record.failure == "place" and not record.plan:
                 more += self.spending.cost_of(record.trial)
-            if self.spending.affords(cost + more, self._running_cost, self._reserved, self.rungs, self._repeats_left):
+            if self.spending.affords(cost + more, self._committed, self.rungs, self._repeats_left):
                 affordable.append(record)
                 cost += more
         return affordable
@@ -210,24 +210,21 @@ class Search:
 
     def _set_trials(self) -> None:
         if self.spending:
-            self.spending.set_trials(self.rungs, self._running_cost, self._reserved, self._repeats_left)
+            self.spending.set_trials(self.rungs, self._committed, self._repeats_left)
 
     @property
-    def _proxy_rungs(self) -> list[Rung]:
-        return [rung for ladder in self.proxies for rung in ladder.rungs]
-
-    @property
-    def _reserved(self) -> float:
-        """Upper bound of the cost of trials on proxies and at the budget of `search.goal` that have not been proposed."""
+    def _committed(self) -> float:
+        """Upper bound of the cost of what runs, of proxies' trials to come, and of those at the budget of `search.goal`."""
         assert self.spending is not None
-        return self.spending.reserved(self.rungs, self._proxy_rungs)
+        on_proxies = [rung for ladder in self.proxies for rung in ladder.rungs]
+        return self._running_cost + self.spending.reserved(self.rungs, on_proxies)
 
     @property
     def _running_cost(self) -> float:
         """Upper bound of the cost of the trials that have been proposed and have not ended, in full trainings."""
         assert self.spending is not None
-        searched = (*self._proxy_rungs, *self.rungs)
-        searching = sum(len(rung.running) * self.spending.bound(rung.budget, rung.proxy) for rung in searched)
+        searched = [rung for ladder in (*self.proxies, self.target) for rung in ladder.rungs]
+        searching = sum(len(rung.running) * self.spending.charges.bound(rung.budget, rung.proxy) for rung in searched)
         return searching + sum(self.spending.cost_of(trial) for trial in self._running_repeats.values())
 
     def _repeats_left(self, rung: Rung, default: int | None = None) -> int | None:

@@ -179,31 +179,24 @@ class Spending:
             rungs: of the target, as for `set_trials`.
             proxies: of all proxies.
         """
-        on_proxies = sum(max(0, rung.wanted - rung.asked) * self.bound(rung.budget, rung.proxy) for rung in proxies)
+        on_proxies = sum(max(0, rung.wanted - rung.asked) * self.charges.bound(rung.budget, rung.proxy) for rung in proxies)
         verified = sum(rung.asked for rung in rungs[self._searched * len(KINDS) :])
         return on_proxies + max(0, self.verified - verified) * self.costs[-1]
 
-    def bound(self, budget: Budget, proxy: int | None) -> float:
-        """Upper bound of the cost of a trial at a budget, of the target or of a proxy, in full trainings."""
-        return self.priced.costs[budget] * (1.0 if proxy is None else self.priced.of_proxies[proxy - 1])
-
-    def set_trials(
-        self, rungs: Sequence[Rung], running: float, reserved: float, repeats_left: Callable[[Rung], int | None]
-    ) -> None:
+    def set_trials(self, rungs: Sequence[Rung], committed: float, repeats_left: Callable[[Rung], int | None]) -> None:
         """Set how many trials each rung is to have, from what is left.
 
         Args:
             rungs: of all budgets of the target, the kinds of a budget next to each other as in `KINDS`.
-            running: upper bound of the cost of what runs, in full trainings.
-            reserved: as `reserved` returns it.
+            committed: upper bound of the cost of what runs, and of what is reserved besides repeats, in full trainings.
             repeats_left: number of repeats that the best trials of a rung still need; `None` before its first one.
         """
         states = self._states(rungs, repeats_left)
-        left = self._plannable - self.spent - running - reserved
+        left = self._plannable - self.spent - committed
         counts = None
         repeats = sum(self._rule.cost(of_kind, [state.asked for state in of_kind]) for of_kind in states)
         is_open = all(state.repeats_left is None for of_kind in states for state in of_kind)
-        unspent = self.limit - self.spent - running - reserved - repeats
+        unspent = self.limit - self.spent - committed - repeats
         if is_open or unspent > MAX_UNSPENT * self.limit + ROUNDING:
             counts = divide(left, states[0], states[1], self._rule)
         for number, rung in enumerate(rungs):
@@ -213,17 +206,15 @@ class Spending:
             else:
                 rung.wanted = counts[kind][position] if counts else rung.asked
 
-    def affords(
-        self, cost: float, running: float, reserved: float, rungs: Sequence[Rung], repeats_left: Callable[[Rung], int | None]
-    ) -> bool:
-        """Whether this much more can be spent on top of what runs and of what is reserved, repeats too; see `set_trials`."""
+    def affords(self, cost: float, committed: float, rungs: Sequence[Rung], repeats_left: Callable[[Rung], int | None]) -> bool:
+        """Whether this much more can be spent on top of what is committed, and of the repeats; see `set_trials`."""
         states = self._states(rungs, repeats_left)
         repeats = sum(self._rule.cost(of_kind, [state.asked for state in of_kind]) for of_kind in states)
-        return self.spent + running + reserved + repeats + cost <= self.limit + ROUNDING
+        return self.spent + committed + repeats + cost <= self.limit + ROUNDING
 
     def cost_of(self, trial: Trial) -> float:
         """Upper bound of the cost of a trial, in full trainings."""
-        return self.bound(trial.budget, trial.proxy)
+        return self.charges.bound(trial.budget, trial.proxy)
 
     @property
     def on_proxies(self) -> list[tuple[tuple[int, ...], float]]:

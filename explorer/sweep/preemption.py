@@ -9,8 +9,9 @@ from __future__ import annotations
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import FrameType
 
 import ray
@@ -23,9 +24,12 @@ CHECK_SECONDS = 2.0
 
 
 def draining_nodes() -> set[str]:
-    """Ids of the nodes that Ray drains: they get no more work, and will be gone soon. Empty where Ray cannot tell."""
+    """Ids of the nodes that Ray drains: they get no more work, and will be gone soon. Warn where Ray cannot tell."""
     ask: Callable[[], dict[str, int]] | None = getattr(state.state, FUNCTION, None)
-    return set(ask()) if ask else set()
+    if ask is None:
+        warnings.warn("this version of Ray does not say which nodes it drains: they are lost without a notice", stacklevel=2)
+        return set()
+    return set(ask())
 
 
 class PreemptionNotice:
@@ -53,9 +57,11 @@ class PreemptionNotice:
         now = time.monotonic()
         if not self._told and now - self._checked >= CHECK_SECONDS:
             self._checked = now
-            with suppress(Exception):  # a cluster that does not answer now is no reason to end a training
+            try:
                 if ray.get_runtime_context().get_node_id() in draining_nodes():
                     self._told = True
+            except Exception as error:  # a cluster that does not answer now is no reason to end a training
+                warnings.warn(f"Ray does not say whether it drains this node: {error}", stacklevel=2)
         return self._told
 
     def heed_sigterm(self) -> None:

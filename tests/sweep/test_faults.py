@@ -105,7 +105,7 @@ def test_trials_of_two_processes_fail_alone_and_are_tried_again(local_ray, tmp_p
     for name in ("1-killed", "2-memory", "3-diverged"):
         (faults / name).touch()
     content |= {"budgets": ["25%"], "resources": {"processes": 2}}
-    content["data"] = {"name": "tests.sweep.faulty_digits:FaultyDigits", "root": str(faults), "image_size": 8}
+    content["data"] = {"name": "tests.sweep.wrapped_digits:FaultyDigits", "root": str(faults), "image_size": 8}
     content["search"] |= {"trials": 4}
     sweep = Sweep(SearchSpace.model_validate(content), tmp_path, console=quiet()).run()
     (lost,) = sweep.ledger.superseded()

@@ -16,32 +16,10 @@ def install():
     import explorer.training.device as device
     device.device_for = lambda gpus: "cpu"
 '''
-NOTING = '''
-"""Digits that note the node and the GPU of each process that trains on them."""
-import os
-from pathlib import Path
-import ray
-from explorer.data import open_data
-from explorer.spec.data import DataSpec
-
-class Noting:
-    def __init__(self, spec):
-        self.folder = Path(spec.root)
-        self.data = open_data(DataSpec(name="digits", image_size=8))
-
-    def __getattr__(self, name):
-        return getattr(self.data, name)
-
-    def train_batches(self, stream):
-        self.folder.mkdir(exist_ok=True)
-        Path(self.folder, f"{ray.util.get_node_ip_address()} GPU {os.environ['CUDA_VISIBLE_DEVICES']}").touch()
-        return self.data.train_batches(stream)
-'''
 
 
 def test_processes_get_a_gpu_each_on_one_node_or_on_several_where_that_is_allowed(tmp_path):
     (tmp_path / "without_gpus.py").write_text(WITHOUT_GPUS)
-    (tmp_path / "noting.py").write_text(NOTING)
     (tmp_path / "space.yaml").write_text(TINY_SPACE.replace("[25%, 50%]", "[25%]").replace("trials: 2", "trials: 1"))
     (tmp_path / "token").write_text("a" * 64)
     code = """
@@ -59,7 +37,7 @@ def test_processes_get_a_gpu_each_on_one_node_or_on_several_where_that_is_allowe
         content = SearchSpace.load("space.yaml").model_dump()
 
         def sweep(name, **resources):
-            data = {"name": "noting:Noting", "root": os.path.abspath(name), "image_size": 8}
+            data = {"name": "tests.sweep.wrapped_digits:NotingDigits", "root": os.path.abspath(name), "image_size": 8}
             space = SearchSpace.model_validate({**content, "data": data, "resources": resources})
             try:
                 records = Sweep(space, "sweeps", name=name).run().ledger.records()

@@ -39,31 +39,6 @@ def test_sigterm_is_a_notice_while_a_training_is_watched_and_ends_the_process_ot
         signal.signal(signal.SIGTERM, before)
 
 
-COUNTING = '''
-"""Digits that count the steps of each process in a file, in the folder `data.root`. A step takes a while."""
-import os, time
-from pathlib import Path
-import ray
-from explorer.data import open_data
-from explorer.spec.data import DataSpec
-
-class Counting:
-    def __init__(self, spec):
-        self.folder = Path(spec.root)
-        self.data = open_data(DataSpec(name="digits", image_size=8))
-
-    def __getattr__(self, name):
-        return getattr(self.data, name)
-
-    def train_batches(self, stream):
-        with Path(self.folder, f"{ray.util.get_node_ip_address()} {os.getpid()}").open("a", buffering=1) as steps:
-            for batch in self.data.train_batches(stream):
-                time.sleep(0.1)
-                steps.write("step\\n")
-                yield batch
-'''
-
-
 CLUSTER = """
 import os, signal, subprocess, threading, time
 from pathlib import Path
@@ -94,18 +69,16 @@ def drain(address):
     subprocess.run(command, check=True)
     return node
 """
-"""Start of a script that drains nodes of a cluster whose processes train on `COUNTING`."""
+"""Start of a script that drains nodes of a cluster whose processes train on `CountingDigits`."""
 
 
 def run_on_cluster(code: str, folder: Path) -> str:
     """Run a script that begins with `CLUSTER`, and return what it printed."""
-    (folder / "counting.py").write_text(COUNTING)
     (folder / "token").write_text("a" * 64)
     (folder / "steps").mkdir()
-    paths = os.pathsep.join([str(folder), os.getcwd()])
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token")}
-    return run(CLUSTER + textwrap.dedent(code), folder, PYTHONPATH=paths, PATH=path, **token)
+    return run(CLUSTER + textwrap.dedent(code), folder, PATH=path, **token)
 
 
 def steps_in(folder: Path) -> int:
@@ -117,7 +90,7 @@ def steps_in(folder: Path) -> int:
 @pytest.mark.nightly
 @pytest.mark.timeout(2 * RAY_SWEEP_SECONDS)
 def test_a_drained_node_and_sigterm_cost_a_trial_no_step(tmp_path):
-    data = f"{{name: 'counting:Counting', root: {tmp_path / 'steps'}, image_size: 8}}"
+    data = f"{{name: 'tests.sweep.wrapped_digits:CountingDigits', root: {tmp_path / 'steps'}, image_size: 8}}"
     space = TINY_SPACE.replace("{name: digits, image_size: 8}", data).replace("[25%, 50%]", "[25%]")
     space = space.replace("trials: 2", "trials: 1").replace("[16, 32]", "[32]").replace("epochs: 2", "epochs: 6")
     (tmp_path / "space.yaml").write_text(space)
@@ -166,7 +139,7 @@ def test_a_drained_node_costs_a_production_run_no_step(tmp_path):
         from tests.production.test_processes import run_of_one
 
         run = run_of_one(Path("run"))
-        counting = DataSpec(name="counting:Counting", root=os.path.abspath("steps"), image_size=8)
+        counting = DataSpec(name="tests.sweep.wrapped_digits:CountingDigits", root=os.path.abspath("steps"), image_size=8)
         run = replace(run, task=run.task.model_copy(update={"data": counting}))
         cluster.add_node(num_cpus=2, node_ip_address="127.0.0.3", **common)
         start_ray(cluster.address)

@@ -12,14 +12,7 @@ from explorer.training.loop import train
 from explorer.training.task import Task
 from tests.training.runs import planned
 
-
-@pytest.fixture(autouse=True)
-def traced_only(monkeypatch):
-    """Tracing, guards and reuse are those of every backend; generating code takes long."""
-    monkeypatch.setattr(compilation, "BACKEND", "eager")
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
+pytestmark = pytest.mark.usefixtures("traced_only")
 
 
 def compiling(spec, **model):
