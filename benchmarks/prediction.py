@@ -22,8 +22,9 @@ from figures import keep
 
 from explorer.frontier import best_by_budget, trials_frame
 from explorer.frontier.laws import LAWS, Law
-from explorer.frontier.prediction import MAX_REACH, MIN_BUDGETS, PredictedCurve
+from explorer.frontier.prediction import PredictedCurve
 from explorer.ledger import Ledger
+from explorer.spec.provenance import MAX_REACH, MIN_BUDGETS
 
 FOLDER = Path(__file__).parent
 KEPT = FOLDER / "prediction.csv"

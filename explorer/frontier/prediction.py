@@ -30,11 +30,8 @@ from explorer.frontier.curve import Expected
 from explorer.frontier.laws import LAWS, Array, Law
 from explorer.frontier.posterior import Deviation, LawDraws, MeasuredLogits, weighted_draws
 from explorer.frontier.uncertainty import LEVEL
+from explorer.spec.provenance import MAX_REACH, MIN_BUDGETS
 
-MIN_BUDGETS = 2
-"""Trained budgets that a prediction needs."""
-MAX_REACH = 10.0
-"""Largest cost that is predicted, over the largest trained one: as far as coverage was measured."""
 DRAWS = 4000
 """Draws from the posterior that a prediction is made of."""
 MAX_FALL = 4.0

@@ -24,17 +24,15 @@ from explorer.search.allocation import (
     divide,
 )
 from explorer.search.proposal import every_setting
-from explorer.search.proxy_allocation import MAX_PROXY_SHARE, least_limit, proxy_cost, proxy_trials, verified_schedules
+from explorer.search.proxy_allocation import MAX_PROXY_SHARE, least_limit, proxy_cost, proxy_trials, verified_trainings
 from explorer.search.rung import Rung
 from explorer.search.trial_plan import full_training_plan, proxy_costs
 from explorer.spec.budget import Budget
+from explorer.spec.provenance import MAX_REACH, MIN_BUDGETS
 from explorer.spec.search_space import KINDS, SearchSpace
 from explorer.spec.spending_limit import FIELD, SpendingLimit
 from explorer.spec.step_times import StepTimeTable
 from explorer.spec.trial_counts import MIN_TRIALS
-
-MAX_REACH = 5.0
-"""Largest ratio of the budget that is wanted to the largest one that is searched; see benchmarks/prediction.py."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,8 @@ class Spending:
     Attributes:
         charges: what has ended, with its cost.
         winners: number of the best trials of each kind and budget that are repeated.
-        verified: number of schedules that are trained at the budget of `search.goal`, where it is not searched.
+        verified: numbers of schedules and of full models that are trained at the budget of `search.goal`, where it is not
+            searched.
         space: the search space with the numbers of trials on proxies.
 
     Raises:
@@ -111,7 +110,7 @@ class Spending:
     def __init__(
         self, space: SearchSpace, priced: PricedLimit, records: Sequence[Record] = (), attempts: Sequence[Record] = ()
     ) -> None:
-        self.priced, self.verified = priced, 0
+        self.priced, self.verified = priced, (0, 0)
         self.costs = [priced.costs[budget] for budget in space.budgets]
         self._proxy_trials = proxy_trials(priced.limit, self.costs, priced.of_proxies)
         self._on_proxies = proxy_cost(self._proxy_trials, self.costs, priced.of_proxies)
@@ -143,7 +142,7 @@ class Spending:
             )
             for cost, of_staged, of_baseline in zip(self.costs[: self._searched], *divided, strict=True)
         ]
-        wanted = [BudgetTrials(cost=self.costs[-1], staged=self.verified, baseline=0, repeats=0)]
+        wanted = [BudgetTrials(cost=self.costs[-1], staged=self.verified[0], baseline=self.verified[1], repeats=0)]
         self.at_start = searched + wanted[: len(self.costs) - self._searched]
         """Trials of each budget if nothing is shared, which is what the limit guarantees."""
         self._check_reach()
@@ -181,7 +180,7 @@ class Spending:
         """
         on_proxies = sum(max(0, rung.wanted - rung.asked) * self.charges.bound(rung.budget, rung.proxy) for rung in proxies)
         verified = sum(rung.asked for rung in rungs[self._searched * len(KINDS) :])
-        return on_proxies + max(0, self.verified - verified) * self.costs[-1]
+        return on_proxies + max(0, sum(self.verified) - verified) * self.costs[-1]
 
     def set_trials(self, rungs: Sequence[Rung], committed: float, repeats_left: Callable[[Rung], int | None]) -> None:
         """Set how many trials each rung is to have, from what is left.
@@ -202,7 +201,7 @@ class Spending:
         for number, rung in enumerate(rungs):
             position, kind = divmod(number, len(KINDS))
             if position == self._searched:  # the budget that the schedule is wanted for
-                rung.wanted, rung.is_verified = (self.verified if rung.kind == "staged" else 0), True
+                rung.wanted, rung.is_verified = self.verified[kind], True
             else:
                 rung.wanted = counts[kind][position] if counts else rung.asked
 
@@ -232,14 +231,15 @@ class Spending:
     @property
     def at_goal(self) -> str:
         """What is done at the budget that is not searched, in words."""
-        if not self.verified:
+        schedules, full_models = self.verified
+        if not schedules:
             return "its accuracy is predicted from those below it"
-        schedules = "the best schedule is" if self.verified == 1 else f"the best {self.verified} schedules are"
-        return f"{schedules} trained there once"
+        trained = "the best schedule is" if schedules == 1 else f"the best {schedules} schedules are"
+        return f"{trained} trained there once{', and so is the full model' if full_models else ''}"
 
     @property
     def _on_verification(self) -> float:
-        return self.verified * self.costs[-1]
+        return sum(self.verified) * self.costs[-1]
 
     def _leave_out_goal(self, rule: Rule) -> None:
         """Search all budgets but the last one, for which a schedule is wanted, if the limit has no room to search that too."""
@@ -248,19 +248,26 @@ class Spending:
         if affordable_budgets(left, staged, baseline, rule) == len(self.costs) or len(self.costs) == 1:
             return
         self._searched -= 1
-        self.verified = verified_schedules(left - rule.useful_cost(staged, baseline, 1), self.limit, self.costs[-1])
+        self.verified = verified_trainings(left - rule.useful_cost(staged, baseline, 1), self.limit, self.costs[-1])
 
     def _check_reach(self) -> None:
         """Check that the accuracy at the budget of `search.goal` can be predicted from the budgets that are searched."""
-        if self._searched == len(self.costs) or self.verified:
+        if self._searched == len(self.costs) or any(self.verified):
             return
-        largest = max(number for number, trials in enumerate(self.at_start[: self._searched]) if trials.staged)
+        searched = [number for number, trials in enumerate(self.at_start[: self._searched]) if trials.staged]
+        largest, goal = searched[-1], str(self.space.search.goal)
+        if len(searched) < MIN_BUDGETS:
+            reason = (
+                f"cannot be trained within {self.priced.given}, which have room to search {self.space.budgets[largest]} alone; "
+                f"its accuracy is predicted from at least {MIN_BUDGETS} budgets: raise search.spend"
+            )
+            raise InvalidInput("search.goal", goal, reason)
         if self.costs[-1] > MAX_REACH * self.costs[largest]:
             reason = (
                 f"is more than {MAX_REACH:g} times {self.space.budgets[largest]}, the largest budget that {self.priced.given} "
                 "have room to search, so that nothing can be said about it"
             )
-            raise InvalidInput("search.goal", str(self.space.search.goal), reason)
+            raise InvalidInput("search.goal", goal, reason)
 
     def larger_limit(self, rungs: Sequence[Rung], repeats_left: Callable[[Rung], int | None]) -> str:
         """What a larger limit would add to a search, in a sentence; see `set_trials`."""

@@ -9,6 +9,11 @@ from explorer.spec.model_input import ModelInput
 from explorer.spec.step_times import StepTimeTable
 from explorer.spec.task import TaskSpec
 
+MAX_REACH = 10.0
+"""Largest cost that is predicted, over the largest trained one: as far as coverage was measured."""
+MIN_BUDGETS = 2
+"""Trained budgets that a prediction needs."""
+
 
 class PredictedAccuracy(Frozen):
     """What was predicted for a budget that the sweep did not train."""

@@ -341,11 +341,22 @@ class SearchSpace(TaskFile):
     def proxy_space(self, number: int) -> SearchSpace:
         """The search space of a proxy: its task and its trials, without proxies and repeats. Only staged trials are for it.
 
+        It compares schedules alone: learning rate and batch size do not transfer, and are those of the recipe.
+
         Args:
             number: of the proxy, from 1.
         """
-        proxy = self.proxy[number - 1]
-        search = self.search.model_copy(update={"trials": proxy.trials or self.search.trials, "repeat": 0, "spend": None})
+        proxy, recipe, sizes = self.proxy[number - 1], self.task.recipe, self.search.batch_size
+        changes = {
+            "trials": proxy.trials or self.search.trials,
+            "repeat": 0,
+            "spend": None,
+            "learning_rate": (recipe.learning_rate, recipe.learning_rate),
+            "learning_rate_grid": None,
+            "lr_schedule": (),
+            "batch_size": (recipe.batch_size if recipe.batch_size in sizes else sizes[0],),
+        }
+        search = self.search.model_copy(update=changes)
         return self.model_copy(update={"task": proxy.task(self.task), "search": search, "proxy": ()})
 
     def with_data(self, data: DataSpec) -> SearchSpace:

@@ -22,6 +22,17 @@ def _counts(counts: int | tuple[int, ...]) -> int | tuple[int, ...]:
 TrialCounts = Annotated[int | tuple[int, ...], AfterValidator(_counts)]
 
 
+def _proxy_counts(counts: int | tuple[int, ...]) -> int | tuple[int, ...]:
+    numbers = counts if isinstance(counts, tuple) else (counts,)
+    if min(numbers, default=0) < 0 or not any(numbers):
+        raise ValueError("must be a whole number of at least 1, or a list with a number for each budget, not all of them 0")
+    return counts
+
+
+ProxyTrialCounts = Annotated[int | tuple[int, ...], AfterValidator(_proxy_counts)]
+"""As `TrialCounts`, but at some budgets there may be no trials."""
+
+
 def trials_at(counts: int | tuple[int, ...], budgets: Sequence[Budget], budget: Budget) -> int:
     """Number of trials at one of some budgets.
 

@@ -9,7 +9,8 @@ from scipy.special import expit, logit
 
 from explorer import InvalidInput
 from explorer.frontier.laws import LAWS, Law
-from explorer.frontier.prediction import MAX_REACH, PredictedCurve, obstacle
+from explorer.frontier.prediction import PredictedCurve, obstacle
+from explorer.spec.provenance import MAX_REACH
 
 COSTS = (0.05, 0.1, 0.2, 0.4)
 

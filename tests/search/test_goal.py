@@ -6,7 +6,7 @@ import pytest
 
 from explorer import InvalidInput, SearchSpace, Sweep
 from explorer.search.proposer import Status
-from explorer.search.proxy_allocation import least_limit, proxy_cost, proxy_trials, verified_schedules
+from explorer.search.proxy_allocation import least_limit, proxy_cost, proxy_trials, verified_trainings
 from explorer.search.search import Search
 from explorer.search.spending import Spending, priced_limit
 from tests.search.test_search import finish
@@ -35,9 +35,17 @@ def test_proxies_get_a_quarter_of_the_limit_in_rungs_of_equal_cost_by_hand():
     assert proxy_cost([(5, 3), (3, 3)], [0.05, 0.25], [0.25, 0.5]) == pytest.approx(0.0625 + 0.1875 + 0.075 + 0.375)
 
 
+def test_a_proxy_leaves_out_budgets_before_the_last_one_by_hand():
+    # Three trials at each would cost .00625 x 3 + .0125 x 3 + .025 x 3 + .0625 x 3 = .32; without the third .244, and one more
+    # at the cheapest .25.
+    assert proxy_trials(1.0, [0.025, 0.05, 0.1, 0.25], [0.25]) == [(4, 3, 0, 3)]
+    assert proxy_trials(0.5, [0.025, 0.05, 0.1, 0.25], [0.25]) == [(3, 0, 0, 3)]  # two rungs remain, whatever they cost
+
+
 def test_what_is_verified_fits_into_what_is_left_and_half_of_the_limit():
-    assert [verified_schedules(left, 1.0, 0.25) for left in (-0.1, 0.2, 0.3, 0.9)] == [0, 0, 1, 2]
-    assert verified_schedules(10.0, 10.0, 0.25) == 3
+    assert [verified_trainings(left, 1.0, 0.25) for left in (-0.1, 0.2, 0.3, 0.9)] == [(0, 0), (0, 0), (1, 0), (2, 0)]
+    assert verified_trainings(0.8, 1.5, 0.25) == (3, 0)
+    assert verified_trainings(10.0, 10.0, 0.25) == (3, 1)  # and the full model
     assert least_limit(0.3, 0.0) == 0.3
     assert least_limit(0.3, 0.1) == 0.4  # of which proxies are a quarter
     assert least_limit(0.3, 0.05) == pytest.approx(0.4)  # they are given a quarter
@@ -45,15 +53,15 @@ def test_what_is_verified_fits_into_what_is_left_and_half_of_the_limit():
 
 
 def test_one_full_training_by_hand(space_file):
-    """The proxy costs a quarter, and three trials at each budget .319, which is more than a quarter of the limit.
+    """Trials at 25 % of the proxy cost .0625, and the proxy gets a quarter of the limit.
 
-    The cheapest budget needs 3 + 2 + 2 x 2 trials of .025: .225. Of .99, .446 are left: one training at 25 %.
+    The cheapest budget needs 3 + 2 + 2 x 2 trials of .025: .225. Of .99, .515 are left: two trainings at 25 %.
     """
     spending = spending_of(goal_space(space_file))
-    assert [counts for counts, _ in spending.on_proxies] == [(3, 3, 3, 3)]
-    assert spending.on_proxies[0][1] == pytest.approx(3 * 0.25 * 0.425, abs=0.002)
-    assert spending.verified == 1
-    assert [(each.staged, each.baseline, each.repeats) for each in spending.at_start][1:] == [(0, 0, 0), (0, 0, 0), (1, 0, 0)]
+    assert [counts for counts, _ in spending.on_proxies] == [(4, 3, 0, 3)]
+    assert spending.on_proxies[0][1] == pytest.approx(0.25, abs=0.002)
+    assert spending.verified == (2, 0)
+    assert [(each.staged, each.baseline, each.repeats) for each in spending.at_start][1:] == [(0, 0, 0), (0, 0, 0), (2, 0, 0)]
     assert spending.at_start[0].staged >= 3
     assert str(spending.unsearched) == "25%"
 
@@ -75,10 +83,18 @@ def test_a_search_trains_what_the_proxy_chose_at_the_goal_and_stays_within_its_l
     assert search.spending.spent >= 0.9
     assert SearchSpace.model_validate(search.allocated_space.model_dump(mode="json"))  # as a driver's note keeps it
     at_goal = [record.trial for record in records if record.trial.proxy is None and str(record.trial.budget) == "25%"]
-    assert [(trial.kind, trial.phase, trial.from_proxy) for trial in at_goal] == [("staged", "search", "promoted")]
+    assert [(trial.kind, trial.phase, trial.from_proxy) for trial in at_goal] == [("staged", "search", "promoted")] * 2
     on_proxy = [record for record in records if record.trial.proxy and str(record.trial.budget) == "25%"]
-    best = max(on_proxy, key=lambda record: record.outcome.validation_accuracy).trial
-    assert at_goal[0].schedule == best.schedule
+    best = sorted(on_proxy, key=lambda record: -record.outcome.validation_accuracy)
+    assert [trial.schedule for trial in at_goal] == [record.trial.schedule for record in best[:2]]
+    # With the learning rate of the best one at the only other budget of the target that was searched.
+    tuned = [
+        r
+        for r in records
+        if (r.trial.proxy, r.trial.kind, str(r.trial.budget), r.trial.phase) == (None, "staged", "2.5%", "search")
+    ]
+    tuned = max(tuned, key=lambda record: record.outcome.validation_accuracy).trial
+    assert {(trial.learning_rate, trial.batch_size) for trial in at_goal} == {(tuned.learning_rate, tuned.batch_size)}
     assert max(str(record.trial.budget) for record in records if record.trial.kind == "baseline") in BUDGETS[:3]
 
     resumed = Search(space, records, (), spending=Spending(space, priced_limit(space), records))
@@ -108,7 +124,11 @@ def test_where_there_is_room_the_goal_is_searched_as_any_other_budget(space_file
         ),
         (
             {"goal": "50%", "spend": "0.6 trainings", "proxy": [{"epochs": 0.1}]},
-            r"search\.goal: '50%': is more than 5 times .*nothing can be said about it",
+            r"search\.goal: '50%': cannot be trained within 0\.6 full trainings, which have room to search 2\.5% alone",
+        ),
+        (
+            {"goal": "100%", "spend": "0.9 trainings", "budgets": ["2.5%", "5%", "100%"], "proxy": []},
+            r"search\.goal: '100%': is more than 10 times 5%, .*nothing can be said about it",
         ),
     ],
 )

@@ -51,7 +51,7 @@ def test_proxies_come_first_the_cheapest_first_with_staged_trials_alone(space_wi
 
 
 def test_the_best_schedules_of_a_proxy_are_tried_first_at_the_same_share_with_rates_of_the_target(space_with):
-    space = space_with({"images": 0.5, "trials": [9, 4]}, learning_rate_grid=3)
+    space = space_with({"images": 0.5, "trials": [9, 8]}, learning_rate_grid=3)
     records = run(Search(space), by_length)
     on_proxy = [record for record in records if record.trial.proxy]
     ranked = {
@@ -69,25 +69,38 @@ def test_the_best_schedules_of_a_proxy_are_tried_first_at_the_same_share_with_ra
     assert [trial.schedule.model_dump_json() for trial in first if trial.from_proxy == "control"] == expected
     # Whatever the proxy's learning rates and batch sizes are, the first trials have those of the recipe.
     assert {(trial.learning_rate, trial.batch_size) for trial in first} == {(2e-3, 32)}
-    # At the next budget the best of the target itself come first, then what the proxy chose there; no controls.
+    # At the next budget the best of the target itself come first, then what the proxy chose there, if it is new; no controls.
     second = [trial for trial in target if trial.budget == HALF]
-    assert [trial.from_proxy for trial in second] == [None, None, "promoted"]
-    assert second[2].schedule == next(
-        record.trial.schedule
-        for record in ranked[HALF]
-        if record.trial.schedule not in [trial.schedule for trial in second[:2]]
-    )
+    chosen = list(dict.fromkeys(record.trial.schedule.model_dump_json() for record in ranked[HALF]))[:2]
+    new = [each for each in chosen if each not in [trial.schedule.model_dump_json() for trial in second[:2]]]
+    promoted = [trial.schedule.model_dump_json() for trial in second if trial.from_proxy == "promoted"]
+    assert [trial.from_proxy for trial in second[:2]] == [None, None]
+    assert promoted == new[: len(second) - 2]
+    assert promoted
 
 
 def test_at_dearer_budgets_a_schedule_of_a_proxy_has_the_best_rate_of_the_budget_below(space_with):
     space = space_with({"images": 0.5}, trials=[6, 5], learning_rate_grid=3)
-    # On the target, the lowest learning rate is the best, whatever the schedule; on the proxy, the highest.
-    records = run(Search(space), lambda trial: trial.learning_rate * (100 if trial.proxy else -100) + 0.5)
+    # The lowest learning rate is the best, whatever the schedule.
+    records = run(Search(space), lambda trial: 0.5 - 100 * trial.learning_rate)
+    assert {(record.trial.learning_rate, record.trial.batch_size) for record in records if record.trial.proxy} == {(2e-3, 32)}
     target = [record.trial for record in records if record.trial.proxy is None and record.trial.kind == "staged"]
-    lowest = min(trial.learning_rate for trial in target if trial.budget == QUARTER)
-    promoted = [trial.learning_rate for trial in target if trial.budget == HALF and trial.from_proxy]
+    promoted = [number for number, trial in enumerate(target) if trial.budget == HALF and trial.from_proxy]
     assert promoted
-    assert set(promoted) == {lowest}
+    for number in promoted:
+        assert target[number].learning_rate == min(trial.learning_rate for trial in target[:number] if trial.budget == QUARTER)
+
+
+def test_budgets_without_trials_hand_nothing_on(space_with):
+    """A proxy that is not tried at the middle budget: its best schedules go from the cheapest budget to the last one."""
+    content = space_with({"images": 0.5}, trials=4).model_dump()
+    proxy = {"images": 0.5, "trials": [6, 0, 2]}
+    space = validated(SearchSpace, {**content, "budgets": ["12.5%", "25%", "50%"], "proxy": proxy}, "tiny.yaml")
+    on_proxy = [record for record in run(Search(space), by_length) if record.trial.proxy]
+    assert [str(record.trial.budget) for record in on_proxy].count("25%") == 0
+    cheap = [record for record in on_proxy if str(record.trial.budget) == "12.5%"]
+    best = sorted(cheap, key=lambda record: -record.outcome.validation_accuracy)[:2]
+    assert [r.trial.schedule for r in on_proxy if r.trial.budget == HALF] == [record.trial.schedule for record in best]
 
 
 def test_a_search_is_rebuilt_from_its_records_wherever_it_stopped(space_with):

@@ -1,0 +1,162 @@
+"""Sweeps of at most one full training against the exhaustive one: what they cost, and how good what they recommend is.
+
+    python benchmarks/less_than_one/run.py --table                          from results.csv, in seconds
+    python benchmarks/less_than_one/run.py --run [--storage sweeps]         trains what is missing; resumes when interrupted
+
+Every sweep is asked for a schedule for 25 % of full training. What it recommends (`explorer best --budget 25%`: stages, learning
+rate, batch size) is trained with three seeds that no search has used. The exhaustive sweep runs once, those of one full
+training with five seeds of the search. An hour on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+import torch
+from rich.console import Console
+
+from explorer import Schedule, SearchSpace, compile_plan
+from explorer.frontier import trials_frame
+from explorer.frontier.choice import best_schedule
+from explorer.frontier.trials import describe
+from explorer.ledger import Record
+from explorer.search.search import Search
+from explorer.search.spending import Spending, priced_limit
+from explorer.training.loop import train
+from explorer.training.task import Task
+
+FOLDER = Path(__file__).parent
+sys.path[:0] = [str(FOLDER.parent)]
+from one_process import opened, trained  # noqa: E402 (a module in the folder of the benchmarks)
+
+RESULTS = FOLDER / "results.csv"
+COLUMNS = ["task", "sweep", "seed", "cost", "on_proxies", "trials", "at_goal", "schedule", "learning_rate", "batch_size",
+           "fresh_seed", "test_accuracy"]  # fmt: skip
+TASKS = ("fractals", "digits")
+EXHAUSTIVE = "exhaustive"
+VARIANTS: Mapping[str, dict[str, object]] = {
+    EXHAUSTIVE: {"plan": "exhaustive"},
+    "one training": {},
+    "one training, no proxy": {"proxy": ()},
+}
+"""Sweeps, and what they change in the search space."""
+SEEDS = 5
+SEARCH_SEEDS = 10
+"""Distance of the seeds of two searches, which are followed by those of repeats."""
+FRESH_SEEDS = range(900, 903)
+
+
+def space_of(task: str, variant: str, seed: int) -> SearchSpace:
+    """The search space of a sweep."""
+    space = SearchSpace.load(FOLDER / f"{task}.yaml")
+    changes = dict(VARIANTS[variant])
+    proxy = changes.pop("proxy", space.proxy)
+    name = f"{space.name}-{variant.replace(', ', '-').replace(' ', '-')}-{seed}"
+    search = space.search.model_copy(update={**changes, "seed": SEARCH_SEEDS * seed})
+    changed = space.model_copy(update={"name": name, "search": search, "proxy": proxy})
+    return SearchSpace.model_validate(changed.model_dump(mode="json"))
+
+
+def sweep(space: SearchSpace, storage: str, console: Console) -> list[Record]:
+    """Train what is missing of a sweep, and return its records."""
+    ledger = opened(space, storage)
+    records = ledger.records()
+    planned = space.as_planned().up_to_goal()
+    priced = priced_limit(planned)
+    spending = Spending(planned, priced, records) if priced else None
+    search = Search(planned, records, ledger.unfinished(records), spending=spending)
+    for line in search.limit_lines() if not records else []:
+        console.print(f"{space.name}: {line}", highlight=False)
+    for record in trained(search, search.space, ledger):
+        accuracy = f"{record.outcome.validation_accuracy:.3f}" if record.outcome else record.reason
+        console.print(f"{space.name} {record.trial.id}: {accuracy}", highlight=False)
+    return ledger.records()
+
+
+def recommended(space: SearchSpace, storage: str) -> tuple[Schedule, bool]:
+    """The schedule that a sweep recommends for its goal, and whether it was trained there."""
+    ledger = opened(space, storage)
+    header = ledger.header()
+    assert space.search.goal is not None
+    schedule = best_schedule(trials_frame(ledger.records(), header), header, space.search.goal)
+    return schedule, schedule.provenance is not None and schedule.provenance.prediction is None
+
+
+def cost_of(records: list[Record]) -> tuple[float, float]:
+    """Executed FLOPs in full trainings of the target, of all trials, and of those on proxies."""
+    full = next(each.outcome.full_flops for each in records if each.outcome and each.trial.proxy is None)
+    executed = [(each.trial.proxy is not None, each.outcome.executed_flops / full) for each in records if each.outcome]
+    return sum(cost for _, cost in executed), sum(cost for on_proxy, cost in executed if on_proxy)
+
+
+def run(tasks: list[str], variants: list[str], seeds: int, storage: str, console: Console) -> None:
+    """Run the missing sweeps, and train what they recommend."""
+    stored = set()
+    if RESULTS.exists():
+        with RESULTS.open(encoding="utf-8") as file:
+            stored = {(row["task"], row["sweep"], int(row["seed"]), int(row["fresh_seed"])) for row in csv.DictReader(file)}
+    else:
+        RESULTS.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
+    for seed in range(seeds):
+        for variant in variants:
+            if variant == EXHAUSTIVE and seed:
+                continue
+            for task in tasks:
+                missing = [fresh for fresh in FRESH_SEEDS if (task, variant, seed, fresh) not in stored]
+                if not missing:
+                    continue
+                space = space_of(task, variant, seed)
+                records = sweep(space, storage, console)
+                schedule, at_goal = recommended(space, storage)
+                found = schedule.provenance
+                assert found is not None
+                spec = space.task.with_settings(found.learning_rate, found.batch_size, found.staging)
+                trained_task = Task(spec)
+                plan = compile_plan(schedule, trained_task, space.search.goal, trained_task.step_cost)
+                for fresh in missing:
+                    accuracy = train(trained_task, plan, seed=fresh).test_accuracy
+                    cost, on_proxies = cost_of(records)
+                    row = [
+                        task,
+                        variant,
+                        seed,
+                        round(cost, 4),
+                        round(on_proxies, 4),
+                        len(records),
+                        int(at_goal),
+                        describe(schedule),
+                    ]
+                    row += [found.learning_rate, found.batch_size, fresh, round(accuracy, 6)]
+                    with RESULTS.open("a", newline="", encoding="utf-8") as file:
+                        csv.writer(file, lineterminator="\n").writerow(row)
+                    console.print(f"{space.name} recommends {row[7:]}", highlight=False)
+
+
+def main() -> None:
+    """Run what is missing, or print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", action="store_true", help="run what is missing")
+    parser.add_argument("--table", action="store_true", help="print the table of the stored results")
+    parser.add_argument("--tasks", nargs="*", choices=TASKS, default=TASKS)
+    parser.add_argument("--sweeps", nargs="*", choices=list(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--storage", default="sweeps", help="folder of the sweeps' ledgers")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.run:
+        run(options.tasks, options.sweeps, options.seeds, options.storage, Console())
+    if options.table or not options.run:
+        print(table(pd.read_csv(RESULTS)))
+
+
+def table(results: pd.DataFrame) -> str:
+    return results.groupby(["task", "sweep", "seed"])[["cost", "on_proxies", "test_accuracy"]].mean().to_string()
+
+
+if __name__ == "__main__":
+    main()
