@@ -3,9 +3,9 @@
     python benchmarks/less_than_one/run.py --table                          from results.csv, in seconds
     python benchmarks/less_than_one/run.py --run [--storage sweeps]         trains what is missing; resumes when interrupted
 
-Every sweep is asked for a schedule for 25 % of full training. What it recommends (`explorer best --budget 25%`: stages, learning
-rate, batch size) is trained with three seeds that no search has used. The exhaustive sweep runs once, those of one full
-training with five seeds of the search. An hour on one core.
+Every sweep is asked for a schedule for 25 % of full training. What it recommends (`explorer best --budget 25%`: stages,
+learning rate and batch size) is trained with three seeds that no search has used. The exhaustive sweep runs once, those of one
+full training with five seeds of the search. An hour on one core.
 """
 
 from __future__ import annotations

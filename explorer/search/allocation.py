@@ -71,6 +71,10 @@ class Rule:
     """Number of fresh seeds for each of them."""
     first: int = 0
     """Number of known schedules, which are tried at each budget."""
+    fewest_staged: int = MIN_TRIALS
+    """Number of staged trials that a budget gets at least."""
+    fewest_baseline: int = MIN_BASELINE_TRIALS
+    """Number of baseline trials that a budget gets at least."""
 
     def repeats(self, state: RungState, trials: int) -> int:
         """Repeats to reserve for one kind at one budget that has this number of trials in the end."""
@@ -87,12 +91,12 @@ class Rule:
 
     def minimum(self, staged: Sequence[RungState], baseline: Sequence[RungState], budgets: int) -> tuple[list[int], list[int]]:
         """The fewest useful trials, staged and baseline, when this number of budgets is searched."""
-        fewest, top = max(MIN_TRIALS, self.first), staged[budgets - 1].cost
+        fewest, top = max(self.fewest_staged, self.first), staged[budgets - 1].cost
         of_staged, of_baseline = [0] * len(staged), [0] * len(baseline)
         for rung in range(budgets):
             equal_cost = math.ceil(fewest * top / staged[rung].cost - ROUNDING)
             of_staged[rung] = _capped(min(fewest * HALVING ** (budgets - 1 - rung), equal_cost), staged[rung])
-            of_baseline[rung] = _capped(MIN_BASELINE_TRIALS, baseline[rung])
+            of_baseline[rung] = _capped(self.fewest_baseline, baseline[rung])
         return of_staged, of_baseline
 
     def useful_cost(self, staged: Sequence[RungState], baseline: Sequence[RungState], budgets: int) -> float:

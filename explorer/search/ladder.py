@@ -19,6 +19,8 @@ PASSES = (1 / 3, 1.0)
 of a proxy are visited once: it has no curve to show, and few trials at its last budget."""
 CONTROLS = 2
 """Schedules that a proxy does not choose and that are tried on the target at its cheapest budget all the same."""
+TRIALS_FOR_CONTROLS = 6
+"""Trials at the cheapest budget below which there is only one control, where its settings are tuned too."""
 
 
 class Ladder:
@@ -98,16 +100,22 @@ class Ladder:
     def promote_from(self, proxy: Ladder) -> None:
         """Try the best schedules of a proxy first, at the same shares of full training; called again, it does nothing.
 
-        On the target, schedules that the proxy does not choose are tried at the cheapest budget too.
+        Where a proxy has no trials at a budget, those of the next larger one that has some are tried. On the target, schedules
+        that the proxy does not choose are tried at the cheapest budget too.
         """
         if self._proxy_below is proxy:
             return
         self._proxy_below = proxy
-        for rung in self.rungs:
-            if rung.kind == "staged":
-                below = next(each for each in proxy.rungs if (each.kind, each.budget) == (rung.kind, rung.budget))
-                controls = CONTROLS if self.proxy is None and rung.budget == self.space.budgets[0] else 0
-                rung.from_proxy = promotion(below.best_in_study(), self.space.search.promote, controls)
+        for number, rung in enumerate(each for each in self.rungs if each.kind == "staged"):
+            source = next((each for each in proxy.rungs[number:] if each.completed), None)
+            if source is None:
+                continue
+            is_cheapest = self.proxy is None and number == 0
+            promoted, controls = self.space.search.promote, CONTROLS if is_cheapest else 0
+            if rung.is_tuned:  # most trials vary learning rate and batch size
+                promoted = min(promoted, max(1, rung.wanted // 4))
+                controls = CONTROLS if rung.wanted >= TRIALS_FOR_CONTROLS else 1
+            rung.from_proxy = promotion(source.best_in_study(), promoted, controls)
 
 
 def _place(trial: Trial) -> tuple[int | None, Kind, object] | None:

@@ -176,6 +176,43 @@ def first_guesses(search: SearchSettings, kind: Kind, recipe: Recipe, currency: 
     return guesses
 
 
+LONG_EARLY_STAGES = ((0.6, 0.4), (0.5, 0.4, 0.1), (0.8, 0.2))
+"""Shares of the budget of further first guesses on proxies, from the lowest rates to the full model. On both tasks of the
+transfer study (benchmarks/transfer), the best schedules train the full model for a small part of the budget."""
+
+
+def proxy_guesses(search: SearchSettings, recipe: Recipe) -> list[dict[str, Any]]:
+    """Variables of plausible first trials on a proxy: those of `first_guesses`, and longer stages with low rates."""
+    guesses = first_guesses(search, "staged", recipe)
+    for shares in LONG_EARLY_STAGES:
+        if len(shares) <= search.stages:
+            unused = search.stages - len(shares)
+            levels = [0, *range(search.stages - len(shares) + 1, search.stages)]
+            positions = [even_positions(search, stage) for stage in (*[0] * unused, *levels)]
+            guesses.append(guesses[0] | duration_variables((0,) * unused + shares) | rate_variables(search, positions))
+    return guesses
+
+
+def neighbours(search: SearchSettings, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The same variables with the next smaller or larger batch size, or learning rate: what is tried first comes first.
+
+    Smaller batches come first, since they give a small budget more steps. Without a grid, learning rates are a factor of two
+    apart.
+    """
+    sizes = sorted(search.batch_size)
+    place = sizes.index(values["batch_size"])
+    found = [{**values, "batch_size": sizes[place - 1]}] if place else []
+    if search.learning_rate_grid:
+        step = values["learning_rate_step"]
+        steps = [each for each in (step + 1, step - 1) if 0 <= each < search.learning_rate_grid]
+        found += [{**values, "learning_rate_step": each} for each in steps]
+    else:
+        (low, high), rate = search.learning_rate, values["learning_rate"]
+        rates = [min(2 * rate, high), max(rate / 2, low)]
+        found += [{**values, "learning_rate": each} for each in rates if each != rate]
+    return found + [{**values, "batch_size": size} for size in sizes[place + 1 : place + 2]]
+
+
 def even_positions(search: SearchSettings, stage: int) -> dict[Axis, int]:
     """Positions of each axis in its levels at a stage, if they rise in even steps from the lowest rates to the full model."""
     return {axis: round((len(getattr(search.rates, axis)) - 1) * stage / (search.stages - 1)) for axis in AXES}

@@ -1,8 +1,9 @@
 """How much of a spending limit goes to proxies, and to the budget that a schedule is wanted for. Pure arithmetic.
 
 Costs are in full trainings of the sweep's task. Proxies compare schedules at the share of training that is wanted, where they
-cost little; cheap budgets of the target tune learning rates and give the curve its shape; what the proxies chose is then
-trained at the wanted budget itself, if the limit has room. See docs/howto/spending-limit.md.
+cost little; the cheapest budget of the target tunes the learning rate and batch size of what they chose; that is then trained
+at the wanted budget itself, if the limit has room. What is left goes to the budgets below the wanted one. See
+docs/howto/spending-limit.md, and benchmarks/less_than_one for what was measured.
 """
 
 from __future__ import annotations
@@ -10,64 +11,34 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from explorer.search.allocation import ROUNDING
 from explorer.spec.trial_counts import MIN_TRIALS
 
-PROXY_SHARE = 1 / 4
+PROXY_SHARE = 1 / 5
 """Fraction of the limit that all proxies together are given; they exceed it only with `MIN_TRIALS` trials each."""
 MAX_PROXY_SHARE = 1 / 2
 """Fraction of the limit that they may not exceed even then."""
 MAX_PROXY_TRIALS = 48
-"""Trials of a proxy at one budget: its samplers find little more, and starting and evaluating a trial takes time too."""
-MIN_PROXY_BUDGETS = 2
-"""Budgets at which a proxy compares schedules at least: many at the cheapest one, and the best of them at the last."""
+"""Trials of a proxy: its samplers find little more, and starting and evaluating a trial takes time too."""
+FEWEST_STAGED, FEWEST_BASELINE = 4, 3
+"""Trials that the cheapest budget of the target gets at least, where a schedule is wanted for one budget: the best one of a
+proxy and a control, and both kinds with two other learning rates or batch sizes."""
 VERIFICATION_SHARE = 1 / 2
 """Fraction of the limit that trainings at the wanted budget may take."""
 MAX_VERIFIED = 3
 """Schedules that are trained at the wanted budget; the next training there is that of the full model."""
 
 
-def proxy_trials(limit: float, budgets: Sequence[float], relative: Sequence[float]) -> list[tuple[int, ...]]:
-    """The numbers of trials of each proxy at each budget, such that each of these rungs costs the same, but has `MIN_TRIALS`.
-
-    Where not all rungs can have so many, budgets between the cheapest one and the last one, which is the wanted one, are left out,
-    from the most expensive down: they have 0 trials.
+def proxy_trials(limit: float, wanted: float, relative: Sequence[float]) -> list[int]:
+    """The numbers of trials of each proxy, such that all proxies cost the same, but have `MIN_TRIALS`.
 
     Args:
         limit: the limit.
-        budgets: shares of full training, in rising order.
+        wanted: the budget that a schedule is wanted for, as a share of full training; proxies are trained at this share.
         relative: cost of full training of each proxy.
     """
-
-    def counts(level: float, searched: Sequence[float]) -> list[tuple[int, ...]]:
-        """The trials when each rung may cost this much."""
-        return [
-            tuple(
-                max(MIN_TRIALS, min(MAX_PROXY_TRIALS, math.floor(level / (cost * budget)))) if budget in searched else 0
-                for budget in budgets
-            )
-            for cost in relative
-        ]
-
-    def fits(level: float, searched: Sequence[float]) -> bool:
-        return proxy_cost(counts(level, searched), budgets, relative) <= PROXY_SHARE * limit
-
-    searched = list(budgets)
-    while len(searched) > MIN_PROXY_BUDGETS and not fits(0.0, searched):
-        del searched[-2]
-    low, high = 0.0, limit
-    for _ in range(50):
-        middle = (low + high) / 2
-        low, high = (middle, high) if fits(middle, searched) else (low, middle)
-    return counts(low, searched)
-
-
-def proxy_cost(trials: Sequence[Sequence[int]], budgets: Sequence[float], relative: Sequence[float]) -> float:
-    """Cost of these trials, if nothing is shared."""
-    return sum(
-        count * budget * cost
-        for counts, cost in zip(trials, relative, strict=True)
-        for count, budget in zip(counts, budgets, strict=True)
-    )
+    level = PROXY_SHARE * limit / max(1, len(relative))
+    return [max(MIN_TRIALS, min(MAX_PROXY_TRIALS, math.floor(level / (cost * wanted) + ROUNDING))) for cost in relative]
 
 
 def least_limit(useful: float, proxies: float) -> float:
@@ -75,7 +46,7 @@ def least_limit(useful: float, proxies: float) -> float:
 
     Args:
         useful: the fewest useful trials at the cheapest budget of the target, and repeats of the best.
-        proxies: `MIN_TRIALS` trials at each budget of each proxy.
+        proxies: `MIN_TRIALS` trials of each proxy.
     """
     if not proxies:
         return useful

@@ -20,7 +20,9 @@ from explorer.search.proposal import (
     every_setting,
     first_guesses,
     learning_rate_for,
+    neighbours,
     optimization_variables,
+    proxy_guesses,
     schedule_for,
     schedule_variables,
     staging_for,
@@ -65,6 +67,7 @@ class Rung:
         completed: records with an outcome.
         from_proxy: schedules of a proxy that are to be tried.
         is_verified: whether the budget is not searched: a few schedules are trained there, those of a proxy first.
+        is_tuned: whether learning rate and batch size of the best trial so far are varied before anything else is tried.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class Rung:
         self.asked = 0
         self.from_proxy: list[FromProxySchedule] = []
         self.is_verified = False
+        self.is_tuned = bool(space.proxy) and space.search.goal is not None and budget == space.budgets[0]
         self._promoted_share = 0.0
         self._consecutive_duplicates = 0
         trials_before = [*(record.trial for record in records), *unfinished]
@@ -121,7 +125,10 @@ class Rung:
                 self.study.enqueue_trial(trial.parameters)
                 self.running[trial.id] = self.study.ask(self._distributions).number
             self.asked += 1
-        first = first_guesses(space.search, kind, space.task.recipe, space.currency)
+        if proxy is None:
+            first = first_guesses(space.search, kind, space.task.recipe, space.currency)
+        else:
+            first = proxy_guesses(space.search, space.task.recipe)
         self._first_guess, self._guesses = first[0], [] if known else first
         self._from_below: list[dict[str, Any]] = []
         tried = {trial.known_schedule for trial in trials_before}
@@ -170,7 +177,8 @@ class Rung:
         values = None if self.is_verified and self.from_proxy else self._next_guess(self._from_below)
         if values is None and (below is None or self._promoted_share):
             values, reason = self._next_from_proxy(below)
-        if values := values or self._next_guess(self._from_below) or self._next_guess(self._guesses) or self._next_untried():
+        values = values or self._next_guess(self._from_below) or self._next_tuned() or self._next_guess(self._guesses)
+        if values := values or self._next_untried():
             self.study.enqueue_trial(values)
         self.study.sampler = self._random_sampler if self._consecutive_duplicates > MAX_DUPLICATES else self._sampler
         asked = self.study.ask(self._distributions)
@@ -270,6 +278,15 @@ class Rung:
                 tuned = optimization_variables(best[0].parameters if best else self._first_guess)
                 return {**tuned, **proposed.variables}, proposed.reason
         return None, None
+
+    def _next_tuned(self) -> dict[str, Any] | None:
+        """The best trial so far, or the first guess, with another learning rate or batch size that was not tried with it."""
+        tried = self._tried() if self.is_tuned else []
+        if not tried:
+            return None
+        best = self.best_in_study()
+        around = neighbours(self.space.search, best[0].parameters if best else tried[0])
+        return next((each for each in around if each not in tried), None)
 
     def _next_untried(self) -> dict[str, Any] | None:
         """One of the untried settings, where they can be counted and the sampler proposes only what was tried already."""

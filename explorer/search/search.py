@@ -140,13 +140,13 @@ class Search:
         counts = {budget: [0] * len(KINDS) for budget in self.space.budgets}
         for rung in self.rungs:
             counts[rung.budget][KINDS.index(rung.kind)] = max(rung.wanted, rung.asked)
-        searched = {budget: of_kinds for budget, of_kinds in counts.items() if any(of_kinds)}
-        staged, baseline = (tuple(max(1, of_kinds[kind]) for of_kinds in searched.values()) for kind in range(len(KINDS)))
+        last = self.space.budgets[-1]  # proxies are trained at this share, even if the target is not
+        kept = {budget: of_kinds for budget, of_kinds in counts.items() if any(of_kinds) or (self.proxies and budget == last)}
+        staged, baseline = (tuple(of_kinds[kind] for of_kinds in kept.values()) for kind in range(len(KINDS)))
         changes = {"spend": None, "goal": None, "trials": staged, "baseline_trials": baseline, "repeat": self.spending.winners}
-        places = [self.space.budgets.index(budget) for budget in searched]
-        on_proxies = [tuple(counts[place] for place in places) for counts, _ in self.spending.on_proxies]
+        on_proxies = [tuple(count if budget == last else 0 for budget in kept) for count, _ in self.spending.on_proxies]
         search = self.space.search.model_copy(update=changes)
-        allocated = self.space.model_copy(update={"budgets": tuple(searched), "search": search})
+        allocated = self.space.model_copy(update={"budgets": tuple(kept), "search": search})
         return allocated.with_proxy_trials(on_proxies)
 
     @property

@@ -24,7 +24,14 @@ from explorer.search.allocation import (
     divide,
 )
 from explorer.search.proposal import every_setting
-from explorer.search.proxy_allocation import MAX_PROXY_SHARE, least_limit, proxy_cost, proxy_trials, verified_trainings
+from explorer.search.proxy_allocation import (
+    FEWEST_BASELINE,
+    FEWEST_STAGED,
+    MAX_PROXY_SHARE,
+    least_limit,
+    proxy_trials,
+    verified_trainings,
+)
 from explorer.search.rung import Rung
 from explorer.search.trial_plan import full_training_plan, proxy_costs
 from explorer.spec.budget import Budget
@@ -112,9 +119,13 @@ class Spending:
     ) -> None:
         self.priced, self.verified = priced, (0, 0)
         self.costs = [priced.costs[budget] for budget in space.budgets]
-        self._proxy_trials = proxy_trials(priced.limit, self.costs, priced.of_proxies)
-        self._on_proxies = proxy_cost(self._proxy_trials, self.costs, priced.of_proxies)
-        self.space = space.with_proxy_trials(self._proxy_trials)
+        trials = proxy_trials(priced.limit, self.costs[-1], priced.of_proxies)
+        self.on_proxies = [
+            (count, count * self.costs[-1] * cost) for count, cost in zip(trials, priced.of_proxies, strict=True)
+        ]
+        """The number of trials of each proxy, and their cost if nothing is shared, in full trainings."""
+        self._on_proxies = sum(cost for _, cost in self.on_proxies)
+        self.space = space.with_proxy_trials([(0,) * (len(self.costs) - 1) + (count,) for count in trials])
         self.charges = Charges(priced.costs, space.store_gb > 0, priced.of_proxies)
         for attempt in attempts:
             self.charges.add_attempt(attempt)
@@ -122,6 +133,8 @@ class Spending:
             self.charges.add(record)
         search = space.search
         rule = Rule(winners=max(1, search.repeat), seeds=search.repeat_seeds, first=len(search.first))
+        if search.goal is not None:
+            rule = replace(rule, fewest_staged=FEWEST_STAGED, fewest_baseline=FEWEST_BASELINE)
         self._searched = len(self.costs)
         if search.goal is not None:
             self._leave_out_goal(rule)
@@ -214,14 +227,6 @@ class Spending:
     def cost_of(self, trial: Trial) -> float:
         """Upper bound of the cost of a trial, in full trainings."""
         return self.charges.bound(trial.budget, trial.proxy)
-
-    @property
-    def on_proxies(self) -> list[tuple[tuple[int, ...], float]]:
-        """The numbers of trials of each proxy at each budget, and their cost if nothing is shared, in full trainings."""
-        return [
-            (counts, proxy_cost([counts], self.costs, [relative]))
-            for counts, relative in zip(self._proxy_trials, self.priced.of_proxies, strict=True)
-        ]
 
     @property
     def unsearched(self) -> Budget | None:
@@ -321,10 +326,9 @@ class Spending:
     def _below_useful(self, rule: Rule, staged: Sequence[RungState], baseline: Sequence[RungState]) -> InvalidInput:
         fewest_staged, fewest_baseline = (counts[0] for counts in rule.minimum(staged, baseline, 1))
         repeats = rule.repeats(staged[0], fewest_staged) + rule.repeats(baseline[0], fewest_baseline)
-        fewest_on_proxies = [(MIN_TRIALS,) * len(self.costs)] * len(self.priced.of_proxies)
-        on_proxies = proxy_cost(fewest_on_proxies, self.costs, self.priced.of_proxies)
+        on_proxies = MIN_TRIALS * self.costs[-1] * sum(self.priced.of_proxies)
         needed = self._rounded_up(least_limit(rule.useful_cost(staged, baseline, 1), on_proxies) / (1 - CONTINGENCY))
-        proxies = f", and {MIN_TRIALS} trials at each budget of each proxy" if on_proxies else ""
+        proxies = f", and {MIN_TRIALS} trials of each proxy at {self.space.budgets[-1]}" if on_proxies else ""
         return InvalidInput(
             FIELD,
             str(self.priced.given),

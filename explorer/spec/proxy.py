@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from explorer.spec.base import Frozen
 from explorer.spec.task import TaskSpec
-from explorer.spec.trial_counts import ProxyTrialCounts
+from explorer.spec.trial_counts import TrialCounts
 
 OF_THE_DATA = ("num_classes", "in_chans", "img_size")
 """Arguments of timm's models that the data determines."""
@@ -27,7 +27,7 @@ class Proxy(Frozen):
     """Options of the model in place of the target's (`model.options`): `{embed_dim: 192, depth: 6}`."""
     image_size: int | None = Field(None, ge=1)
     """Height and width of the images in pixels. `None`: that of the target."""
-    trials: ProxyTrialCounts | None = None
+    trials: TrialCounts | None = None
     """Number of staged trials on the proxy, as `search.trials`: at the cheapest budget, or a list with one number for each
     budget, 0 for none. `None`: as many as on the target. A proxy has no baseline trials and no repeats, and the learning rate
     and batch size of the recipe."""

@@ -14,23 +14,14 @@ MIN_TRIALS = 3
 
 
 def _counts(counts: int | tuple[int, ...]) -> int | tuple[int, ...]:
-    if min(counts if isinstance(counts, tuple) else (counts,), default=0) < 1:
-        raise ValueError("must be a whole number of at least 1, or a list with one such number for each budget")
-    return counts
-
-
-TrialCounts = Annotated[int | tuple[int, ...], AfterValidator(_counts)]
-
-
-def _proxy_counts(counts: int | tuple[int, ...]) -> int | tuple[int, ...]:
     numbers = counts if isinstance(counts, tuple) else (counts,)
     if min(numbers, default=0) < 0 or not any(numbers):
         raise ValueError("must be a whole number of at least 1, or a list with a number for each budget, not all of them 0")
     return counts
 
 
-ProxyTrialCounts = Annotated[int | tuple[int, ...], AfterValidator(_proxy_counts)]
-"""As `TrialCounts`, but at some budgets there may be no trials."""
+TrialCounts = Annotated[int | tuple[int, ...], AfterValidator(_counts)]
+"""At budgets with 0 trials, nothing is trained."""
 
 
 def trials_at(counts: int | tuple[int, ...], budgets: Sequence[Budget], budget: Budget) -> int:

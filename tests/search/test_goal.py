@@ -5,8 +5,10 @@ import random
 import pytest
 
 from explorer import InvalidInput, SearchSpace, Sweep
+from explorer.ledger import Record
+from explorer.search.proposal import neighbours, proxy_guesses, schedule_for
 from explorer.search.proposer import Status
-from explorer.search.proxy_allocation import least_limit, proxy_cost, proxy_trials, verified_trainings
+from explorer.search.proxy_allocation import least_limit, proxy_trials, verified_trainings
 from explorer.search.search import Search
 from explorer.search.spending import Spending, priced_limit
 from tests.search.test_search import finish
@@ -26,20 +28,21 @@ def spending_of(space: SearchSpace) -> Spending:
     return Spending(space, priced_limit(space))
 
 
-def test_proxies_get_a_quarter_of_the_limit_in_rungs_of_equal_cost_by_hand():
-    # Trials cost .0125, .0625, .025 and .125. For 1.0, a rung may cost .2125: 17 x .0125 + 3 x .0625 + 8 x .025 + 3 x .125 = .975.
-    assert proxy_trials(4.0, [0.05, 0.25], [0.25, 0.5]) == [(17, 3), (8, 3)]
-    assert proxy_trials(1.0, [0.05, 0.25], [0.25, 0.5]) == [(3, 3), (3, 3)]
-    assert proxy_trials(100.0, [0.05], [0.01]) == [(48,)]
-    assert proxy_trials(1.0, [0.05], []) == []
-    assert proxy_cost([(5, 3), (3, 3)], [0.05, 0.25], [0.25, 0.5]) == pytest.approx(0.0625 + 0.1875 + 0.075 + 0.375)
+def charged(record: Record, search: Search) -> Record:
+    """The record of a trial that cost its whole budget."""
+    trial = record.trial
+    share = trial.budget.amount * (1 if trial.proxy is None else search.spending.priced.of_proxies[trial.proxy - 1])
+    costs = {"planned_flops": round(share * 1e6), "executed_flops": round(share * 1e6), "full_flops": 10**6}
+    return record.model_copy(update={"outcome": record.outcome.model_copy(update=costs)})
 
 
-def test_a_proxy_leaves_out_budgets_before_the_last_one_by_hand():
-    # Three trials at each would cost .00625 x 3 + .0125 x 3 + .025 x 3 + .0625 x 3 = .32; without the third .244, and one more
-    # at the cheapest .25.
-    assert proxy_trials(1.0, [0.025, 0.05, 0.1, 0.25], [0.25]) == [(4, 3, 0, 3)]
-    assert proxy_trials(0.5, [0.025, 0.05, 0.1, 0.25], [0.25]) == [(3, 0, 0, 3)]  # two rungs remain, whatever they cost
+def test_proxies_get_a_fifth_of_the_limit_and_the_same_cost_each_by_hand():
+    assert proxy_trials(1.0, 0.25, [1 / 16]) == [12]  # .2 / (.25 / 16) = 12.8
+    assert proxy_trials(1.0, 0.25, [1 / 4]) == [3]  # .2 / .0625 = 3.2
+    assert proxy_trials(1.0, 0.25, [1 / 2]) == [3]  # at least three, whatever they cost
+    assert proxy_trials(2.0, 0.25, [1 / 16, 1 / 4]) == [12, 3]
+    assert proxy_trials(100.0, 0.05, [0.01]) == [48]
+    assert proxy_trials(1.0, 0.25, []) == []
 
 
 def test_what_is_verified_fits_into_what_is_left_and_half_of_the_limit():
@@ -47,22 +50,27 @@ def test_what_is_verified_fits_into_what_is_left_and_half_of_the_limit():
     assert verified_trainings(0.8, 1.5, 0.25) == (3, 0)
     assert verified_trainings(10.0, 10.0, 0.25) == (3, 1)  # and the full model
     assert least_limit(0.3, 0.0) == 0.3
-    assert least_limit(0.3, 0.1) == 0.4  # of which proxies are a quarter
-    assert least_limit(0.3, 0.05) == pytest.approx(0.4)  # they are given a quarter
+    assert least_limit(0.3, 0.1) == 0.4  # of which proxies are a quarter, more than they are given
+    assert least_limit(0.3, 0.05) == pytest.approx(0.375)  # they are given a fifth
     assert least_limit(0.3, 0.5) == 1.0  # at most half
 
 
 def test_one_full_training_by_hand(space_file):
-    """Trials at 25 % of the proxy cost .0625, and the proxy gets a quarter of the limit.
+    """Trials at 25 % of the proxy cost .0625, and the proxy gets a fifth of the limit: three trials, .1875.
 
-    The cheapest budget needs 3 + 2 + 2 x 2 trials of .025: .225. Of .99, .515 are left: two trainings at 25 %.
+    The cheapest budget needs 4 + 3 + 2 x 2 trials of .025: .275. Of .99, .5275 are left: two trainings at 25 %, and one more
+    trial at the cheapest budget.
     """
     spending = spending_of(goal_space(space_file))
-    assert [counts for counts, _ in spending.on_proxies] == [(4, 3, 0, 3)]
-    assert spending.on_proxies[0][1] == pytest.approx(0.25, abs=0.002)
+    assert [count for count, _ in spending.on_proxies] == [3]
+    assert spending.on_proxies[0][1] == pytest.approx(0.1875, abs=0.002)
     assert spending.verified == (2, 0)
-    assert [(each.staged, each.baseline, each.repeats) for each in spending.at_start][1:] == [(0, 0, 0), (0, 0, 0), (2, 0, 0)]
-    assert spending.at_start[0].staged >= 3
+    assert [(each.staged, each.baseline, each.repeats) for each in spending.at_start] == [
+        (5, 3, 4),
+        (0, 0, 0),
+        (0, 0, 0),
+        (2, 0, 0),
+    ]
     assert str(spending.unsearched) == "25%"
 
 
@@ -70,12 +78,8 @@ def test_a_search_trains_what_the_proxy_chose_at_the_goal_and_stays_within_its_l
     space = goal_space(space_file).as_planned().up_to_goal()
     search = Search(space, spending=Spending(space, priced_limit(space)))
     accuracies, records = random.Random(0), []
-    relative = search.spending.priced.of_proxies[0]
     while not isinstance(trial := search.next(), Status):
-        record = finish(trial, accuracies.random())
-        share = trial.budget.amount * (1 if trial.proxy is None else relative)
-        costs = {"planned_flops": round(share * 1e6), "executed_flops": round(share * 1e6), "full_flops": 10**6}
-        records.append(record.model_copy(update={"outcome": record.outcome.model_copy(update=costs)}))
+        records.append(charged(finish(trial, accuracies.random()), search))
         search.finished(records[-1])
         assert search.spending.spent <= search.spending.limit
     assert search.next() is Status.FINISHED
@@ -102,6 +106,52 @@ def test_a_search_trains_what_the_proxy_chose_at_the_goal_and_stays_within_its_l
     assert resumed.planned == len(records)
 
 
+def test_the_cheapest_budget_tunes_the_learning_rate_and_batch_size_of_what_the_proxy_chose(space_file):
+    space = goal_space(space_file, learning_rate_grid=3, trials=None, baseline_trials=None).as_planned().up_to_goal()
+    search, first = Search(space, spending=Spending(space, priced_limit(space))), []
+    while not isinstance(trial := search.next(), Status):
+        # Small batches are good, and then a high learning rate.
+        search.finished(charged(finish(trial, 0.9 - trial.batch_size / 100 + 10 * trial.learning_rate), search))
+        if trial.proxy is None and trial.kind == "staged" and trial.phase == "search" and str(trial.budget) == "2.5%":
+            first.append(trial)
+    assert [trial.from_proxy for trial in first] == ["promoted", "control", None, None, None]
+    assert len({trial.schedule.model_dump_json() for trial in first if trial.from_proxy is None}) == 1
+    assert [(trial.batch_size, trial.learning_rate) for trial in first] == [
+        (32, 0.002),
+        (32, 0.002),
+        (16, 0.002),  # a smaller batch
+        (16, 0.004),  # the best one so far with a higher learning rate
+        (32, 0.004),  # a lower one was tried; no smaller batch, no higher rate
+    ]
+
+
+def test_neighbours_of_settings_in_their_order(space_file):
+    search = goal_space(space_file, batch_size=[8, 16, 32], learning_rate_grid=3).search
+    around = neighbours(search, {"batch_size": 16, "learning_rate_step": 1, "heads_0": 0.5})
+    assert around == [
+        {"batch_size": 8, "learning_rate_step": 1, "heads_0": 0.5},
+        {"batch_size": 16, "learning_rate_step": 2, "heads_0": 0.5},
+        {"batch_size": 16, "learning_rate_step": 0, "heads_0": 0.5},
+        {"batch_size": 32, "learning_rate_step": 1, "heads_0": 0.5},
+    ]
+    search = goal_space(space_file, batch_size=[32], learning_rate_grid=None).search
+    around = neighbours(search, {"batch_size": 32, "learning_rate": 0.003})
+    assert [each["learning_rate"] for each in around] == [0.004, 0.0015]  # at most what the space allows
+
+
+def test_longer_early_stages_are_tried_on_proxies(space_file):
+    space = goal_space(space_file)
+    guesses = [schedule_for(space.search, "staged", each) for each in proxy_guesses(space.search, space.task.recipe)]
+    shares = [[round(stage.share, 2) for stage in schedule.stages] for schedule in guesses]
+    assert shares == [[0.3, 0.4, 0.3], [0.6, 0.4], [0.5, 0.4, 0.1], [0.8, 0.2]]
+    assert [[stage.rates.heads for stage in schedule.stages] for schedule in guesses] == [
+        [0.25, 0.5, 1],
+        [0.25, 1],
+        [0.25, 0.5, 1],
+        [0.25, 1],
+    ]
+
+
 def test_numbers_of_trials_are_unknown_where_a_limit_decides(space_file):
     assert goal_space(space_file, trials=None, baseline_trials=None).planned_trials == 0
 
@@ -120,15 +170,15 @@ def test_where_there_is_room_the_goal_is_searched_as_any_other_budget(space_file
         ({"plan": "exhaustive", "trials": None}, r"trials: this key is required with plan: exhaustive"),
         (
             {"spend": "0.2 trainings"},
-            r"search\.spend: '0\.2 full trainings': must be at least .*3 trials at each budget of each proxy",
+            r"search\.spend: '0\.2 full trainings': must be at least .*3 trials of each proxy at 25%",
         ),
         (
             {"goal": "50%", "spend": "0.6 trainings", "proxy": [{"epochs": 0.1}]},
             r"search\.goal: '50%': cannot be trained within 0\.6 full trainings, which have room to search 2\.5% alone",
         ),
         (
-            {"goal": "100%", "spend": "0.9 trainings", "budgets": ["2.5%", "5%", "100%"], "proxy": []},
-            r"search\.goal: '100%': is more than 10 times 5%, .*nothing can be said about it",
+            {"goal": "100%", "spend": "0.9 trainings", "budgets": ["1%", "2%", "100%"], "proxy": []},
+            r"search\.goal: '100%': is more than 10 times 2%, .*nothing can be said about it",
         ),
     ],
 )
