@@ -60,7 +60,7 @@ UNMEASURED_CHECKED = 12
 
 def space_of(task: str, currency: Currency) -> SearchSpace:
     """The search space of a task, in a currency, with few trials."""
-    space = SearchSpace.load(SPACES[task]).with_search(trials=1, baseline_trials=1)
+    space = SearchSpace.load(SPACES[task]).with_search(plan="exhaustive", trials=1, baseline_trials=1).as_planned()
     content = space.model_dump(mode="json")
     content |= {"name": f"currency_{task}_{currency}", "currency": currency, "budgets": list(BUDGETS)}
     content["search"] |= SETTINGS

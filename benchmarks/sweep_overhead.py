@@ -15,7 +15,7 @@ WORKERS, TRIALS = 2, 24
 
 def main() -> None:
     """Run a sweep of trials of about 20 s each."""
-    content = SearchSpace.load("search_spaces/digits.yaml").model_dump()
+    content = SearchSpace.load("search_spaces/digits.yaml").with_search(plan="exhaustive").as_planned().model_dump()
     content["search"] |= {"trials": [TRIALS - 2], "baseline_trials": [2], "repeat": 0, "batch_size": [16]}
     space = SearchSpace.model_validate({**content, "budgets": ["65%"]})
     with tempfile.TemporaryDirectory() as folder:

@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=10_000)
     parser.add_argument("--workers", type=int, default=256)
     options = parser.parse_args()
-    space = SearchSpace.load(Path("search_spaces/digits.yaml"))
+    space = SearchSpace.load(Path("search_spaces/digits.yaml")).with_search(plan="exhaustive").as_planned()
     each = options.trials // len(space.budgets)
     settings = {"trials": (each,) * len(space.budgets), "baseline_trials": 1, "learning_rate_grid": None, "repeat": 0}
     space = space.with_search(**settings)

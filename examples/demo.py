@@ -37,7 +37,7 @@ def demonstrated_budget() -> str:
 def main() -> None:
     """Run the demo and check that the production training reproduces the accuracy of the sweep."""
     started = time.monotonic()
-    run("sweep", SPACE, "--name", "demo")
+    run("sweep", SPACE, "--name", "demo", "--plan", "exhaustive")
     run("report", "demo")
     budget = demonstrated_budget()
     run("best", "demo", "--budget", budget, "--out", "runs/demo-best.json")

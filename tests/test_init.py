@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from explorer import Rates, SearchSpace, cli
@@ -119,6 +120,29 @@ def test_augmentation_is_written_out(tmp_path):
         assert task.recipe.augmentation.transform == transform
         assert task.data.preprocessing.crop_pct == crop_pct
         assert defaults_for_large_images(transform) == ()
+
+
+@pytest.mark.parametrize(
+    ("images", "classes", "share"),
+    [(1_000_000, 1000, 0.0625), (50_000, 10, 0.0625), (5_000, 100, 0.25), (1_100, 100, None), (80, 2, 0.5)],
+)
+def test_a_proxy_has_the_smallest_share_with_enough_images_and_steps(images, classes, share):
+    # With 5,000 images of 100 classes, a quarter has 12.5 of each, and an eighth too few.
+    found = ModelOnData(
+        model="vit_tiny_patch16_224",
+        options={},
+        data=DataFiles(name="digits"),
+        image_size=32,
+        published_size=224,
+        train_images=images,
+        classes=classes,
+        smallest=Rates(mlp=0.25),
+        levels=(0.5, 0.75, 1.0),
+        realised={"mlp": (0.5, 0.75, 1.0)},
+    )
+    space = yaml.safe_load(starter_space(found, machine_for(0), "test"))
+    assert space.get("proxy") == (share and {"images": share})
+    assert (space["search"]["spend"], space["search"]["goal"]) == ("1 training", "25%")
 
 
 def test_each_trial_gets_its_part_of_the_machine():

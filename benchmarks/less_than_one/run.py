@@ -32,7 +32,8 @@ from explorer.training.task import Task
 
 FOLDER = Path(__file__).parent
 sys.path[:0] = [str(FOLDER.parent)]
-from one_process import opened, trained  # noqa: E402 (a module in the folder of the benchmarks)
+from figures import keep  # noqa: E402 (a module in the folder of the benchmarks)
+from one_process import opened, trained  # noqa: E402
 
 RESULTS = FOLDER / "results.csv"
 COLUMNS = ["task", "sweep", "seed", "cost", "on_proxies", "trials", "at_goal", "schedule", "learning_rate", "batch_size",
@@ -155,7 +156,41 @@ def main() -> None:
 
 
 def table(results: pd.DataFrame) -> str:
-    return results.groupby(["task", "sweep", "seed"])[["cost", "on_proxies", "test_accuracy"]].mean().to_string()
+    """Executed cost and test accuracy of what each sweep recommends, per seed of the search, and behind the exhaustive sweep."""
+    runs = results.groupby(["task", "sweep", "seed"], sort=False, as_index=False).agg(
+        cost=("cost", "first"),
+        on_proxies=("on_proxies", "first"),
+        at_goal=("at_goal", "first"),
+        schedule=("schedule", "first"),
+        learning_rate=("learning_rate", "first"),
+        batch_size=("batch_size", "first"),
+        accuracy=("test_accuracy", "mean"),
+    )
+    lines = [
+        "| task | sweep | seed | executed cost, full trainings | on proxies | test accuracy at 25 % | behind exhaustive, points | "
+        "schedule; learning rate, batch |",
+        f"|{' --- |' * 8}",
+    ]
+    summary = []
+    for task in dict.fromkeys(runs.task):
+        of_task = runs[runs.task == task]
+        reference = of_task[of_task.sweep == EXHAUSTIVE].accuracy.mean()
+        for name, group in of_task.groupby("sweep", sort=False):
+            behind = 100 * (reference - group.accuracy)
+            for row, regret in zip(group.itertuples(), behind, strict=True):
+                settings = f"{row.schedule}; {row.learning_rate:g}, {row.batch_size}"
+                found = "" if row.at_goal else " (not trained at 25 %)"
+                lines.append(
+                    f"| {task} | {name} | {row.seed} | {row.cost:.2f} | {row.on_proxies:.2f} | {100 * row.accuracy:.1f} | "
+                    f"{regret:.1f} | {settings}{found} |"
+                )
+            if name != EXHAUSTIVE:
+                summary.append(
+                    f"{task}, {name}: at most {group.cost.max():.2f} full trainings, {behind.mean():.1f} points behind the "
+                    f"exhaustive sweep in the mean of {len(group)} seeds ({behind.min():.1f} to {behind.max():.1f})"
+                )
+                keep(f"{task}, {name}: points behind the exhaustive sweep", behind.mean(), 1.0)
+    return "\n".join([*lines, "", *summary])
 
 
 if __name__ == "__main__":

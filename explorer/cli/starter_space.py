@@ -15,8 +15,16 @@ from explorer.cli.model_inspection import ModelOnData, data_section
 from explorer.spec.applied_augmentation import SMALL_IMAGES
 from explorer.spec.rates import Axis
 
-BUDGETS = (10, 25, 50, 100)
+BUDGETS = (2.5, 5, 10, 25, 50, 100)
 """Budgets in percent of full training."""
+GOAL = 25
+"""The budget, in percent, that a schedule is proposed for."""
+PROXY_SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
+"""Shares of the images that a proxy may have; see benchmarks/transfer. The smallest one that is large enough is proposed."""
+MIN_IMAGES_PER_CLASS = 10
+"""Training images of a class, on average, that a proxy has at least."""
+MIN_PROXY_STEPS = 100
+"""Optimizer steps of the full model that a proxy has at least at the budget that a schedule is wanted for."""
 GRID = 20
 EPOCHS = 50
 MIN_FULL_STEPS = 1000
@@ -62,6 +70,7 @@ def starter_space(found: ModelOnData, machine: Machine, name: str) -> str:
         _model(found),
         _data(found, machine),
         _recipe(found, batch_size, epochs),
+        _budgets(_proxy_share(found, batch_size, epochs)),
         _search(found, batch_size),
         _resources(machine),
     )
@@ -155,14 +164,37 @@ def _flow(value: dict[str, Any]) -> str:
     return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=math.inf).strip()
 
 
-def _search(found: ModelOnData, batch_size: int) -> str:
+def _proxy_share(found: ModelOnData, batch_size: int, epochs: int) -> float | None:
+    """The share of the images that a proxy has; `None` where too few remain of any."""
+    steps = epochs * found.train_images / batch_size * GOAL / 100
+    for share in PROXY_SHARES:
+        if found.train_images * share >= MIN_IMAGES_PER_CLASS * found.classes and steps * share >= MIN_PROXY_STEPS:
+            return share
+    return None
+
+
+def _budgets(proxy_share: float | None) -> str:
     lines = [
         "# Costs at which staged schedules are compared with the full model, in percent of full training.",
-        f"budgets: [{', '.join(f'{budget}%' for budget in BUDGETS)}]",
-        "",
+        f"budgets: [{', '.join(f'{budget:g}%' for budget in BUDGETS)}]",
+    ]
+    if proxy_share is not None:
+        lines += [
+            "# Schedules are compared on a part of the images first, where a training costs little. The report says how well",
+            "# their ranks carry over to all images.",
+            f"proxy: {{images: {proxy_share:g}}}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _search(found: ModelOnData, batch_size: int) -> str:
+    lines = [
         "search:",
-        "  trials: 12    # staged trials at the cheapest budget; the others get as many as cost the same, at least three",
-        "  baseline_trials: [4, 4, 4, 3]    # trials of the full model at each budget, over the same learning rates",
+        "  spend: 1 training    # what the whole sweep may cost at most: one full training. More finds better schedules",
+        f"  goal: {GOAL}%    # the budget that a schedule is wanted for; `explorer sweep FILE --for 50%` asks for another one",
+        "  # `explorer sweep FILE --plan exhaustive` searches every budget in place of this, with these numbers of trials:",
+        "  trials: 24    # staged trials at the cheapest budget; the others get as many as cost the same, at least three",
+        "  baseline_trials: [6, 6, 4, 4, 4, 3]    # trials of the full model at each budget, over the same learning rates",
         "  # first: [paper]    # known schedules to try first at every budget; `explorer schedules` lists them",
         "  stages: 3    # the last stage is always the full model; the search may leave out the others",
         f"  grid: {GRID}    # stage durations are multiples of 1/{GRID} of the budget",

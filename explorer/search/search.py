@@ -174,7 +174,7 @@ class Search:
         if goal := self.spending.unsearched:
             lines.append(f"{goal} is not searched: {self.spending.at_goal}")
         if self.space.search.trials is not None or self.space.search.baseline_trials is not None:
-            lines.append("search.trials and search.baseline_trials are not used: the spending limit decides")
+            lines.append("the spending limit decides: search.trials and search.baseline_trials are for --plan exhaustive")
         return lines
 
     def spent_lines(self) -> list[str]:
