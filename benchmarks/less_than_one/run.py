@@ -166,8 +166,8 @@ def table(results: pd.DataFrame) -> str:
         accuracy=("test_accuracy", "mean"),
     )
     lines = [
-        "| task | sweep | seed | executed cost, full trainings | on proxies | test accuracy at 25 % | behind exhaustive, points "
-        "| schedule; learning rate, batch |",
+        "| task | sweep | seed | executed cost, full trainings | on proxies | test accuracy at 25 % | behind exhaustive, "
+        "points | schedule; learning rate, batch |",
         f"|{' --- |' * 8}",
     ]
     summary = []

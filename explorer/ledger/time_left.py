@@ -56,6 +56,8 @@ def _groups(space: SearchSpace) -> list[tuple[int | None, Kind]]:
 def _trials(space: SearchSpace, budget: Budget, proxy: int | None, kind: Kind) -> int:
     space = space if proxy is None else space.proxy_space(proxy)
     wanted = space.trials_at(budget, kind)
+    if budget == space.search.goal:  # not searched: a few schedules are trained there once; see Search.allocated_space
+        return wanted
     return wanted + min(space.search.repeat, wanted) * space.search.repeat_seeds
 
 

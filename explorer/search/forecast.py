@@ -117,8 +117,8 @@ class Forecast:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for title in ("budget", "staged trials", "baseline trials", "repeats", "cost at most", "of the limit"):
             table.add_column(title, justify="right")
-        for number, (trials, cost) in enumerate(self.spending.on_proxies, start=1):
-            table.add_row(f"proxy {number}", str(trials), "-", "-", f"{cost:.2f}", f"{cost / self.spending.limit:.0%}")
+        for number, (on_proxy, cost) in enumerate(self.spending.on_proxies, start=1):
+            table.add_row(f"proxy {number}", str(on_proxy), "-", "-", f"{cost:.2f}", f"{cost / self.spending.limit:.0%}")
         for budget, trials in zip(self.spending.space.budgets, self.spending.at_start, strict=True):
             cost = trials.cost * (trials.staged + trials.baseline + trials.repeats)
             counts = (str(count) if cost else "-" for count in (trials.staged, trials.baseline, trials.repeats))

@@ -134,7 +134,10 @@ class Search:
 
     @property
     def allocated_space(self) -> SearchSpace:
-        """The search space with the numbers of trials that the spending limit allows now, in place of the limit."""
+        """The search space with the numbers of trials that the spending limit allows now, in place of the limit.
+
+        It has a goal only where that is not searched, so that what is trained there is not repeated.
+        """
         if self.spending is None:
             return self.space
         counts = {budget: [0] * len(KINDS) for budget in self.space.budgets}
@@ -143,7 +146,8 @@ class Search:
         last = self.space.budgets[-1]  # proxies are trained at this share, even if the target is not
         kept = {budget: of_kinds for budget, of_kinds in counts.items() if any(of_kinds) or (self.proxies and budget == last)}
         staged, baseline = (tuple(of_kinds[kind] for of_kinds in kept.values()) for kind in range(len(KINDS)))
-        changes = {"spend": None, "goal": None, "trials": staged, "baseline_trials": baseline, "repeat": self.spending.winners}
+        changes = {"trials": staged, "baseline_trials": baseline, "repeat": self.spending.winners}
+        changes |= {"spend": None, "goal": self.spending.unsearched if self.spending.unsearched in kept else None}
         on_proxies = [tuple(count if budget == last else 0 for budget in kept) for count, _ in self.spending.on_proxies]
         search = self.space.search.model_copy(update=changes)
         allocated = self.space.model_copy(update={"budgets": tuple(kept), "search": search})

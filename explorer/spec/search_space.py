@@ -306,7 +306,7 @@ class SearchSpace(TaskFile):
         return self.model_copy(update={"search": self.search.model_copy(update=changes), "proxy": ()})
 
     def up_to_goal(self) -> SearchSpace:
-        """The same space without the budgets above `search.goal`."""
+        """The same space without the budgets above `search.goal`; without a spending limit, that is all that a goal means."""
         search = self.search
         if search.goal is None:
             return self
@@ -315,10 +315,11 @@ class SearchSpace(TaskFile):
         def cut(counts: int | tuple[int, ...] | None) -> int | tuple[int, ...] | None:
             return counts[:count] if isinstance(counts, tuple) else counts
 
-        of_target = {name: cut(getattr(search, name)) for name in ("trials", "baseline_trials")}
+        changes: dict[str, Any] = {name: cut(getattr(search, name)) for name in ("trials", "baseline_trials")}
+        changes["goal"] = search.goal if search.spend else None
         proxies = tuple(proxy.model_copy(update={"trials": cut(proxy.trials)}) for proxy in self.proxy)
         return self.model_copy(
-            update={"budgets": self.budgets[:count], "search": search.model_copy(update=of_target), "proxy": proxies}
+            update={"budgets": self.budgets[:count], "search": search.model_copy(update=changes), "proxy": proxies}
         )
 
     def with_proxy_trials(self, trials: Sequence[tuple[int, ...]]) -> SearchSpace:
