@@ -40,11 +40,19 @@ def check_space(space: SearchSpace, table: StepTimeTable | None = None) -> None:
     _check_task(space, table)
     for number in range(1, len(space.proxy) + 1):
         try:
-            _check_task(space.proxy_space(number), table)
+            _check_task(_trained_part(space, number), table)
         except InvalidInput as error:
             field = "images" if error.field == "data.train_fraction" else error.field
             raise InvalidInput(f"proxy.{number - 1}: {field}", error.value, error.allowed) from None
     check_costs(space)
+
+
+def _trained_part(space: SearchSpace, number: int) -> SearchSpace:
+    """The search space of a proxy at the budgets at which it is trained."""
+    proxy = space.proxy_space(number)
+    if space.search.spend is not None:
+        return proxy.model_copy(update={"budgets": (space.proxy_budget,)})
+    return proxy.model_copy(update={"budgets": tuple(each for each in space.budgets if proxy.trials_at(each, "staged"))})
 
 
 def _check_task(space: SearchSpace, table: StepTimeTable | None) -> None:

@@ -229,6 +229,7 @@ def forecast(space: SearchSpace, machines: Machines, table: StepTimeTable | None
                 expected.is_cut_off = True
                 break
         _add_shared(dispatcher, rows)
+    expected.budgets = [row for (proxy, _), row in rows.items() if proxy is None or row.staged]
     return expected
 
 

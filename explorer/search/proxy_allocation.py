@@ -26,7 +26,7 @@ proxy and a control, and both kinds with two other learning rates or batch sizes
 VERIFICATION_SHARE = 1 / 2
 """Fraction of the limit that trainings at the wanted budget may take."""
 MAX_VERIFIED = 3
-"""Schedules that are trained at the wanted budget; the next training there is that of the full model."""
+"""Schedules that are trained at the wanted budget, besides one full model."""
 
 
 def proxy_trials(limit: float, wanted: float, relative: Sequence[float]) -> list[int]:
@@ -56,10 +56,13 @@ def least_limit(useful: float, proxies: float) -> float:
 def verified_trainings(left: float, limit: float, cost: float) -> tuple[int, int]:
     """Numbers of schedules, and of full models, to train at the wanted budget, where it is too expensive to be searched.
 
+    The second training there is that of the full model: without it, nothing would show what the schedule is worth.
+
     Args:
         left: what proxies and the fewest useful trials at the cheapest budget of the target leave of the limit.
         limit: the limit.
         cost: of a training at that budget.
     """
     trainings = max(0, math.floor(min(left, VERIFICATION_SHARE * limit) / cost))
-    return min(MAX_VERIFIED, trainings), int(trainings > MAX_VERIFIED)
+    full_models = int(trainings > 1)
+    return min(MAX_VERIFIED, trainings - full_models), full_models

@@ -143,12 +143,12 @@ class Search:
         counts = {budget: [0] * len(KINDS) for budget in self.space.budgets}
         for rung in self.rungs:
             counts[rung.budget][KINDS.index(rung.kind)] = max(rung.wanted, rung.asked)
-        last = self.space.budgets[-1]  # proxies are trained at this share, even if the target is not
-        kept = {budget: of_kinds for budget, of_kinds in counts.items() if any(of_kinds) or (self.proxies and budget == last)}
+        compared = self.space.proxy_budget if self.proxies else None  # proxies are trained there, even if the target is not
+        kept = {budget: of_kinds for budget, of_kinds in counts.items() if any(of_kinds) or budget == compared}
         staged, baseline = (tuple(of_kinds[kind] for of_kinds in kept.values()) for kind in range(len(KINDS)))
         changes = {"trials": staged, "baseline_trials": baseline, "repeat": self.spending.winners}
         changes |= {"spend": None, "goal": self.spending.unsearched if self.spending.unsearched in kept else None}
-        on_proxies = [tuple(count if budget == last else 0 for budget in kept) for count, _ in self.spending.on_proxies]
+        on_proxies = [tuple(count if budget == compared else 0 for budget in kept) for count, _ in self.spending.on_proxies]
         search = self.space.search.model_copy(update=changes)
         allocated = self.space.model_copy(update={"budgets": tuple(kept), "search": search})
         return allocated.with_proxy_trials(on_proxies)

@@ -119,13 +119,14 @@ class Spending:
     ) -> None:
         self.priced, self.verified = priced, (0, 0)
         self.costs = [priced.costs[budget] for budget in space.budgets]
-        trials = proxy_trials(priced.limit, self.costs[-1], priced.of_proxies)
-        self.on_proxies = [
-            (count, count * self.costs[-1] * cost) for count, cost in zip(trials, priced.of_proxies, strict=True)
-        ]
+        compared = priced.costs[space.proxy_budget]
+        trials = proxy_trials(priced.limit, compared, priced.of_proxies)
+        self.on_proxies = [(count, count * compared * cost) for count, cost in zip(trials, priced.of_proxies, strict=True)]
         """The number of trials of each proxy, and their cost if nothing is shared, in full trainings."""
         self._on_proxies = sum(cost for _, cost in self.on_proxies)
-        self.space = space.with_proxy_trials([(0,) * (len(self.costs) - 1) + (count,) for count in trials])
+        self.space = space.with_proxy_trials(
+            [tuple(count if budget == space.proxy_budget else 0 for budget in space.budgets) for count in trials]
+        )
         self.charges = Charges(priced.costs, space.store_gb > 0, priced.of_proxies)
         for attempt in attempts:
             self.charges.add_attempt(attempt)
@@ -326,9 +327,9 @@ class Spending:
     def _below_useful(self, rule: Rule, staged: Sequence[RungState], baseline: Sequence[RungState]) -> InvalidInput:
         fewest_staged, fewest_baseline = (counts[0] for counts in rule.minimum(staged, baseline, 1))
         repeats = rule.repeats(staged[0], fewest_staged) + rule.repeats(baseline[0], fewest_baseline)
-        on_proxies = MIN_TRIALS * self.costs[-1] * sum(self.priced.of_proxies)
+        on_proxies = MIN_TRIALS * self.priced.costs[self.space.proxy_budget] * sum(self.priced.of_proxies)
         needed = self._rounded_up(least_limit(rule.useful_cost(staged, baseline, 1), on_proxies) / (1 - CONTINGENCY))
-        proxies = f", and {MIN_TRIALS} trials of each proxy at {self.space.budgets[-1]}" if on_proxies else ""
+        proxies = f", and {MIN_TRIALS} trials of each proxy at {self.space.proxy_budget}" if on_proxies else ""
         return InvalidInput(
             FIELD,
             str(self.priced.given),

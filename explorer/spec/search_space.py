@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -338,6 +339,15 @@ class SearchSpace(TaskFile):
         ):  # it is required without a limit, but not for the proxies of a limit
             return 0
         return trials_at(counts, self.budgets, budget)
+
+    @property
+    def proxy_budget(self) -> Budget:
+        """The only budget at which proxies compare schedules within a spending limit: the goal, or the one in the middle."""
+        if self.search.goal is not None:
+            return self.search.goal
+        logs = [math.log(budget.amount) for budget in self.budgets]
+        middle = sum(logs) / len(logs)
+        return min(self.budgets, key=lambda budget: abs(math.log(budget.amount) - middle))
 
     def proxy_space(self, number: int) -> SearchSpace:
         """The search space of a proxy: its task and its trials, without proxies and repeats. Only staged trials are for it.

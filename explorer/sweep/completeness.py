@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from explorer.ledger import KINDS, Failure, Record, of_target
-from explorer.spec.budget import Budget
+from explorer.spec.search_space import SearchSpace
 
 NAMES: dict[Failure | None, str] = {
     "diverged": "diverged",
@@ -19,10 +19,17 @@ NAMES: dict[Failure | None, str] = {
 }
 
 
-def lacking(budgets: Sequence[Budget], records: Iterable[Record]) -> tuple[str, ...]:
-    """What the results lack, one line each (`50%: no baseline trial succeeded`); empty if every budget can be judged."""
-    there = {(record.trial.budget, record.trial.kind) for record in of_target(records) if record.outcome}
-    return tuple(f"{budget}: no {kind} trial succeeded" for budget in budgets for kind in KINDS if (budget, kind) not in there)
+def lacking(space: SearchSpace, records: Iterable[Record]) -> tuple[str, ...]:
+    """What the results lack, one line each (`50%: no baseline trial succeeded`); empty if all that was planned can be judged.
+
+    Within a spending limit, what was begun was planned.
+    """
+    target = of_target(records)
+    begun = {(record.trial.budget, record.trial.kind) for record in target}
+    succeeded = {(record.trial.budget, record.trial.kind) for record in target if record.outcome}
+    places = [(budget, kind) for budget in space.budgets for kind in KINDS]
+    planned = begun if space.search.spend else {(budget, kind) for budget, kind in places if space.trials_at(budget, kind)}
+    return tuple(f"{budget}: no {kind} trial succeeded" for budget, kind in places if (budget, kind) in planned - succeeded)
 
 
 def failures_line(records: Iterable[Record]) -> str | None:

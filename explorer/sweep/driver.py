@@ -216,9 +216,7 @@ class Sweep:
     @property
     def lacking(self) -> tuple[str, ...]:
         """What the results lack, one line each: budgets without a successful staged or baseline trial."""
-        records = self.ledger.records()
-        begun = {record.trial.budget for record in records} if self.space.search.spend else set(self.space.budgets)
-        return lacking([budget for budget in self.space.budgets if budget in begun], records)
+        return lacking(self.space, self.ledger.records())
 
     def header(self, inventory: Inventory) -> SweepHeader:
         """The header that this sweep writes when it starts; see `explorer.sweep.header.new_header`."""

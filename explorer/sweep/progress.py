@@ -80,6 +80,8 @@ class SweepProgress:
         for proxy in (*range(1, len(self.space.proxy) + 1), None):
             for budget in self.space.budgets:
                 here = self._records_at(budget, proxy)
+                if proxy and not here and not self.space.proxy_space(proxy).trials_at(budget, "staged"):
+                    continue
                 name = str(budget) if proxy is None else f"proxy {proxy}, {budget}"
                 table.add_row(name, self._best(here, "staged"), self._best(here, "baseline"), *_counts(here))
         return Group(Text("highest validation accuracy of a single run so far"), table)

@@ -102,7 +102,12 @@ def test_what_a_sweep_lacks_and_how_its_trials_failed(space_file):
     space = SearchSpace.load(space_file)
     records = [make_record("a"), make_record("b", kind="baseline"), make_record("c", budget="50%")]
     records += [failed("d", kind="baseline", budget="50%"), failed("e", failure="diverged", reason="diverged: x")]
-    assert lacking(space.budgets, records) == ("50%: no baseline trial succeeded",)
+    assert lacking(space, records) == ("50%: no baseline trial succeeded",)
+    none_there = space.with_search(baseline_trials=[1, 0])
+    assert lacking(none_there, records) == ()  # nothing was planned there
+    limited = space.with_search(spend="1 training")
+    assert lacking(limited, records[:2]) == ()  # neither was 50 %, which was not begun
+    assert lacking(limited, records) == ("50%: no baseline trial succeeded",)
     assert failures_line(records) == (
         "2 of 5 trials failed (1 for lack of data, storage, device or package, 1 diverged), the first one with: "
         "data.root: '/x': missing\nthe same command tries those again that did not diverge; --retry none leaves them as they are"
