@@ -149,7 +149,7 @@ def sweep_status(ledger: Ledger, now: float | None = None) -> SweepStatus:
     left = device_seconds_left(space, planned, records)
     completed = [(record, record.outcome) for record in records if record.outcome]
     failed = [record for record in records if record.outcome is None]
-    trained = [outcome for record, outcome in completed if record.shared_with is None]
+    trained = [outcome for record, outcome in completed if record.was_trained]
     on_proxies = [record for record in records if record.trial.proxy is not None]
     return SweepStatus(
         name=header.name,
@@ -172,7 +172,7 @@ def sweep_status(ledger: Ledger, now: float | None = None) -> SweepStatus:
         passed_over=dict(ledger.passed_over),
         proxy_trials=len(on_proxies),
         proxy_full_trainings=sum(
-            record.outcome.executed_cost for record in on_proxies if record.outcome and record.shared_with is None
+            record.outcome.executed_cost for record in on_proxies if record.outcome and record.was_trained
         ),
         realised_time=next(iter(reversed(realised_times(records))), None),
     )
