@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.table import Table
 
 from explorer.ledger import Outcome, Record, StageOutcome, Trial
+from explorer.ledger.earlier_sweeps import EarlierSweep
 from explorer.plan import Plan, compile_plan
 from explorer.search.dispatcher import Dispatcher, PlannedTrial
 from explorer.search.machines import Machines, wanted_text
@@ -179,7 +180,12 @@ class Forecast:
         return f"about {minutes:.1f} min on {machines} with {count} side by side ({each} each), from {measured}"
 
 
-def forecast(space: SearchSpace, machines: Machines, table: StepTimeTable | None = None) -> Forecast:
+def forecast(
+    space: SearchSpace,
+    machines: Machines,
+    table: StepTimeTable | None = None,
+    earlier_sweeps: Sequence[EarlierSweep] = (),
+) -> Forecast:
     """Search as a sweep would, with accuracies drawn at random, and add up the cost of the plans.
 
     Real searches concentrate on good settings and share more. Time is estimated from the step times of the machines and from
@@ -189,6 +195,7 @@ def forecast(space: SearchSpace, machines: Machines, table: StepTimeTable | None
         space: the search space.
         machines: where the sweep will run.
         table: step times, which a sweep in device-seconds needs.
+        earlier_sweeps: the sweeps of `search.from`.
     """
     expected = Forecast(machines, [])
     times = machines.times
@@ -210,7 +217,7 @@ def forecast(space: SearchSpace, machines: Machines, table: StepTimeTable | None
     priced = priced_limit(space, table)
     expected.spending = Spending(space, priced) if priced else None
     with quiet_optuna():
-        search = Search(space, table=table, spending=expected.spending)
+        search = Search(space, table=table, spending=expected.spending, earlier_sweeps=earlier_sweeps)
         dispatcher = Dispatcher(search, lambda trial: compile_trial(trial, space, table)[1], hold_back=False)
         while isinstance(planned := dispatcher.next(), PlannedTrial):
             plan, trial = planned.plan, planned.trial

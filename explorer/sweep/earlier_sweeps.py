@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from explorer.errors import InvalidInput
@@ -32,6 +33,17 @@ def earlier_sweeps(space: SearchSpace, inventory: Inventory, ledger: Ledger) -> 
     """
     kept = {sweep.name: sweep for sweep in ledger.earlier_sweeps()} if space.search.from_ else {}
     return tuple(kept.get(name) or _read(name, space, inventory, ledger) for name in space.search.from_)
+
+
+def keep(ledger: Ledger, sweeps: Sequence[EarlierSweep]) -> None:
+    """Keep what a sweep takes from earlier ones with it, beside what it took in earlier runs.
+
+    Raises:
+        InvalidInput: when the storage cannot be written.
+    """
+    kept = {sweep.name: sweep for sweep in ledger.earlier_sweeps()} if sweeps else {}
+    if added := {sweep.name: sweep for sweep in sweeps if sweep.name not in kept}:
+        ledger.keep_earlier_sweeps(tuple({**kept, **added}.values()))
 
 
 def _read(name: str, space: SearchSpace, inventory: Inventory, ledger: Ledger) -> EarlierSweep:
