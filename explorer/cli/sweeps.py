@@ -147,8 +147,8 @@ def sweep(
         if table is None and readable.currency == "device_seconds":
             table = step_times_at(address, readable)
         expected = forecast(readable, machines, table, planned.earlier_sweeps)
-        for line in expected.warm_start_lines:
-            print_line(console, line)
+        if expected.warm_starts:
+            print_line(console, "\n".join(expected.warm_starts))
         if (allocation := expected.allocation_table()) is not None:
             console.print(allocation)
             print_line(console, f"{expected.spending_summary()}\nas a search with random accuracies goes:")

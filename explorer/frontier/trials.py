@@ -89,8 +89,8 @@ def trials_frame(records: Sequence[Record], header: SweepHeader | None = None, *
         the kind of the learning-rate schedule where the search compares several, `known_schedule` the name of a schedule of
         `search.first`, `proxy` the number of the proxy that was trained, `from_proxy` why a schedule was taken from one
         (`promoted`, `control`), `from_sweep` the trial of an earlier sweep whose schedule it is (`25pct-staged-003 of A`),
-        `reused_from` the trial of another sweep whose result it has, `parameters` the search's own variables, and `versions` those of the packages on the worker.
-        The costs of a proxy are fractions of the target's full training.
+        `reused_from` the trial of another sweep whose result it has, `parameters` the search's own variables, and `versions`
+        those of the packages on the worker. The costs of a proxy are fractions of the target's full training.
     """
     inventory = header.inventory if header else None
     test_images = inventory.test.images if inventory and inventory.test.images else math.nan

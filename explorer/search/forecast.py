@@ -18,6 +18,7 @@ from explorer.search.optuna_logs import quiet_optuna
 from explorer.search.search import Search
 from explorer.search.spending import Spending, priced_limit
 from explorer.search.trial_plan import compile_in_currency, compile_trial, full_training_plan, outcome_costs
+from explorer.search.warm_starts import warm_starts
 from explorer.spec.budget import Budget
 from explorer.spec.schedule import Schedule
 from explorer.spec.search_space import SearchSpace
@@ -68,6 +69,8 @@ class Forecast:
     machines: Machines
     """Where the sweep will run."""
     budgets: list[BudgetForecast]
+    warm_starts: tuple[str, ...] = ()
+    """What is taken from earlier sweeps, one line for each of their winners."""
     executed: float = 0.0
     """Cost in full trainings of what will be trained: shared training counts once."""
     seconds: float = 0.0
@@ -198,6 +201,7 @@ def forecast(
         earlier_sweeps: the sweeps of `search.from`.
     """
     expected = Forecast(machines, [])
+    expected.warm_starts = warm_starts(space, earlier_sweeps, table).lines
     times = machines.times
     task = Task(space.task)
     full_training = compile_plan(Schedule.full_model(), task, Budget(1.0), task.step_cost)

@@ -1,8 +1,8 @@
 """Trainings of other sweeps on the same storage, whose results are copied where a trial would be the same training.
 
-Only exact equality counts: the plan with every step and learning rate, the task, the data, the seed, the number of processes and
-threads, the device's name, and the versions of torch, timm and this package. Where a task contains code or files of the user's,
-or its data has no digests, nothing is reused.
+Only exact equality counts: the plan with every step and learning rate, the task, the data, the seed, the number of processes
+and threads, the device's name, and the versions of torch, timm and this package. Where a task contains code or files of the
+user's, or its data has no digests, nothing is reused.
 """
 
 from __future__ import annotations

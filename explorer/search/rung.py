@@ -200,7 +200,7 @@ class Rung:
         """The trial of the next schedule of an earlier sweep that was not tried yet; `None` if there is none.
 
         Its learning rate and batch size are those of its sweep if that trained the same task. Otherwise they are those of the
-        best trial of the budget below so far, or of the first guess; and where only a few schedules are trained, it is not tried.
+        best trial of the budget below so far, or of the first guess, and budgets that are not searched leave it out.
         """
         tried = self._tried() if self.warm_starts else []
         for start in [each for each in self.warm_starts if each.tuned is not None or not self.is_verified]:

@@ -1,8 +1,8 @@
 """Warm starts: how the winners of earlier sweeps (`search.from`) are written in the variables of a search.
 
-What a search space cannot say is changed to what is nearest in it: rates to the nearest levels, durations to the grid, and stages
-that are too many are joined. A learning rate, with its batch size and the kind of its learning-rate schedule, is taken over only
-where the earlier sweep trained the same task and the search can propose all three; never from one task to another.
+What a search space cannot say is changed to what is nearest in it: rates to the nearest levels, durations to the grid, and
+stages that are too many are joined. A learning rate, with its batch size and the kind of its learning-rate schedule, is taken
+over only where the earlier sweep trained the same task and the search can propose all three; never from one task to another.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class WarmStarts:
 def warm_starts(space: SearchSpace, sweeps: Sequence[EarlierSweep], table: StepTimeTable | None = None) -> WarmStarts:
     """The winners of earlier sweeps as trials of a search, and what to say about them.
 
-    Each winner is tried at the budget that is nearest to its own as a share of full training, by their ratio. Those that trained
-    the same task are tried on it; all others on the first task of the sweep: its cheapest proxy, if there is one.
+    Each winner is tried at the budget that is nearest to its own as a share of full training, by their ratio. Those that
+    trained the same task are tried on it; all others on the first task of the sweep: its cheapest proxy, if there is one.
 
     Args:
         space: the search space.
@@ -149,8 +149,8 @@ def fit(search: SearchSettings, winner: Winner, own_staging: Mapping[str, str]) 
 def fitted_schedule(search: SearchSettings, schedule: Schedule) -> tuple[Schedule, list[str]]:
     """The nearest schedule that a search can propose, and what was changed, in words.
 
-    Rates become the nearest levels, the higher ones where two are equally near; where rates are tied, those at the position with
-    the smallest sum of differences over the axes. Of too many stages, the shortest is joined with the one after it.
+    Rates become the nearest levels, the higher ones where two are equally near; where rates are tied, those at the position
+    with the smallest sum of differences over the axes. Of too many stages, the shortest is joined with the one after it.
     """
     changes: list[str] = []
     if any(not stage.augmentation.full or stage.batch_factor != 1 for stage in schedule.stages):

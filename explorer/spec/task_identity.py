@@ -47,8 +47,10 @@ def is_same_task(one: TaskSpec, data: Inventory, other: TaskSpec, other_data: In
     """
     if not (is_listed(data) and is_listed(other_data)):
         return False
-    described = [{**described_task(task, inventory), "epochs": task.recipe.epochs} for task, inventory in
-                 ((one, data), (other, other_data))]
+    described = [
+        {**described_task(task, inventory), "epochs": task.recipe.epochs}
+        for task, inventory in ((one, data), (other, other_data))
+    ]
     for task, content in zip((one, other), described, strict=True):
         content["warmup"] = task.recipe.lr_schedule.model_dump(exclude={"kind"})
         for name in (*TUNED, "compile"):

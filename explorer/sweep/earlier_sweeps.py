@@ -1,4 +1,4 @@
-"""Reads the sweeps of `search.from` when a sweep starts from them. Their ledgers are opened, and nothing of them is executed."""
+"""Reads the sweeps of `search.from` when a sweep starts. Their ledgers are opened, and nothing of them is executed."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def other_trainings(
     others = sweeps_in(ledger.location.rpartition("/")[0])
     found = OtherTrainings(ledger, space, inventory, installed_versions(), device, others, table)
     if len(found):
-        say(f"other sweeps on this storage have {len(found)} finished trainings of this task: equal trials are not trained again")
+        say(f"other sweeps on this storage have {len(found)} finished trainings of this kind: equal trials reuse them")
     for name, reason in found.unreadable.items():
         say(f"warning: nothing of sweep {name} can be reused: {reason}")
     return found

@@ -59,7 +59,9 @@ def test_a_negative_saving_never_pays():
 
 
 def test_what_trials_share_is_paid_once():
-    trials = pd.DataFrame({"executed_cost": [0.5, 0.25, 0.0], "shared_with": [None, None, "a"]})
+    trials = pd.DataFrame(
+        {"executed_cost": [0.5, 0.25, 0.0], "shared_with": [None, None, "a"], "reused_from": [None, None, None]}
+    )
     target = MeanAccuracy(0.9, 0.89, 0.91, 3)
     paid = break_even(trials, FullTrainingMatch(target, Match(0.4, 0.3, 0.5), (0.1, 1.0)))
     assert (paid.search_cost, paid.saving, paid.low, paid.high) == pytest.approx((0.75, 0.6, 0.5, 0.7))

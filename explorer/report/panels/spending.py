@@ -26,8 +26,8 @@ def spending_data(trials: pd.DataFrame) -> pd.DataFrame:
         trials: of the target and of the proxies, as `trials_frame` returns them.
 
     Returns:
-        Columns runs (finished so far; a training that two trials share counts once, one
-        of another sweep not at all), spent and planned (executed and planned
+        Columns runs (finished so far; a training that two trials share counts once, and
+        one of another sweep not at all), spent and planned (executed and planned
         cost so far, in full trainings), staged and baseline (hypervolume of the target's single runs of each kind on test data;
         reference point: full training, accuracy 0).
     """
