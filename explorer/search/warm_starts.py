@@ -192,13 +192,15 @@ def _joined(shares: list[float], rates: list[Rates], count: int) -> tuple[list[f
     number = 0
     while number + 1 < len(shares):
         if rates[number] == rates[number + 1] or not shares[number]:
-            shares[number + 1] += shares.pop(number)
+            share = shares.pop(number)
+            shares[number] += share
             del rates[number]
         else:
             number += 1
     while len(shares) > count:
         shortest = shares.index(min(shares[:-1]))
-        shares[shortest + 1] += shares.pop(shortest)
+        share = shares.pop(shortest)
+        shares[shortest] += share
         del rates[shortest]
     return shares, rates
 
