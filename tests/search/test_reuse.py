@@ -22,7 +22,7 @@ def space(space_file) -> SearchSpace:
     return SearchSpace.load(space_file)
 
 
-def started(storage, space, name, **header) -> Ledger:
+def started(storage, space, name, /, **header) -> Ledger:
     """A sweep on a storage, with a header as a driver writes it."""
     ledger = Ledger(f"{storage}/{name}")
     ledger.create(new_header(name, space, Task(space.task).data.inventory).model_copy(update=header))
@@ -84,8 +84,11 @@ def test_another_setting_is_another_training(space, tmp_path, changes):
 
 
 def changed(space, **content) -> SearchSpace:
+    """The space with other settings in some sections."""
     plain = space.model_dump(mode="json")
-    return SearchSpace.model_validate({**plain, **{name: {**plain[name], **value} for name, value in content.items()}})
+    for name, value in content.items():
+        plain[name] = {**plain[name], **value} if isinstance(value, dict) else value
+    return SearchSpace.model_validate(plain)
 
 
 @pytest.mark.parametrize(
