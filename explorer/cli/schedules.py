@@ -77,7 +77,7 @@ def _print_found(ledgers: Sequence[Ledger], storage: str) -> None:
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for title in ("found by your sweeps", "task", "test accuracy", "cost", "stages"):
-        table.add_column(title)
+        table.add_column(title, no_wrap=title != "stages")
     for ledger in ledgers:
         try:
             header = ledger.header()

@@ -56,13 +56,14 @@ def sweep(
             "search.from; may be given several times.",
         ),
     ] = None,
-    reuse: Annotated[
+    no_reuse: Annotated[
         bool,
         typer.Option(
-            "--reuse/--no-reuse",
-            help="Whether a trial that another sweep under --storage has trained in exactly the same way has its result.",
+            "--no-reuse",
+            help="Train what another sweep under --storage has trained in exactly the same way, too; by default, such a trial "
+            "has the result of the other one.",
         ),
-    ] = True,
+    ] = False,
     retry: Annotated[
         str, typer.Option(help="Failed trials of earlier runs to try again: failed (those that did not diverge) or none.")
     ] = "failed",
@@ -121,7 +122,7 @@ def sweep(
         goal=goal,
         plan=plan,
         start_from=start_from,
-        reuse=reuse,
+        reuse=not no_reuse,
         retry=cast(Retry, retry),  # Sweep checks the value
         address=address,
         parallel_trials=parallel_trials,
