@@ -179,7 +179,7 @@ def sweep_status(ledger: Ledger, now: float | None = None) -> SweepStatus:
         proxy_full_trainings=sum(
             record.outcome.executed_cost for record in on_proxies if record.outcome and record.was_trained
         ),
-        warm_starts=_by_sweep(record.trial.from_sweep for record in records),
+        warm_starts=_by_sweep(record.trial.from_sweep for record in records if record.trial.phase == "search"),
         reused=_by_sweep(record.reused_from for record in records),
         realised_time=next(iter(reversed(realised_times(records))), None),
     )

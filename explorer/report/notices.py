@@ -42,7 +42,8 @@ def notices(
         ("reused_from", "have results of other sweeps, whose cost is not part of the search cost"),
         ("from_sweep", "are warm starts: their schedules are of earlier sweeps"),
     ):
-        origins = trials[column].dropna().map(lambda origin: origin.partition(" of ")[2])
+        counts = trials if column == "reused_from" else trials[trials.phase == "search"]  # repeats are not counted again
+        origins = counts[column].dropna().map(lambda origin: origin.partition(" of ")[2])
         if len(origins):
             counted = ", ".join(f"{name}: {count}" for name, count in origins.value_counts().items())
             found.append(f"{len(origins)} of {len(trials)} trials {text} ({counted}).")

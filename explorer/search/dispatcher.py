@@ -104,9 +104,10 @@ class Dispatcher:
             elif any(planned.key == other.key for other in (*self._running.values(), *self._held_back)):
                 self._followers.setdefault(planned.key, []).append(trial)
             elif reused := self._trained_elsewhere(trial, planned.plan):
+                assert reused.reused_from is not None
+                self.reused[reused.reused_from.sweep] += 1
                 self._remember(planned.key, reused)
                 self._end_untrained(reused)
-                self.reused[reused.reused_from.sweep if reused.reused_from else "?"] += 1
             elif self._must_wait(planned):
                 self._held_back.append(planned)
             else:

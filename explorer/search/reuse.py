@@ -96,6 +96,8 @@ class OtherTrainings:
         full = None if trial.proxy is None else full_training_plan(self._space, self._table)
         outcome = found.record.outcome
         seconds = [row.seconds for row in plan.stages()]
+        if len(seconds) != len(outcome.stages):
+            return None  # the same steps, in other stages: two with equal rates are not joined
         stages = [each.model_copy(update={"planned_seconds": s}) for each, s in zip(outcome.stages, seconds, strict=True)]
         unknown = {"planned_seconds": None, "charged_seconds": None, "full_seconds": None, "stage_times": ()}
         costs = {**unknown, **outcome_costs(plan, len(plan.segments), full), "executed_seconds": 0.0, "stages": tuple(stages)}

@@ -23,6 +23,7 @@ from explorer.spec.rates import AXES, Axis, Rates
 from explorer.spec.schedule import Schedule, Stage
 from explorer.spec.search_space import SearchSettings, SearchSpace
 from explorer.spec.step_times import StepTimeTable
+from explorer.spec.task import TaskSpec
 
 MAX_AT_BUDGET = 2
 """Warm starts that are tried at a budget: more of them would leave no trials for what the search finds itself."""
@@ -71,7 +72,6 @@ def warm_starts(space: SearchSpace, sweeps: Sequence[EarlierSweep], table: StepT
         InvalidInput: when nothing of an earlier sweep fits.
     """
     shares = _budget_shares(space, table) if sweeps else {}
-    own_staging = space.task.staging.model_dump()
     chosen: dict[bool, list[WarmStart]] = {True: [], False: []}
     lines: list[str] = []
     for sweep in sweeps:
@@ -82,7 +82,7 @@ def warm_starts(space: SearchSpace, sweeps: Sequence[EarlierSweep], table: StepT
             if not has_fractions:
                 lines.append(f"{label} is left out: its rates are not fractions")
                 continue
-            if (fitted := fit(space.search, winner, own_staging)) is None:
+            if (fitted := fit(space.search, winner, space.task)) is None:
                 lines.append(f"{label} is left out: with the rates of this search it is the full model throughout")
                 continue
             fits = True
@@ -120,18 +120,19 @@ class FittedWinner:
     """What differs from the winner, in words."""
 
 
-def fit(search: SearchSettings, winner: Winner, own_staging: Mapping[str, str]) -> FittedWinner | None:
+def fit(search: SearchSettings, winner: Winner, task: TaskSpec) -> FittedWinner | None:
     """A winner as a search can propose it; `None` if its schedule would train the full model throughout.
 
     Args:
         search: the settings of the search.
         winner: the winner; its rates are fractions.
-        own_staging: the settings of `staging` of the task, which those that are not searched keep.
+        task: the task, which has the settings that are not searched.
     """
     schedule, changes = fitted_schedule(search, winner.schedule)
     if schedule.stages[0].rates.full:
         return None
     variables: dict[str, Any] = {}
+    own_staging = task.staging.model_dump()
     for setting, value in winner.staging.items():
         listed = search.staging.listed.get(setting)
         here = value if listed and value in listed else (listed or (own_staging[setting],))[0]
@@ -141,7 +142,7 @@ def fit(search: SearchSettings, winner: Winner, own_staging: Mapping[str, str]) 
             changes.append(f"{setting} {here} for {value}")
     durations_and_rates = variables_of(search, schedule)
     assert durations_and_rates is not None, schedule
-    tuned, reason = _tuned(search, winner)
+    tuned, reason = _tuned(search, winner, task)
     changes.append("with its learning rate and batch size" if tuned else f"without its learning rate and batch size: {reason}")
     return FittedWinner(schedule=schedule, variables=variables | durations_and_rates, tuned=tuned, changes=tuple(changes))
 
@@ -205,7 +206,7 @@ def _joined(shares: list[float], rates: list[Rates], count: int) -> tuple[list[f
     return shares, rates
 
 
-def _tuned(search: SearchSettings, winner: Winner) -> tuple[dict[str, Any] | None, str]:
+def _tuned(search: SearchSettings, winner: Winner, task: TaskSpec) -> tuple[dict[str, Any] | None, str]:
     """The variables of learning rate, batch size and learning-rate schedule; `None`, and why they are not taken over."""
     if not winner.same_task:
         return None, "another task"
@@ -222,9 +223,9 @@ def _tuned(search: SearchSettings, winner: Winner) -> tuple[dict[str, Any] | Non
         return None, f"learning rate {winner.learning_rate:.4g} is not within {low:g} and {high:g}"
     else:
         values["learning_rate"] = winner.learning_rate
+    if winner.lr_schedule not in (search.lr_schedule or (task.recipe.lr_schedule.kind,)):
+        return None, f"learning-rate schedule {winner.lr_schedule} is not searched"
     if search.lr_schedule:
-        if winner.lr_schedule not in search.lr_schedule:
-            return None, f"learning-rate schedule {winner.lr_schedule} is not searched"
         values["lr_schedule"] = winner.lr_schedule
     return values, ""
 

@@ -52,7 +52,7 @@ def is_same_task(one: TaskSpec, data: Inventory, other: TaskSpec, other_data: In
         for task, inventory in ((one, data), (other, other_data))
     ]
     for task, content in zip((one, other), described, strict=True):
-        content["warmup"] = task.recipe.lr_schedule.model_dump(exclude={"kind"})
+        content["lr_schedule"] = task.recipe.lr_schedule.model_dump(exclude={"kind"})
         for name in (*TUNED, "compile"):
             del content["recipe"][name]
     return described[0] == described[1]

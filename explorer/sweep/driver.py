@@ -192,10 +192,11 @@ class Sweep:
                     )
                     if self.space.currency == "device_seconds":
                         table = self._step_times(space, places)
-                        knew_limit, search = search.spending is not None, self._search(records, table)
-                        if not knew_limit:
-                            for line in search.limit_lines():
-                                self._say(line)
+                        before, search = search, self._search(records, table)
+                        limit = search.limit_lines() if before.spending is None else []
+                        starts = search.warm_starts.lines if search.warm_starts != before.warm_starts else ()
+                        for line in (*limit, *starts):
+                            self._say(line)
                     trained_elsewhere = self._trained_elsewhere(space, table, places)
                     with (
                         places,

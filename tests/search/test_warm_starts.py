@@ -91,9 +91,16 @@ def test_settings_that_the_search_cannot_propose_are_left_out_together_and_said(
     changed = with_search(space, **search)
     starts = warm_starts(changed, [earlier(winner())])
     assert starts.on_target[0].tuned is None
+    assert warm_starts(space, [earlier(winner())]).on_target[0].tuned is not None
     assert starts.lines == (
         f"search.from: A: 25pct-staged-003 is tried at 25%: without its learning rate and batch size: {reason}",
     )
+
+
+def test_a_learning_rate_of_another_schedule_than_that_of_the_recipe_is_left_out(space):
+    starts = warm_starts(space, [earlier(winner(lr_schedule="cosine"))])
+    assert starts.on_target[0].tuned is None
+    assert "learning-rate schedule cosine is not searched" in starts.lines[0]
 
 
 def test_a_learning_rate_on_the_grid_and_a_searched_schedule_of_it_are_taken(space):
