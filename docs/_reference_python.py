@@ -39,6 +39,7 @@ SECTIONS: dict[str, dict[str, tuple[str, ...] | None]] = {
         "explorer.ledger.Ledger": ("exists", "header", "records"),
         "explorer.ledger.Record": None,
         "explorer.ledger.Trial": None,
+        "explorer.ledger.OtherTrial": None,
         "explorer.ledger.Outcome": None,
         "explorer.frontier.trials_frame": None,
         "explorer.frontier.candidates": None,

@@ -38,7 +38,7 @@ def search_space() -> str:
         lines.append("| --- | --- |")
         texts = docstrings(model)
         for name, field in fields_in_files(model).items():
-            path = f"{prefix}{name}"
+            path = f"{prefix}{field.alias or name}"
             text = texts.get(name)
             inner = inner_model(field)
             if inner is not None:

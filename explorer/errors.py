@@ -88,7 +88,7 @@ def _flattened_field(model: type[BaseModel]) -> str | None:
 def _keys(model: type[BaseModel]) -> list[str]:
     """The keys that a file may have at the level of a model."""
     flattened = _flattened_field(model)
-    keys = [name for name in model.model_fields if name != flattened]
+    keys = [field.alias or name for name, field in model.model_fields.items() if name != flattened]
     return keys if flattened is None else [*_keys(_model_at(model, (flattened,))), *keys]
 
 

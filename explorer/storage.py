@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -114,13 +114,14 @@ class Storage:
 
     def entries(self, name: str = "") -> list[Entry]:
         """The files in a folder within this one, or in this one, sorted by name; an empty list if there is no such folder."""
-        try:
-            listed = self._patiently(lambda: self._fs.ls(self._of(name), detail=True))
-        except FileNotFoundError:
-            return []
-        files = (each for each in listed if each["type"] == "file")
+        files = (each for each in self._listed(name) if each["type"] == "file")
         found = [Entry(each["name"].rsplit("/", 1)[-1], each["size"] or 0, _modified(each)) for each in files]
         return sorted((entry for entry in found if entry.name), key=lambda entry: entry.name)
+
+    def folders(self) -> list[str]:
+        """Names of the folders in this one, sorted; an empty list if this one does not exist."""
+        folders = (each["name"] for each in self._listed("") if each["type"] == "directory")
+        return sorted(name.rstrip("/").rsplit("/", 1)[-1] for name in folders)
 
     def remove(self, name: str) -> None:
         """Remove a file, if it exists."""
@@ -131,6 +132,13 @@ class Storage:
         """Remove the folder with everything in it, if it exists."""
         with suppress(FileNotFoundError):
             self._patiently(lambda: self._fs.rm(self._path, recursive=True))
+
+    def _listed(self, name: str) -> list[dict[str, Any]]:
+        """What the file system says about everything in a folder; an empty list if there is no such folder."""
+        try:
+            return list(self._patiently(lambda: self._fs.ls(self._of(name), detail=True)))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
     def _of(self, name: str) -> str:
         return f"{self._path}/{name}" if name else self._path

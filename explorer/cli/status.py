@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,6 +44,9 @@ def status(
         _line(f"          {len(group.trials)} x {group.reason} ({_named(group.trials)})")
     if current.proxy_trials:
         _line(f"          {current.proxy_trials} of them on proxies")
+    for what, sweeps in (("are warm starts from", current.warm_starts), ("have results reused from", current.reused)):
+        if sweeps:
+            _line(f"          {sum(sweeps.values())} of them {what} other sweeps ({_counted(sweeps)})")
     if current.running:
         _line(f"running   {len(current.running)} trials")
         console.print(_running_table(current, now))
@@ -115,6 +119,10 @@ def _left(current: SweepStatus) -> str:
 def _named(trials: tuple[str, ...]) -> str:
     rest = f", and {len(trials) - SHOWN_TRIALS} more" if len(trials) > SHOWN_TRIALS else ""
     return ", ".join(trials[:SHOWN_TRIALS]) + rest
+
+
+def _counted(sweeps: Mapping[str, int]) -> str:
+    return ", ".join(f"{name}: {count}" for name, count in sweeps.items())
 
 
 def _hours(seconds: float) -> str:

@@ -48,6 +48,22 @@ def sweep(
         str | None,
         typer.Option(help="limited or exhaustive, in place of search.plan; exhaustive leaves out limit, goal and proxies."),
     ] = None,
+    start_from: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--from",
+            help="An earlier sweep whose best schedules are tried first (folder, URI, or name under --storage), in place of "
+            "search.from; may be given several times.",
+        ),
+    ] = None,
+    no_reuse: Annotated[
+        bool,
+        typer.Option(
+            "--no-reuse",
+            help="Train what another sweep under --storage has trained in exactly the same way, too; by default, such a trial "
+            "has the result of the other one.",
+        ),
+    ] = False,
     retry: Annotated[
         str, typer.Option(help="Failed trials of earlier runs to try again: failed (those that did not diverge) or none.")
     ] = "failed",
@@ -105,6 +121,8 @@ def sweep(
         spend=spend,
         goal=goal,
         plan=plan,
+        start_from=start_from,
+        reuse=not no_reuse,
         retry=cast(Retry, retry),  # Sweep checks the value
         address=address,
         parallel_trials=parallel_trials,
@@ -129,7 +147,9 @@ def sweep(
         machines, table = machines_at(address, readable), planned.ledger.step_times() or given
         if table is None and readable.currency == "device_seconds":
             table = step_times_at(address, readable)
-        expected = forecast(readable, machines, table)
+        expected = forecast(readable, machines, table, planned.earlier_sweeps)
+        if expected.warm_starts:
+            print_line(console, "\n".join(expected.warm_starts))
         if (allocation := expected.allocation_table()) is not None:
             console.print(allocation)
             print_line(console, f"{expected.spending_summary()}\nas a search with random accuracies goes:")

@@ -28,6 +28,8 @@ class BreakEven:
     """Bounds of the 95 % interval of the saving; NaN without one."""
     predicted: bool = False
     """Whether the saving is predicted, since full training was not trained."""
+    reused: int = 0
+    """Number of trials whose results are of other sweeps, whose cost is not in the search cost."""
 
     @property
     def payback(self) -> Payback:
@@ -57,10 +59,11 @@ def break_even(trials: pd.DataFrame, match: FullTrainingMatch | None) -> BreakEv
         trials: the table that `trials_frame` returns.
         match: the cost at which staged training matches full training; `None` if it is not known.
     """
-    spent = float(charged(trials).executed_cost.sum())
+    spent, reused = float(charged(trials).executed_cost.sum()), int(trials.reused_from.notna().sum())
+    unknown = BreakEven(spent, math.nan, math.nan, math.nan, reused=reused)
     if match is None:
-        return BreakEven(spent, math.nan, math.nan, math.nan)
+        return unknown
     cost = match.match
     if math.isinf(cost.cost) and match.measured[1] < FULL_TRAINING:  # above, staged training was not looked at
-        return BreakEven(spent, math.nan, math.nan, math.nan)
-    return BreakEven(spent, 1 - cost.cost, 1 - cost.high, 1 - cost.low, match.predicted)
+        return unknown
+    return BreakEven(spent, 1 - cost.cost, 1 - cost.high, 1 - cost.low, match.predicted, reused)

@@ -30,9 +30,11 @@ COLUMNS = [
     "known_schedule",
     "proxy",
     "from_proxy",
+    "from_sweep",
     "status",
     "reason",
     "shared_with",
+    "reused_from",
     "validation_accuracy",
     "test_accuracy",
     "test_images",
@@ -86,8 +88,9 @@ def trials_frame(records: Sequence[Record], header: SweepHeader | None = None, *
         `losses` the mean training loss of each segment and `segment_ends` the budget time at the end of each, `lr_schedule` is
         the kind of the learning-rate schedule where the search compares several, `known_schedule` the name of a schedule of
         `search.first`, `proxy` the number of the proxy that was trained, `from_proxy` why a schedule was taken from one
-        (`promoted`, `control`), `parameters` the search's own variables, and `versions` those of the packages on the worker.
-        The costs of a proxy are fractions of the target's full training.
+        (`promoted`, `control`), `from_sweep` the trial of an earlier sweep whose schedule it is (`25pct-staged-003 of A`),
+        `reused_from` the trial of another sweep whose result it has, `parameters` the search's own variables, and `versions`
+        those of the packages on the worker. The costs of a proxy are fractions of the target's full training.
     """
     inventory = header.inventory if header else None
     test_images = inventory.test.images if inventory and inventory.test.images else math.nan
@@ -117,9 +120,11 @@ def _row(record: Record) -> dict[str, Any]:
         "known_schedule": trial.known_schedule,
         "proxy": trial.proxy,
         "from_proxy": trial.from_proxy,
+        "from_sweep": None if trial.from_sweep is None else str(trial.from_sweep),
         "status": record.status,
         "reason": record.reason,
         "shared_with": record.shared_with,
+        "reused_from": None if record.reused_from is None else str(record.reused_from),
         **{name: _measured(outcome, name) if outcome else math.nan for name in MEASURED},
         "started": record.started,
         "finished": record.finished,
@@ -142,8 +147,8 @@ def _measured(outcome: Outcome, name: str) -> float:
 
 
 def charged(trials: pd.DataFrame) -> pd.DataFrame:
-    """The trials that were trained for themselves: without those that share the whole training of another trial."""
-    return trials[trials.shared_with.isna()]
+    """The trials that were trained for themselves: without those that have the result of another trial, here or elsewhere."""
+    return trials[trials.shared_with.isna() & trials.reused_from.isna()]
 
 
 def rows(table: pd.DataFrame) -> Iterator[Any]:

@@ -1,7 +1,17 @@
 """The source of truth about a sweep: immutable records on any storage. Needs neither torch nor ray."""
 
-from explorer.ledger.records import Failure, Outcome, Phase, Record, StageOutcome, SweepHeader, Trial, of_target
-from explorer.ledger.storage import Ledger, find_sweep
+from explorer.ledger.records import (
+    Failure,
+    OtherTrial,
+    Outcome,
+    Phase,
+    Record,
+    StageOutcome,
+    SweepHeader,
+    Trial,
+    of_target,
+)
+from explorer.ledger.storage import Ledger, find_sweep, sweeps_in
 from explorer.spec.search_space import KINDS, Kind
 
 __all__ = [
@@ -9,6 +19,7 @@ __all__ = [
     "Failure",
     "Kind",
     "Ledger",
+    "OtherTrial",
     "Outcome",
     "Phase",
     "Record",
@@ -17,4 +28,5 @@ __all__ = [
     "Trial",
     "find_sweep",
     "of_target",
+    "sweeps_in",
 ]

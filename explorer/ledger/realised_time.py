@@ -52,7 +52,7 @@ def trial_times(records: Iterable[Record]) -> list[TrialTime]:
     return [
         TrialTime(str(record.trial.budget), sum(planned), outcome.time)
         for record in records
-        if (outcome := record.outcome) and outcome.time and record.shared_with is None
+        if (outcome := record.outcome) and outcome.time and record.was_trained
         if (planned := [stage.planned_seconds for stage in outcome.stage_times if stage.planned_seconds is not None])
         and len(planned) == len(outcome.stage_times)
     ]

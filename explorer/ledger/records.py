@@ -33,6 +33,18 @@ Count = Annotated[int, Field(ge=0)]
 """A number of steps, FLOPs or bytes, not negative."""
 
 
+class OtherTrial(Frozen):
+    """A trial of another sweep."""
+
+    sweep: str
+    """Name of the sweep, or its folder or URI as it was given in `search.from`."""
+    trial: str
+    """Id of the trial there."""
+
+    def __str__(self) -> str:
+        return f"{self.trial} of {self.sweep}"
+
+
 class Trial(Frozen):
     """What is to be trained."""
 
@@ -61,6 +73,8 @@ class Trial(Frozen):
     target, the sweep's own task."""
     from_proxy: FromProxy | None = None
     """Why the schedule was taken from the proxy before this task; `None` if it was not."""
+    from_sweep: OtherTrial | None = None
+    """The trial of an earlier sweep whose schedule this is, for a warm start of `search.from`; `None` otherwise."""
 
     @property
     def is_outside_the_space(self) -> bool:
@@ -185,6 +199,14 @@ class Record(Frozen):
     shared_with: str | None = None
     """Id of the trial whose training this record shares: the trial of another kind that was the same training and was trained
     in this one's place. `None` for a trial that was trained itself."""
+    reused_from: OtherTrial | None = None
+    """The trial of another sweep on the same storage that was the same training, and whose result this record has. `None` for
+    a training of this sweep."""
+
+    @property
+    def was_trained(self) -> bool:
+        """Whether this trial was trained itself: its result is not that of another trial, here or in another sweep."""
+        return self.shared_with is None and self.reused_from is None
 
     @property
     def diverged(self) -> bool:

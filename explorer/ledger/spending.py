@@ -16,8 +16,8 @@ from explorer.spec.spending_limit import SpendingLimit
 class Charges:
     """Adds up what the trials of a sweep, and failed attempts at them, are charged, in full trainings.
 
-    A completed trial is charged what it executed: not the segments that it took from the stage store, and nothing if it shares
-    the training of another trial.
+    A completed trial is charged what it executed: not the segments that it took from the stage store, and nothing if it has the
+    result of another trial, of this sweep or of another one.
 
     What an attempt that failed had executed is not recorded. A trial that is not tried again is charged the upper bound of a
     trial at its budget, unless it failed before it had a plan, for what its host lacks. A trial that is tried again finds the
@@ -38,7 +38,7 @@ class Charges:
 
     def add(self, record: Record) -> None:
         """Charge a trial that has ended and is not tried again."""
-        if record.shared_with is not None or _failed_before_training(record):
+        if not record.was_trained or _failed_before_training(record):
             return
         if record.outcome is None:
             self.spent += self.bound(record.trial.budget, record.trial.proxy)

@@ -6,13 +6,14 @@ import os
 import re
 import socket
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from explorer.ledger.driver_note import SILENT_AFTER_SECONDS, DriverNote, RunningTrial
 from explorer.ledger.realised_time import RealisedTime, realised_times
-from explorer.ledger.records import Failure, Outcome, Record, Trial
+from explorer.ledger.records import Failure, OtherTrial, Outcome, Record, Trial
 from explorer.ledger.spending import SpendingStatus, spending_status
 from explorer.ledger.storage import Ledger
 from explorer.ledger.time_left import device_seconds_left, planned_trials, seconds_of
@@ -111,6 +112,10 @@ class SweepStatus:
     """Number of the trials of proxies that have ended."""
     proxy_full_trainings: float = 0.0
     """The part of `spent_full_trainings` that proxies took."""
+    warm_starts: Mapping[str, int] = field(default_factory=dict)
+    """Number of the trials that have ended whose schedules are of earlier sweeps, by sweep."""
+    reused: Mapping[str, int] = field(default_factory=dict)
+    """Number of trials whose results are of other sweeps on the storage, by sweep. They cost this one nothing."""
     realised_time: RealisedTime | None = None
     """How closely the trials met their plans in time; `None` if their step times were not measured."""
 
@@ -149,7 +154,7 @@ def sweep_status(ledger: Ledger, now: float | None = None) -> SweepStatus:
     left = device_seconds_left(space, planned, records)
     completed = [(record, record.outcome) for record in records if record.outcome]
     failed = [record for record in records if record.outcome is None]
-    trained = [outcome for record, outcome in completed if record.shared_with is None]
+    trained = [outcome for record, outcome in completed if record.was_trained]
     on_proxies = [record for record in records if record.trial.proxy is not None]
     return SweepStatus(
         name=header.name,
@@ -172,8 +177,10 @@ def sweep_status(ledger: Ledger, now: float | None = None) -> SweepStatus:
         passed_over=dict(ledger.passed_over),
         proxy_trials=len(on_proxies),
         proxy_full_trainings=sum(
-            record.outcome.executed_cost for record in on_proxies if record.outcome and record.shared_with is None
+            record.outcome.executed_cost for record in on_proxies if record.outcome and record.was_trained
         ),
+        warm_starts=_by_sweep(record.trial.from_sweep for record in records if record.trial.phase == "search"),
+        reused=_by_sweep(record.reused_from for record in records),
         realised_time=next(iter(reversed(realised_times(records))), None),
     )
 
@@ -194,6 +201,10 @@ def _running(noted: Mapping[str, RunningTrial], unfinished: Sequence[Trial]) -> 
         if trial.id in noted
     ]
     return tuple(sorted(trials, key=lambda trial: (trial.since, trial.id)))
+
+
+def _by_sweep(origins: Iterable[OtherTrial | None]) -> dict[str, int]:
+    return dict(Counter(origin.sweep for origin in origins if origin is not None))
 
 
 def _grouped(failed: Sequence[Record]) -> tuple[FailureGroup, ...]:

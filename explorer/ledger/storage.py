@@ -3,8 +3,8 @@
 A sweep's folder (local, or any URI that fsspec opens) holds `sweep.json`, written once, `ledger/<trial id>.json`,
 `started/<trial id>.json`, written before the trial runs, and `superseded/<trial id>.<n>.json` for attempts at a trial that
 failed and were followed by another one. A sweep in device-seconds has its table of step times in `step_times.json`, written
-before the first trial, and one with `recipe.compile: auto` has what was chosen in `compilation.json`. Needs neither torch nor
-ray.
+before the first trial, one with `recipe.compile: auto` has what was chosen in `compilation.json`, and one with `search.from`
+has what it took from earlier sweeps in `earlier_sweeps.json`. Needs neither torch nor ray.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from explorer.errors import InvalidInput, UnknownKey, validated
+from explorer.ledger.earlier_sweeps import EarlierSweep
 from explorer.ledger.records import Record, SweepHeader, Trial
 from explorer.paths import expanded
 from explorer.spec.step_times import StepTimeTable
@@ -28,7 +29,7 @@ from explorer.storage import PATIENCE_SECONDS, Storage
 VERSION = 2
 """Version of the schema. A ledger of another version is refused, never converted."""
 HEADER, RECORDS, STARTED, SUPERSEDED = "sweep.json", "ledger", "started", "superseded"
-STEP_TIMES, COMPILATION = "step_times.json", "compilation.json"
+STEP_TIMES, COMPILATION, EARLIER_SWEEPS = "step_times.json", "compilation.json", "earlier_sweeps.json"
 HALF_WRITTEN, FOREIGN, OTHER_NAME = "damaged or half-written", "not written by a sweep", "copies under another name"
 """Reasons why a file is passed over."""
 PARALLEL_READS = 16
@@ -44,6 +45,12 @@ class _Compilation(BaseModel):
     """Content of `compilation.json`."""
 
     compile: bool
+
+
+class _EarlierSweeps(BaseModel):
+    """Content of `earlier_sweeps.json`."""
+
+    sweeps: tuple[EarlierSweep, ...]
 
 
 class Ledger:
@@ -166,6 +173,28 @@ class Ledger:
             InvalidInput: when the storage cannot be written.
         """
         self._write(COMPILATION, {"version": VERSION, "compile": compile})
+
+    def earlier_sweeps(self) -> tuple[EarlierSweep, ...]:
+        """What the sweep has taken from earlier ones; empty if nothing is kept.
+
+        Raises:
+            InvalidInput: when the storage cannot be read, or the file is damaged or of another release.
+        """
+        path = f"{self.location}/{EARLIER_SWEEPS}"
+        (content,) = self._contents([EARLIER_SWEEPS])
+        try:
+            return () if content is None else _parsed(_EarlierSweeps, content, path).sweeps
+        except PassedOverError as error:
+            raise InvalidInput(path, "unreadable", str(error)) from None
+
+    def keep_earlier_sweeps(self, sweeps: Sequence[EarlierSweep]) -> None:
+        """Keep what the sweep has taken from earlier ones.
+
+        Raises:
+            InvalidInput: when the storage cannot be written.
+        """
+        content = _EarlierSweeps(sweeps=tuple(sweeps)).model_dump(mode="json")
+        self._write(EARLIER_SWEEPS, {"version": VERSION, **content})
 
     def append(self, record: Record) -> None:
         """Write a record. A record that exists already stays as it is; a damaged file in its place is replaced.
@@ -367,3 +396,18 @@ def find_sweep(sweep: str, storage: str = "sweeps") -> Ledger:
         if Ledger(location, patience_seconds=0).exists:  # what cannot be reached is reported at once
             return Ledger(location)
     raise InvalidInput("sweep", sweep, "no sweep there" + ("" if "://" in sweep else f", nor at {named}"))
+
+
+def sweeps_in(storage: str) -> list[Ledger]:
+    """The ledgers of all sweeps on a storage, by the names of their folders; empty if there is no such storage.
+
+    Raises:
+        InvalidInput: when the storage cannot be read.
+    """
+    location = expanded(storage, "storage").rstrip("/")
+    try:
+        folders = Storage(location, patience_seconds=0).folders()
+    except OSError as error:
+        raise InvalidInput("storage", location, f"cannot be read: {error}") from None
+    ledgers = [Ledger(f"{location}/{folder}") for folder in folders]
+    return [ledger for ledger in ledgers if ledger.exists]

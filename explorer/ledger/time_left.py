@@ -32,14 +32,14 @@ def device_seconds_left(space: SearchSpace, planned: int, records: Sequence[Reco
         amounts = [trial.budget.amount * recorded_relative_cost(space, trial.proxy, records) for trial in trials]
         seconds = sum(outcome.train_seconds for _, outcome in of_group) / sum(amounts)
         work += seconds * relative * _amount_left(space, records, proxy, kind)
-    trained = [(record, outcome) for record, outcome in done if record.shared_with is None]
+    trained = [(record, outcome) for record, outcome in done if record.was_trained]
     overhead = sum(record.finished - record.started - outcome.train_seconds for record, outcome in trained)
     return work + overhead / max(1, len(trained)) * max(0, planned - len(records))
 
 
 def seconds_of(records: Iterable[Record]) -> float:
     """Time from start to end of the trainings of some trials, or attempts at them; a training that two share counts once."""
-    return sum(record.finished - record.started for record in records if record.shared_with is None)
+    return sum(record.finished - record.started for record in records if record.was_trained)
 
 
 def planned_trials(space: SearchSpace) -> int:

@@ -56,6 +56,8 @@ def headline(comparisons: Sequence[BudgetComparison], match: FullTrainingMatch |
 def break_even_sentence(paid: BreakEven) -> str:
     """What finding out cost, beside what it saves: `Found for 0.8 of a full training; saves 0.7 of each, ...`."""
     found = f"Found for {full_trainings(paid.search_cost)}"
+    if paid.reused:
+        found += f", with {paid.reused} trial{'s' if paid.reused > 1 else ''} reused from other sweeps"
     if paid.payback == "unknown":
         return f"{found}; what it saves is not known: the cost to match full training was neither measured nor predicted."
     if paid.payback == "undecided":

@@ -38,6 +38,15 @@ def notices(
         seconds = seconds_of(failed_attempts)
         took = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
         found.append(f"Failed attempts ({len(failed_attempts)}) took workers {took}, which are not part of the search cost.")
+    for column, text in (
+        ("reused_from", "have results of other sweeps, whose cost is not part of the search cost"),
+        ("from_sweep", "are warm starts: their schedules are of earlier sweeps"),
+    ):
+        counts = trials if column == "reused_from" else trials[trials.phase == "search"]  # repeats are not counted again
+        origins = counts[column].dropna().map(lambda origin: origin.partition(" of ")[2])
+        if len(origins):
+            counted = ", ".join(f"{name}: {count}" for name, count in origins.value_counts().items())
+            found.append(f"{len(origins)} of {len(trials)} trials {text} ({counted}).")
     versions = {tuple(sorted(version.items())) for version in trials.versions if version}
     if len(versions) > 1:
         packages = sorted({name for one in versions for name, _ in set(one) - set.intersection(*map(set, versions))})

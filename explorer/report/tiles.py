@@ -80,5 +80,7 @@ def _search_cost(sweep: LoadedSweep) -> Tile:
     proxies = ""
     if len(on_proxies):
         proxies = f", {len(on_proxies)} of them on proxies for {in_full_trainings(on_proxies, 'executed_cost'):.2g}"
-    remark = f"{len(trials)} trials{both_kinds}{proxies}; {saved}"
+    reused = int(trials.reused_from.notna().sum())
+    elsewhere = f", {reused} of them trained in other sweeps" if reused else ""
+    remark = f"{len(trials)} trials{both_kinds}{proxies}{elsewhere}; {saved}"
     return Tile("search cost", f"{spent:.1f} full trainings", remark)

@@ -71,6 +71,8 @@ class Dashboard:
             "shared_with": record.shared_with,
             "known_schedule": trial.known_schedule,
             "from_proxy": trial.from_proxy,
+            "from_sweep": None if trial.from_sweep is None else str(trial.from_sweep),
+            "reused_from": None if record.reused_from is None else str(record.reused_from),
             "cost": outcome.planned_flops / outcome.full_flops if outcome else None,
             "test_accuracy": outcome.test_accuracy if outcome else None,
         }

@@ -3,7 +3,7 @@
 A proposal that is the same training as an earlier trial of its own kind and budget is a duplicate: it does not count as a
 trial. A proposal that is the same training as a trial of another kind (a staged trial that trains the full model throughout is
 the same training as a baseline) is a trial of its own: it gets a record of its own, marked with `shared_with` and charged
-nothing.
+nothing. So does a proposal that is the same training as a finished trial of another sweep, marked with `reused_from`.
 
 A trial whose prefix is being trained by a running trial is held back while others go first. It ends no later for that: the
 running trial is ahead of it on the same steps, and the stage store hands over the state.
@@ -12,6 +12,7 @@ running trial is ahead of it on the same steps, and the stage store hands over t
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
@@ -54,9 +55,11 @@ class Dispatcher:
         records: what the ledger already holds.
         hold_back: whether trials can start from what others trained; without a stage store there is nothing to wait for.
         places: number of trials that can run side by side.
+        trained_elsewhere: gives the record of a trial that another sweep has trained already; `None` if none has.
 
     Attributes:
         duplicates: number of proposals that were served from an earlier trial and do not count as trials.
+        reused: number of trials that another sweep has trained already, by its name.
     """
 
     def __init__(
@@ -67,8 +70,10 @@ class Dispatcher:
         *,
         hold_back: bool = True,
         places: int = 1,
+        trained_elsewhere: Callable[[Trial, Plan], Record | None] = lambda *_: None,
     ) -> None:
         self._search, self._compile_plan_of, self._hold_back = search, compile_plan_of, hold_back
+        self._trained_elsewhere = trained_elsewhere
         self._max_held_back = max(MAX_HELD_BACK, places)
         self._trained: dict[str, Record] = {}
         self._by_group: dict[tuple[Group, str], Record] = {}
@@ -78,6 +83,7 @@ class Dispatcher:
         self._followers: dict[str, list[Trial]] = {}
         self._shared_records: list[Record] = []
         self.duplicates = 0
+        self.reused: Counter[str] = Counter()
         for record in records:
             if record.describes_training:
                 self._remember(training_key(_settings(record.trial), record.plan), record)
@@ -97,6 +103,11 @@ class Dispatcher:
                 self._serve(trial, planned.key)
             elif any(planned.key == other.key for other in (*self._running.values(), *self._held_back)):
                 self._followers.setdefault(planned.key, []).append(trial)
+            elif reused := self._trained_elsewhere(trial, planned.plan):
+                assert reused.reused_from is not None
+                self.reused[reused.reused_from.sweep] += 1
+                self._remember(planned.key, reused)
+                self._end_untrained(reused)
             elif self._must_wait(planned):
                 self._held_back.append(planned)
             else:
@@ -166,6 +177,9 @@ class Dispatcher:
             return
         record = shared_record(trial, self._trained[key])
         self._remember(key, record)
+        self._end_untrained(record)
+
+    def _end_untrained(self, record: Record) -> None:
         self._shared_records.append(record)
         self._search.finished(record)
 

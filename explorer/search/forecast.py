@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.table import Table
 
 from explorer.ledger import Outcome, Record, StageOutcome, Trial
+from explorer.ledger.earlier_sweeps import EarlierSweep
 from explorer.plan import Plan, compile_plan
 from explorer.search.dispatcher import Dispatcher, PlannedTrial
 from explorer.search.machines import Machines, wanted_text
@@ -17,6 +18,7 @@ from explorer.search.optuna_logs import quiet_optuna
 from explorer.search.search import Search
 from explorer.search.spending import Spending, priced_limit
 from explorer.search.trial_plan import compile_in_currency, compile_trial, full_training_plan, outcome_costs
+from explorer.search.warm_starts import warm_starts
 from explorer.spec.budget import Budget
 from explorer.spec.schedule import Schedule
 from explorer.spec.search_space import SearchSpace
@@ -67,6 +69,8 @@ class Forecast:
     machines: Machines
     """Where the sweep will run."""
     budgets: list[BudgetForecast]
+    warm_starts: tuple[str, ...] = ()
+    """What is taken from earlier sweeps, one line for each of their winners."""
     executed: float = 0.0
     """Cost in full trainings of what will be trained: shared training counts once."""
     seconds: float = 0.0
@@ -179,7 +183,12 @@ class Forecast:
         return f"about {minutes:.1f} min on {machines} with {count} side by side ({each} each), from {measured}"
 
 
-def forecast(space: SearchSpace, machines: Machines, table: StepTimeTable | None = None) -> Forecast:
+def forecast(
+    space: SearchSpace,
+    machines: Machines,
+    table: StepTimeTable | None = None,
+    earlier_sweeps: Sequence[EarlierSweep] = (),
+) -> Forecast:
     """Search as a sweep would, with accuracies drawn at random, and add up the cost of the plans.
 
     Real searches concentrate on good settings and share more. Time is estimated from the step times of the machines and from
@@ -189,8 +198,10 @@ def forecast(space: SearchSpace, machines: Machines, table: StepTimeTable | None
         space: the search space.
         machines: where the sweep will run.
         table: step times, which a sweep in device-seconds needs.
+        earlier_sweeps: the sweeps of `search.from`.
     """
     expected = Forecast(machines, [])
+    expected.warm_starts = warm_starts(space, earlier_sweeps, table).lines
     times = machines.times
     task = Task(space.task)
     full_training = compile_plan(Schedule.full_model(), task, Budget(1.0), task.step_cost)
@@ -210,7 +221,7 @@ def forecast(space: SearchSpace, machines: Machines, table: StepTimeTable | None
     priced = priced_limit(space, table)
     expected.spending = Spending(space, priced) if priced else None
     with quiet_optuna():
-        search = Search(space, table=table, spending=expected.spending)
+        search = Search(space, table=table, spending=expected.spending, earlier_sweeps=earlier_sweeps)
         dispatcher = Dispatcher(search, lambda trial: compile_trial(trial, space, table)[1], hold_back=False)
         while isinstance(planned := dispatcher.next(), PlannedTrial):
             plan, trial = planned.plan, planned.trial

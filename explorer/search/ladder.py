@@ -11,6 +11,7 @@ from explorer.search.promotion import promotion
 from explorer.search.rung import Rung
 from explorer.search.spending import Spending
 from explorer.search.trial_plan import step_cost_in_currency
+from explorer.search.warm_starts import WarmStart
 from explorer.spec.search_space import SearchSpace
 from explorer.spec.step_times import StepTimeTable
 
@@ -33,6 +34,7 @@ class Ladder:
         table: the sweep's step times, which a sweep in device-seconds needs.
         spending: says how many trials there are; `None` for as many as the space says.
         proxy: number of the proxy whose task it is, which has staged trials alone; `None` for the target.
+        warm_starts: schedules of earlier sweeps that are tried on this task.
 
     Attributes:
         rungs: the studies, by budget and kind.
@@ -47,6 +49,7 @@ class Ladder:
         *,
         spending: Spending | None = None,
         proxy: int | None = None,
+        warm_starts: Sequence[WarmStart] = (),
     ) -> None:
         self.space, self.proxy = space, proxy
         self.kinds: tuple[Kind, ...] = KINDS if proxy is None else ("staged",)
@@ -66,6 +69,7 @@ class Ladder:
                         [trial for trial in unfinished if _place(trial) == place],
                         trials=spending.trials_at(budget, kind) if spending else None,
                         known_schedules=first,
+                        warm_starts=[start for start in warm_starts if start.budget == budget],
                         step_cost=partial(step_cost_in_currency, space, table),
                         proxy=proxy,
                     )

@@ -11,7 +11,7 @@ from typing import Any
 
 import optuna
 
-from explorer.ledger import Kind, Outcome, Record, Trial
+from explorer.ledger import Kind, OtherTrial, Outcome, Record, Trial
 from explorer.ledger.records import FromProxy
 from explorer.search.known_schedules import KnownSchedule
 from explorer.search.promotion import FromProxySchedule
@@ -28,6 +28,7 @@ from explorer.search.proposal import (
     staging_for,
 )
 from explorer.search.samplers import StudySettings, make_sampler
+from explorer.search.warm_starts import WarmStart
 from explorer.spec.budget import Budget
 from explorer.spec.rates import Rates
 from explorer.spec.search_space import SearchSpace
@@ -57,6 +58,7 @@ class Rung:
         known_schedules: schedules that are tried before all others.
         step_cost: Cost of a training step at requested rates, in the sweep's currency, for samplers that ask for it.
         proxy: number of the proxy that is trained; `None` for the target.
+        warm_starts: schedules of earlier sweeps that are tried at this budget, after the known schedules.
 
     Attributes:
         wanted: number of trials; at most the number of distinct settings, where that is finite. A spending limit changes it
@@ -66,6 +68,7 @@ class Rung:
         running: study numbers of the running trials, by trial id; `None` for a known schedule that is not in the study.
         completed: records with an outcome.
         from_proxy: schedules of a proxy that are to be tried.
+        warm_starts: schedules of earlier sweeps that are to be tried.
         is_verified: whether the budget is not searched: a few schedules are trained there, those of a proxy first.
         is_tuned: whether learning rate and batch size of the best trial so far are varied before anything else is tried.
     """
@@ -82,6 +85,7 @@ class Rung:
         known_schedules: Sequence[KnownSchedule] = (),
         step_cost: Callable[[Rates], int] | None = None,
         proxy: int | None = None,
+        warm_starts: Sequence[WarmStart] = (),
     ) -> None:
         self.space, self.budget, self.kind, self.proxy = space, budget, kind, proxy
         self._every_setting = every_setting(space.search, kind)
@@ -133,6 +137,8 @@ class Rung:
         self._from_below: list[dict[str, Any]] = []
         tried = {trial.known_schedule for trial in trials_before}
         self._known_schedules = [each for each in known_schedules if kind == "staged" and each.name not in tried]
+        origins = [trial.from_sweep for trial in trials_before]
+        self.warm_starts = [each for each in warm_starts if kind == "staged" and each.origin not in origins]
 
     def holds(self, trial: Trial) -> bool:
         """True for trials of this kind, budget and task."""
@@ -150,19 +156,20 @@ class Rung:
         """True when a pass has a place for a trial now.
 
         The last places of a pass are kept for the best trials of the budget below until these are known, and for the schedules
-        of a proxy, which take their learning rate and batch size from there. Known schedules do not wait for them.
+        of a proxy, which take their learning rate and batch size from there. Known schedules and warm starts do not wait for
+        them.
         """
         places = self.goal(share) - self.asked
         if self.is_verified:
             return places > 0 and share == 1 and (below is None or below.settled())
-        if places <= 0 or below is None or self._known_schedules:
+        if places <= 0 or below is None or self._known_schedules or self.warm_starts:
             return places > 0
         kept = self.space.search.promote + len(self.from_proxy)
         return self._promoted_share >= share or below.settled(share) or places > kept
 
     def ask(self, share: float, below: Rung | None) -> Trial:
-        """The next search trial: known schedules, then in each pass the best trials of the budget below and the schedules of a
-        proxy, then what is new.
+        """The next search trial: known schedules, warm starts, then in each pass the best trials of the budget below and the
+        schedules of a proxy, then what is new.
 
         Args:
             share: the share of all trials with which the pass ends.
@@ -173,6 +180,8 @@ class Rung:
             self._from_below[:0] = [trial.parameters for trial in below.best_in_study()[: self.space.search.promote]]
         if self._known_schedules:
             return self._ask_known(self._known_schedules.pop(0))
+        if trial := self._ask_warm_start(below):
+            return trial
         reason = None
         values = None if self.is_verified and self.from_proxy else self._next_guess(self._from_below)
         if values is None and (below is None or self._promoted_share):
@@ -195,12 +204,31 @@ class Rung:
         asked = self.study.ask(self._distributions)
         return self._started(asked.params, asked.number, known)
 
+    def _ask_warm_start(self, below: Rung | None) -> Trial | None:
+        """The trial of the next schedule of an earlier sweep that was not tried yet; `None` if there is none.
+
+        Its learning rate and batch size are those of its sweep if that trained the same task. Otherwise they are those of the
+        best trial of the budget below so far, or of the first guess, and budgets that are not searched leave it out.
+        """
+        tried = self._tried() if self.warm_starts else []
+        for start in [each for each in self.warm_starts if each.tuned is not None or not self.is_verified]:
+            self.warm_starts.remove(start)
+            best = below.best_in_study() if below is not None else []
+            tuned = start.tuned or optimization_variables(best[0].parameters if best else self._first_guess)
+            values = {**tuned, **start.variables}
+            if values not in tried:
+                self.study.enqueue_trial(values)
+                asked = self.study.ask(self._distributions)
+                return self._started(asked.params, asked.number, from_sweep=start.origin)
+        return None
+
     def _started(
         self,
         values: dict[str, Any],
         number: int | None,
         known: KnownSchedule | None = None,
         from_proxy: FromProxy | None = None,
+        from_sweep: OtherTrial | None = None,
     ) -> Trial:
         """A trial with the values of the study's variables; the schedule is the known one if there is one."""
         search = self.space.search
@@ -220,6 +248,7 @@ class Rung:
             parameters={} if number is None else values,
             proxy=self.proxy,
             from_proxy=from_proxy,
+            from_sweep=from_sweep,
         )
         self.asked += 1
         self.running[trial.id] = number

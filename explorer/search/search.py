@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from explorer.ledger import KINDS, Record, Trial
+from explorer.ledger.earlier_sweeps import EarlierSweep
 from explorer.search.allocation import ROUNDING
 from explorer.search.ladder import Ladder
 from explorer.search.proposer import Status
 from explorer.search.rung import Rung
 from explorer.search.spending import Spending
+from explorer.search.warm_starts import warm_starts
 from explorer.spec.budget import Budget
 from explorer.spec.search_space import SearchSpace
 from explorer.spec.step_times import StepTimeTable
@@ -28,8 +30,10 @@ class Search:
         unfinished: trials that were started before and have no record; they come first.
         table: the sweep's step times, which a sweep in device-seconds needs.
         spending: keeps the search within a spending limit; `None` for as many trials as the space says. It knows the records.
+        earlier_sweeps: the sweeps of `search.from`, whose winners are tried first.
 
     Attributes:
+        warm_starts: those winners, as trials of this search.
         proxies: the studies of each proxy, from the cheapest up.
         target: the studies of the sweep's own task.
         rungs: those studies, by budget and kind.
@@ -42,14 +46,23 @@ class Search:
         unfinished: Sequence[Trial] = (),
         table: StepTimeTable | None = None,
         spending: Spending | None = None,
+        earlier_sweeps: Sequence[EarlierSweep] = (),
     ) -> None:
         space = space if spending is None else spending.space
         self.space, self.spending = space, spending
+        self.warm_starts = warm_starts(space, earlier_sweeps, table)
         self.proxies = [
-            Ladder(space.proxy_space(number), records, unfinished, table, proxy=number)
+            Ladder(
+                space.proxy_space(number),
+                records,
+                unfinished,
+                table,
+                proxy=number,
+                warm_starts=self.warm_starts.on_proxy if number == 1 else (),
+            )
             for number in range(1, len(space.proxy) + 1)
         ]
-        self.target = Ladder(space, records, unfinished, table, spending=spending)
+        self.target = Ladder(space, records, unfinished, table, spending=spending, warm_starts=self.warm_starts.on_target)
         self.rungs = self.target.rungs
         self._unfinished = list(unfinished)
         self._running_repeats = {trial.id: trial for trial in unfinished if trial.phase == "repeat"}
@@ -159,6 +172,11 @@ class Search:
         if self.spending is None:
             return 0
         return sum(self._repeats_left(rung, default=len(self._repeats(rung))) or 0 for rung in self.rungs)
+
+    @property
+    def untried_warm_starts(self) -> int:
+        """Number of warm starts that have not been tried; once the search has ended, there was no place for them."""
+        return sum(len(rung.warm_starts) for ladder in (*self.proxies, self.target) for rung in ladder.rungs)
 
     def limit_lines(self) -> list[str]:
         """How the spending limit is divided now, in lines; none without a limit."""

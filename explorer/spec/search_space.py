@@ -128,6 +128,10 @@ class SearchSettings(Frozen):
     """Known schedules that are tried before all others at every budget, with the learning rate and batch size of the recipe:
     names that `explorer schedules` lists (`paper`), or schedule files. They count as staged trials, and need not be within
     the rates and stages of the search."""
+    from_: tuple[str, ...] = Field((), alias="from")
+    """Earlier sweeps to start from: names of sweeps on the same storage, or their folders or URIs. Their best staged schedules
+    are tried before all others but those of `first`, at the budgets that are nearest to their own; see
+    [Start from earlier sweeps](../howto/schedules.md#start-from-earlier-sweeps)."""
     promote: int = Field(5, ge=0)
     """Number of the best trials of a budget that are tried first at the next budget."""
     minimize: Literal["train_seconds", "peak_memory"] | None = None
@@ -160,6 +164,13 @@ class SearchSettings(Frozen):
     seed: int = Field(0, ge=0)
     """Seed of every search trial. The fresh seeds are the numbers that follow it."""
 
+    @model_serializer(mode="wrap")
+    def _without_earlier_sweeps(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Under the key of files, and left out where there are none: such spaces are written as they were before."""
+        content = handler(self)
+        sweeps = content.pop("from_")
+        return {**content, "from": sweeps} if sweeps else content
+
     @model_validator(mode="after")
     def _check(self) -> SearchSettings:
         low, high = self.learning_rate
@@ -171,8 +182,8 @@ class SearchSettings(Frozen):
             if (self.spend is None or self.plan == "exhaustive") and getattr(self, name) is None:
                 unless = " with plan: exhaustive" if self.plan == "exhaustive" else ", unless spend gives a limit"
                 raise ValueError(f"{name}: this key is required{unless}")
-        for name in ("first", "lr_schedule"):
-            if len(set(values := getattr(self, name))) < len(values):
+        for name, values in (("first", self.first), ("from", self.from_), ("lr_schedule", self.lr_schedule)):
+            if len(set(values)) < len(values):
                 raise ValueError(f"{name}: {list(values)} must not contain a value twice")
         if min(self.batch_size) < 1:
             raise ValueError(f"batch_size: {list(self.batch_size)} must be whole numbers above 0")

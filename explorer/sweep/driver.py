@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, get_args
@@ -17,12 +17,14 @@ from explorer.data.check import CheckedData, check_data
 from explorer.errors import InvalidInput
 from explorer.frontier import best_schedule, trials_frame
 from explorer.frontier.transfer import transfers
-from explorer.ledger import Ledger, Record, SweepHeader
+from explorer.ledger import Ledger, Record, SweepHeader, Trial
 from explorer.paths import expanded
+from explorer.plan import Plan
 from explorer.search.checks import check_space
 from explorer.search.optuna_logs import quiet_optuna
 from explorer.search.search import Search
 from explorer.search.spending import Spending, needs_step_times, priced_limit
+from explorer.search.warm_starts import warm_starts
 from explorer.spec.budget import Budget
 from explorer.spec.inventory import Inventory
 from explorer.spec.schedule import Schedule
@@ -33,6 +35,7 @@ from explorer.sweep.cluster import start_ray
 from explorer.sweep.compilation import with_compilation_chosen
 from explorer.sweep.completeness import lacking
 from explorer.sweep.driver_notes import DriverNotes
+from explorer.sweep.earlier_sweeps import earlier_sweeps, keep
 from explorer.sweep.header import new_header, open_sweep
 from explorer.sweep.interrupts import interrupted_line, interrupts_deferred
 from explorer.sweep.lock import only_driver
@@ -41,12 +44,14 @@ from explorer.sweep.placement import hosts_with_room
 from explorer.sweep.places import Places, check_room, wait_for_room
 from explorer.sweep.probe import probe_nodes
 from explorer.sweep.progress import SweepProgress
+from explorer.sweep.reuse import other_trainings
 from explorer.sweep.step_times import sweep_table, verify_winners
 from explorer.sweep.trial import STORE
 from explorer.sweep.trial_reports import TrialObservers
 from explorer.sweep.tuning import SweepRun, run_trials
 from explorer.sweep.versions import check_versions
 from explorer.training.stage_store import StageStore
+from explorer.training.task import Task
 
 Retry = Literal["failed", "none"]
 
@@ -64,6 +69,9 @@ class Sweep:
             numbers of trials; a larger one extends a finished sweep.
         goal: replaces `search.goal` of the space: the budget that a schedule is wanted for.
         plan: replaces `search.plan` of the space: `limited` or `exhaustive`.
+        start_from: replaces `search.from` of the space: earlier sweeps, whose winners are tried first.
+        reuse: whether a trial that is the same training as a finished one of another sweep in `storage` has its result, and is
+            not trained again; see `explorer.search.reuse`.
         retry: which failed trials of earlier runs are tried again: `failed` (those that did not diverge) or `none`.
         address: address of a Ray cluster; `auto` for the one that this machine belongs to; `local` or `None` to start Ray here
             (`None` is refused where RAY_ADDRESS is set).
@@ -88,6 +96,8 @@ class Sweep:
         spend: str | SpendingLimit | None = None,
         goal: str | Budget | None = None,
         plan: str | None = None,
+        start_from: Sequence[str] | None = None,
+        reuse: bool = True,
         retry: Retry = "failed",
         address: str | None = None,
         parallel_trials: int | None = None,
@@ -104,6 +114,8 @@ class Sweep:
             space = space.with_search(goal=Budget.parse(goal))
         if plan is not None:
             space = space.with_search(plan=plan)
+        if start_from is not None:
+            space = space.with_search(**{"from": tuple(start_from)})
         space = space.as_planned()
         if trials is not None and space.search.spend is not None:
             allowed = f"cannot be combined with a spending limit ({space.search.spend}), which decides the number of trials"
@@ -134,6 +146,9 @@ class Sweep:
         root = root if "://" in root else str(Path(root).resolve())
         self.location = f"{root.rstrip('/')}/{name or space.name}"
         self.ledger = Ledger(self.location)
+        self.reuse = reuse
+        self.earlier_sweeps = earlier_sweeps(self.space, Task(space.task).data.inventory, self.ledger)
+        warm_starts(self.space, self.earlier_sweeps)  # refuses a sweep of which nothing fits
 
     def run(self) -> Sweep:
         """Run every trial that the ledger does not hold yet, and return this sweep.
@@ -148,6 +163,7 @@ class Sweep:
         _ = self.checked_data  # images that cannot be read stop a sweep before it writes or starts anything
         with only_driver(self.location, say=self._say) as lock, quiet_optuna():
             self._open()
+            keep(self.ledger, self.earlier_sweeps)
             check_versions(self.ledger.header(), mix=self.mix_versions)
             table = self.ledger.step_times()
             if self.space.search.spend:
@@ -156,7 +172,7 @@ class Sweep:
             search = self._search(records, table)
             if self.ledger.warning:
                 self._say(f"warning: {self.ledger.warning}; trials without a record are run again")
-            for line in search.limit_lines():
+            for line in (*search.limit_lines(), *search.warm_starts.lines):
                 self._say(line)
             with self._loggers(records) as loggers:
                 if records and len(records) >= search.planned:
@@ -176,10 +192,12 @@ class Sweep:
                     )
                     if self.space.currency == "device_seconds":
                         table = self._step_times(space, places)
-                        knew_limit, search = search.spending is not None, self._search(records, table)
-                        if not knew_limit:
-                            for line in search.limit_lines():
-                                self._say(line)
+                        before, search = search, self._search(records, table)
+                        limit = search.limit_lines() if before.spending is None else []
+                        starts = search.warm_starts.lines if search.warm_starts != before.warm_starts else ()
+                        for line in (*limit, *starts):
+                            self._say(line)
+                    trained_elsewhere = self._trained_elsewhere(space, table, places)
                     with (
                         places,
                         DriverNotes(self.location, search, lambda: places.at_once) as notes,
@@ -198,6 +216,7 @@ class Sweep:
                                 places=places,
                                 progress=progress,
                                 observers=TrialObservers(loggers, notes),
+                                trained_elsewhere=trained_elsewhere,
                                 say=self._say,
                             )
                         )
@@ -211,6 +230,8 @@ class Sweep:
         self.console.print(progress.last_table())
         self._say_transfer()
         self._say_spent(search)
+        if search.untried_warm_starts:
+            self._say(f"{search.untried_warm_starts} warm starts were not tried: there were too few trials at their budgets")
         return self
 
     @property
@@ -266,7 +287,17 @@ class Sweep:
         return table
 
     def _search(self, records: list[Record], table: StepTimeTable | None) -> Search:
-        return Search(self.space, records, self.ledger.unfinished(records), table, self._spending(records, table))
+        unfinished, spending = self.ledger.unfinished(records), self._spending(records, table)
+        return Search(self.space, records, unfinished, table, spending, self.earlier_sweeps)
+
+    def _trained_elsewhere(
+        self, space: SearchSpace, table: StepTimeTable | None, places: Places
+    ) -> Callable[[Trial, Plan], Record | None]:
+        """Gives the record of a trial that another sweep on the storage has trained."""
+        if not self.reuse or self.mix_versions:
+            return lambda *_: None
+        checked = space.with_data(self.space.task.data)  # as the headers of other sweeps have it
+        return other_trainings(self.ledger, checked, self.checked_data.inventory, table, places, self._say).record_of
 
     def _spending(self, records: list[Record], table: StepTimeTable | None) -> Spending | None:
         """The spending of the sweep; `None` without a limit, or as long as the step times that the limit needs are unknown."""

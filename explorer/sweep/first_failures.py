@@ -36,9 +36,9 @@ class FirstFailures:
 
     def add(self, record: Record) -> None:
         """Note how a trial ended."""
-        self._succeeded = self._succeeded or record.outcome is not None
+        self._succeeded = self._succeeded or (record.was_trained and record.outcome is not None)
         from_settings = record.failure == "memory" and record.trial.batch_size > self._smallest_batch
-        if self._succeeded or record.shared_with or record.diverged or from_settings:
+        if self._succeeded or not record.was_trained or record.diverged or from_settings:
             return
         reason = re.sub(r"[0-9a-f]*\d[0-9a-f]*", "#", f"{record.failure} {record.reason}")  # sizes, addresses and ids differ
         self._in_a_row = self._in_a_row + 1 if reason == self._last else 1

@@ -20,7 +20,8 @@ from explorer.sweep.versions import installed_versions
 from explorer.training.task import Task
 
 CHANGEABLE = (
-    *(f"search.{name}" for name in ("spend", "goal", "trials", "baseline_trials", "sampler", "first", "promote", "repeat")),
+    *(f"search.{name}" for name in ("spend", "goal", "trials", "baseline_trials", "sampler")),
+    *(f"search.{name}" for name in ("first", "from", "promote", "repeat")),
     "data.root",
     "data.num_workers",
     "data.resident",

@@ -63,6 +63,8 @@ class SweepProgress:
         result = f"{outcome.validation_accuracy:7.2%}" if outcome else f"failed: {record.reason}"
         if record.shared_with:
             result += f"  (training shared with {record.shared_with})"
+        if record.reused_from:
+            result += f"  (reused: {record.reused_from})"
         left = ", ".join(filter(None, (f"{self.seconds_left() / 60:.1f} min left", self.spent)))
         print_line(self.console, f"{len(self.records):4d}/{self.planned}  {record.trial.id:28s} {result}  {left}")
 

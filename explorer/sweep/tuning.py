@@ -16,6 +16,7 @@ from ray.tune.trainable import wrap_function
 
 from explorer.errors import InvalidInput
 from explorer.ledger import Ledger, Record, Trial
+from explorer.plan import Plan
 from explorer.search.dashboard import Dashboard
 from explorer.search.dispatcher import Dispatcher
 from explorer.search.search import Search
@@ -63,6 +64,8 @@ class SweepRun:
     progress: SweepProgress
     observers: TrialObservers
     """Loggers and notes, which are told of the trials."""
+    trained_elsewhere: Callable[[Trial, Plan], Record | None]
+    """Gives the record of a trial that another sweep has trained already."""
     say: Callable[[str], None]
     """Prints a line."""
 
@@ -113,6 +116,7 @@ def run_trials(run: SweepRun) -> None:
         run.records,
         hold_back=space.store_gb > 0,
         places=run.places.at_once,
+        trained_elsewhere=run.trained_elsewhere,
     )
     first_failures, errors = FirstFailures(space, location, run.records), ErrorNotes()
     attempts = Attempts(lambda: hosts_with_room(space.resources), run.say, affords=run.search.affords_another_attempt)
@@ -157,6 +161,8 @@ def run_trials(run: SweepRun) -> None:
         searcher.write()
     if dispatcher.duplicates:
         run.say(f"{dispatcher.duplicates} duplicate proposals were served from earlier trials")
+    for name, count in dispatcher.reused.items():
+        run.say(f"{count} trials reused from sweep {name}: the same trainings were finished there")
     if searcher.refused:
         raise InvalidInput(
             "storage",

@@ -24,6 +24,7 @@ import torch
 
 from explorer import training_key
 from explorer.plan import Plan, Segment
+from explorer.spec.task_identity import described_task
 from explorer.storage import Storage
 from explorer.training.distributed import Processes
 from explorer.training.task import Task
@@ -179,14 +180,7 @@ def interrupted_key(task: Task, plan: Plan, seed: int, device: torch.device, amp
 
 def _described(task: Task, seed: int, device: torch.device, amp: bool, processes: int) -> list[Any]:
     """What training depends on besides its segments."""
-    spec = task.spec.model_dump(mode="json")
-    del spec["data"]["num_workers"], spec["data"]["resident"]
-    spec["data"]["cache"] = (spec["data"]["cache"] or {}).get("short_side")  # nothing else about it changes pixels
-    listings = [split.listing for split in task.data.inventory.splits.values()]
-    if all(listings):
-        spec["data"]["root"] = listings
-    for described_by_segments in ("epochs", "lr_schedule"):
-        del spec["recipe"][described_by_segments]
+    spec = described_task(task.spec, task.data.inventory)
     where = [device.type, torch.get_num_threads() if device.type == "cpu" else torch.cuda.get_device_name(device), amp]
     if processes > 1:  # a single one has the keys of earlier releases
         where.append(processes)

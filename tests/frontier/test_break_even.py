@@ -27,6 +27,15 @@ def test_found_for_less_than_a_training():
     )
 
 
+def test_trials_of_other_sweeps_are_said_beside_the_cost_that_they_are_not_part_of():
+    paid = BreakEven(0.8, 0.7, 0.6, 0.8, reused=3)
+    assert break_even_sentence(paid).startswith(
+        "Found for 0.8 of a full training, with 3 trials reused from other sweeps; saves"
+    )
+    trials = pd.DataFrame({"executed_cost": [0.5, 0.0], "shared_with": [None, None], "reused_from": [None, "a of A"]})
+    assert (break_even(trials, None).search_cost, break_even(trials, None).reused) == (0.5, 1)
+
+
 def test_an_expensive_search_pays_late():
     paid = BreakEven(23.3, 0.81, 0.1, 0.9, predicted=True)
     # 23.3 / .81 = 28.8; 23.3 / .9 = 25.9; 23.3 / .1 = 233.
@@ -59,7 +68,9 @@ def test_a_negative_saving_never_pays():
 
 
 def test_what_trials_share_is_paid_once():
-    trials = pd.DataFrame({"executed_cost": [0.5, 0.25, 0.0], "shared_with": [None, None, "a"]})
+    trials = pd.DataFrame(
+        {"executed_cost": [0.5, 0.25, 0.0], "shared_with": [None, None, "a"], "reused_from": [None, None, None]}
+    )
     target = MeanAccuracy(0.9, 0.89, 0.91, 3)
     paid = break_even(trials, FullTrainingMatch(target, Match(0.4, 0.3, 0.5), (0.1, 1.0)))
     assert (paid.search_cost, paid.saving, paid.low, paid.high) == pytest.approx((0.75, 0.6, 0.5, 0.7))

@@ -232,6 +232,8 @@ def _in_all_units(costs: pd.DataFrame, units: Sequence[CostUnit]) -> dict[str, l
 
 def _hover(run: Any) -> str:
     shared = "" if pd.isna(run.shared_with) else f", the same training as {html.escape(run.shared_with)}"
+    shared += "" if pd.isna(run.reused_from) else f", result of {html.escape(run.reused_from)}"
+    shared += "" if pd.isna(run.from_sweep) else f", schedule of {html.escape(run.from_sweep)}"
     lines = [
         f"<b>{html.escape(run.id)}</b>{', repeat with a fresh seed' if run.phase == 'repeat' else ''}{shared}",
         f"test {run.test_accuracy:.1%}, validation {run.validation_accuracy:.1%}",

@@ -26,12 +26,13 @@ def spending_data(trials: pd.DataFrame) -> pd.DataFrame:
         trials: of the target and of the proxies, as `trials_frame` returns them.
 
     Returns:
-        Columns runs (finished so far; a training that two trials share counts once), spent and planned (executed and planned
+        Columns runs (finished so far; a training that two trials share counts once, and
+        one of another sweep not at all), spent and planned (executed and planned
         cost so far, in full trainings), staged and baseline (hypervolume of the target's single runs of each kind on test data;
         reference point: full training, accuracy 0).
     """
     runs = trials[trials.status == "completed"].sort_values("finished", kind="stable").reset_index(drop=True)
-    is_charged = runs.shared_with.isna()
+    is_charged = runs.index.isin(charged(runs).index)
     table = pd.DataFrame(
         {
             "runs": is_charged.cumsum(),
