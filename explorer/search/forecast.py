@@ -18,7 +18,6 @@ from explorer.search.optuna_logs import quiet_optuna
 from explorer.search.search import Search
 from explorer.search.spending import Spending, priced_limit
 from explorer.search.trial_plan import compile_in_currency, compile_trial, full_training_plan, outcome_costs
-from explorer.search.warm_starts import warm_starts
 from explorer.spec.budget import Budget
 from explorer.spec.schedule import Schedule
 from explorer.spec.search_space import SearchSpace
@@ -201,7 +200,6 @@ def forecast(
         earlier_sweeps: the sweeps of `search.from`.
     """
     expected = Forecast(machines, [])
-    expected.warm_starts = warm_starts(space, earlier_sweeps, table).lines
     times = machines.times
     task = Task(space.task)
     full_training = compile_plan(Schedule.full_model(), task, Budget(1.0), task.step_cost)
@@ -222,6 +220,7 @@ def forecast(
     expected.spending = Spending(space, priced) if priced else None
     with quiet_optuna():
         search = Search(space, table=table, spending=expected.spending, earlier_sweeps=earlier_sweeps)
+        expected.warm_starts = search.warm_starts.lines
         dispatcher = Dispatcher(search, lambda trial: compile_trial(trial, space, table)[1], hold_back=False)
         while isinstance(planned := dispatcher.next(), PlannedTrial):
             plan, trial = planned.plan, planned.trial

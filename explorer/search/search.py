@@ -50,7 +50,8 @@ class Search:
     ) -> None:
         space = space if spending is None else spending.space
         self.space, self.spending = space, spending
-        self.warm_starts = warm_starts(space, earlier_sweeps, table)
+        untrained = spending.untrained if spending else ()
+        self.warm_starts = warm_starts(space, earlier_sweeps, table, untrained=untrained)
         self.proxies = [
             Ladder(
                 space.proxy_space(number),

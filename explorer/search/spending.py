@@ -230,6 +230,11 @@ class Spending:
         return self.charges.bound(trial.budget, trial.proxy)
 
     @property
+    def untrained(self) -> list[Budget]:
+        """Budgets at which nothing is trained on the target, if nothing is shared."""
+        return [budget for budget, trials in zip(self.space.budgets, self.at_start, strict=True) if not trials.staged]
+
+    @property
     def unsearched(self) -> Budget | None:
         """The budget of `search.goal`, where the limit has no room to search it."""
         return None if self._searched == len(self.costs) else self.space.budgets[-1]

@@ -8,7 +8,7 @@ over only where the earlier sweep trained the same task and the search can propo
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,10 +56,16 @@ class WarmStarts:
     """What is taken, changed and left out, one line for each winner."""
 
 
-def warm_starts(space: SearchSpace, sweeps: Sequence[EarlierSweep], table: StepTimeTable | None = None) -> WarmStarts:
+def warm_starts(
+    space: SearchSpace,
+    sweeps: Sequence[EarlierSweep],
+    table: StepTimeTable | None = None,
+    *,
+    untrained: Collection[Budget] = (),
+) -> WarmStarts:
     """The winners of earlier sweeps as trials of a search, and what to say about them.
 
-    Each winner is tried at the budget that is nearest to its own as a share of full training, by their ratio. Those that
+    Each winner is tried at the trained budget that is nearest to its own share of full training, by their ratio. Those that
     trained the same task are tried on it; all others on the first task of the sweep: its cheapest proxy, if there is one.
 
     Args:
@@ -67,17 +73,22 @@ def warm_starts(space: SearchSpace, sweeps: Sequence[EarlierSweep], table: StepT
         sweeps: the earlier sweeps. Where there is no place for all winners at a budget, the earlier ones in the list and those
             with the nearest budgets come first.
         table: the sweep's step times, without which a sweep with budgets in time or money starts at its cheapest budget.
+        untrained: budgets that a spending limit leaves out on the target.
 
     Raises:
         InvalidInput: when nothing of an earlier sweep fits.
     """
     shares = _budget_shares(space, table) if sweeps else {}
+    of_target = {budget: share for budget, share in shares.items() if budget not in untrained}
+    on_proxy = space.proxy_space(1) if space.proxy else space
+    of_proxy = {budget: share for budget, share in shares.items() if on_proxy.trials_at(budget, "staged")} or shares
     chosen: dict[bool, list[WarmStart]] = {True: [], False: []}
     lines: list[str] = []
     for sweep in sweeps:
         fits = False
         for winner in sorted(sweep.winners, key=lambda winner: _ratio(winner, shares[_nearest(winner, shares)])):
-            label, budget = f"search.from: {sweep.name}: {winner.trial}", _nearest(winner, shares)
+            on_target = winner.same_task or not space.proxy
+            label, budget = f"search.from: {sweep.name}: {winner.trial}", _nearest(winner, of_target if on_target else of_proxy)
             has_fractions = all(isinstance(getattr(s.rates, axis), float) for s in winner.schedule.stages for axis in AXES)
             if not has_fractions:
                 lines.append(f"{label} is left out: its rates are not fractions")
@@ -86,7 +97,6 @@ def warm_starts(space: SearchSpace, sweeps: Sequence[EarlierSweep], table: StepT
                 lines.append(f"{label} is left out: with the rates of this search it is the full model throughout")
                 continue
             fits = True
-            on_target = winner.same_task or not space.proxy
             there = [start for start in chosen[on_target] if start.budget == budget]
             if fitted.variables in [start.variables for start in there]:
                 lines.append(f"{label} is left out: another winner is the same schedule at {budget}")

@@ -8,8 +8,10 @@ from explorer import Budget, InvalidInput, Rates, Schedule, SearchSpace, Stage
 from explorer.ledger import OtherTrial, Trial
 from explorer.ledger.earlier_sweeps import EarlierSweep, Winner
 from explorer.search.search import Search
+from explorer.search.spending import Spending, priced_limit
 from explorer.search.warm_starts import MAX_AT_BUDGET, fitted_schedule, warm_starts
 from tests.conftest import with_search
+from tests.search.test_goal import goal_space
 from tests.search.test_search import finish, run
 
 OWN_STAGING = {"subset": "leading", "growth": "auto", "token_policy": "auto", "blocks": "prefix"}
@@ -227,3 +229,14 @@ def test_those_without_a_place_are_counted(space):
     search = Search(with_search(space, trials=(4, 1)), earlier_sweeps=sweeps)
     run(search)
     assert search.untried_warm_starts == 1
+
+
+def test_within_a_limit_they_are_tried_where_something_is_trained(space_file):
+    """With 25 % as the goal, the proxy is trained there alone, and the target at 2.5 % and at the goal."""
+    planned = goal_space(space_file, trials=None, baseline_trials=None).up_to_goal()
+    spending = Spending(planned, priced_limit(planned))
+    winners = earlier(winner("5%", same_task=False), winner("6%", trial="b"))
+    search = Search(planned, spending=spending, earlier_sweeps=[winners])
+    assert [str(start.budget) for start in search.warm_starts.on_proxy] == ["25%"]
+    assert [str(start.budget) for start in search.warm_starts.on_target] == ["2.5%"]
+    assert search.next().from_sweep is not None
