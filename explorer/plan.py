@@ -25,9 +25,10 @@ from explorer.spec.schedule import Schedule, Stage
 
 __all__ = ["Plan", "PlannedStage", "PlannedTask", "Segment", "StepCost", "compile_plan"]
 
-
 ADDED_LATER = ("batch_factor", "augmentation", "warmup")
 """Fields of a segment that digests have only where they do not have their defaults."""
+ROUNDING = 1e-9
+"""A warmup that is longer than a budget allows by less than this fraction fits."""
 
 
 class PlannedTask(Protocol):
@@ -194,8 +195,8 @@ def compile_plan(
     Stages that are written in epochs get the share of the budget that these epochs cost. Epochs that cost less than the budget
     are lengthened by a common factor to spend it, as the paper scales its durations. Slots are divided where such a stage ends.
 
-    Where the warmup is a fraction of full training, slots are counted from the exact budget, which is not rounded first: slots of
-    two budgets that begin and end after equal costs have equal steps, with equal learning rates until a cooldown begins.
+    Where the warmup is a fraction of full training, slots are counted from the exact budget, which is not rounded first: slots
+    of two budgets that begin and end after equal costs have equal steps, with equal learning rates until a cooldown begins.
 
     Args:
         schedule: stages with requested rates.
@@ -283,10 +284,11 @@ def compile_plan(
 
 def _at_budget(lr_schedule: LearningRateSchedule, budget: Budget, share: float) -> LearningRateSchedule:
     """The learning-rate schedule of a budget that is a share of full training."""
-    if lr_schedule.warmup_of == "full_training" and lr_schedule.warmup > lr_schedule.longest_warmup * share * (1 + 1e-9):
-        room = f"{lr_schedule.longest_warmup:.0%} of the budget {budget}, {lr_schedule.longest_warmup * share:.3g} of full training"
+    longest = lr_schedule.longest_warmup
+    if lr_schedule.warmup_of == "full_training" and lr_schedule.warmup > longest * share * (1 + ROUNDING):
         before = ", the part before the cooldown" if lr_schedule.kind == "wsd" else ""
-        raise InvalidInput("recipe.lr_schedule.warmup", lr_schedule.warmup, f"must be at most {room}{before}")
+        allowed = f"must be at most {longest:.0%} of the budget {budget}{before}: {longest * share:.3g} of full training"
+        raise InvalidInput("recipe.lr_schedule.warmup", lr_schedule.warmup, allowed)
     return lr_schedule.at_budget(share)
 
 

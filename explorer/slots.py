@@ -35,7 +35,9 @@ def grid_slots(schedule: Schedule) -> list[SlotEnd]:
     return [SlotEnd(stage, Fraction(number, schedule.grid)) for number, stage in enumerate(stage_of_slot, start=1)]
 
 
-def epoch_slots(schedule: Schedule, budget: Budget, budget_cost: int | Fraction, epoch_costs: Sequence[Fraction]) -> list[SlotEnd]:
+def epoch_slots(
+    schedule: Schedule, budget: Budget, budget_cost: int | Fraction, epoch_costs: Sequence[Fraction]
+) -> list[SlotEnd]:
     """The slots of the grid for stages that are written in epochs, divided where a stage ends.
 
     Args:

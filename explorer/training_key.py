@@ -63,8 +63,8 @@ def prefix_keys(base: Any, segments: Sequence[Segment]) -> list[str]:
     """Keys of a training after one segment, two, ... and all but the last: no training resumes from the end.
 
     A segment in which the learning rate is constant is described by its rates and its number of steps alone, together with the
-    equal segments before it. Where the learning rate is constant, budgets of different size therefore share their prefixes. The
-    same holds in a warmup that is a fraction of full training.
+    equal segments before it, and so is one in a warmup that is a fraction of full training. There, budgets of different size
+    therefore share their prefixes.
 
     Args:
         base: what the training depends on besides its segments: a string, or nested lists and dictionaries for JSON.
@@ -95,7 +95,7 @@ def prefix_keys(base: Any, segments: Sequence[Segment]) -> list[str]:
 
 
 def trunk_length(segments: Sequence[Segment]) -> int:
-    """Number of leading segments that larger budgets can share, where the warmup is a fraction of full training; otherwise 0."""
+    """Number of leading segments that larger budgets share, where the warmup is a fraction of full training; otherwise 0."""
     return sum(1 for _ in takewhile(lambda segment: segment.warmup is not None and _is_in_trunk(segment), segments))
 
 

@@ -227,7 +227,7 @@ def variables_of(search: SearchSettings, schedule: Schedule) -> dict[str, float]
 
 
 def variables_at_larger_budget(search: SearchSettings, schedule: Schedule) -> dict[str, float]:
-    """The durations and rates of a schedule that was proposed at a smaller budget, with early stages that end after equal costs.
+    """The durations and rates of a schedule of a smaller budget, with early stages that end after the same costs.
 
     The last stage takes the rest of the larger budget.
 

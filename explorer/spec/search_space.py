@@ -140,8 +140,8 @@ class SearchSettings(Frozen):
     durations_of: Literal["budget", "full_training"] = "budget"
     """What promoted schedules keep: the durations of their stages as fractions of the `budget`, or the costs after which their
     early stages end as fractions of `full_training`. Then durations at every budget are multiples of 1/grid of the cheapest,
-    and a promoted schedule has the steps of the smaller budget until the cooldown of that one begins. Needs `recipe.lr_schedule:
-    {kind: wsd, warmup_of: full_training}`."""
+    and a promoted schedule has the steps of the smaller budget until the cooldown of that one begins. Needs
+    `recipe.lr_schedule: {kind: wsd, warmup_of: full_training}`."""
     rates: RateLevels
     tied: bool = False
     """With `true`, one choice sets all axes that have several rates, each to the rate at the same position. With `false`, each

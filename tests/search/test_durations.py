@@ -68,7 +68,9 @@ def test_a_promoted_schedule_keeps_its_early_stages_and_its_settings(space):
 
 
 def test_the_plan_of_a_promoted_schedule_begins_with_that_of_the_smaller_budget(space):
-    made = space(trials=[9, 3, 3], baseline_trials=3, promote=1, learning_rate_grid=1, learning_rate=(2e-3, 2e-3), batch_size=(16,))
+    made = space(
+        trials=[9, 3, 3], baseline_trials=3, promote=1, learning_rate_grid=1, learning_rate=(2e-3, 2e-3), batch_size=(16,)
+    )
     records = run(Search(made), accuracy=lambda trial: 0.9 if trial.id in ("25pct-staged-000", "50pct-staged-000") else 0.5)
     trials = {record.trial.id: record.trial for record in records}
     for chain in (("25pct-staged-000", "50pct-staged-000", "100pct-staged-000"), ("25pct-baseline-000", "50pct-baseline-000")):
@@ -77,7 +79,10 @@ def test_the_plan_of_a_promoted_schedule_begins_with_that_of_the_smaller_budget(
             trunk = trunk_length(smaller.segments)
             assert trunk == round(0.8 * 10 * smaller.budget.amount / 0.25)
             steps = [
-                [(s.requested, s.steps, s.warmup, [s.learning_rate_factor(n) for n in range(s.steps)]) for s in plan.segments[:trunk]]
+                [
+                    (s.requested, s.steps, s.warmup, [s.learning_rate_factor(n) for n in range(s.steps)])
+                    for s in plan.segments[:trunk]
+                ]
                 for plan in (smaller, larger)
             ]
             assert steps[0] == steps[1]
@@ -116,7 +121,9 @@ def test_the_forecast_counts_the_shared_trunk(space):
     """The baseline at 25, 50 and 100 %: cooldowns of 5, 10 and 20 %, and a trunk of 80 %."""
     settings = {"trials": 1, "baseline_trials": 1, "learning_rate_grid": 1, "learning_rate": (2e-3, 2e-3), "batch_size": (32,)}
     shared = forecast(space(**settings, rates={"heads": [1]}, tied=False), MACHINES)
-    assert shared.planned == pytest.approx(2 * 1.75, abs=0.09)  # but for a step;  a staged trial of the full model is the same training
+    assert shared.planned == pytest.approx(
+        2 * 1.75, abs=0.09
+    )  # to within a step each; a staged trial of the full model is the same training
     assert shared.executed == pytest.approx(1.15, abs=0.05)
 
 
@@ -130,7 +137,7 @@ def test_the_forecast_counts_the_shared_trunk(space):
     ],
 )
 def test_what_has_no_common_steps_is_refused(space, changes, said):
-    with pytest.raises(ValueError, match="search.durations_of: ") as raised:
+    with pytest.raises(ValueError, match=r"search\.durations_of: ") as raised:
         space(**changes)
     assert said in str(raised.value)
 
