@@ -73,8 +73,8 @@ def filled_slots(
     for stage, end in slot_ends:
         limit = budget_cost * end.numerator // end.denominator
         if stage < last_stage:
-            limit = min(limit, budget_cost - full_step)
-        steps = int(max(0, limit - spent) // step_costs[stage])
+            limit = min(limit, int(budget_cost) - full_step)
+        steps = max(0, limit - spent) // step_costs[stage]
         if steps:
             spent += steps * step_costs[stage]
             yield Slot(stage, steps, steps * step_costs[stage])
