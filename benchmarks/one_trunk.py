@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 import pandas as pd
 import torch
+from ablations.fixed_schedule import paired_interval
 from figures import keep
 
 from explorer import Budget, Plan, Rates, Schedule, SearchSpace, Stage, compile_plan
@@ -112,16 +113,16 @@ def run(seeds: int) -> None:
     done = set(pd.read_csv(RESULTS)[COLUMNS[:4]].itertuples(index=False, name=None)) if RESULTS.exists() else set()
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):
         for curve in CURVES:
+            of_curve = [((curve.schedule, curve.lr_schedule, str(each[0]), seed), *each) for each in trainings(curve, space)]
+            missing = [each for each in of_curve if each[0] not in done]
             with tempfile.TemporaryDirectory() as folder:
                 store = StageStore(folder, 10**9) if curve.lr_schedule == "one trunk" else None
-                for budget, task, plan in trainings(curve, space):
-                    name = (curve.schedule, curve.lr_schedule, str(budget), seed)
-                    if name in done:
-                        continue
+                for name, _, task, plan in of_curve if missing and store else missing:  # an interrupted trunk from the start
                     result = train(task, plan, seed=seed, store=store)
                     executed = result.executed_flops / plan.full_flops
-                    accuracies = (result.validation_accuracy, result.test_accuracy)
-                    _add([*name, f"{plan.cost:.6f}", f"{executed:.6f}", *(f"{each:.6f}" for each in accuracies)])
+                    if name not in done:
+                        costs = (plan.cost, executed, result.validation_accuracy, result.test_accuracy)
+                        _add([*name, *(f"{each:.6f}" for each in costs)])
                     print(*name, f"{plan.cost:.4f} {executed:.4f} {result.test_accuracy:.4f}", flush=True)
 
 
@@ -154,6 +155,28 @@ def table() -> None:
         of_curve = results[(results.schedule == curve.schedule) & (results.learning_rate_schedule == curve.lr_schedule)]
         cells = [_interval(of_curve[of_curve.budget == budget].test_accuracy) for budget in budgets]
         print(f"| {curve.schedule} | {curve.lr_schedule} | {' | '.join(cells)} |")
+
+    print(f"\n| one trunk - wsd, points | {' | '.join(budgets)} |\n| --- |{' --- |' * len(budgets)}")
+    for curve in CURVES:
+        if curve.lr_schedule == "one trunk":
+            cells = [_difference(results[results.budget == budget], curve) for budget in budgets]
+            print(f"| {curve.schedule} | {' | '.join(cells)} |")
+
+
+def _difference(results: pd.DataFrame, curve: Curve) -> str:
+    """Test accuracy of a curve with a trunk minus that of the same schedule with shares, paired by seeds; empty without results.
+
+    Args:
+        results: those of one budget.
+        curve: a curve with a trunk.
+    """
+    of_schedule = results[results.schedule == curve.schedule.partition(",")[0]]
+    shares = of_schedule[of_schedule.learning_rate_schedule == "wsd"].set_index("seed").test_accuracy
+    trunk = results[(results.schedule == curve.schedule) & (results.learning_rate_schedule == curve.lr_schedule)]
+    if trunk.empty:
+        return ""
+    mean, low, high = (100 * bound for bound in paired_interval(trunk.set_index("seed").test_accuracy, shares))
+    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
 def _interval(accuracies: pd.Series[float]) -> str:

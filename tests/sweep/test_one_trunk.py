@@ -36,7 +36,7 @@ def test_a_larger_budget_starts_where_the_cooldown_of_the_smaller_one_began(spac
             if records[larger].shared_with:
                 continue
             trunk = trunk_length(plans[smaller].segments)
-            assert trunk == 8 if smaller == chain[0] else 16
+            assert trunk == (8 if smaller == chain[0] else 16)
             executed = sum(segment.flops for segment in plans[larger].segments[trunk:])
             assert records[larger].outcome.executed_flops == executed, larger
             assert executed < 0.7 * plans[larger].flops
