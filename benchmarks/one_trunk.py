@@ -6,7 +6,7 @@
 Digits, the task of search_spaces/digits.yaml with its own learning rate and batch size, for 10 epochs in place of 40. The full
 model, and half of heads, MLPs and tokens for 75 % of the budget (`sweep-digits`), with linear decay, with a cooldown over the
 last fifth (wsd), and with the same cooldown and a warmup of .25 % of full training at every budget. With these, the staged
-schedule keeps the cost after which its early stage ends at 5 %, or at 20 %, as promoted schedules do with
+schedule also keeps the cost after which its early stage ends at 5 %, or at 20 %, as promoted schedules do with
 `search.durations_of: full_training`.
 
 The costs are computed from the plans. Trainings with a trunk use a stage store, so that their executed cost is measured too.
@@ -50,7 +50,7 @@ COLUMNS = [
 FIRST_SEED = 100
 EPOCHS = 10
 GRID = 20
-"""Slots of the cheapest budget."""
+"""Slots of each budget, or of the cheapest one where slots cost the same at all budgets."""
 EARLY_SHARE = 0.75
 HALF = Rates(heads=0.5, mlp=0.5, tokens=0.5)
 LR_SCHEDULES = {
@@ -73,7 +73,7 @@ class Curve(NamedTuple):
 
 CURVES = (
     *(Curve("full model", name, None, 0.05) for name in LR_SCHEDULES),
-    *(Curve("staged", name, None, 0.05) for name in ("linear", "wsd")),
+    *(Curve("staged", name, None, 0.05) for name in LR_SCHEDULES),
     Curve("staged, as at 5 %", "one trunk", EARLY_SHARE * 0.05, 0.05),
     Curve("staged, as at 20 %", "one trunk", EARLY_SHARE * 0.2, 0.2),
 )
@@ -87,7 +87,7 @@ def trainings(curve: Curve, space: SearchSpace) -> Iterator[tuple[Budget, Task, 
     for budget in space.budgets:
         if budget.amount < curve.smallest:
             continue
-        grid = round(GRID * budget.amount / space.budgets[0].amount) if curve.lr_schedule == "one trunk" else GRID
+        grid = GRID if curve.early_cost is None else round(GRID * budget.amount / space.budgets[0].amount)
         share = EARLY_SHARE if curve.early_cost is None else curve.early_cost / budget.amount
         stages = (Stage(rates=HALF, duration_ratio=share), Stage(rates=Rates(), duration_ratio=1 - share))
         schedule = Schedule.full_model(grid) if curve.schedule == "full model" else Schedule(stages=stages, grid=grid)
@@ -164,7 +164,7 @@ def table() -> None:
 
 
 def _difference(results: pd.DataFrame, curve: Curve) -> str:
-    """Test accuracy of a curve with a trunk minus that of the same schedule with shares, paired by seeds; empty without results.
+    """Test accuracy of a curve with a trunk minus that of the same schedule with wsd, paired by seeds; empty without results.
 
     Args:
         results: those of one budget.

@@ -11,7 +11,6 @@ from explorer.spec.recipe import Recipe
 from explorer.spec.schedule import Schedule, Stage
 from tests.ledger.test_ledger import make_header, make_record
 
-
 LINEAR = LearningRateSchedule(kind="linear", warmup=0.05)
 
 
