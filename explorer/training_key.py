@@ -87,7 +87,7 @@ def prefix_keys(base: Any, segments: Sequence[Segment]) -> list[str]:
             key.update(f"{group} {group_steps};".encode())
         else:
             times = f"{segment.start_time!r} {segment.end_time!r}"
-            schedule = segment.lr_schedule.model_dump_json()
+            schedule = segment.lr_schedule.model_dump_json() + ("" if segment.warmup is None else str(segment.warmup))
             closed.update(f"{segment.what_is_trained} {segment.steps} {times} {schedule};".encode())
         keys.append(key.hexdigest())
         previous = segment

@@ -143,7 +143,11 @@ class Budget:
             raise InvalidInput("budget", str(self), "needs the number of images in an epoch, which is not known here")
         of_epochs = GMAC * (train_images or 1)
         unit = {"fraction": full_training, "FLOPs": 1, "device-seconds": 1e9, "GMACs-epochs": of_epochs}[self.unit]
-        return self._checked(math.floor(self.amount * unit), full_training)
+        cost = math.floor(self.amount * unit)
+        if cost > MAX_FULL_TRAININGS * full_training:
+            times = f"{cost / full_training:.4g} full trainings"
+            raise InvalidInput("budget", str(self), f"must be at most {MAX_FULL_TRAININGS:.0%} of full training; it is {times}")
+        return cost
 
     def exactly(self, full_training: int, train_images: int | None = None) -> Fraction:
         """The budget as `of` gives it, before it is rounded down; a share of full training is taken to twelve digits.
@@ -159,12 +163,6 @@ class Budget:
     def exact_amount(self) -> Fraction:
         """The amount as a rational number; a share of full training is taken to twelve digits."""
         return Fraction(f"{self.amount:.12g}") if self.unit == "fraction" else Fraction(self.amount)
-
-    def _checked(self, cost: int, full_training: int) -> int:
-        if cost > MAX_FULL_TRAININGS * full_training:
-            times = f"{cost / full_training:.4g} full trainings"
-            raise InvalidInput("budget", str(self), f"must be at most {MAX_FULL_TRAININGS:.0%} of full training; it is {times}")
-        return cost
 
     def priced(self, price: float | None) -> Budget:
         """Convert money into device-seconds; budgets in other units are returned unchanged.
