@@ -34,6 +34,7 @@ QUICK = (
     "search/spend.py",
     "prediction.py --table",
     "sweep_sharing.py",
+    "one_trunk.py --table",
 )
 GPU = (
     "elastic_speed.py --device cuda",

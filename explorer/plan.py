@@ -12,11 +12,11 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import Protocol
 
 from explorer.errors import InvalidInput
-from explorer.segment import PlannedStage, Segment, StepCost
+from explorer.segment import PlannedStage, Segment, StepCost, WarmupPosition
 from explorer.slots import budget_times, epoch_slots, filled_slots, grid_slots
 from explorer.spec.budget import GMAC, Budget, Currency
 from explorer.spec.lr_schedule import LearningRateSchedule
@@ -24,6 +24,11 @@ from explorer.spec.rates import Rates
 from explorer.spec.schedule import Schedule, Stage
 
 __all__ = ["Plan", "PlannedStage", "PlannedTask", "Segment", "StepCost", "compile_plan"]
+
+ADDED_LATER = ("batch_factor", "augmentation", "warmup")
+"""Fields of a segment that digests have only where they do not have their defaults."""
+ROUNDING = 1e-9
+"""A warmup that is longer than a budget allows by less than this fraction fits."""
 
 
 class PlannedTask(Protocol):
@@ -151,7 +156,7 @@ class Plan:
 
     def digest(self) -> str:
         """Hash of the segments, without stage numbers and measured seconds: equal plans train equal models."""
-        omitted = ("step_seconds", "step_input_seconds", "step_forward_macs", "lr_schedule", "batch_factor", "augmentation")
+        omitted = ("step_seconds", "step_input_seconds", "step_forward_macs", "lr_schedule", *ADDED_LATER)
         rows = [
             {
                 **{name: value for name, value in asdict(segment).items() if name not in omitted},
@@ -160,9 +165,10 @@ class Plan:
                 "rates": segment.rates.model_dump(),
                 # The key is the field's name in earlier ledgers and checkpoints: their digests must stay the same.
                 "curve": segment.lr_schedule.model_dump(),
-                # For the same reason, what was added later is left out where it is the recipe's own.
+                # For the same reason, what was added later is left out where it has its default.
                 **({} if segment.batch_factor == 1 else {"batch_factor": segment.batch_factor}),
                 **({} if segment.augmentation.full else {"augmentation": segment.augmentation.model_dump()}),
+                **({} if segment.warmup is None else {"warmup": segment.warmup}),
             }
             for segment in self.segments
         ]
@@ -189,6 +195,9 @@ def compile_plan(
     Stages that are written in epochs get the share of the budget that these epochs cost. Epochs that cost less than the budget
     are lengthened by a common factor to spend it, as the paper scales its durations. Slots are divided where such a stage ends.
 
+    Where the warmup is a fraction of full training, slots are counted from the exact budget, which is not rounded first: slots
+    of two budgets that begin and end after equal costs have equal steps, with equal learning rates until a cooldown begins.
+
     Args:
         schedule: stages with requested rates.
         task: size of the data, epochs, batch size and learning-rate schedule.
@@ -201,9 +210,9 @@ def compile_plan(
 
     Raises:
         InvalidInput: when the budget is smaller than one step of the full model or larger than ten full trainings, or is in
-            device-seconds and the steps were not measured; when the epochs of the stages cost more than the budget; when a
-            batch factor does not make a whole number of images, or the budget is in device-seconds, for which steps are
-            measured with the recipe's batch size alone.
+            device-seconds and the steps were not measured; when the budget has no room for the warmup; when the epochs of the
+            stages cost more than the budget; when a batch factor does not make a whole number of images, or the budget is in
+            device-seconds, for which steps are measured with the recipe's batch size alone.
     """
     budget.priced(None)  # money has no price here
     currency = budget.currency(currency)
@@ -218,6 +227,11 @@ def compile_plan(
     else:
         full_cost = int(full_steps * full_step) if budget.unit == "GMACs-epochs" else full_flops
     budget_cost = budget.of(full_cost, task.train_images)
+    exact_cost: int | Fraction = budget_cost
+    shares_trunk = task.lr_schedule.warmup_of == "full_training"
+    if shares_trunk:
+        exact_cost = budget.exactly(full_cost, task.train_images)
+        budget_cost = int(exact_cost)
     if budget_cost < full_step:
         smallest = f"{full_step} {'ns' if currency == 'device_seconds' else 'FLOPs'}"
         if budget.unit == "GMACs-epochs":
@@ -225,6 +239,7 @@ def compile_plan(
         if budget.unit == "fraction" and full_cost:
             smallest = f"{full_step / full_cost:.2%} of full training"
         raise InvalidInput("budget", str(budget), f"must hold at least one step of the full model, {smallest}")
+    lr_schedule = _at_budget(task.lr_schedule, budget, budget_cost / max(1, full_cost))
 
     costs = [
         _with_batch_factor(step_cost(stage.rates), number, stage, task.batch_size, budget, currency)
@@ -234,11 +249,17 @@ def compile_plan(
     if schedule.in_epochs:
         images = [round(stage.batch_factor * task.batch_size) for stage in schedule.stages]
         epoch_costs = [Fraction(task.train_images * cost, size) for cost, size in zip(step_costs, images, strict=True)]
-        ends = epoch_slots(schedule, budget, budget_cost, epoch_costs)
+        ends = epoch_slots(schedule, budget, exact_cost, epoch_costs)
     else:
         ends = grid_slots(schedule)
-    slots = list(filled_slots(ends, budget_cost, step_costs, full_step))
+    slots = list(filled_slots(ends, exact_cost, step_costs, full_step))
     times = budget_times(slots, budget_cost, last_stage=len(costs) - 1)
+    ends_of_slots = accumulate(slot.cost for slot in slots)
+    length = task.lr_schedule.warmup * full_cost
+    warmups = [
+        WarmupPosition(end - slot.cost, step_costs[slot.stage], length) if shares_trunk else None
+        for slot, end in zip(slots, ends_of_slots, strict=True)
+    ]
     segments = [
         Segment(
             stage=slot.stage,
@@ -248,16 +269,27 @@ def compile_plan(
             step_flops=costs[slot.stage].flops,
             start_time=start,
             end_time=end,
-            lr_schedule=task.lr_schedule,
+            lr_schedule=lr_schedule,
             step_seconds=costs[slot.stage].seconds,
             step_input_seconds=costs[slot.stage].input_seconds,
             step_forward_macs=costs[slot.stage].forward_macs,
             batch_factor=schedule.stages[slot.stage].batch_factor,
             augmentation=schedule.stages[slot.stage].augmentation,
+            warmup=warmup,
         )
-        for slot, (start, end) in zip(slots, times, strict=True)
+        for slot, (start, end), warmup in zip(slots, times, warmups, strict=True)
     ]
     return Plan(tuple(segments), budget, budget_cost, full_flops, task.batch_size, task.train_images, currency, full_seconds)
+
+
+def _at_budget(lr_schedule: LearningRateSchedule, budget: Budget, share: float) -> LearningRateSchedule:
+    """The learning-rate schedule of a budget that is a share of full training."""
+    longest = lr_schedule.longest_warmup
+    if lr_schedule.warmup_of == "full_training" and lr_schedule.warmup > longest * share * (1 + ROUNDING):
+        before = ", the part before the cooldown" if lr_schedule.kind == "wsd" else ""
+        allowed = f"must be at most {longest:.0%} of the budget {budget}{before}: {longest * share:.3g} of full training"
+        raise InvalidInput("recipe.lr_schedule.warmup", lr_schedule.warmup, allowed)
+    return lr_schedule.at_budget(share)
 
 
 def _in_currency(cost: StepCost, budget: Budget, currency: Currency) -> int:

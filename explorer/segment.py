@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from explorer.errors import InvalidInput
 from explorer.spec.augmentation_strength import FULL_STRENGTH, AugmentationStrength
@@ -51,6 +52,25 @@ def whole_cost(currency: Currency, flops: int, seconds: float | None, rates: Rat
     return max(1, round(seconds * 1e9))
 
 
+class WarmupPosition(NamedTuple):
+    """Where a segment begins in a warmup that is a fraction of full training.
+
+    The numbers are the same at every budget, so that the learning rates of equal steps are equal bits.
+    """
+
+    spent: int
+    """Cost of all steps before the segment, in the currency of the plan."""
+    step: int
+    """Cost of a step of the segment."""
+    length: float
+    """Cost of the warmup; 0 without one."""
+
+    def factor(self, step: int) -> float | None:
+        """Factor on the peak learning rate at the end of a step of the segment; `None` for steps after the warmup."""
+        spent = self.spent + step * self.step
+        return min(1.0, (spent + self.step) / self.length) if spent < self.length else None
+
+
 @dataclass(frozen=True)
 class Segment:
     """A run of steps at constant rates, with its piece of the learning-rate schedule.
@@ -72,6 +92,7 @@ class Segment:
     end_time: float
     """Budget time at the end of the last step."""
     lr_schedule: LearningRateSchedule
+    """The learning-rate schedule at the plan's budget: its warmup is a fraction of the budget."""
     step_seconds: float | None = None
     """Measured seconds of a step; `None` if not calibrated."""
     step_forward_macs: int | None = None
@@ -82,6 +103,8 @@ class Segment:
     """Strength of augmentation and stochastic depth, as shares of the recipe's."""
     step_input_seconds: float | None = None
     """The part of `step_seconds` that is spent on input; `None` if not measured."""
+    warmup: WarmupPosition | None = None
+    """Where the segment is in a warmup that is a fraction of full training; `None` for a warmup that is one of the budget."""
 
     def images_per_step(self, batch_size: int) -> int:
         """Number of images in a step.
@@ -124,6 +147,9 @@ class Segment:
         """
         width = (self.end_time - self.start_time) / self.steps
         time = self.start_time + width * step
+        if self.warmup is not None:
+            factor = self.warmup.factor(step)
+            return self.lr_schedule.decay(time) if factor is None else factor
         return self.lr_schedule.factor(time + width if time < self.lr_schedule.warmup else time)
 
 

@@ -35,7 +35,9 @@ def grid_slots(schedule: Schedule) -> list[SlotEnd]:
     return [SlotEnd(stage, Fraction(number, schedule.grid)) for number, stage in enumerate(stage_of_slot, start=1)]
 
 
-def epoch_slots(schedule: Schedule, budget: Budget, budget_cost: int, epoch_costs: Sequence[Fraction]) -> list[SlotEnd]:
+def epoch_slots(
+    schedule: Schedule, budget: Budget, budget_cost: int | Fraction, epoch_costs: Sequence[Fraction]
+) -> list[SlotEnd]:
     """The slots of the grid for stages that are written in epochs, divided where a stage ends.
 
     Args:
@@ -59,14 +61,19 @@ def epoch_slots(schedule: Schedule, budget: Budget, budget_cost: int, epoch_cost
     return [SlotEnd(next(stage for stage, end in enumerate(ends) if cut <= end), cut) for cut in cuts]
 
 
-def filled_slots(slot_ends: Sequence[SlotEnd], budget_cost: int, step_costs: Sequence[int], full_step: int) -> Iterator[Slot]:
-    """Fill each grid slot with whole steps of its stage."""
+def filled_slots(
+    slot_ends: Sequence[SlotEnd], budget_cost: int | Fraction, step_costs: Sequence[int], full_step: int
+) -> Iterator[Slot]:
+    """Fill each grid slot with whole steps of its stage.
+
+    Given the exact costs of two budgets, slots that end after equal costs hold equal steps.
+    """
     last_stage = len(step_costs) - 1
     spent = 0
     for stage, end in slot_ends:
         limit = budget_cost * end.numerator // end.denominator
         if stage < last_stage:
-            limit = min(limit, budget_cost - full_step)
+            limit = min(limit, int(budget_cost) - full_step)
         steps = max(0, limit - spent) // step_costs[stage]
         if steps:
             spent += steps * step_costs[stage]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -62,37 +63,57 @@ def prefix_keys(base: Any, segments: Sequence[Segment]) -> list[str]:
     """Keys of a training after one segment, two, ... and all but the last: no training resumes from the end.
 
     A segment in which the learning rate is constant is described by its rates and its number of steps alone, together with the
-    equal segments before it. Where the learning rate is constant, budgets of different size therefore share their prefixes.
+    equal segments before it, and so is one in a warmup that is a fraction of full training. There, budgets of different size
+    therefore share their prefixes.
 
     Args:
         base: what the training depends on besides its segments: a string, or nested lists and dictionaries for JSON.
         segments: the segments of the plan.
     """
     closed = hashlib.sha256(json.dumps(base, sort_keys=True).encode())
-    constant_rates, constant_steps = "", 0
+    group, group_steps = "", 0
+    previous: Segment | None = None
     keys = []
     for segment in segments[:-1]:
-        rates = segment.what_is_trained
-        if constant_steps and not (_has_peak_rate(segment) and rates == constant_rates):
-            closed.update(f"{constant_rates} constant {constant_steps};".encode())
-            constant_steps = 0
+        in_trunk = _is_in_trunk(segment)
+        if group_steps and not (in_trunk and previous and segment.what_is_trained == previous.what_is_trained):
+            closed.update(f"{group} {group_steps};".encode())
+            group_steps = 0
         key = closed
-        if _has_peak_rate(segment):
-            constant_rates, constant_steps = rates, constant_steps + segment.steps
+        if in_trunk:
+            group = group if group_steps else _described_in_trunk(segment)
+            group_steps += segment.steps
             key = closed.copy()
-            key.update(f"{constant_rates} constant {constant_steps};".encode())
+            key.update(f"{group} {group_steps};".encode())
         else:
             times = f"{segment.start_time!r} {segment.end_time!r}"
-            closed.update(f"{rates} {segment.steps} {times} {segment.lr_schedule.model_dump_json()};".encode())
+            schedule = segment.lr_schedule.model_dump_json() + ("" if segment.warmup is None else str(segment.warmup))
+            closed.update(f"{segment.what_is_trained} {segment.steps} {times} {schedule};".encode())
         keys.append(key.hexdigest())
+        previous = segment
     return keys
 
 
-def _has_peak_rate(segment: Segment) -> bool:
-    """Whether every step of a segment has the peak learning rate: between warmup and cooldown of a wsd schedule.
+def trunk_length(segments: Sequence[Segment]) -> int:
+    """Number of leading segments that larger budgets share, where the warmup is a fraction of full training; otherwise 0."""
+    return sum(1 for _ in takewhile(lambda segment: segment.warmup is not None and _is_in_trunk(segment), segments))
 
-    After the warmup the factor never rises, so the last step decides.
+
+def _is_in_trunk(segment: Segment) -> bool:
+    """Whether the learning rate of each step of a segment is the same at every budget.
+
+    That is between the warmup and the cooldown of a wsd schedule, and in a warmup that is a fraction of full training. After
+    the warmup the factor never rises, so the last step decides.
     """
-    schedule = segment.lr_schedule
-    after_warmup = schedule.kind == "wsd" and segment.start_time >= schedule.warmup
-    return after_warmup and segment.learning_rate_factor(segment.steps - 1) == 1
+    schedule, last = segment.lr_schedule, segment.steps - 1
+    if segment.warmup is None:
+        after_warmup = schedule.kind == "wsd" and segment.start_time >= schedule.warmup
+        return after_warmup and segment.learning_rate_factor(last) == 1
+    return segment.warmup.factor(last) is not None or (schedule.kind == "wsd" and segment.learning_rate_factor(last) == 1)
+
+
+def _described_in_trunk(segment: Segment) -> str:
+    """The rates and learning rates of the steps of a segment of the trunk, and of equal segments that follow."""
+    if segment.warmup is None or segment.warmup.factor(0) is None:
+        return f"{segment.what_is_trained} constant"
+    return f"{segment.what_is_trained} warmup {segment.warmup.spent} {segment.warmup.step} {segment.warmup.length!r}"

@@ -67,12 +67,10 @@ def _check_task(space: SearchSpace, table: StepTimeTable | None) -> None:
         for axis in AXES:
             for level in getattr(search.rates, axis):
                 task.step_cost(Rates(**{axis: level}))
-        share = (search.grid - 1) / search.grid
-        extreme = Schedule(
-            stages=(Stage(rates=lowest, duration_ratio=share), Stage(rates=Rates(), duration_ratio=1 - share)),
-            grid=search.grid,
-        )
         for budget in space.budgets if space.currency == "flops" or table else ():
+            grid = space.search_at(budget).grid
+            stages = (Stage(rates=lowest, duration_ratio=(grid - 1) / grid), Stage(rates=Rates(), duration_ratio=1 / grid))
+            extreme = Schedule(stages=stages, grid=grid)
             try:
                 compile_in_currency(extreme, task, budget, space, table)
             except InvalidInput as error:

@@ -192,7 +192,7 @@ class Dispatcher:
         if not self._hold_back:
             return False
         available = planned.segments_in(self._trained_prefixes)
-        return any(available < _common_length(planned.prefixes, other.prefixes) for other in self._running.values())
+        return any(available < planned.segments_in(frozenset(other.prefixes)) for other in self._running.values())
 
 
 def shared_record(trial: Trial, trained: Record) -> Record:
@@ -230,11 +230,3 @@ def _group(trial: Trial) -> Group:
 def _settings(trial: Trial) -> str:
     key = settings_key(trial.learning_rate, trial.batch_size, trial.seed, trial.staging)
     return key if trial.proxy is None else f"proxy {trial.proxy} {key}"  # another task
-
-
-def _common_length(one: tuple[str, ...], other: tuple[str, ...]) -> int:
-    """Number of segments that two trainings have in common at their start."""
-    for number, (a, b) in enumerate(zip(one, other, strict=False)):
-        if a != b:
-            return number
-    return min(len(one), len(other))

@@ -263,6 +263,23 @@ def variables_of(search: SearchSettings, schedule: Schedule) -> dict[str, float]
     return variables if _stages_as_text(proposed) == _stages_as_text(schedule) else None
 
 
+def variables_at_larger_budget(search: SearchSettings, schedule: Schedule) -> dict[str, float]:
+    """The durations and rates of a schedule of a smaller budget, with early stages that end after the same costs.
+
+    The last stage takes the rest of the larger budget.
+
+    Args:
+        search: the settings of the search at the larger budget, in which slots cost as much as at the smaller one.
+        schedule: the schedule at the smaller budget.
+    """
+    early = schedule.slots()[:-1]
+    slots = (*early, search.grid - sum(early))
+    stages = (Stage(rates=each.rates, duration_ratio=n / search.grid) for each, n in zip(schedule.stages, slots, strict=True))
+    variables = variables_of(search, Schedule(stages=tuple(stages), grid=search.grid))
+    assert variables is not None, f"no variables stand for {schedule}"
+    return variables
+
+
 def _stages_as_text(schedule: Schedule) -> list[str]:
     """Rates and shares of the stages, without rounding errors."""
     return [f"{stage.rates.model_dump_json()} {stage.share:.6f}" for stage in schedule.stages]

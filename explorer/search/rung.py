@@ -26,6 +26,8 @@ from explorer.search.proposal import (
     schedule_for,
     schedule_variables,
     staging_for,
+    variables_at_larger_budget,
+    variables_of,
 )
 from explorer.search.samplers import StudySettings, make_sampler
 from explorer.search.warm_starts import WarmStart
@@ -88,7 +90,8 @@ class Rung:
         warm_starts: Sequence[WarmStart] = (),
     ) -> None:
         self.space, self.budget, self.kind, self.proxy = space, budget, kind, proxy
-        self._every_setting = every_setting(space.search, kind)
+        self._search = space.search_at(budget)
+        self._every_setting = every_setting(self._search, kind)
         trials = space.trials_at(budget, kind) if trials is None else trials
         self.distinct = None if self._every_setting is None else len(self._every_setting)
         self.wanted = trials if self.distinct is None else min(trials, self.distinct)
@@ -177,7 +180,7 @@ class Rung:
         """
         if below is not None and self._promoted_share < share and below.settled(share):
             self._promoted_share = share
-            self._from_below[:0] = [trial.parameters for trial in below.best_in_study()[: self.space.search.promote]]
+            self._from_below[:0] = [self._promoted(trial) for trial in below.best_in_study()[: self.space.search.promote]]
         if self._known_schedules:
             return self._ask_known(self._known_schedules.pop(0))
         if trial := self._ask_warm_start(below):
@@ -193,12 +196,18 @@ class Rung:
         asked = self.study.ask(self._distributions)
         return self._started(asked.params, asked.number, from_proxy=reason)
 
+    def _promoted(self, trial: Trial) -> dict[str, Any]:
+        """The values with which a trial of the budget below is tried here."""
+        if self._search.durations_of == "budget" or self.kind == "baseline":
+            return trial.parameters
+        return {**trial.parameters, **variables_at_larger_budget(self._search, trial.schedule)}
+
     def _ask_known(self, known: KnownSchedule) -> Trial:
         """The trial of a known schedule, with the learning rate and batch size of the first guess.
 
         It is a trial of the study if the study's variables can stand for it, so that the sampler learns from it.
         """
-        if known.variables is None:
+        if known.variables is None or variables_of(self._search, known.schedule) is None:
             return self._started(self._first_guess, None, known)
         self.study.enqueue_trial({**self._first_guess, **known.variables})
         asked = self.study.ask(self._distributions)
@@ -231,7 +240,7 @@ class Rung:
         from_sweep: OtherTrial | None = None,
     ) -> Trial:
         """A trial with the values of the study's variables; the schedule is the known one if there is one."""
-        search = self.space.search
+        search = self._search
         staging = staging_for(search, self.kind, values)
         trial = Trial(
             id=f"{self.prefix}-{next(self._numbers):03d}",

@@ -30,6 +30,8 @@ SCHEMA = "vit-budget-explorer/schedule"
 VERSION = 2
 RATIO_TOLERANCE = 1e-5
 """In grid slots: duration ratios written with six digits are meant to lie on the grid."""
+MAX_GRID = 1000
+"""Largest number of slots of a budget."""
 IN_EPOCHS = "must be shares of the cost (duration_ratio) here: what an epoch costs depends on the task"
 
 
@@ -85,7 +87,7 @@ class Schedule(Frozen):
 
     stages: tuple[Stage, ...] = Field(min_length=1)
     """The stages in order."""
-    grid: int = Field(20, ge=1, le=1000)
+    grid: int = Field(20, ge=1, le=MAX_GRID)
     """Number of equal slots of the budget; a duration ratio is rounded to whole slots. Epochs are not rounded."""
     staging: dict[str, str] = {}
     """Settings of `staging` that the schedule was made for, in place of the task's: smaller images (`token_policy: resize`)."""

@@ -6,6 +6,7 @@ import itertools
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +20,7 @@ from explorer.spec.loggers import LoggerName
 from explorer.spec.lr_schedule import Decay
 from explorer.spec.proxy import Proxies
 from explorer.spec.rates import AXES, Axis, Rates
+from explorer.spec.schedule import MAX_GRID
 from explorer.spec.spending_limit import SpendingLimitField
 from explorer.spec.staging import BlockSubset, Growth, SubsetChoice, TokenPolicy
 from explorer.spec.task_file import TaskFile
@@ -138,8 +140,13 @@ class SearchSettings(Frozen):
     """Second objective beside accuracy, as measured; `peak_memory` needs a GPU. `None`: accuracy is the only objective."""
     stages: int = Field(3, ge=2)
     """Number of stages, the full model included. A stage may get no duration."""
-    grid: int = Field(20, ge=2, le=1000)
+    grid: int = Field(20, ge=2, le=MAX_GRID)
     """Durations of stages are multiples of 1/grid of the budget."""
+    durations_of: Literal["budget", "full_training"] = "budget"
+    """What promoted schedules keep: the durations of their stages as fractions of the `budget`, or the costs after which their
+    early stages end as fractions of `full_training`. Then durations at every budget are multiples of 1/grid of the cheapest,
+    and a promoted schedule has the steps of the smaller budget until the cooldown of that one begins. Needs
+    `recipe.lr_schedule: {kind: wsd, warmup_of: full_training}`."""
     rates: RateLevels
     tied: bool = False
     """With `true`, one choice sets all axes that have several rates, each to the rate at the same position. With `false`, each
@@ -248,6 +255,7 @@ class SearchSpace(TaskFile):
     def _check(self) -> SearchSpace:
         self._check_currency()
         self._check_proxies()
+        self._check_durations()
         if self.search.goal is not None and self.search.goal not in self.budgets:
             raise ValueError(f"search.goal: {self.search.goal} must be one of the budgets: {', '.join(map(str, self.budgets))}")
         self._check_counts("search.trials", self.search.trials)
@@ -264,6 +272,34 @@ class SearchSpace(TaskFile):
     def _check_counts(self, name: str, counts: int | tuple[int, ...] | None) -> None:
         if isinstance(counts, tuple) and len(counts) != len(self.budgets):
             raise ValueError(f"{name}: {list(counts)} must have one number for each of the {len(self.budgets)} budgets")
+
+    def _check_durations(self) -> None:
+        if self.search.durations_of == "budget":
+            return
+        lr_schedule = self.task.recipe.lr_schedule
+        if lr_schedule.warmup_of != "full_training" or "wsd" not in (self.search.lr_schedule or (lr_schedule.kind,)):
+            raise ValueError(
+                "search.durations_of: full_training needs recipe.lr_schedule: {kind: wsd, warmup_of: full_training}, without "
+                "which budgets have no steps in common"
+            )
+        for budget in self.budgets:
+            slots = self._slots_at(budget)
+            if slots.denominator > 1 or slots > MAX_GRID:
+                raise ValueError(
+                    f"search.durations_of: a slot is 1/{self.search.grid} of {self.budgets[0]}, and {budget} is "
+                    f"{float(slots):.6g} slots: it must be a whole number of at most {MAX_GRID}; change budgets or search.grid"
+                )
+
+    def _slots_at(self, budget: Budget) -> Fraction:
+        """Number of slots of a budget, where the cheapest budget has `search.grid`."""
+        return self.search.grid * budget.exact_amount / self.budgets[0].exact_amount
+
+    def search_at(self, budget: Budget) -> SearchSettings:
+        """The settings of the search at one of the budgets: with durations that are fractions of full training, `grid` is the
+        number of its slots, which cost the same at all budgets."""
+        if self.search.durations_of == "budget":
+            return self.search
+        return self.search.model_copy(update={"grid": int(self._slots_at(budget))})
 
     def _check_proxies(self) -> None:
         if not self.proxy:

@@ -31,6 +31,7 @@ from explorer.training.stopping import StopSignal
 from explorer.training.stopwatch import Laps, Stopwatch
 from explorer.training.task import Task
 from explorer.training.training_state import TrainingState
+from explorer.training_key import trunk_length
 
 LOSS_CHECK_STEPS = 50
 """Largest number of steps between loss checks: each check waits for the device and for the other processes."""
@@ -142,6 +143,7 @@ def train(
     run_identity = identity(task.spec, plan, seed, processes.count)
     described = seed, device, task.amp(device), processes.count
     keys = prefix_keys(task, plan.segments, *described) if store else []
+    trunk = trunk_length(plan.segments)
     key_of_interrupted = interrupted_key(task, plan, *described) if store else ""
     was_interrupted = False
     if checkpoint is not None and checkpoint.exists():
@@ -222,7 +224,8 @@ def train(
             progress.unfinished = None
             progress.segments.append(finished)
             number = len(progress.segments)
-            key = keys[number - 1] if store and number <= len(keys) and processes.broadcast(store.wants()) else None
+            wanted = store is not None and number <= len(keys) and processes.broadcast(store.wants(number == trunk))
+            key = keys[number - 1] if wanted else None
             if checkpoint or key:
                 save(key)
             report(on_segment)

@@ -31,7 +31,8 @@ from explorer.training.task import Task
 
 Content = dict[str, Any]
 MAX_WRITE_OVERHEAD = 0.05
-"""Writing a state may take this fraction of the training time since the last one was written; until then none is written."""
+"""Writing a state may take this fraction of the training time since the last one was written; until then none is written, but
+for that at the end of the trunk that larger budgets share."""
 PATIENCE_SECONDS = 5.0
 """How long reading or writing a state is tried again while the storage fails."""
 MAX_REFUSED = 3
@@ -100,10 +101,15 @@ class StageStore:
             return None  # lost or evicted in the meantime: the segments are trained again
         return content if isinstance(content, dict) else None
 
-    def wants(self) -> bool:
-        """Whether a state may be written now; see `MAX_WRITE_OVERHEAD`."""
+    def wants(self, at_any_cost: bool = False) -> bool:
+        """Whether a state may be written now; see `MAX_WRITE_OVERHEAD`.
+
+        Args:
+            at_any_cost: for the state from which larger budgets start: it is written however long that takes.
+        """
         training_seconds = time.perf_counter() - self._last_written
-        return self._refused < MAX_REFUSED and self._last_write_seconds <= MAX_WRITE_OVERHEAD * training_seconds
+        is_cheap = self._last_write_seconds <= MAX_WRITE_OVERHEAD * training_seconds
+        return self._refused < MAX_REFUSED and (at_any_cost or is_cheap)
 
     def offer(self, key: str, content: Content, *, replace: bool = False) -> bool:
         """Publish a state atomically. Warn of the first one that the storage refuses; after `MAX_REFUSED` in a row, stop.

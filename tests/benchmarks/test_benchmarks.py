@@ -261,3 +261,24 @@ def test_predictions_are_counted_by_reach():
     assert prediction.at_reach([hit], "5x") == [hit]
     assert prediction.at_reach([hit], "2x") == []
     assert prediction.coverage([hit, miss]) == 0.5
+
+
+def test_a_curve_with_one_trunk_costs_the_longest_trunk_and_the_cooldowns():
+    """At 5 to 100 %, 80 % and cooldowns of 1, 2, 4, 8 and 20 %; from 20 % on, 80 % and 4, 8 and 20 %.
+
+    With slots of a twentieth of each budget, full training starts at 30 %, not at 32 %. With shares, the early stage is common:
+    3.5 of 10 %, where the slots of 5 % and 10 % meet, and 7, 15 and 30 %.
+    """
+    one_trunk = module("one_trunk")
+    space = SearchSpace.load(one_trunk.SPACE)
+    costs = {}
+    for curve in one_trunk.CURVES:
+        plans = [plan for _, _, plan in one_trunk.trainings(curve, space)]
+        costs[curve.schedule, curve.lr_schedule] = sum(one_trunk.trained_costs(plans))
+    assert costs["full model", "linear"] == pytest.approx(1.75, abs=0.005)
+    assert costs["full model", "wsd"] == pytest.approx(1.75, abs=0.005)
+    assert costs["full model", "one trunk"] == pytest.approx(1.17, abs=0.005)
+    assert costs["staged", "wsd"] == pytest.approx(1.75, abs=0.005)
+    assert costs["staged", "one trunk"] == pytest.approx(1.75 - 0.035 - 0.07 - 0.14 - 0.3, abs=0.005)
+    assert costs["staged, as at 5 %", "one trunk"] == pytest.approx(1.15, abs=0.005)
+    assert costs["staged, as at 20 %", "one trunk"] == pytest.approx(1.12, abs=0.005)

@@ -11,12 +11,14 @@ from explorer.spec.recipe import Recipe
 from explorer.spec.schedule import Schedule, Stage
 from tests.ledger.test_ledger import make_header, make_record
 
+LINEAR = LearningRateSchedule(kind="linear", warmup=0.05)
 
-def fill(ledger: Ledger, count: int) -> None:
+
+def fill(ledger: Ledger, count: int, lr_schedule: LearningRateSchedule = LINEAR) -> None:
     """Write a header and `count` records of three-stage schedules and baselines."""
     generator = random.Random(0)
     header = make_header("large")
-    recipe = Recipe(epochs=10, batch_size=32, learning_rate=1e-3, lr_schedule=LearningRateSchedule(kind="linear", warmup=0.05))
+    recipe = Recipe(epochs=10, batch_size=32, learning_rate=1e-3, lr_schedule=lr_schedule)
     task = header.space.task.model_copy(update={"recipe": recipe})
     budgets = ("5%", "10%", "20%", "40%", "100%")
     space = header.space.model_copy(update={"task": task, "budgets": tuple(map(Budget.parse, budgets))})

@@ -20,10 +20,12 @@ from explorer.report.panels.spending import spending_data
 from explorer.report.panels.ternary import surface_data, ternary_data
 from explorer.report.panels.workers import workers_data
 from explorer.report.units import amounts_at, cost_units
+from explorer.spec.lr_schedule import LearningRateSchedule
 from explorer.spec.provenance import PredictedAccuracy
 from explorer.spec.schedule import Schedule
 from explorer.training.task import Task
 from tests.ledger.test_ledger import make_header, make_record
+from tests.report.synthetic import fill
 
 
 def test_units_are_columns_and_money_needs_a_price():
@@ -176,6 +178,16 @@ def test_the_chooser_offers_budgets_between_the_measured_ones(real_ledger, real_
         epochs = sum(stage.epochs for stage in entry.stages) * row.cost
         images = 1152  # of 1,797 digits: what is left of test and validation
         assert epochs == pytest.approx(row.steps * row.batch_size / images, rel=0.03)
+
+
+def test_a_warmup_of_full_training_takes_another_share_of_each_budget(tmp_path):
+    ledger = Ledger(tmp_path / "s")
+    fill(ledger, 20, LearningRateSchedule(kind="wsd", warmup=0.02, warmup_of="full_training"))
+    schedules = chooser_data(LoadedSweep.read(ledger)).payload.schedules.values()
+    factors = {entry.budget: entry.factors for entry in schedules}
+    assert factors["5%"][20] == pytest.approx(0.5)  # of 40 % of the budget
+    assert factors["40%"][1:6] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])  # of 5 % of the budget
+    assert [factors[budget][90] for budget in ("5%", "40%", "100%")] == pytest.approx([0.5] * 3)
 
 
 def test_one_budget_is_a_curve_of_one_point(tmp_path):

@@ -210,3 +210,23 @@ def test_a_state_of_a_smaller_budget_is_used_at_a_larger_one_with_the_same_bits(
     # Of ten slots of 10 % the store has the first four (40 % of full training, 80 % of the small budget).
     assert with_store.executed_flops == sum(segment.flops for segment in plan.segments[4:])
     assert [s.steps for s in with_store.segments] == [s.steps for s in plan.segments]
+
+
+def test_budgets_share_the_trunk_and_end_in_the_same_bits(task, tmp_path, monkeypatch):
+    """Three budgets with the boundaries of the smallest: each starts where the cooldown of the one before it began."""
+    monkeypatch.setattr(stage_store, "MAX_WRITE_OVERHEAD", -1.0)  # nothing but the ends of trunks is written
+    warmup = LearningRateSchedule(kind="wsd", warmup=0.04, warmup_of="full_training")
+    changed = Task(task.spec.model_copy(update={"recipe": task.spec.recipe.model_copy(update={"lr_schedule": warmup})}))
+    store = StageStore(str(tmp_path), 10**9)
+    half = Rates(heads=0.5, mlp=0.5, tokens=0.5)
+    shared = (0, 8, 16)  # slots of 2.5 % of full training: 80 % of 25 % and of 50 %
+    for number, (budget, slots) in enumerate((("25%", 10), ("50%", 20), ("100%", 40))):
+        stages = (Stage(rates=half, duration_ratio=3 / slots), Stage(rates=Rates(), duration_ratio=1 - 3 / slots))
+        plan = planned(changed, Schedule(stages=stages, grid=slots), budget)
+        assert len(plan.segments) == slots
+        without, with_store = train(changed, plan, seed=1), train(changed, plan, seed=1, store=store)
+        assert same_weights(without.model, with_store.model), budget
+        assert with_store.test_accuracy == without.test_accuracy
+        assert with_store.reused_segments == shared[number]
+        assert with_store.executed_flops == sum(segment.flops for segment in plan.segments[shared[number] :])
+        assert len(entries(tmp_path)) == number + 1

@@ -112,6 +112,7 @@ def _schedule(
     if decay is not None:
         lr_schedule = lr_schedule.model_copy(update={"kind": decay})
         staging = [f"{decay} learning-rate schedule", *staging]
+    at_budget = lr_schedule.at_budget(row["cost"])
     test = _interval(row)
     kind = "staged schedule" if row["kind"] == "staged" else "baseline, the full model throughout"
     return SchedulePayload(
@@ -132,11 +133,11 @@ def _schedule(
         bars=bar_arrays(bars),
         y=tuple(bars.axis),
         columns=("stage", *axes, *STAGE_COLUMNS),
-        stages=tuple(_stages(row, header.space.task.recipe.epochs, lr_schedule, axes)),
+        stages=tuple(_stages(row, header.space.task.recipe.epochs, at_budget, axes)),
         seeds=seeds,
         test=test,
         validation=row["validation_mean"],
-        factors=None if decay is None else tuple(lr_schedule.factor(time) for time in TIMES),
+        factors=None if decay is None and at_budget is lr_schedule else tuple(at_budget.factor(time) for time in TIMES),
         file=schedule_with_provenance(row, runs, header, table).to_dict(),
     )
 

@@ -31,7 +31,7 @@ def ranks_table(correlations: pd.DataFrame) -> Table:
 
 
 def _panel_data(sweep: LoadedSweep) -> pd.DataFrame | None:
-    correlations = rank_correlations(sweep.trials)
+    correlations = rank_correlations(sweep.trials, sweep.header.space.search.durations_of)
     return None if correlations.spearman.isna().all() else correlations
 
 
