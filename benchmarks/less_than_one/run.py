@@ -27,6 +27,7 @@ from explorer.frontier.trials import describe
 from explorer.ledger import Record
 from explorer.search.search import Search
 from explorer.search.spending import Spending, priced_limit
+from explorer.spec.proxy import Proxy
 from explorer.training.loop import train
 from explorer.training.task import Task
 
@@ -42,6 +43,8 @@ EXHAUSTIVE = "exhaustive"
 VARIANTS: Mapping[str, dict[str, object]] = {
     EXHAUSTIVE: {"plan": "exhaustive"},
     "one training": {},
+    "one training, a quarter of the images": {"proxy": (Proxy(images=1 / 4),)},
+    "one training, two proxies": {"proxy": (Proxy(images=1 / 16), Proxy(images=1 / 4))},
     "one training, no proxy": {"proxy": ()},
 }
 """Sweeps, and what they change in the search space."""
