@@ -2,6 +2,8 @@
 
 from itertools import pairwise
 
+import pytest
+
 from explorer import Budget, SearchSpace, Sweep
 from explorer.frontier import best_schedule, trials_frame
 from explorer.frontier.ranks import rank_correlations
@@ -10,7 +12,7 @@ from explorer.training.loop import train
 from explorer.training_key import trunk_length
 from tests.conftest import RAY_SWEEP_MARKS, quiet
 
-pytestmark = RAY_SWEEP_MARKS
+pytestmark = [*RAY_SWEEP_MARKS, pytest.mark.nightly]
 
 
 def test_a_larger_budget_starts_where_the_cooldown_of_the_smaller_one_began(space_file, tmp_path, local_ray):

@@ -59,6 +59,7 @@ def test_proxies_are_trained_first_marked_and_charged_in_full_trainings_of_the_t
     assert re.search(r"proxy 1 at 25%: 3 schedules are too few to say whether its ranks carry over; regret \d", printed)
 
 
+@pytest.mark.nightly
 def test_the_same_command_resumes_and_a_proxy_with_more_trials_extends(space, swept, tmp_path):
     location = tmp_path / "tiny"
     shutil.copytree(swept[0].location, location)
