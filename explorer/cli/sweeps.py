@@ -161,6 +161,8 @@ def sweep(
     if line := failures_line(records):
         print_line(console, line)
     print_line(console, f"ledger: {finished.location}\nnext: explorer report {finished.location}")
+    if wanted := goal or finished.space.search.goal:
+        print_line(console, f"schedule for {wanted}: explorer best {finished.location} --budget {wanted} --out best.json")
     if missing := finished.lacking:
         print_line(console, "\n".join(missing))
         raise typer.Exit(1)

@@ -124,12 +124,14 @@ class FrontierData:
         return int(self.runs.full_flops.iloc[0])
 
 
-def frontier_data(trials: pd.DataFrame) -> FrontierData:
+def frontier_data(trials: pd.DataFrame, all_trials: pd.DataFrame | None = None) -> FrontierData:
     """Compute the frontier.
 
     Args:
         trials: the table that `trials_frame` returns, with at least one completed trial.
+        all_trials: the same with those of proxies, which finding out cost, too; `None` if there are none.
     """
+    paid_for = trials if all_trials is None else all_trials
     curves = best_by_budget(trials)
     curves["on_frontier"] = non_dominated(curves.cost, curves.test_mean)
     runs = trials[trials.status == "completed"].copy()
@@ -139,7 +141,7 @@ def frontier_data(trials: pd.DataFrame) -> FrontierData:
         runs.loc[of_kind, "dominated"] = ~non_dominated(runs.cost[of_kind], runs.test_accuracy[of_kind])
     between = {kind: AccuracyCurve.through(curves[curves.kind == kind]) for kind in KINDS if (curves.kind == kind).any()}
     comparisons, match = tuple(compare_budgets(curves)), match_full_training(curves, between)
-    data = FrontierData(curves, runs, between, comparisons, match, break_even(trials, match))
+    data = FrontierData(curves, runs, between, comparisons, match, break_even(paid_for, match))
     if match is None and (predicted := predict_full_training_match(data.predicted)) is not None:
-        return replace(data, match=predicted, break_even=break_even(trials, predicted))
+        return replace(data, match=predicted, break_even=break_even(paid_for, predicted))
     return data

@@ -64,7 +64,7 @@ class LoadedSweep:
             proxies = f", {len(all_trials) - len(trials)} of proxies ended" if header.space.proxy else ""
             reason = f"has no finished trial yet ({failed} failed{proxies}); nothing to report"
             raise InvalidInput("sweep", ledger.location, reason)
-        data = frontier_data(trials)
+        data = frontier_data(trials, all_trials)
         superseded = ledger.superseded()
         failed_attempts = tuple(
             each for each in (*records, *superseded) if each.outcome is None and each.failure != "preempted"

@@ -132,3 +132,16 @@ def test_an_uncertain_match_is_not_claimed():
 def test_budgets_of_one_kind_only_are_not_compared():
     data = sweep(("staged", "25%", 0.5), ("baseline", "50%", 0.6))
     assert data.headline == "Staged and baseline training have no budget in common yet."
+
+
+def test_what_finding_out_cost_contains_the_trials_on_proxies():
+    """Two of six trials of a quarter of full training each were on a proxy; they are in no curve."""
+    records = [make_record(f"{kind}-{seed}", kind=kind, seed=seed) for kind in ("staged", "baseline") for seed in (0, 1)]
+    for number in (0, 1):
+        record = make_record(f"proxy1-{number}")
+        records.append(record.model_copy(update={"trial": record.trial.model_copy(update={"proxy": 1})}))
+    header = make_header()
+    trials, all_trials = trials_frame(records, header), trials_frame(records, header, of="all")
+    each = trials.executed_cost.iloc[0]
+    assert frontier_data(trials).break_even.search_cost == pytest.approx(4 * each)
+    assert frontier_data(trials, all_trials).break_even.search_cost == pytest.approx(6 * each)
