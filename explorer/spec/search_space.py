@@ -426,6 +426,8 @@ class SearchSpace(TaskFile):
         """Number of trials of a sweep, repeats included; fewer if it runs out of distinct staged schedules. 0 where a spending
         limit decides."""
         search, planned = self.search, 0
+        if search.spend is not None:
+            return 0
         rates = set(search.learning_rates()) or set(search.learning_rate)
         is_finite = search.learning_rate_grid is not None or len(rates) == 1
         baselines = len(set(search.batch_size)) * len(rates) * max(1, len(search.lr_schedule)) if is_finite else sys.maxsize

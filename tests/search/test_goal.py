@@ -157,6 +157,7 @@ def test_longer_early_stages_are_tried_on_proxies(space_file):
 
 def test_numbers_of_trials_are_unknown_where_a_limit_decides(space_file):
     assert goal_space(space_file, trials=None, baseline_trials=None).planned_trials == 0
+    assert goal_space(space_file, trials=4, baseline_trials=2).planned_trials == 0  # those are for an exhaustive plan
 
 
 def test_where_there_is_room_the_goal_is_searched_as_any_other_budget(space_file):
