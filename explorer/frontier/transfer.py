@@ -25,11 +25,12 @@ Verdict = Literal["carries over", "poor", "undecided"]
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer:
-    """The schedules that were trained on a proxy and on the target at one budget. Accuracies are validation accuracies."""
+    """The schedules that were trained on a proxy and on the target. Accuracies are validation accuracies."""
 
     proxy: int
     """Number of the proxy, from 1."""
     budget: str
+    """Share of full training on the proxy; that on the target is named, too, if it is another one."""
     promoted: int
     """Number of schedules, without the controls."""
     controls: int
@@ -88,6 +89,9 @@ class Transfer:
 def transfers(trials: pd.DataFrame, validation_images: int | None = None) -> list[Transfer]:
     """What each proxy says about the target, by proxy and budget; budgets with fewer than two common schedules are left out.
 
+    Where a proxy was not trained at a budget of the target, it is compared at the next larger one, from which its schedules
+    were promoted.
+
     Args:
         trials: of the target and of the proxies, as `trials_frame` returns them.
         validation_images: number of validation images; `None` if unknown.
@@ -99,12 +103,17 @@ def transfers(trials: pd.DataFrame, validation_images: int | None = None) -> lis
     on_proxies = _searched(trials[~is_target]).sort_values("validation_accuracy", ascending=False, kind="stable")
     found = []
     for proxy in sorted(on_proxies.proxy.unique()):
-        for budget in dict.fromkeys(on_target.sort_values("budget_amount").budget):
+        for amount, budget in sorted(set(zip(on_target.budget_amount, on_target.budget, strict=True))):
             ours = _by_schedule(on_target[on_target.budget == budget])
-            theirs = _by_schedule(on_proxies[(on_proxies.budget == budget) & (on_proxies.proxy == proxy)])
+            of_proxy = on_proxies[(on_proxies.proxy == proxy) & (on_proxies.budget_amount >= amount)]
+            if of_proxy.empty:
+                continue
+            theirs = _by_schedule(of_proxy[of_proxy.budget_amount == of_proxy.budget_amount.min()])
+            at = theirs.budget.iloc[0]
+            name = budget if at == budget else f"{at}, on the target at {budget}"
             both = ours.assign(accuracy_on_proxy=theirs.validation_accuracy).dropna(subset="accuracy_on_proxy")
             if len(both) >= 2:
-                found.append(_transfer(int(proxy), str(budget), both, seed_variance, validation_images))
+                found.append(_transfer(int(proxy), str(name), both, seed_variance, validation_images))
     return found
 
 

@@ -149,10 +149,8 @@ def sweep_status(ledger: Ledger, now: float | None = None) -> SweepStatus:
     space = note.space if note else header.space
     limit = note.spend if note else header.space.search.spend
     superseded = ledger.superseded()
-    if note is not None:
-        planned = note.planned
-    else:  # how many a spending limit allows is known to the driver alone
-        planned = planned_trials(space) if limit is None else len(records) + len(unfinished)
+    begun = len(records) + len(unfinished)  # how many a spending limit allows is known to the driver alone
+    planned = note.planned if note else begun if limit else planned_trials(space)
     running_seconds = sum(max(0.0, now - trial.since) for trial in running)
     left = device_seconds_left(space, planned, records)
     completed = [(record, record.outcome) for record in records if record.outcome]

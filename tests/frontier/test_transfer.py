@@ -142,3 +142,17 @@ def test_a_transfer_is_described_with_its_proxy_and_budget():
     )
     expected = "proxy 2 at 5%: too few schedules to say whether ranks carry over: rank correlation 0.60 (-0.40 to 0.95) over 6 "
     assert str(made) == expected + "schedules, regret 0.0 (0.0 to 1.0) points"
+
+
+def test_a_budget_that_a_proxy_leaves_out_is_compared_with_the_next_larger_one():
+    """As within a spending limit: the proxy is trained at 25 % alone, the target at 5 % and at 25 %."""
+    records = [record(share, value, n, proxy=1) for n, (share, value) in enumerate([(0.1, 0.5), (0.2, 0.6), (0.3, 0.4)])]
+    records.append(record(0.2, 0.3, 10, budget="5%", from_proxy="promoted"))
+    records.append(record(0.1, 0.35, 11, budget="5%", from_proxy="control"))
+    records.append(record(0.2, 0.8, 12, from_proxy="promoted"))
+    (found,) = transfers(trials_frame(records, of="all"))  # at 25 % there is a single schedule
+    assert found.budget == "25%, on the target at 5%"
+    assert (found.promoted, found.controls) == (1, 1)
+    assert found.ahead_of_control == pytest.approx(-0.05)
+    assert found.regret == pytest.approx(0.05)
+    assert str(found).startswith("proxy 1 at 25%, on the target at 5%: 2 schedules are too few to say")
