@@ -1,4 +1,4 @@
-"""The recorded trainings of this folder (table.csv, written by record.py), and the progress of a search that is replayed on them."""
+"""The recorded trainings of this folder (table.csv, written by record.py), and the progress of a search replayed on them."""
 
 from __future__ import annotations
 

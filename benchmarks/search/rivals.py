@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
-import logging
 import math
 import random
 import warnings
@@ -55,7 +54,7 @@ class Replay:
         self.budgets = table.space.budgets
         self.progress = Progress(table.space)
         random.seed(seed)
-        np.random.seed(seed)  # noqa: NPY002 (the packages draw from the global generators)
+        np.random.seed(seed)  # the packages draw from the global generators
         torch.manual_seed(seed)
 
     @property
@@ -217,10 +216,13 @@ def carbs(replay: Replay) -> None:
     from carbs import CARBS, CARBSParams, LinearSpace, ObservationInParam, Param
 
     sizes = sorted(replay.variables["batch_size"].choices)
-    spaces = {"budget_step": (len(replay.budgets) - 1, 0), "batch_size_step": (len(sizes) - 1, sizes.index(replay.guess["batch_size"]))}
-    spaces["learning_rate_step"] = (replay.variables["learning_rate_step"].high, replay.guess["learning_rate_step"])
+    steps = {  # the last one, and where the search starts
+        "budget_step": (len(replay.budgets) - 1, 0),
+        "batch_size_step": (len(sizes) - 1, sizes.index(replay.guess["batch_size"])),
+        "learning_rate_step": (replay.variables["learning_rate_step"].high, replay.guess["learning_rate_step"]),
+    }
     parameters = [
-        Param(name, LinearSpace(min=0, max=high, scale=4, is_integer=True), center) for name, (high, center) in spaces.items()
+        Param(name, LinearSpace(min=0, max=last, scale=4, is_integer=True), start) for name, (last, start) in steps.items()
     ]
     for name, of in replay.variables.items():
         if isinstance(of, FloatDistribution):
@@ -273,11 +275,10 @@ RIVALS = {
     "OptunaSearch, two objectives, first guess": Rival("optuna", lambda replay: optuna_two_objectives(replay, guesses=True)),
     "OptunaSearch per budget, first guess": Rival("optuna", lambda replay: optuna_per_budget(replay, guesses=True)),
     "Syne Tune, ASHA": Rival("syne-tune", lambda replay: syne_tune_asha(replay, "ASHA")),
-    "Syne Tune, BOHB": Rival("syne-tune", lambda replay: syne_tune_asha(replay, "BOHB")),
     "Syne Tune, ASHA with CQR": Rival("syne-tune", lambda replay: syne_tune_asha(replay, "ASHACQR")),
-    "Syne Tune, EHVI": Rival("syne-tune", syne_tune_ehvi),
     "NePS, Hyperband": Rival("neural-pipeline-search", lambda replay: neps_brackets(replay, "hyperband")),
     "NePS, PriorBand": Rival("neural-pipeline-search", lambda replay: neps_brackets(replay, "priorband")),
     "CARBS": Rival("carbs", carbs),
+    "Syne Tune, EHVI": Rival("syne-tune", syne_tune_ehvi),
 }
 """By the name that the table prints."""
