@@ -1,19 +1,22 @@
-"""The recorded trainings of this folder (table.csv, written by record.py), and the progress of a search replayed on them."""
+"""The recorded trainings of this folder (table.csv, written by record.py), and replays of a search on them."""
 
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import torch
 
 from explorer import SearchSpace
 from explorer.frontier.pareto import hypervolume
 from explorer.ledger import Trial
 from explorer.plan import Plan
-from explorer.search.proposal import schedule_for
+from explorer.search.proposal import distributions, first_guesses, schedule_for
 from explorer.search.trial_plan import compile_trial
 from explorer.spec.budget import Budget
 
@@ -83,3 +86,42 @@ class Progress:
         self._costs.append(math.log2(budget.amount / self._cheapest))
         self._accuracies.append(accuracy)
         self.volumes.append((self.spent, hypervolume(self._costs, self._accuracies, self._reference)))
+
+
+class Replay:
+    """One seed of another search, which spends up to a limit.
+
+    Args:
+        table: the recorded trainings.
+        seed: of the search.
+        limit: in full trainings; the training that reaches it is the last.
+
+    Attributes:
+        variables: the distributions of the variables of a staged trial.
+        guess: our first guess of them.
+        budgets: from the cheapest up.
+        progress: what was found for what was spent.
+    """
+
+    def __init__(self, table: Table, seed: int, limit: float) -> None:
+        self._table, self.seed, self._limit = table, seed, limit
+        search = table.space.search
+        self.variables = distributions(search, "staged")
+        self.guess = first_guesses(search, "staged", table.space.task.recipe)[0]
+        self.budgets = table.space.budgets
+        self.progress = Progress(table.space)
+        random.seed(seed)
+        np.random.seed(seed)  # the packages draw from the global generators
+        torch.manual_seed(seed)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the limit is reached."""
+        return self.progress.spent >= self._limit
+
+    def train(self, variables: Mapping[str, Any], budget: Budget) -> tuple[float, float]:
+        """Validation accuracy and cost in full trainings, which is added to what was spent."""
+        trial = self._table.trial(variables, budget)
+        accuracy, cost = self._table.accuracy(trial), self._table.plan(trial).cost
+        self.progress.add(budget, accuracy, cost)
+        return accuracy, cost

@@ -1,8 +1,8 @@
 """Other searches, asked and told as their packages do, on the recorded trainings of this folder.
 
 Each trains every suggestion from the start, without sharing, and pays again for one that it has tried before. They suggest the
-variables of our own studies, and start from our first guess where they can be given one: `points_to_evaluate` in Ray Tune and
-Syne Tune, the prior in NePS, the search center in CARBS.
+variables of our own studies. Where they can be given our first guess, they start from it: `points_to_evaluate` in Syne Tune,
+the prior in NePS, the search center in CARBS. Ray Tune's `OptunaSearch` is replayed without it and with it.
 
 The learning rate decays to the end of each budget, so a training at 10 % is not the first half of one at 20 %. Searches with
 rungs (Syne Tune's ASHA, Hyperband in NePS) pay for a whole training at each rung. With a reduction factor of 2, their rungs are
@@ -17,57 +17,14 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import math
-import random
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
-import torch
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from recorded import Progress, Table
+from recorded import Progress, Replay, Table
 
-from explorer.search.proposal import distributions, first_guesses
 from explorer.spec.budget import Budget
-
-
-class Replay:
-    """One seed of a search that spends up to a limit.
-
-    Args:
-        table: the recorded trainings.
-        seed: of the search.
-        limit: in full trainings; the training that reaches it is the last.
-
-    Attributes:
-        variables: the distributions of the variables of a staged trial.
-        guess: our first guess of them.
-        budgets: from the cheapest up.
-        progress: what was found for what was spent.
-    """
-
-    def __init__(self, table: Table, seed: int, limit: float) -> None:
-        self._table, self.seed, self._limit = table, seed, limit
-        search = table.space.search
-        self.variables = distributions(search, "staged")
-        self.guess = first_guesses(search, "staged", table.space.task.recipe)[0]
-        self.budgets = table.space.budgets
-        self.progress = Progress(table.space)
-        random.seed(seed)
-        np.random.seed(seed)  # the packages draw from the global generators
-        torch.manual_seed(seed)
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the limit is reached."""
-        return self.progress.spent >= self._limit
-
-    def train(self, variables: Mapping[str, Any], budget: Budget) -> tuple[float, float]:
-        """Validation accuracy and cost in full trainings, which is added to what was spent."""
-        trial = self._table.trial(variables, budget)
-        accuracy, cost = self._table.accuracy(trial), self._table.plan(trial).cost
-        self.progress.add(budget, accuracy, cost)
-        return accuracy, cost
 
 
 def optuna_two_objectives(replay: Replay, guesses: bool = False) -> None:

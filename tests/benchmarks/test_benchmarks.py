@@ -155,7 +155,11 @@ def test_the_rate_in_epochs_falls_with_images_and_ends_at_zero():
 def test_what_searches_reach_and_for_how_much_by_hand():
     replay = module("search/replay")
     rows = [
-        *[("ours", "", seed, spent, volume) for seed, ends in ((0, 3.0), (1, 5.0)) for spent, volume in ((1.0, 2.0), (ends, 3.0))],
+        *[
+            ("ours", "", seed, spent, volume)
+            for seed, ends in ((0, 3.0), (1, 5.0))
+            for spent, volume in ((1.0, 2.0), (ends, 3.0))
+        ],
         *[(name, "optuna 5", seed, 4.0, 2.0 + seed) for name in replay.TARGETS for seed in (0, 1)],
     ]
     results = pd.DataFrame(rows, columns=replay.COLUMNS)
@@ -174,7 +178,7 @@ def test_kept_replays_print_without_the_packages_of_other_searches():
         "import runpy, sys; sys.argv = ['replay.py', '--table']; runpy.run_path('benchmarks/search/replay.py', run_name='__main__')",
     )
     assert done.returncode == 0, done.stderr
-    for name in ("ours", "OptunaSearch per budget", "Syne Tune, ASHA with CQR", "NePS, PriorBand", "CARBS"):
+    for name in ("ours", "OptunaSearch per budget", "Syne Tune, ASHA with CQR", "NePS, PriorBand"):
         assert f"| {name} | " in done.stdout
     assert "syne-tune 0.16.0" in done.stdout
 
