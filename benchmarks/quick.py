@@ -30,7 +30,7 @@ QUICK = (
     "elastic_speed.py --rounds 3",
     "small_stages.py --rounds 7",
     "time_budget.py --seconds 10 --repeats 1",
-    "search/replay.py",
+    "search/replay.py --run",
     "search/spend.py",
     "prediction.py --table",
     "sweep_sharing.py",

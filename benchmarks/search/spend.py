@@ -23,7 +23,7 @@ import optuna
 FOLDER = Path(__file__).parent
 sys.path += [str(FOLDER), str(FOLDER.parent)]
 from figures import keep  # noqa: E402 (a script's neighbour folder)
-from replay import Table  # noqa: E402 (a script's neighbour)
+from recorded import Table  # noqa: E402 (a script's neighbour)
 
 from explorer.ledger import Record, Trial  # noqa: E402
 from explorer.search.dispatcher import Dispatcher, PlannedTrial  # noqa: E402

@@ -152,6 +152,53 @@ def test_the_rate_in_epochs_falls_with_images_and_ends_at_zero():
     assert changed.segments[0].end_time > first.end_time  # early steps are cheap
 
 
+def test_what_searches_reach_and_for_how_much_by_hand():
+    replay = module("search/replay")
+    rows = [
+        *[
+            ("ours", "", seed, spent, volume)
+            for seed, ends in ((0, 3.0), (1, 5.0))
+            for spent, volume in ((1.0, 2.0), (ends, 3.0))
+        ],
+        *[(name, "optuna 5", seed, 4.0, 2.0 + seed) for name in replay.TARGETS for seed in (0, 1)],
+    ]
+    results = pd.DataFrame(rows, columns=replay.COLUMNS)
+    # Both targets end at 2 and 3, 2.5 on average: seed 0 of ours reaches it at 3 of 4 full trainings, seed 1 at 5.
+    assert replay.costs_to_reach(results, "ours", 2.5) == [3, 5]
+    assert replay.costs_to_reach(results, replay.TARGETS[0], 2.5) == [math.inf, 4]
+    lines = replay.table(results).splitlines()
+    assert lines[2] == "| ours | 2 | 4.00 | 3.000 ± 0.000 |  | 1.00 (0.75 to 1.25) | 1.00 (0.75 to 1.25) |"
+    # Half of the interval: 12.706, for one degree of freedom, times a standard error of .5.
+    assert lines[3].startswith(f"| {replay.TARGETS[0]} | 2 | 4.00 | 2.500 ± 6.353 | 1.00 (0.75 to 1.25) | inf (1.00 to inf) |")
+
+
+def test_kept_replays_print_without_the_packages_of_other_searches():
+    done = run_without(
+        ["syne_tune", "neps", "carbs"],
+        "import runpy, sys; sys.argv = ['replay.py', '--table']; runpy.run_path('benchmarks/search/replay.py', run_name='__main__')",
+    )
+    assert done.returncode == 0, done.stderr
+    for name in ("ours", "OptunaSearch per budget", "Syne Tune, ASHA with CQR", "NePS, PriorBand"):
+        assert f"| {name} | " in done.stdout
+    assert "syne-tune 0.16.0" in done.stdout
+
+
+def test_other_searches_pay_for_every_training_and_again_for_a_repeated_one():
+    rivals = module("search/rivals")
+    table = module("search/recorded").Table()
+    replay = rivals.Replay(table, seed=0, limit=0.29)
+    replay.train(replay.guess, replay.budgets[0])
+    replay.train(replay.guess, replay.budgets[0])
+    assert replay.progress.spent == pytest.approx(0.1, abs=0.01)
+    assert not replay.is_over
+    replay.train(replay.guess, replay.budgets[2])
+    assert replay.progress.spent == pytest.approx(0.3, abs=0.01)
+    assert replay.is_over
+    progress = rivals.RIVALS["OptunaSearch per budget"].progress(table, seed=0, limit=0.74)
+    assert len(progress.volumes) == 4  # one at each budget: .05, .1, .2 and .4
+    assert progress.spent == pytest.approx(0.75, abs=0.02)
+
+
 def test_replayed_sweeps_end_within_their_limit_and_within_a_tenth_below_it():
     spend = module("search/spend")
     table = spend.Table()
