@@ -10,6 +10,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from pydantic import Field
 
 from explorer.errors import InvalidInput, validated
+from explorer.production.model_folder import printable
 from explorer.spec.base import Frozen
 
 OF_DATA = ("images", "listing")
@@ -24,7 +25,7 @@ class MeasuredAccuracy(Frozen):
     """Number of test images."""
     listing: str
     """Digest of the test images; see `SplitInventory.listing`."""
-    device: str
+    device: str = Field(pattern=r"^[ -~]{1,100}$")
     """The GPU's name, or `cpu`."""
     bf16: bool
     """Whether it was measured in mixed precision."""
@@ -58,7 +59,7 @@ class MeasuredAccuracy(Frozen):
         try:
             metadata = ModelCard(path.read_text(encoding="utf-8")).data
         except (OSError, ValueError, TypeError, yaml.YAMLError) as error:  # of which the encoding is one
-            raise InvalidInput(str(path), "damaged", f"must be a model card with YAML metadata: {error}") from None
+            raise InvalidInput(str(path), "damaged", f"must be a model card with YAML metadata: {printable(error)}") from None
         assert isinstance(metadata, ModelCardData)
         for result in metadata.eval_results or []:
             if result.metric_type == "accuracy" and result.dataset_split == "test" and result.metric_args:

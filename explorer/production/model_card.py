@@ -11,6 +11,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from explorer.plan import Plan
 from explorer.production.measured import MeasuredAccuracy
+from explorer.production.model_folder import printable
 from explorer.production.result import RunResult
 from explorer.production.verdict import expectation, other_task
 from explorer.spec.binomial import accuracy_interval
@@ -73,10 +74,7 @@ def model_card(
 
 def escaped(text: str) -> str:
     """Text that Markdown shows as it is, in one line: class names and file names may contain anything."""
-    line = "".join(
-        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in " ".join(text.split())
-    )
-    return SPECIAL.sub(r"\\\1", html.escape(line, quote=False))
+    return SPECIAL.sub(r"\\\1", html.escape(" ".join(printable(text).split()), quote=False))
 
 
 def _metadata(name: str, task: TaskSpec, measured: MeasuredAccuracy) -> str:

@@ -44,6 +44,11 @@ NOT_ARGUMENTS = frozenset(inspect.signature(timm.create_model).parameters) | {"f
 """Arguments of `timm.create_model` that are not those of an architecture; some of them would read other files."""
 
 
+def printable(text: object) -> str:
+    """Text without characters that control a terminal: messages of other packages may quote what a folder contains."""
+    return "".join(character if character.isprintable() else " " for character in str(text))
+
+
 def write_model_folder(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], card: str) -> None:
     """Write the configuration, the weights and the model card, each atomically and the card last.
 
@@ -63,7 +68,7 @@ def timm_config(task: Task) -> dict[str, Any]:
     inputs = task.model_input
     pixels: dict[str, Any] = {"interpolation": "bilinear", "crop_pct": 1.0, "crop_mode": "center"}
     pixels |= dict.fromkeys(("mean", "std"), (CENTERED,) * inputs.channels)
-    if inputs.preprocessing:
+    if inputs.preprocessing and inputs.channels == 3:
         pixels |= inputs.preprocessing.model_dump(exclude_none=True)
     pixels["input_size"] = (inputs.channels, inputs.image_size, inputs.image_size)
     with torch.device("meta"):  # as timm builds it: stages have resized the trained one
@@ -126,8 +131,8 @@ class ModelFolder:
             reason = f"timm {timm.__version__} has no such model, and nothing else is built"
             raise InvalidInput(f"{path}: architecture", self.architecture, reason)
         for name in self.arguments:
-            if name in NOT_ARGUMENTS:
-                raise InvalidInput(f"{path}: model_args.{name}", self.arguments[name], "is no argument of an architecture")
+            if name in NOT_ARGUMENTS or not name.isidentifier():
+                raise InvalidInput(f"{path}: model_args", name, "is no argument of an architecture")
         self.model_input = _model_input(config, str(path))
         for name, value in (("num_classes", config.num_classes), ("in_chans", self.model_input.channels)):
             if self.arguments.get(name, value) != value:
@@ -152,7 +157,7 @@ class ModelFolder:
         try:
             return timm.create_model(self.architecture, pretrained=False, **{**self.arguments, **given})
         except Exception as error:  # timm's models fail in any way for arguments that they do not expect
-            reason = f"timm refuses to build {self.architecture}: {error}"
+            reason = f"timm refuses to build {self.architecture}: {printable(error)}"
             raise InvalidInput(f"{self.folder / CONFIG}: model_args", self.arguments, reason) from None
 
     def _check_weights(self, model: nn.Module) -> None:
@@ -166,7 +171,7 @@ class ModelFolder:
             with safe_open(path, "pt") as weights:
                 shapes = {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
-            raise InvalidInput(str(path), "damaged", f"must be a safetensors file: {error}") from None
+            raise InvalidInput(str(path), "damaged", f"must be a safetensors file: {printable(error)}") from None
         expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
         for name in (*expected, *shapes):
             if expected.get(name) != shapes.get(name):
@@ -178,7 +183,7 @@ class ModelFolder:
             scores = model.eval()(torch.empty(1, self.model_input.channels, size, size))
             shape = tuple(scores.shape)
         except Exception as error:
-            reason = f"{self.architecture} cannot process images of {size} pixels: {error}"
+            reason = f"{self.architecture} cannot process images of {size} pixels: {printable(error)}"
             raise InvalidInput(f"{self.folder / CONFIG}: pretrained_cfg.input_size", size, reason) from None
         if shape != (1, len(self.model_input.class_names)):
             reason = f"{self.architecture} returns {shape} for an image, not one score for each class"

@@ -125,6 +125,7 @@ def _trained(
     task, why = with_compilation_chosen(task, run.plan, run.device, processes)
     if why and processes.is_main:
         print_line(console, why)
+    config = timm_config(task)  # before the training: what cannot be written is then known in time
     watch, drift = DriftWatch(), ""
     with BudgetBar(console) as bar:
 
@@ -176,7 +177,6 @@ def _trained(
         tensors = _without_shared_storage(trained.model.state_dict())
         metadata = {"format": "pt", **task.model_input.as_metadata(), "timm_create_model": json.dumps(result.timm_create_model)}
         write_file(run.out / WEIGHTS, to_safetensors(tensors, metadata))
-        config = timm_config(task)
         write_model_folder(run.out / MODEL, config, tensors, _card(run, task, result, config["architecture"]))
         result.save(run.out)
         accuracies = {"validation_accuracy": result.validation_accuracy, "test_accuracy": result.test_accuracy}

@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional
 
 from explorer import Rates, Schedule, Stage, StagedTraining
+from tests.production.finished_runs import digits_run, folder_run  # noqa: F401 (fixtures)
 
 SHAPE = (3, 16, 16)
 SETTINGS = {"budget": "50%", "full_steps": 20, "image_shape": SHAPE, "batch_size": 8}
