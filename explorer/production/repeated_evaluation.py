@@ -79,7 +79,8 @@ def repeat_evaluation(folder: ModelFolder, data: DataSpec) -> RepeatedEvaluation
         reason = f"has images of {source.channels} channels, and the model takes {folder.model_input.channels}"
         raise InvalidInput("data.name", data.name, reason)
     label_K = _labels_of_model(names, source.inventory.class_names, data)
-    device = torch.device(available_device(float(stated is None or stated.device != "cpu")))
+    gpus = 0 if stated and stated.device == "cpu" else 1
+    device = torch.device(available_device(gpus))
     backend = stated.backend if stated and isinstance(source, StreamedData) else "pil"
     if isinstance(source, StreamedData):
         source = source.with_backend(backend)
