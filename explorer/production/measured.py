@@ -9,11 +9,12 @@ import yaml
 from huggingface_hub import ModelCard, ModelCardData
 from pydantic import Field
 
+from explorer.console import printable
 from explorer.errors import InvalidInput, validated
-from explorer.production.model_folder import printable
 from explorer.spec.base import Frozen
 
 OF_DATA = ("images", "listing")
+"""Fields that describe the test images."""
 
 
 class MeasuredAccuracy(Frozen):

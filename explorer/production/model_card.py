@@ -9,13 +9,15 @@ from collections.abc import Iterable, Sequence
 import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
+from explorer.console import printable
+from explorer.data.preprocessing import LOCAL
 from explorer.plan import Plan
 from explorer.production.measured import MeasuredAccuracy
-from explorer.production.model_folder import printable
 from explorer.production.result import RunResult
 from explorer.production.verdict import expectation, other_task
 from explorer.spec.binomial import accuracy_interval
 from explorer.spec.inventory import Inventory
+from explorer.spec.model import ModelSpec
 from explorer.spec.model_input import ModelInput
 from explorer.spec.rates import AXES
 from explorer.spec.schedule import Schedule
@@ -206,11 +208,18 @@ def _cost(plan: Plan, result: RunResult, measured: MeasuredAccuracy) -> list[str
 
 
 def _recipe(task: TaskSpec, result: RunResult) -> list[str]:
-    content = {"seed": result.seed, "pretrained": task.model.pretrained}
+    content = {"seed": result.seed, "initialization": _initialization(task.model)}
     content |= task.model_dump(mode="json", include={"recipe", "staging"})
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     versions = ", ".join(f"{package} {version}" for package, version in installed_versions().items())
     return [*_fenced(text, "yaml"), "", f"Versions: {escaped(versions)}."]
+
+
+def _initialization(model: ModelSpec) -> str:
+    """What the weights started from; paths of folders are not published."""
+    if not model.pretrained:
+        return "random"
+    return "pretrained weights of a local folder" if model.name.startswith(LOCAL) else f"pretrained weights of {model.name}"
 
 
 def _limitations(inventory: Inventory, inputs: ModelInput) -> list[str]:

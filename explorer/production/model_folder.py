@@ -22,6 +22,7 @@ from safetensors.torch import save as to_safetensors
 from timm.models._hub import save_config_for_hf
 from torch import Tensor, nn
 
+from explorer.console import printable
 from explorer.errors import InvalidInput, validated
 from explorer.files import write_file
 from explorer.spec.base import read_mapping
@@ -42,11 +43,6 @@ CENTERED = 0.5
 """Mean and standard deviation that take pixel values from [0, 1] to [-1, 1], as sources with rules of their own do."""
 NOT_ARGUMENTS = frozenset(inspect.signature(timm.create_model).parameters) | {"features_only", "out_indices"}
 """Arguments of `timm.create_model` that are not those of an architecture; some of them would read other files."""
-
-
-def printable(text: object) -> str:
-    """Text without characters that control a terminal: messages of other packages may quote what a folder contains."""
-    return "".join(character if character.isprintable() else " " for character in str(text))
 
 
 def write_model_folder(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], card: str) -> None:
@@ -165,7 +161,7 @@ class ModelFolder:
         path = self.folder / WEIGHTS
         if not path.is_file():
             others = sorted(other.name for pattern in OTHER_WEIGHTS for other in self.folder.glob(pattern))
-            ignored = f"; {others[0]} is not read: only safetensors cannot contain code" if others else ""
+            ignored = f"; {printable(others[0])} is not read: only safetensors cannot contain code" if others else ""
             raise InvalidInput(str(path), "missing", f"there is no such file{ignored}")
         try:
             with safe_open(path, "pt") as weights:

@@ -78,7 +78,7 @@ def test_the_card_says_what_was_trained_and_measured(digits_run):
     assert f"| executed | {result.realised_flops:.6g} | {result.cost:.3%} |" in card.text
     assert f"| train | train | 1,149 | `{result.inventory.train.listing}` |" in card.text
     assert "| 1 | 0.5 | 0.5 | 0.5 | 1 | " in card.text
-    assert "seed: 0\n" in card.text
+    assert "seed: 0\ninitialization: random\n" in card.text
     assert "learning_rate: 0.002\n" in card.text
     assert f"timm {timm.__version__}" in card.text
     assert "No accuracy was predicted: the schedule's file contains no measurement." in card.text
