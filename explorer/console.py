@@ -11,3 +11,8 @@ if TYPE_CHECKING:  # the GPU benchmarks run without rich
 def print_line(console: Console, line: str, style: str | None = None) -> None:
     """Print text without highlighting, markup and wrapping, so that paths and patterns can be copied."""
     console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
+
+
+def printable(text: object) -> str:
+    """Text without control characters: files that somebody sent, and messages that quote them, may contain any."""
+    return "".join(character if character.isprintable() else " " for character in str(text))

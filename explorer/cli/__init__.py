@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from explorer.cli import cache, data, init, models, plan, schedules, status, sweeps, train
+from explorer.cli import cache, data, evaluate, init, models, plan, schedules, status, sweeps, train
 from explorer.cli.shared import with_expanded_paths
 from explorer.cli.signals import ends_on_signals
 from explorer.errors import InvalidInput, UnreadableImageError
@@ -25,7 +25,7 @@ app = typer.Typer(
 )
 COMMANDS = {
     SWEEPS: (init.init, data.data, cache.cache, sweeps.sweep, status.status, sweeps.report, sweeps.best),
-    TRAINING: (plan.plan, plan.calibrate, train.train),
+    TRAINING: (plan.plan, plan.calibrate, train.train, evaluate.evaluate),
     LOOK_UP: (models.models, schedules.schedules),
 }
 for panel, commands in COMMANDS.items():

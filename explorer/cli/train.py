@@ -54,6 +54,7 @@ def train(
     Under torchrun, its processes divide each batch: torchrun --nproc-per-node 8 -m explorer train ...
     """
     from explorer.production.interrupted import interrupted_line
+    from explorer.production.model_folder import MODEL
     from explorer.production.run import WEIGHTS, Run, train_to_folder
     from explorer.production.verdict import transfer_warning, verdict
     from explorer.training.device import gpu_obstacle
@@ -70,6 +71,7 @@ def train(
     run = Run(
         task=spec,
         plan=compiled.plan,
+        schedule=loaded,
         seed=seed if seed is not None else provenance.seed if provenance else 0,
         threads=compiled.resources.cpus,
         device=compiled.device,
@@ -103,7 +105,7 @@ def train(
             if together.is_main:
                 print(f"explorer: {error}", file=sys.stderr)
             raise typer.Exit(1) from None
-    lines = [*verdict(loaded, spec, compiled.plan, result), f"weights: {run.out / WEIGHTS}"]
+    lines = [*verdict(loaded, spec, compiled.plan, result), f"weights: {run.out / WEIGHTS}", f"to hand over: {run.out / MODEL}"]
     print_line(console, "\n".join(lines))
 
 

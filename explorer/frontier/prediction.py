@@ -29,7 +29,7 @@ from explorer.errors import InvalidInput
 from explorer.frontier.curve import Expected
 from explorer.frontier.laws import LAWS, Array, Law
 from explorer.frontier.posterior import Deviation, LawDraws, MeasuredLogits, weighted_draws
-from explorer.frontier.uncertainty import LEVEL
+from explorer.spec.binomial import LEVEL
 from explorer.spec.provenance import MAX_REACH, MIN_BUDGETS
 
 DRAWS = 4000

@@ -12,7 +12,8 @@ import pandas as pd
 from scipy import stats
 
 from explorer.frontier.trials import row_with_largest, rows
-from explorer.frontier.uncertainty import LEVEL, test_set_error
+from explorer.frontier.uncertainty import test_set_error
+from explorer.spec.binomial import LEVEL
 from explorer.training_key import schedule_key
 
 MIN_SCHEDULES = 5

@@ -14,17 +14,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-LEVEL = 0.95
-"""Confidence level of all intervals."""
+from explorer.spec.binomial import LEVEL, binomial_error
+
 DRAWS = 2000
 """Number of resampled means; percentiles of a cost or an accuracy then vary by less than the digits shown."""
 
 
 def test_set_error(mean: ArrayLike, images: ArrayLike) -> NDArray[np.float64]:
-    """Binomial standard error of accuracies that were measured on a number of test images (Agresti and Coull 1998).
-
-    With p = (correct + 2) / (images + 4), it is sqrt(p (1 - p) / (images + 4)): close to the usual formula, and above 0 even
-    where all images are right or all are wrong.
+    """Binomial standard error of accuracies that were measured on a number of test images; see `binomial_error`.
 
     Args:
         mean: (N,) accuracies in [0, 1].
@@ -34,8 +31,7 @@ def test_set_error(mean: ArrayLike, images: ArrayLike) -> NDArray[np.float64]:
         (N,); 0 where the number of images is unknown.
     """
     mean_N, images_N = np.asarray(mean, float), np.asarray(images, float)
-    p_N = (mean_N * images_N + 2) / (images_N + 4)
-    return np.where(np.isnan(images_N), 0.0, np.sqrt(p_N * (1 - p_N) / (images_N + 4)))
+    return np.where(np.isnan(images_N), 0.0, binomial_error(mean_N, images_N))
 
 
 def floored_error(mean: ArrayLike, error: ArrayLike, seeds: ArrayLike, images: ArrayLike) -> NDArray[np.float64]:

@@ -18,10 +18,14 @@ from explorer.files import write_file
 from explorer.plan import Plan
 from explorer.production.drift import DriftWatch
 from explorer.production.loggers import METRICS, RUN_KEY, RunLoggers
+from explorer.production.measured import MeasuredAccuracy
+from explorer.production.model_card import model_card
+from explorer.production.model_folder import MODEL, timm_config, write_model_folder
 from explorer.production.result import RunResult
 from explorer.production.run_status import PROGRESS, BudgetBar, RunStatus
 from explorer.spec.inventory import Inventory
 from explorer.spec.loggers import LoggerName
+from explorer.spec.schedule import Schedule
 from explorer.spec.step_times import Setting
 from explorer.spec.task import TaskSpec
 from explorer.training.calibration import check_setting, setting_of
@@ -57,6 +61,8 @@ class Run:
     """Where the step times of the plan were measured. Each process checks that it trains there. `None` if it has none."""
     inventory: Inventory | None = None
     """What a check of the data found, to be kept with the result. `None` keeps what is known without opening images."""
+    schedule: Schedule | None = None
+    """The schedule of the plan: the model card says what was measured with it. `None` if it is not known."""
 
 
 def train_to_folder(
@@ -65,7 +71,8 @@ def train_to_folder(
     processes: Processes = SINGLE_PROCESS,
     stop_requested: Callable[[], bool] | None = None,
 ) -> RunResult:
-    """Train, and write `weights.safetensors`, `result.json` and `metrics.csv`; meanwhile `checkpoint.pt` and `progress.json`.
+    """Train, and write `weights.safetensors`, `model/`, `result.json` and `metrics.csv`; meanwhile `checkpoint.pt` and
+    `progress.json`.
 
     A run that was interrupted resumes from the checkpoint when this is called again with the same arguments.
 
@@ -118,6 +125,7 @@ def _trained(
     task, why = with_compilation_chosen(task, run.plan, run.device, processes)
     if why and processes.is_main:
         print_line(console, why)
+    config = timm_config(task)  # before the training: what cannot be written is then known in time
     watch, drift = DriftWatch(), ""
     with BudgetBar(console) as bar:
 
@@ -169,11 +177,36 @@ def _trained(
         tensors = _without_shared_storage(trained.model.state_dict())
         metadata = {"format": "pt", **task.model_input.as_metadata(), "timm_create_model": json.dumps(result.timm_create_model)}
         write_file(run.out / WEIGHTS, to_safetensors(tensors, metadata))
+        write_model_folder(run.out / MODEL, config, tensors, _card(run, task, result, config["architecture"]))
         result.save(run.out)
         accuracies = {"validation_accuracy": result.validation_accuracy, "test_accuracy": result.test_accuracy}
         loggers.finish(accuracies, result.steps)
         (run.out / PROGRESS).unlink(missing_ok=True)
     return result
+
+
+def _card(run: Run, task: Task, result: RunResult, architecture: str) -> str:
+    """The text of the model card."""
+    inventory = result.inventory or task.data.inventory
+    measured = MeasuredAccuracy(
+        accuracy=result.test_accuracy,
+        images=inventory.test.images,
+        listing=inventory.test.listing,
+        device=device_name(run.device),
+        bf16=task.amp(torch.device(run.device)),
+        backend=getattr(task.data, "backend", "pil"),
+        threads=run.threads,
+    )
+    return model_card(
+        architecture=architecture,
+        task=task.spec,
+        inputs=task.model_input,
+        inventory=inventory,
+        plan=run.plan,
+        schedule=run.schedule,
+        result=result,
+        measured=measured,
+    )
 
 
 def _prepare_folder(out: Path) -> None:

@@ -5,6 +5,8 @@ import torch
 from torch.nn import functional
 
 from explorer import Rates, Schedule, Stage, StagedTraining
+from tests.production.finished_runs import digits_run, folder_run  # noqa: F401 (fixtures)
+from tests.test_cli import explorer  # noqa: F401 (a fixture)
 
 SHAPE = (3, 16, 16)
 SETTINGS = {"budget": "50%", "full_steps": 20, "image_shape": SHAPE, "batch_size": 8}

@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from explorer import InvalidInput, Schedule
 from explorer.production import run_status
 from explorer.production.loggers import read_metrics
+from explorer.production.model_folder import MODEL
 from explorer.production.result import RESULT, RunResult
 from explorer.production.run import WEIGHTS, Run, train_to_folder
 from explorer.production.run_status import PROGRESS, BudgetBar, RunStatus
@@ -128,6 +129,8 @@ def test_a_model_with_one_parameter_under_two_names_is_saved_for_plain_timm(tiny
     weights = load_file(tmp_path / WEIGHTS)
     assert weights.keys() == plain.state_dict().keys() == state.keys()
     assert all(torch.equal(tensor, weights[name]) for name, tensor in plain.state_dict().items())
+    handed_over = timm.create_model(f"local-dir:{tmp_path / MODEL}", pretrained=True).state_dict()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in handed_over.items())
     assert RunResult.load(tmp_path) == result
 
 
@@ -218,12 +221,12 @@ def test_a_run_prints_its_device_and_progress(tiny_task, three_stages, tmp_path,
 
 def test_a_refused_run_shows_and_changes_nothing(tiny_task, three_stages, tmp_path):
     train_to_folder(run_of(tiny_task, planned(tiny_task, three_stages, "20%"), tmp_path), quiet())
-    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     console = terminal()
     with pytest.raises(InvalidInput, match=r"'budget': differs from the run .*: it was '20%' and is now '10%'"):
         train_to_folder(run_of(tiny_task, planned(tiny_task, three_stages, "10%"), tmp_path), console)
     assert console.file.getvalue() == ""
-    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_step_times_of_another_device_are_refused_where_the_run_trains(tiny_task, three_stages, tmp_path):

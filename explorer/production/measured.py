@@ -1,0 +1,69 @@
+"""A measured test accuracy as a model card has it in its metadata, with what is needed to repeat it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from huggingface_hub import ModelCard, ModelCardData
+from pydantic import Field
+
+from explorer.console import printable
+from explorer.errors import InvalidInput, validated
+from explorer.spec.base import Frozen
+
+OF_DATA = ("images", "listing")
+"""Fields that describe the test images."""
+
+
+class MeasuredAccuracy(Frozen):
+    """A test accuracy, and how it was measured."""
+
+    accuracy: float = Field(ge=0, le=1)
+    """Fraction of the images that are classified correctly."""
+    images: int = Field(ge=1)
+    """Number of test images."""
+    listing: str
+    """Digest of the test images; see `SplitInventory.listing`."""
+    device: str = Field(pattern=r"^[ -~]{1,100}$")
+    """The GPU's name, or `cpu`."""
+    bf16: bool
+    """Whether it was measured in mixed precision."""
+    backend: Literal["pil", "tensor"]
+    """What prepared the images; see `Augmentation.backend`."""
+    threads: int = Field(ge=1)
+    """Number of CPU threads."""
+
+    @property
+    def correct(self) -> int:
+        """Number of images that are classified correctly."""
+        return round(self.accuracy * self.images)
+
+    def of_data(self) -> dict[str, Any]:
+        """What belongs to the data, for the metadata of a card."""
+        return self.model_dump(include=set(OF_DATA))
+
+    def of_evaluation(self) -> dict[str, Any]:
+        """What belongs to the evaluation, for the metadata of a card."""
+        return self.model_dump(exclude={"accuracy", *OF_DATA})
+
+    @classmethod
+    def in_card(cls, path: Path) -> MeasuredAccuracy | None:
+        """The test accuracy that a model card states; `None` if there is no card, or it states none.
+
+        Raises:
+            InvalidInput: when the card is damaged.
+        """
+        if not path.is_file():
+            return None
+        try:
+            metadata = ModelCard(path.read_text(encoding="utf-8")).data
+        except (OSError, ValueError, TypeError, yaml.YAMLError) as error:  # of which the encoding is one
+            raise InvalidInput(str(path), "damaged", f"must be a model card with YAML metadata: {printable(error)}") from None
+        assert isinstance(metadata, ModelCardData)
+        for result in metadata.eval_results or []:
+            if result.metric_type == "accuracy" and result.dataset_split == "test" and result.metric_args:
+                content = {"accuracy": result.metric_value, **(result.dataset_args or {}), **result.metric_args}
+                return validated(cls, content, f"{path}: model-index")
+        return None

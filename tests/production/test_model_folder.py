@@ -1,0 +1,133 @@
+"""The folder that a training hands over: plain timm opens it offline, and its card says what was trained."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import timm
+import torch
+from huggingface_hub import ModelCard
+
+from explorer.production.model_card import escaped
+from explorer.production.model_folder import MODEL
+from explorer.production.result import RunResult
+from explorer.production.run import WEIGHTS, Run, train_to_folder
+from explorer.spec.binomial import accuracy_interval
+from explorer.spec.provenance import Provenance
+from tests.conftest import quiet
+from tests.production.finished_runs import TAG
+from tests.training.runs import planned
+
+OFFLINE = """
+import socket, sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "explorer":
+            raise ImportError("timm alone must open the folder")
+sys.meta_path.insert(0, Blocked())
+def refuse(*_):
+    raise OSError("no network")
+socket.socket.connect = refuse
+import timm, torch
+for folder in sys.argv[1:]:
+    model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    images = torch.load(f"{folder}/../images.pt")
+    with torch.inference_mode():
+        torch.save((model(images), model.pretrained_cfg), f"{folder}/../opened.pt")
+"""
+
+
+@pytest.mark.slow
+def test_plain_timm_opens_the_folder_offline_with_equal_outputs(digits_run, folder_run):
+    runs = {digits_run: [str(number) for number in range(10)], folder_run: [TAG, "bright"]}
+    for run in runs:
+        inputs = RunResult.load(run).model_input
+        torch.save(torch.randn(3, inputs.channels, inputs.image_size, inputs.image_size), run / "images.pt")
+    command = [sys.executable, "-c", OFFLINE, *(str(run / MODEL) for run in runs)]
+    done = subprocess.run(command, env={**os.environ, "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for run, names in runs.items():
+        result = RunResult.load(run)
+        model = timm.create_model(**result.timm_create_model, checkpoint_path=str(run / WEIGHTS)).eval()
+        with torch.inference_mode():
+            expected = model(torch.load(run / "images.pt"))
+        opened, configuration = torch.load(run / "opened.pt")
+        assert torch.equal(opened, expected)
+        assert list(configuration["label_names"]) == names
+        assert configuration["num_classes"] == len(names)
+    assert (list(configuration["input_size"]), configuration["crop_pct"]) == ([3, 8, 8], 0.8)
+    assert [list(configuration[name]) for name in ("mean", "std")] == [[0.4, 0.5, 0.6], [0.2, 0.3, 0.4]]
+    assert (configuration["interpolation"], configuration["crop_mode"]) == ("bilinear", "center")
+    for of_other_weights in ("tag", "license", "url", "hf_hub_id"):
+        assert configuration.get(of_other_weights) is None
+
+
+def test_the_card_says_what_was_trained_and_measured(digits_run):
+    result, card = RunResult.load(digits_run), ModelCard.load(digits_run / MODEL / "README.md")
+    assert (card.data.library_name, card.data.pipeline_tag) == ("timm", "image-classification")
+    (evaluation,) = card.data.eval_results
+    assert (evaluation.metric_type, evaluation.dataset_split, evaluation.dataset_name) == ("accuracy", "test", "digits")
+    assert evaluation.metric_value == result.test_accuracy  # exactly: text has all digits
+    assert evaluation.dataset_args == {"images": 360, "listing": result.inventory.test.listing}
+    assert evaluation.metric_args == {"device": "cpu", "bf16": False, "backend": "pil", "threads": 1}
+    low, high = accuracy_interval(result.test_accuracy, 360)
+    assert f"| test | 360 | {result.test_accuracy:.2%} | {low:.2%} to {high:.2%} |" in card.text
+    assert f"| planned | {result.planned_flops:.6g} | " in card.text
+    assert f"| executed | {result.realised_flops:.6g} | {result.cost:.3%} |" in card.text
+    assert f"| train | train | 1,149 | `{result.inventory.train.listing}` |" in card.text
+    assert "| 1 | 0.5 | 0.5 | 0.5 | 1 | " in card.text
+    assert "seed: 0\ninitialization: random\n" in card.text
+    assert "learning_rate: 0.002\n" in card.text
+    assert f"timm {timm.__version__}" in card.text
+    assert "No accuracy was predicted: the schedule's file contains no measurement." in card.text
+    assert "This is one run with one seed." in card.text
+    assert str(digits_run.parent) not in card.text  # paths of this machine are nobody's business
+
+
+def test_the_card_of_a_folder_escapes_the_names_of_classes(folder_run):
+    text = (folder_run / MODEL / "README.md").read_text()
+    assert "Classes: &lt;img src=x onerror=alert(1)&gt;, bright." in text
+    assert "<img" not in text
+    assert "Preprocessing: mean \\[0.4, 0.5, 0.6\\], std \\[0.2, 0.3, 0.4\\], interpolation bilinear, crop_pct 0.8" in text
+    assert "folder images" in text
+    assert str(folder_run.parent) not in text
+
+
+def test_text_with_markup_is_shown_as_it_is():
+    assert escaped("a|b\n# *c* `d` [e](f) <g> \x1b[0m") == "a\\|b # \\*c\\* \\`d\\` \\[e\\](f) &lt;g&gt; \\[0m"
+
+
+def test_the_card_has_the_expectation_of_the_sweep(three_stages, tiny_task, tmp_path):
+    spec = tiny_task.spec
+    provenance = Provenance(
+        sweep="a|b",
+        trial="t",
+        budget="5%",
+        model=spec.model.name,
+        seed=3,
+        learning_rate=2e-3,
+        batch_size=32,
+        validation_accuracy=0.5,
+        mean_test_accuracy=0.48,
+        seeds=3,
+        expected_test_accuracy=(0.4, 0.56),
+        task=spec,
+    )
+    schedule = three_stages.model_copy(update={"provenance": provenance})
+    plan = planned(tiny_task, schedule, "5%")
+    run = Run(task=spec, plan=plan, seed=0, threads=1, device="cpu", out=tmp_path, schedule=schedule)
+    train_to_folder(run, quiet())
+    expected = "By the sweep a\\|b: measured test accuracy 48.00%, for a single run 40.00% to 56.00% (95 %, 3 seeds)."
+    assert expected in (tmp_path / MODEL / "README.md").read_text()
+    unknown = replace(run, schedule=None)
+    train_to_folder(unknown, quiet())
+    assert "What to expect of the schedule is not known." in (tmp_path / MODEL / "README.md").read_text()
+
+
+def test_the_interval_is_that_of_the_number_of_images():
+    """By hand: (48 + 2) / (96 + 4) = .5, so the error is sqrt(.25 / 100) = .05, and half of the interval .098."""
+    assert accuracy_interval(0.5, 96) == pytest.approx((0.402, 0.598), abs=1e-4)
+    low, high = accuracy_interval(1.0, 12)  # 14 / 16 = .875: sqrt(.875 * .125 / 16) = .0827
+    assert (low, high) == pytest.approx((1 - 1.96 * 0.0827, 1.0), abs=1e-3)
