@@ -22,7 +22,7 @@ def test_a_name_that_is_no_folder_name_is_refused(space_file, tmp_path):
         Sweep(SearchSpace.load(space_file), tmp_path, name="../evil")
 
 
-@pytest.mark.parametrize("trials", [0, -1, (1, 2, 3), (1, 0)])
+@pytest.mark.parametrize("trials", [0, -1, (1, 2, 3), (1, -1), (0, 0)])
 def test_a_number_of_trials_is_checked_like_that_of_a_file(space_file, tmp_path, trials):
     with pytest.raises(InvalidInput, match=r"trials"):
         Sweep(SearchSpace.load(space_file), tmp_path, trials=trials)
