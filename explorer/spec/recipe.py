@@ -61,8 +61,8 @@ class Recipe(Frozen):
     """Peak learning rate."""
     lr_schedule: LearningRateSchedule = LearningRateSchedule()
     optimizer: str = "adamw"
-    """Name of an optimizer in `timm.optim.list_optimizers()`. Refused are those whose state for a parameter does not have the
-    parameter's shape (adafactor, kron), that need second derivatives (adahessian), or that need a GPU (bnb..., fused...)."""
+    """Name of an optimizer in `timm.optim.list_optimizers()`. Refused are those whose state cannot be resized with its
+    parameter (kron, lookahead), that need second derivatives (adahessian) or a GPU (bnb..., fused...), and schedule-free ones."""
     weight_decay: float = Field(0.05, ge=0)
     """Weight decay of the optimizer."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
