@@ -153,6 +153,11 @@ class ResizableModule:
             started[letter] = numbers[was_active | is_copy | self.keeps_own[letter][numbers]]
         return started
 
+    @property
+    def is_trained(self) -> bool:
+        """False if all its parameters are frozen: copies and their sources would have no states that part them."""
+        return any(part.tensor.requires_grad for part in self.parts)
+
     def reads(self, letter: str) -> bool:
         """True if a layer of the module takes the outputs of its heads or channels as inputs: false for position biases."""
         return any(

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 
 import torch
-from torch import Tensor, nn
+from timm.models import model_parameters
+from timm.utils import dispatch_clip_grad
+from torch import Tensor
 from torch.nn import functional
 
 from explorer.data import Batch
@@ -50,7 +52,8 @@ def training_steps(
                 (loss / len(parts)).backward()
             step_loss += loss.detach() / len(parts)
         if recipe.clip_grad is not None:
-            nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip_grad)
+            clipped = model_parameters(state.model, exclude_head=recipe.clip_mode == "agc")
+            dispatch_clip_grad(clipped, recipe.clip_grad, recipe.clip_mode)
         optimizer.step()
         state.count_step()
         yield step_loss

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from timm.optim import create_optimizer_v2
 from torch import nn
 from torch.optim import Optimizer
 
@@ -30,11 +29,11 @@ from explorer.spec.task import TaskSpec
 from explorer.training.architecture import Architecture, check_model_name, check_output, counted_model, create_model
 from explorer.training.distributed import SINGLE_PROCESS, Processes
 from explorer.training.drop_path import has_drop_path
+from explorer.training.frozen_parts import check_frozen_parts
 from explorer.training.optimizer_check import check_optimizer, check_optimizer_name
+from explorer.training.parameter_groups import build_optimizer, check_layer_decay
 
 FULL_RATES = Rates()
-FUSED = ("adam", "adamw")
-"""Optimizers whose torch implementation has a fused kernel on both CPU and GPU."""
 
 
 class Task:
@@ -116,6 +115,12 @@ class Task:
         """Learning-rate schedule over budget time."""
         return self.spec.recipe.lr_schedule
 
+    @property
+    def frozen_until(self) -> float:
+        """Budget time until which parts of the model are frozen; 0 if none are."""
+        frozen = self.spec.recipe.frozen
+        return 0.0 if frozen is None else frozen.until
+
     def amp(self, device: torch.device) -> bool:
         """Whether training on a device uses bf16."""
         wanted = self.spec.recipe.amp
@@ -182,10 +187,8 @@ class Task:
         return dict(counted_model(self._architecture).arguments)
 
     def build_optimizer(self, model: nn.Module) -> Optimizer:
-        """timm's optimizer for the recipe, fused if torch has a fused implementation."""
-        recipe = self.spec.recipe
-        fused: dict[str, Any] = {"fused": True} if recipe.optimizer in FUSED else {}
-        return create_optimizer_v2(model, recipe.optimizer, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, **fused)
+        """timm's optimizer for the recipe, over a model at full size."""
+        return build_optimizer(self.spec.recipe, model)
 
     def step_cost(self, rates: Rates) -> StepCost:
         """Counted FLOPs of one training step at the requested rates, and the realised rates. Cached in the process.
@@ -284,7 +287,13 @@ class Task:
         """
         self.step_cost(Rates())
         check_output(self._architecture)
-        check_optimizer(self.spec.recipe.optimizer, self.build_optimizer)
+        recipe = self.spec.recipe
+        check_optimizer(recipe.optimizer, lambda layer: build_optimizer(recipe.model_copy(update={"layer_decay": None}), layer))
+        if recipe.frozen or recipe.layer_decay:
+            with torch.device("meta"):
+                model = create_model(self.spec.model, self.model_arguments())
+            check_frozen_parts(model, recipe.frozen)
+            check_layer_decay(recipe, model, self.spec.model.name)
 
 
 def _check_names(spec: TaskSpec) -> None:

@@ -17,6 +17,7 @@ from explorer.training.checkpoint import random_state, restore_random_state
 from explorer.training.compilation import can_compile, compile_blocks, compiled_whole
 from explorer.training.distributed import Processes
 from explorer.training.drop_path import DropPathRates
+from explorer.training.frozen_parts import FrozenParameters
 from explorer.training.staged_model import StagedModel
 from explorer.training.task import Task
 
@@ -46,6 +47,7 @@ class TrainingState:
             seed=seed,
         )
         self._drop_path = DropPathRates(model)
+        self._frozen = FrozenParameters(model, recipe.frozen)
         wanted = recipe.compile if recipe.compile != "auto" else False
         self._compile, self.processes = wanted if wanted and can_compile(device.type) else False, processes
         self._wrapped: nn.Module | None = None
@@ -93,9 +95,10 @@ class TrainingState:
         return self.model if self._staged.average is None else self._staged.average
 
     def begin(self, segment: Segment) -> None:
-        """Set what a segment trains with: its rates, and its share of stochastic depth."""
+        """Set what a segment trains with: its rates, its share of stochastic depth, and whether parts are frozen."""
         self.set_rates(segment.requested)
-        if self._drop_path.set_share(segment.augmentation.drop_path):
+        changed = self._drop_path.set_share(segment.augmentation.drop_path), self._frozen.set(segment.frozen)
+        if any(changed):
             self._wrapped = None
 
     def set_rates(self, requested: Rates, *, grow: bool = True) -> None:
