@@ -287,13 +287,22 @@ class Task:
         """
         self.step_cost(Rates())
         check_output(self._architecture)
+        self.check_optimizer()
         recipe = self.spec.recipe
-        check_optimizer(recipe.optimizer, lambda layer: build_optimizer(recipe.model_copy(update={"layer_decay": None}), layer))
         if recipe.frozen or recipe.layer_decay:
             with torch.device("meta"):
                 model = create_model(self.spec.model, self.model_arguments())
             check_frozen_parts(model, recipe.frozen)
             check_layer_decay(recipe, model, self.spec.model.name)
+
+    def check_optimizer(self) -> None:
+        """Check that the recipe's optimizer makes a step, and that its state can be resized.
+
+        Raises:
+            InvalidInput: when it does not, or cannot.
+        """
+        recipe = self.spec.recipe.model_copy(update={"layer_decay": None})
+        check_optimizer(recipe.optimizer, lambda layer: build_optimizer(recipe, layer))
 
 
 def _check_names(spec: TaskSpec) -> None:
