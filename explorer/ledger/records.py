@@ -136,6 +136,8 @@ class Outcome(Frozen):
     """Where the time went; its training time is `train_seconds`. `None` if not recorded."""
     stage_times: tuple[StageTime, ...] = ()
     """Planned and realised time of the steps of each stage. Empty if not recorded."""
+    skipped_updates: Count = 0
+    """Number of steps that changed nothing, because their gradients were not finite in fp16."""
     compiled_graphs: Count | None = None
     """Number of graphs that `torch.compile` made for this trial, 0 if those of earlier trials served; `None` if the recipe does
     not compile, or nothing can be compiled on its machine."""

@@ -113,8 +113,8 @@ def _trained(
 ) -> RunResult:
     """Train, and write the results where there are loggers: on the main process."""
     if processes.is_main:
-        bf16 = task.amp(torch.device(run.device))
-        print_line(console, training_on(device_name(run.device), bf16, run.threads, processes.count))
+        precision = task.precision(torch.device(run.device))
+        print_line(console, training_on(device_name(run.device), precision, run.threads, processes.count))
     task, why = with_compilation_chosen(task, run.plan, run.device, processes)
     if why and processes.is_main:
         print_line(console, why)

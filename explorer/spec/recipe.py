@@ -100,8 +100,9 @@ class Recipe(Frozen):
     ema_decay: float | None = Field(None, gt=0, lt=1)
     """Decay of an exponential moving average of the weights, which is then evaluated and saved in place of the weights. The
     decay is smaller early in training (timm's `ModelEmaV3` with `use_warmup=True`). `None` disables averaging."""
-    amp: Literal["auto", "bf16", "off"] = "auto"
-    """Automatic mixed precision: `bf16`, `off`, or `auto`: `bf16` on a GPU and `off` on the CPU."""
+    amp: Literal["auto", "bf16", "fp16", "off"] = "auto"
+    """Automatic mixed precision: `bf16`, `off`, or `auto`: `bf16` on a GPU and `off` on the CPU. `fp16` is for GPUs without
+    bf16: the loss is scaled, and updates with gradients that are not finite are skipped, counted and paid for."""
     compile: bool | Literal["auto", "reduce-overhead"] = False
     """Whether the model is compiled with `torch.compile`, at each size that a stage has. Equal blocks share their code, also
     with later trials in the same process. `auto` measures, before the training or sweep, whether this saves more time than it

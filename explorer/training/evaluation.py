@@ -18,7 +18,7 @@ def accuracy(model: nn.Module, task: Task, split: Split, device: torch.device, p
     model.eval()
     correct_and_seen = torch.zeros(2, dtype=torch.int64, device=device)
     for images_BCHW, labels_B in task.data.evaluation_batches(split, device, processes.rank, processes.count):
-        with torch.autocast(device.type, torch.bfloat16, enabled=task.amp(device)):
+        with task.autocast(device):
             logits_BK = model(images_BCHW)
         correct_and_seen[0] += (logits_BK.argmax(dim=1) == labels_B).sum()
         correct_and_seen[1] += len(labels_B)

@@ -47,13 +47,13 @@ def training_steps(
             with synchronization():
                 if state.uses_cuda_graphs:
                     begin_step()
-                with torch.autocast(device.type, torch.bfloat16, enabled=task.amp(device)):
+                with task.autocast(device):
                     loss = functional.cross_entropy(model(part_BCHW), part_targets, label_smoothing=recipe.label_smoothing)
-                (loss / len(parts)).backward()
+                state.scaler.scale(loss / len(parts)).backward()
             step_loss += loss.detach() / len(parts)
         if recipe.clip_grad is not None:
+            state.scaler.unscale_(optimizer)
             clipped = model_parameters(state.model, exclude_head=recipe.clip_mode == "agc")
             dispatch_clip_grad(clipped, recipe.clip_grad, recipe.clip_mode)
-        optimizer.step()
-        state.count_step()
+        state.update()
         yield step_loss

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -122,9 +122,20 @@ class Task:
         return 0.0 if frozen is None else frozen.until
 
     def amp(self, device: torch.device) -> bool:
-        """Whether training on a device uses bf16."""
+        """Whether training on a device is in mixed precision."""
+        return self.precision(device) is not None
+
+    def precision(self, device: torch.device) -> Literal["bf16", "fp16"] | None:
+        """The lower precision of training on a device; `None` without mixed precision."""
         wanted = self.spec.recipe.amp
-        return wanted == "bf16" or (wanted == "auto" and device.type == "cuda")
+        if wanted == "auto":
+            return "bf16" if device.type == "cuda" else None
+        return None if wanted == "off" else wanted
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """Context in which the model runs on a device."""
+        dtype = torch.float16 if self.precision(device) == "fp16" else torch.bfloat16
+        return torch.autocast(device.type, dtype, enabled=self.amp(device))
 
     def train_batches(
         self,
