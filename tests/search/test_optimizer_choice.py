@@ -5,6 +5,7 @@ import json
 import pytest
 
 from explorer import InvalidInput, SearchSpace
+from explorer.errors import validated
 from explorer.ledger import Trial
 from explorer.ledger.earlier_sweeps import EarlierSweep
 from explorer.search.checks import check_space
@@ -21,6 +22,7 @@ from explorer.search.reuse import task_of
 from explorer.search.warm_starts import warm_starts
 from explorer.spec.budget import Budget
 from explorer.spec.optimizer_choice import OptimizerChoice
+from explorer.spec.provenance import Provenance
 from explorer.spec.schedule import Schedule
 from explorer.training_key import settings_key
 from tests.conftest import with_search
@@ -138,3 +140,26 @@ def test_bad_choices_are_refused(space_file, search, message):
 def test_an_optimizer_that_cannot_train_is_refused_before_the_sweep(space_file, name, message):
     with pytest.raises(InvalidInput, match=message):
         check_space(with_search(SearchSpace.load(space_file), optimizer=["adamw", name]))
+
+
+def test_a_schedule_file_brings_its_optimizer_to_production(space):
+    content = {
+        "sweep": "tiny",
+        "trial": "25pct-staged-000",
+        "budget": "25%",
+        "model": space.task.model.name,
+        "seed": 0,
+        "learning_rate": 2e-4,
+        "batch_size": 16,
+        "optimizer": LION,
+        "validation_accuracy": 0.5,
+    }
+    provenance = Provenance.model_validate(Provenance(**content).model_dump(mode="json"))
+    recipe = space.task.with_schedule(Schedule.full_model().model_copy(update={"provenance": provenance})).recipe
+    assert (recipe.optimizer, recipe.weight_decay, recipe.learning_rate) == ("lion", 0.5, 2e-4)
+
+
+def test_step_times_are_those_of_the_recipes_optimizer_alone(space):
+    content = {**space.model_dump(), "currency": "device_seconds"}
+    with pytest.raises(InvalidInput, match=r"search\.optimizer: needs currency: flops"):
+        validated(SearchSpace, content, "space")
