@@ -13,11 +13,11 @@ from collections.abc import MutableMapping
 from typing import Any
 
 import torch
-from timm.optim.adafactor import Adafactor
-from timm.optim.adafactor_bv import AdafactorBigVision, _factored_dims
+from timm.optim import Adafactor, AdafactorBigVision
 from torch import Tensor
 from torch.optim import Optimizer
 
+from explorer.elastic.internals import factored_dims
 from explorer.elastic.pattern import Indices
 
 WHOLE = "exp_avg_sq"
@@ -121,8 +121,4 @@ def _product(optimizer: Optimizer, state: dict[str, Any], dims: tuple[int, int])
 def _dims(optimizer: Optimizer, parameter: Tensor, size: torch.Size) -> tuple[int, int] | None:
     """The two dimensions that are factored at a size of a parameter; `None` if none are."""
     group = next(group for group in optimizer.param_groups if any(parameter is each for each in group["params"]))
-    smallest = group["min_dim_size_to_factor"]
-    if isinstance(optimizer, AdafactorBigVision):
-        return _factored_dims(tuple(size), True, smallest)
-    dims, _ = Adafactor._get_options(group, size, min_size_to_factor=smallest)
-    return dims
+    return factored_dims(optimizer, group, size)
