@@ -25,7 +25,7 @@ from explorer.spec.schedule import Schedule, Stage
 
 __all__ = ["Plan", "PlannedStage", "PlannedTask", "Segment", "StepCost", "compile_plan"]
 
-ADDED_LATER = ("batch_factor", "augmentation", "warmup")
+ADDED_LATER = ("batch_factor", "augmentation", "warmup", "frozen")
 """Fields of a segment that digests have only where they do not have their defaults."""
 ROUNDING = 1e-9
 """A warmup that is longer than a budget allows by less than this fraction fits."""
@@ -49,6 +49,10 @@ class PlannedTask(Protocol):
     @property
     def lr_schedule(self) -> LearningRateSchedule:
         """Learning-rate schedule over budget time."""
+
+    @property
+    def frozen_until(self) -> float:
+        """Budget time until which parts of the model are frozen; 0 if none are."""
 
 
 @dataclass(frozen=True)
@@ -169,6 +173,7 @@ class Plan:
                 **({} if segment.batch_factor == 1 else {"batch_factor": segment.batch_factor}),
                 **({} if segment.augmentation.full else {"augmentation": segment.augmentation.model_dump()}),
                 **({} if segment.warmup is None else {"warmup": segment.warmup}),
+                **({"frozen": True} if segment.frozen else {}),
             }
             for segment in self.segments
         ]
@@ -276,6 +281,7 @@ def compile_plan(
             batch_factor=schedule.stages[slot.stage].batch_factor,
             augmentation=schedule.stages[slot.stage].augmentation,
             warmup=warmup,
+            frozen=start < task.frozen_until * (1 - ROUNDING),
         )
         for slot, (start, end), warmup in zip(slots, times, warmups, strict=True)
     ]

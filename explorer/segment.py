@@ -106,6 +106,9 @@ class Segment:
     warmup: WarmupPosition | None = None
     """Where the segment is in a warmup that is a fraction of full training; `None` for a warmup that is one of the budget."""
 
+    frozen: bool = False
+    """Whether the frozen parts of the recipe (`recipe.frozen`) are frozen."""
+
     def images_per_step(self, batch_size: int) -> int:
         """Number of images in a step.
 
@@ -116,8 +119,9 @@ class Segment:
 
     @property
     def what_is_trained(self) -> str:
-        """The requested rates, and batch factor and augmentation where these are not the recipe's, as text for keys."""
-        rates = self.requested.model_dump_json()
+        """The requested rates, whether parts are frozen, and batch factor and augmentation where these are not the recipe's, as
+        text for keys."""
+        rates = self.requested.model_dump_json() + (" frozen" if self.frozen else "")
         if self.batch_factor == 1 and self.augmentation.full:
             return rates
         return f"{rates} batch {self.batch_factor!r} {self.augmentation.model_dump_json()}"

@@ -19,11 +19,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from explorer.plan import Segment
+    from explorer.spec.optimizer_choice import OptimizerChoice
     from explorer.spec.schedule import Schedule
 
 
 def settings_key(
-    learning_rate: float, batch_size: int, seed: int, staging: Mapping[str, str], lr_schedule: str | None = None
+    learning_rate: float,
+    batch_size: int,
+    seed: int,
+    staging: Mapping[str, str],
+    lr_schedule: str | None = None,
+    optimizer: OptimizerChoice | None = None,
 ) -> str:
     """Key of the settings that a search varies besides the schedule.
 
@@ -34,9 +40,14 @@ def settings_key(
         staging: the settings of `staging` that are searched.
         lr_schedule: kind of the learning-rate schedule, where trials without a plan are compared: the segments of a plan
             have it.
+        optimizer: the optimizer, where the search compares several.
     """
     settings: list[object] = [float(learning_rate), int(batch_size), int(seed), sorted(staging.items())]
-    return json.dumps(settings if lr_schedule is None else [*settings, lr_schedule])
+    if lr_schedule is not None:
+        settings.append(lr_schedule)
+    if optimizer is not None:
+        settings.append(optimizer.model_dump())
+    return json.dumps(settings)
 
 
 def training_key(settings: str, plan_digest: str) -> str:

@@ -27,6 +27,7 @@ class ImageNet:
     epochs: float = 300
     batch_size: int = 1024
     lr_schedule: LearningRateSchedule = COSINE
+    frozen_until: float = 0.0
 
 
 def test_costs_are_within_one_percent_of_the_paper(capsys):

@@ -16,6 +16,7 @@ class Shape:
     epochs: float = 10
     batch_size: int = 10
     lr_schedule: LearningRateSchedule = LINEAR
+    frozen_until: float = 0.0
 
 
 def quadratic(rates: Rates) -> StepCost:

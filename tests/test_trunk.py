@@ -24,6 +24,7 @@ class Shape:
     epochs: float = 40
     batch_size: int = 16
     lr_schedule: LearningRateSchedule = TRUNK
+    frozen_until: float = 0.0
 
 
 def cost(rates: Rates) -> StepCost:

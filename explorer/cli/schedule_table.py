@@ -38,4 +38,6 @@ def print_stages(schedule: Schedule) -> None:
         print_line(console, f"made for staging: {settings}")
     if schedule.provenance:
         settings = f"learning rate {schedule.provenance.learning_rate:.4g}, batch {schedule.provenance.batch_size}"
+        if schedule.provenance.optimizer:
+            settings = f"{schedule.provenance.optimizer.name}, {settings}"
         print_line(console, f"trained with {settings}, seed {schedule.provenance.seed}")

@@ -14,9 +14,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from explorer.elastic.factored_state import FACTORS
 from explorer.elastic.pattern import Indices
 
-SECOND_MOMENTS = frozenset({"exp_avg_sq", "max_exp_avg_sq", "square_avg"})
+SECOND_MOMENTS = frozenset({"exp_avg_sq", "max_exp_avg_sq", "exp_avg_var", "max_exp_avg_var", "square_avg"}) | FACTORS
 """Names of running means of squared gradients in the states of torch's and timm's optimizers."""
 
 

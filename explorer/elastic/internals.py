@@ -11,7 +11,10 @@ from typing import Any
 
 import torch
 from timm.layers import RotaryEmbeddingCat
+from timm.optim import Adafactor, AdafactorBigVision
+from timm.optim.adafactor_bv import _factored_dims
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 
 def renew_gradient_node(parameter: Tensor) -> None:
@@ -37,6 +40,22 @@ def rotary_cache_switch(rope: RotaryEmbeddingCat) -> tuple[nn.Module, str, objec
         Module, name of its attribute (`_use_cached_embed`), and the value to set.
     """
     return rope, "_use_cached_embed", False
+
+
+def factored_dims(optimizer: Optimizer, group: dict[str, Any], size: torch.Size) -> tuple[int, int] | None:
+    """The two dimensions along which timm's Adafactor factors the second moments of a parameter; `None` if it does not.
+
+    Args:
+        optimizer: `Adafactor` (`_get_options`) or `AdafactorBigVision` (`_factored_dims`).
+        group: the parameter's group.
+        size: size of the parameter.
+    """
+    smallest = group["min_dim_size_to_factor"]
+    if isinstance(optimizer, AdafactorBigVision):
+        dims: tuple[int, int] | None = _factored_dims(tuple(size), True, smallest)
+    else:
+        dims, _ = Adafactor._get_options(group, size, min_size_to_factor=smallest)
+    return dims
 
 
 def differential_lambda(module: Any) -> Tensor:

@@ -184,7 +184,8 @@ class ElasticModel:
                 }
                 if trained:
                     module.keep_what_leaves(active)
-                copied = self._sources(module, active) if copies and id(module.module) not in inactive else None
+                grows_by_copies = copies and module.is_trained and id(module.module) not in inactive
+                copied = self._sources(module, active) if grows_by_copies else None
                 module.resize(active, self._kept, optimizer, growth, copied)
         self._tokens.set(self._token_rate(rates))
         if self._depth:

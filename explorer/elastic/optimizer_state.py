@@ -6,8 +6,15 @@ from timm.optim import RMSpropTF
 from torch import Tensor
 from torch.optim import Optimizer
 
+from explorer.elastic.factored_state import averaged_dim
+
 WEIGHT_STATES = frozenset({"x0"})
 """Names of states that start from the weights: the point from which MADGRAD measures its sum of gradients."""
+
+SCHEDULE_FREE = (
+    "schedule-free optimizers replace the decay of the learning rate, which ends every budget, by an average of their own"
+)
+"""Why they are refused, as the end of a sentence."""
 
 
 def initial_state(optimizer: Optimizer, name: str, weight: Tensor) -> Tensor | float:
@@ -34,6 +41,8 @@ def resizing_obstacle(optimizer: Optimizer) -> str | None:
 
     Optimizers create their states in the first step, so the answer is certain only after one.
     """
+    if hasattr(optimizer, "train") and hasattr(optimizer, "eval"):  # the interface of schedule-free optimizers
+        return SCHEDULE_FREE
     for attribute in vars(optimizer).values():
         if isinstance(attribute, Optimizer) and attribute.state is not optimizer.state:  # as in timm's Lookahead
             return f"its state is kept by the {type(attribute).__name__} that it wraps"
@@ -41,6 +50,7 @@ def resizing_obstacle(optimizer: Optimizer) -> str | None:
         for name, value in state.items():
             tensors = value if isinstance(value, list | tuple) else [value]
             shapes = {tensor.shape for tensor in tensors if isinstance(tensor, Tensor) and tensor.numel() > 1}
-            if shapes - {parameter.shape}:
+            factor = averaged_dim(optimizer, parameter, name, parameter.shape) is not None
+            if shapes - {parameter.shape} and not factor:
                 return f"its state {name!r} is not shaped like its parameter"
     return None

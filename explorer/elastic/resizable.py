@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from explorer.elastic.factored_state import averaged_dim, fit_factors, is_factored, state_indices, state_size
 from explorer.elastic.growth import (
     SECOND_MOMENTS,
     divide_by_copies,
@@ -152,6 +153,11 @@ class ResizableModule:
             started[letter] = numbers[was_active | is_copy | self.keeps_own[letter][numbers]]
         return started
 
+    @property
+    def is_trained(self) -> bool:
+        """False if all its parameters are frozen: copies and their sources would have no states that part them."""
+        return any(part.tensor.requires_grad for part in self.parts)
+
     def reads(self, letter: str) -> bool:
         """True if a layer of the module takes the outputs of its heads or channels as inputs: false for position biases."""
         return any(
@@ -196,7 +202,7 @@ class ResizableModule:
                 nothing is copied.
 
         Raises:
-            InvalidInput: if an optimizer state is not shaped like its parameter.
+            InvalidInput: if an optimizer state is neither shaped like its parameter nor a factor of its second moments.
         """
         if all(torch.equal(active[letter], self.active[letter]) for letter in self.counts):
             return
@@ -207,20 +213,28 @@ class ResizableModule:
             tensor = part.tensor
             state = optimizer.state.get(tensor, {}) if optimizer is not None else {}
             started = old if sources is None else self.positions(part, started_numbers)
-            resized = _resized(tensor.data, (tensor, ""), old, new, part, kept, source)
+            resized = _resized(tensor.data, (tensor, ""), old, new, part.full_shape, kept, source)
             if sources is not None and growth == "copy_normalized":
                 divide_by_copies(resized, source, part.input_dims)
             if growth == "zero" or (sources is not None and growth == "copy_normalized"):
                 zero_new_inputs(resized, started, new, part.input_dims)
+            # Changes without growth lead to full size and back: states then have the form that they have at the smaller size.
+            made_at = tensor.shape if growth else min(tensor.shape, resized.shape, key=prod)
             for name, value in list(state.items()):
-                if isinstance(value, Tensor) and value.shape == tensor.shape:
-                    state[name] = _resized(value, (tensor, name), old, new, part, kept)
-                    if optimizer is not None and sources is not None:
-                        reset_copies(state[name], initial_state(optimizer, name, resized), source, new)
+                assert optimizer is not None
+                averaged = averaged_dim(optimizer, tensor, name, made_at)
+                if isinstance(value, Tensor) and (value.shape == tensor.shape or averaged is not None):
+                    before, after, copied, ready = (
+                        state_indices(optimizer, indices, averaged) for indices in (old, new, source, started)
+                    )
+                    full_shape = state_size(optimizer, part.full_shape, averaged)
+                    state[name] = _resized(value, (tensor, name), before, after, full_shape, kept)
+                    if sources is not None:
+                        reset_copies(state[name], initial_state(optimizer, name, resized), copied, after)
                     if growth and name in SECOND_MOMENTS:
-                        initialize_moments(state[name], value, started, new)
+                        initialize_moments(state[name], value, before if is_factored(optimizer) else ready, after)
                     elif growth and name in WEIGHT_STATES:
-                        initialize_weight_state(state[name], resized, started, new)
+                        initialize_weight_state(state[name], resized, ready, after)
                 elif isinstance(value, Tensor) and value.numel() > 1:  # a single number, such as a step count, stays as it is
                     raise InvalidInput(
                         "optimizer",
@@ -230,6 +244,8 @@ class ResizableModule:
             tensor.grad = None
             renew_gradient_node(tensor)
             tensor.data = resized
+            if optimizer is not None and growth:
+                fit_factors(optimizer, tensor, made_at, kept)
             _set_sizes(part.owner)
         self.active = {letter: active[letter] for letter in self.counts}
         for (name, letter), value in self._attributes.items():
@@ -250,7 +266,7 @@ def _resized(
     key: tuple[Tensor, str],
     old: Indices,
     new: Indices,
-    part: Part,
+    full_shape: torch.Size,
     kept: Kept,
     source: Indices | None = None,
 ) -> Tensor:
@@ -261,19 +277,19 @@ def _resized(
         key: where its full-width tensor is in `kept` while it is reduced.
         old: along each dimension, the positions in the full tensor that were active before.
         new: along each dimension, the positions in the full tensor that are active now.
-        part: the tensor's pattern and full shape.
+        full_shape: of `value` at full size.
         kept: full-width values; updated in place.
         source: along each dimension, the positions whose values are returned if they are not `new` itself.
     """
     if key in kept:
         full = kept.pop(key)
         scatter(full, value, old)
-    elif value.shape == part.full_shape:
+    elif value.shape == full_shape:
         full = value
     else:  # the optimizer created this state while the model was reduced: other entries start from zero
-        full = value.new_zeros(part.full_shape)
+        full = value.new_zeros(full_shape)
         scatter(full, value, old)
-    if all(index is None or len(index) == size for index, size in zip(new, part.full_shape, strict=False)):
+    if all(index is None or len(index) == size for index, size in zip(new, full_shape, strict=False)):
         return full if source is None or source is new else gather(full, source)
     kept[key] = full
     return gather(full, new if source is None else source)

@@ -156,6 +156,7 @@ def schedule_with_provenance(
         batch_size=int(run.batch_size),
         staging=run.staging,
         lr_schedule=run.lr_schedule,
+        optimizer=run.optimizer,
         validation_accuracy=run.validation_accuracy,
         test_accuracy=run.test_accuracy,
         mean_validation_accuracy=winner["validation_mean"],

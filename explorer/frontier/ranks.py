@@ -43,7 +43,7 @@ def _by_candidate(trials: pd.DataFrame, durations_of: str) -> pd.Series:
     """Validation accuracy by schedule and settings."""
     keys = []
     for row in rows_of(trials):
-        settings = settings_key(row.learning_rate, row.batch_size, row.seed, row.staging, row.lr_schedule)
+        settings = settings_key(row.learning_rate, row.batch_size, row.seed, row.staging, row.lr_schedule, row.optimizer)
         same_at_budgets = schedule_key if durations_of == "budget" else _early_stages_key
         keys.append(same_at_budgets(settings, row.schedule))
     return pd.Series(trials.validation_accuracy.to_numpy(), index=pd.Index(keys)).groupby(level=0).first()

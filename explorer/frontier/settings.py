@@ -22,10 +22,10 @@ def settings_table(trials: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns id, budget, budget_amount, validation_accuracy; `share 1`, `share 2`, ... of the budget for each stage
         and `full share` for the last one; `rate 1` ... where all axes move together, else `heads 1`, `mlp 1`, ...;
-        learning_rate, batch_size, lr_schedule, and every searched setting of `staging`. Rates, learning rate, batch size,
-        learning-rate schedule and staging have a column only if they vary. Known schedules that the search could not propose
-        are left out, and so are rates that are numbers (of heads, channels, tokens or blocks) or lists: they have no place on
-        an axis of fractions.
+        learning_rate, batch_size, lr_schedule, optimizer, and every searched setting of `staging`. Rates, learning rate, batch
+        size, learning-rate schedule, optimizer and staging have a column only if they vary. Known schedules that the search
+        could not propose are left out, and so are rates that are numbers (of heads, channels, tokens or blocks) or lists: they
+        have no place on an axis of fractions.
     """
     searched = trials[(trials.status == "completed") & (trials.phase == "search") & (trials.kind == "staged")]
     searched = searched[searched.known_schedule.isna() | searched.parameters.map(bool)]
@@ -45,6 +45,7 @@ def settings_table(trials: pd.DataFrame) -> pd.DataFrame:
             varying[f"{'rate' if tied else axis} {number + 1}"] = values
     columns[FULL_SHARE] = pd.Series([stages[-1].share for stages in padded])
     varying |= {name: searched[name] for name in ("learning_rate", "batch_size", "lr_schedule")}
+    varying["optimizer"] = pd.Series([None if choice is None else choice.name for choice in searched.optimizer])
     for name in sorted({name for staging in searched.staging for name in staging}):
         varying[name] = pd.Series([staging.get(name) for staging in searched.staging])
     return pd.DataFrame(columns).assign(**{name: values for name, values in varying.items() if len(set(values)) > 1})

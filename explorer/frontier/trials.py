@@ -27,6 +27,7 @@ COLUMNS = [
     "seed",
     "staging",
     "lr_schedule",
+    "optimizer",
     "known_schedule",
     "proxy",
     "from_proxy",
@@ -86,10 +87,11 @@ def trials_frame(records: Sequence[Record], header: SweepHeader | None = None, *
         training is charged to that trial alone. Accuracies are in [0, 1]; what was measured is NaN for failed trials.
         `test_images` is the number of test images, NaN if unknown. `schedule` is the Schedule, `stages` the StageOutcomes,
         `losses` the mean training loss of each segment and `segment_ends` the budget time at the end of each, `lr_schedule` is
-        the kind of the learning-rate schedule where the search compares several, `known_schedule` the name of a schedule of
-        `search.first`, `proxy` the number of the proxy that was trained, `from_proxy` why a schedule was taken from one
-        (`promoted`, `control`), `from_sweep` the trial of an earlier sweep whose schedule it is (`25pct-staged-003 of A`),
-        `reused_from` the trial of another sweep whose result it has, `parameters` the search's own variables, and `versions`
+        the kind of the learning-rate schedule and `optimizer` the OptimizerChoice where the search compares several,
+        `known_schedule` the name of a schedule of `search.first`, `proxy` the number of the proxy that was trained,
+        `from_proxy` why a schedule was taken from one (`promoted`, `control`), `from_sweep` the trial of an earlier sweep whose
+        schedule it is (`25pct-staged-003 of A`), `reused_from` the trial of another sweep whose result it has, `parameters` the
+        search's own variables, and `versions`
         those of the packages on the worker. The costs of a proxy are fractions of the target's full training.
     """
     inventory = header.inventory if header else None
@@ -117,6 +119,7 @@ def _row(record: Record) -> dict[str, Any]:
         "seed": trial.seed,
         "staging": trial.staging,
         "lr_schedule": trial.lr_schedule,
+        "optimizer": trial.optimizer,
         "known_schedule": trial.known_schedule,
         "proxy": trial.proxy,
         "from_proxy": trial.from_proxy,

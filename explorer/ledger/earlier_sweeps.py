@@ -25,6 +25,8 @@ class Winner(Frozen):
     batch_size: int
     lr_schedule: Decay
     """Kind of its learning-rate schedule."""
+    optimizer: str | None = None
+    """Its optimizer, where the sweep compared several; `None` for that of the task."""
     same_task: bool
     """Whether it trained the task of the sweep that starts, so that its learning rate and batch size apply."""
 

@@ -12,6 +12,7 @@ from explorer.spec.budget import BudgetField, Currency
 from explorer.spec.inventory import Inventory
 from explorer.spec.lr_schedule import Decay
 from explorer.spec.model_input import ModelInput
+from explorer.spec.optimizer_choice import OptimizerChoice
 from explorer.spec.rates import Rates
 from explorer.spec.schedule import Schedule
 from explorer.spec.search_space import Kind, SearchSpace
@@ -61,6 +62,8 @@ class Trial(Frozen):
     """Searched settings of `staging`; all others are those of the search space."""
     lr_schedule: Decay | None = None
     """Kind of the learning-rate schedule; `None` for that of the search space."""
+    optimizer: OptimizerChoice | None = None
+    """Optimizer with its weight decay; `None` for that of the search space."""
     known_schedule: str | None = None
     """Name or file of the schedule, for a trial of `search.first`."""
     parameters: dict[str, int | float | str] = {}
@@ -133,6 +136,8 @@ class Outcome(Frozen):
     """Where the time went; its training time is `train_seconds`. `None` if not recorded."""
     stage_times: tuple[StageTime, ...] = ()
     """Planned and realised time of the steps of each stage. Empty if not recorded."""
+    skipped_updates: Count = 0
+    """Number of steps that changed nothing, because their gradients were not finite in fp16."""
     compiled_graphs: Count | None = None
     """Number of graphs that `torch.compile` made for this trial, 0 if those of earlier trials served; `None` if the recipe does
     not compile, or nothing can be compiled on its machine."""

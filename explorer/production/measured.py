@@ -28,8 +28,8 @@ class MeasuredAccuracy(Frozen):
     """Digest of the test images; see `SplitInventory.listing`."""
     device: str = Field(pattern=r"^[ -~]{1,100}$")
     """The GPU's name, or `cpu`."""
-    bf16: bool
-    """Whether it was measured in mixed precision."""
+    precision: Literal["float32", "bf16", "fp16"]
+    """Precision in which the model ran: float32, or mixed precision with a lower one."""
     backend: Literal["pil", "tensor"]
     """What prepared the images; see `Augmentation.backend`."""
     threads: int = Field(ge=1)

@@ -80,8 +80,8 @@ def train_on_ray(run: Run, processes: int, address: str | None, console: Console
     if checkpoint.exists():  # checked here, so that one line is printed and Ray does not restart the processes
         own_checkpoint(checkpoint, run.task, run.plan, run.seed, processes, mmap=True)
     workers = Workers(processes, run.threads, run.device, address)
-    bf16 = Task(run.task).amp(torch.device(run.device))
-    print_line(console, training_on(workers.start(), bf16, run.threads, processes))
+    precision = Task(run.task).precision(torch.device(run.device))
+    print_line(console, training_on(workers.start(), precision, run.threads, processes))
     run = replace(run, out=run.out.resolve())
     diverged, refused, preempted = (run.out / name for name in (DIVERGED, REFUSED, PREEMPTED))
     for told in (diverged, refused, preempted):

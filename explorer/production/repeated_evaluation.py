@@ -84,17 +84,18 @@ def repeat_evaluation(folder: ModelFolder, data: DataSpec) -> RepeatedEvaluation
     backend = stated.backend if stated and isinstance(source, StreamedData) else "pil"
     if isinstance(source, StreamedData):
         source = source.with_backend(backend)
-    bf16 = stated is not None and stated.bf16 and (device.type == "cuda" or stated.device == "cpu")
+    precision = stated.precision if stated and (device.type == "cuda" or stated.device == "cpu") else "float32"
     if stated:
         torch.set_num_threads(min(stated.threads, os.cpu_count() or 1))
     batches = _renumbered(source, label_K.to(device), device)
-    correct, images = correct_and_seen(model.to(device), batches, device, bf16).tolist()
+    mixed = None if precision == "float32" else precision
+    correct, images = correct_and_seen(model.to(device), batches, device, mixed).tolist()
     measured = MeasuredAccuracy(
         accuracy=correct / images,
         images=images,
         listing=source.inventory.test.listing,
         device=device_name(device.type),
-        bf16=bf16,
+        precision=precision,
         backend=backend,
         threads=torch.get_num_threads(),
     )
@@ -139,4 +140,4 @@ def _renumbered(source: DataSource, label_K: torch.Tensor, device: torch.device)
 
 def _where(measured: MeasuredAccuracy) -> str:
     device = "the CPU" if measured.device == "cpu" else measured.device
-    return f"{device} in {'bf16' if measured.bf16 else 'float32'}"
+    return f"{device} in {measured.precision}"

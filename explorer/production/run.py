@@ -120,8 +120,8 @@ def _trained(
 ) -> RunResult:
     """Train, and write the results where there are loggers: on the main process."""
     if processes.is_main:
-        bf16 = task.amp(torch.device(run.device))
-        print_line(console, training_on(device_name(run.device), bf16, run.threads, processes.count))
+        precision = task.precision(torch.device(run.device))
+        print_line(console, training_on(device_name(run.device), precision, run.threads, processes.count))
     task, why = with_compilation_chosen(task, run.plan, run.device, processes)
     if why and processes.is_main:
         print_line(console, why)
@@ -193,7 +193,7 @@ def _card(run: Run, task: Task, result: RunResult, architecture: str) -> str:
         images=inventory.test.images,
         listing=inventory.test.listing,
         device=device_name(run.device),
-        bf16=task.amp(torch.device(run.device)),
+        precision=task.precision(torch.device(run.device)) or "float32",
         backend=getattr(task.data, "backend", "pil"),
         threads=run.threads,
     )

@@ -44,6 +44,7 @@ class _FullTraining:
     train_images: int
     batch_size: int
     lr_schedule: LearningRateSchedule
+    frozen_until: float = 0.0
 
 
 class _State(Frozen):

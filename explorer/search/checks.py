@@ -37,6 +37,14 @@ def check_space(space: SearchSpace, table: StepTimeTable | None = None) -> None:
     make_sampler(search.sampler, StudySettings(seed=search.seed, trials=trials, objectives=objectives))
     for kind in search.lr_schedule:
         space.task.with_settings(space.task.recipe.learning_rate, search.batch_size[0], lr_schedule=kind)
+    for name in search.optimizer:
+        recipe = space.task.recipe
+        choice = search.optimizer_for(name, recipe.weight_decay)
+        try:
+            task = Task(space.task.with_settings(recipe.learning_rate, search.batch_size[0], optimizer=choice))
+            task.check_optimizer()
+        except InvalidInput as error:
+            raise InvalidInput(error.field.replace("recipe.", "search."), error.value, error.allowed) from None
     _check_task(space, table)
     for number in range(1, len(space.proxy) + 1):
         try:

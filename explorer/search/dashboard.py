@@ -92,13 +92,15 @@ class Dashboard:
 
 def shown_distributions(search: SearchSettings, kind: Kind) -> dict[str, BaseDistribution]:
     """The parameters of a kind of trial as people know them, and the values that they can have."""
-    low, high = search.learning_rate
+    low, high = _learning_rates(search)
     shown: dict[str, BaseDistribution] = {
         "learning_rate": FloatDistribution(low, high, log=True),
         "batch_size": CategoricalDistribution(search.batch_size),
     }
     if search.lr_schedule:
         shown["lr_schedule"] = CategoricalDistribution(search.lr_schedule)
+    if search.optimizer:
+        shown["optimizer"] = CategoricalDistribution(tuple(search.optimizer))
     if kind == "baseline":
         return shown
     for setting, values in search.staging.listed.items():
@@ -111,6 +113,13 @@ def shown_distributions(search: SearchSettings, kind: Kind) -> dict[str, BaseDis
     return shown
 
 
+def _learning_rates(search: SearchSettings) -> tuple[float, float]:
+    """The lowest and the highest learning rate of any optimizer."""
+    scales = search.optimizer.values() or (1.0,)
+    low, high = search.learning_rate
+    return low * min(scales), high * max(scales)
+
+
 def shown_parameters(search: SearchSettings, trial: Trial) -> dict[str, Value]:
     """The parameters of a trial as people know them.
 
@@ -118,13 +127,15 @@ def shown_parameters(search: SearchSettings, trial: Trial) -> dict[str, Value]:
     stages of no duration, which have the rates of the stage after them. A known schedule that the search could not propose has
     neither shares nor rates here.
     """
-    low, high = search.learning_rate
+    low, high = _learning_rates(search)
     shown: dict[str, Value] = {
         "learning_rate": min(max(trial.learning_rate, low), high),  # a grid's last value may be off by rounding
         "batch_size": trial.batch_size,
     }
     if trial.lr_schedule is not None:
         shown["lr_schedule"] = trial.lr_schedule
+    if trial.optimizer is not None:
+        shown["optimizer"] = trial.optimizer.name
     if trial.kind == "baseline" or trial.is_outside_the_space:
         return shown
     shown |= {f"staging.{setting}": trial.staging[setting] for setting in search.staging.listed}

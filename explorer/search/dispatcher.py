@@ -228,5 +228,5 @@ def _group(trial: Trial) -> Group:
 
 
 def _settings(trial: Trial) -> str:
-    key = settings_key(trial.learning_rate, trial.batch_size, trial.seed, trial.staging)
+    key = settings_key(trial.learning_rate, trial.batch_size, trial.seed, trial.staging, optimizer=trial.optimizer)
     return key if trial.proxy is None else f"proxy {trial.proxy} {key}"  # another task

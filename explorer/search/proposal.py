@@ -24,7 +24,7 @@ from explorer.spec.recipe import Recipe
 from explorer.spec.schedule import Schedule, Stage
 from explorer.spec.search_space import SearchSettings
 
-OPTIMIZATION_VARIABLES = ("batch_size", "learning_rate", "learning_rate_step", "lr_schedule")
+OPTIMIZATION_VARIABLES = ("batch_size", "learning_rate", "learning_rate_step", "lr_schedule", "optimizer")
 """Variables that do not transfer from one task to another. All others describe the schedule."""
 
 
@@ -34,7 +34,7 @@ def schedule_variables(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def optimization_variables(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The variables of learning rate and batch size alone."""
+    """The variables of learning rate, its schedule, batch size and optimizer alone."""
     return {name: value for name, value in parameters.items() if name in OPTIMIZATION_VARIABLES}
 
 
@@ -55,6 +55,8 @@ def distributions(search: SearchSettings, kind: Kind) -> dict[str, BaseDistribut
         variables["learning_rate"] = FloatDistribution(low, high, log=True)
     if search.lr_schedule:
         variables["lr_schedule"] = CategoricalDistribution(search.lr_schedule)
+    if search.optimizer:
+        variables["optimizer"] = CategoricalDistribution(tuple(search.optimizer))
     if kind == "staged":
         for setting, values in search.staging.listed.items():
             variables[f"staging_{setting}"] = CategoricalDistribution(values)
@@ -76,10 +78,13 @@ def every_setting(search: SearchSettings, kind: Kind) -> list[dict[str, Any]] | 
     for step, learning_rate in enumerate(search.learning_rates()):
         learning_rates.setdefault(learning_rate, {"learning_rate_step": step})
     decays: list[dict[str, Any]] = [{"lr_schedule": kind} for kind in search.lr_schedule] or [{}]
+    optimizers: list[dict[str, Any]] = [{"optimizer": name} for name in search.optimizer] or [{}]
     batch_sizes = dict.fromkeys(search.batch_size)
     return [
-        {"batch_size": batch_size, **variable, **decay}
-        for batch_size, variable, decay in itertools.product(batch_sizes, learning_rates.values(), decays)
+        {"batch_size": batch_size, **variable, **decay, **optimizer}
+        for batch_size, variable, decay, optimizer in itertools.product(
+            batch_sizes, learning_rates.values(), decays, optimizers
+        )
     ]
 
 
@@ -107,10 +112,11 @@ def schedule_for(search: SearchSettings, kind: Kind, parameters: Mapping[str, An
 
 
 def learning_rate_for(search: SearchSettings, parameters: Mapping[str, Any]) -> float:
-    """The peak learning rate that the variables stand for."""
+    """The peak learning rate that the variables stand for, of the optimizer that they stand for."""
+    scale = search.optimizer[parameters["optimizer"]] if search.optimizer else 1.0
     if search.learning_rate_grid:
-        return search.learning_rates()[parameters["learning_rate_step"]]
-    return float(parameters["learning_rate"])
+        return scale * search.learning_rates()[parameters["learning_rate_step"]]
+    return scale * float(parameters["learning_rate"])
 
 
 def staging_for(search: SearchSettings, kind: Kind, parameters: Mapping[str, Any]) -> dict[str, str]:
@@ -142,7 +148,8 @@ def _merged(stages: list[Stage], grid: int) -> Schedule:
 def first_guesses(search: SearchSettings, kind: Kind, recipe: Recipe, currency: Currency = "flops") -> list[dict[str, Any]]:
     """Variables of plausible first trials: the recipe's learning rate and batch size, rates in even steps, equal durations.
 
-    There is one for each learning-rate schedule of a baseline, so that it is tried with all of them. Where seconds count,
+    There is one for each learning-rate schedule and each optimizer of a baseline, so that it is tried with all of them. Where
+    seconds count,
     others reduce one axis alone: the time of a step falls with blocks and tokens, and hardly with heads.
     """
     low, high = search.learning_rate
@@ -156,10 +163,14 @@ def first_guesses(search: SearchSettings, kind: Kind, recipe: Recipe, currency: 
         guess["learning_rate"] = min(max(recipe.learning_rate, low), high)
     own = recipe.lr_schedule.kind
     decays = sorted(search.lr_schedule, key=lambda decay: decay != own)  # that of the recipe first
-    if kind == "baseline":
-        return [{**guess, "lr_schedule": decay} for decay in decays] or [guess]
+    optimizers = sorted(search.optimizer, key=lambda name: name != recipe.optimizer)
     if decays:
         guess["lr_schedule"] = decays[0]
+    if optimizers:
+        guess["optimizer"] = optimizers[0]
+    if kind == "baseline":
+        other_decays = [{**guess, "lr_schedule": decay} for decay in decays[1:]]
+        return [guess, *other_decays, *({**guess, "optimizer": name} for name in optimizers[1:])]
     guess |= {f"staging_{setting}": values[0] for setting, values in search.staging.listed.items()}
     for stage in range(search.stages - 1):
         pieces = search.stages - stage

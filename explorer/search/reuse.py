@@ -129,7 +129,7 @@ class OtherTrainings:
 def task_of(trial: Trial, space: SearchSpace) -> TaskSpec:
     """The settings that a trial is trained with."""
     of_trial = space if trial.proxy is None else space.proxy_space(trial.proxy)
-    return of_trial.task.with_settings(trial.learning_rate, trial.batch_size, trial.staging, trial.lr_schedule)
+    return of_trial.task.with_settings(trial.learning_rate, trial.batch_size, trial.staging, trial.lr_schedule, trial.optimizer)
 
 
 def _facts(space: SearchSpace, versions: Mapping[str, str]) -> tuple[object, ...] | None:

@@ -253,6 +253,7 @@ class Rung:
             seed=search.seed,
             staging={**staging, **known.schedule.staging} if known else staging,
             lr_schedule=values.get("lr_schedule"),
+            optimizer=search.optimizer_for(values.get("optimizer"), self.space.task.recipe.weight_decay),
             known_schedule=known.name if known else None,
             parameters={} if number is None else values,
             proxy=self.proxy,

@@ -38,7 +38,9 @@ def task_of(trial: Trial, space: SearchSpace) -> Task:
     """
     if trial.proxy is not None:
         space = space.proxy_space(trial.proxy)
-    return Task(space.task.with_settings(trial.learning_rate, trial.batch_size, trial.staging, trial.lr_schedule))
+    return Task(
+        space.task.with_settings(trial.learning_rate, trial.batch_size, trial.staging, trial.lr_schedule, trial.optimizer)
+    )
 
 
 def compile_in_currency(

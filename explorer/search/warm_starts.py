@@ -217,22 +217,28 @@ def _joined(shares: list[float], rates: list[Rates], count: int) -> tuple[list[f
 
 
 def _tuned(search: SearchSettings, winner: Winner, task: TaskSpec) -> tuple[dict[str, Any] | None, str]:
-    """The variables of learning rate, batch size and learning-rate schedule; `None`, and why they are not taken over."""
+    """The variables that do not describe the schedule; `None`, and why they are not taken over."""
     if not winner.same_task:
         return None, "another task"
     low, high = search.learning_rate
     values: dict[str, Any] = {"batch_size": winner.batch_size}
+    optimizer = winner.optimizer or task.recipe.optimizer
+    if optimizer not in (search.optimizer or (task.recipe.optimizer,)):
+        return None, f"optimizer {optimizer} is not searched"
+    if search.optimizer:
+        values["optimizer"] = optimizer
+    learning_rate = winner.learning_rate / search.optimizer.get(optimizer, 1.0)
     if winner.batch_size not in search.batch_size:
         return None, f"batch size {winner.batch_size} is not searched"
     if search.learning_rate_grid:
-        equal = [math.isclose(rate, winner.learning_rate, rel_tol=SAME_RATE) for rate in search.learning_rates()]
+        equal = [math.isclose(rate, learning_rate, rel_tol=SAME_RATE) for rate in search.learning_rates()]
         if not any(equal):
             return None, f"learning rate {winner.learning_rate:.4g} is not on the grid"
         values["learning_rate_step"] = equal.index(True)
-    elif not low <= winner.learning_rate <= high:
+    elif not low <= learning_rate <= high:
         return None, f"learning rate {winner.learning_rate:.4g} is not within {low:g} and {high:g}"
     else:
-        values["learning_rate"] = winner.learning_rate
+        values["learning_rate"] = learning_rate
     if winner.lr_schedule not in (search.lr_schedule or (task.recipe.lr_schedule.kind,)):
         return None, f"learning-rate schedule {winner.lr_schedule} is not searched"
     if search.lr_schedule:

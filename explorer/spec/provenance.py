@@ -6,6 +6,7 @@ from explorer.spec.base import Frozen
 from explorer.spec.budget import BudgetField, Currency
 from explorer.spec.lr_schedule import Decay
 from explorer.spec.model_input import ModelInput
+from explorer.spec.optimizer_choice import OptimizerChoice
 from explorer.spec.step_times import StepTimeTable
 from explorer.spec.task import TaskSpec
 
@@ -55,6 +56,8 @@ class Provenance(Frozen):
     """Settings of `staging` that the sweep chose."""
     lr_schedule: Decay | None = None
     """Kind of the learning-rate schedule that the sweep chose; `None` if it did not compare any."""
+    optimizer: OptimizerChoice | None = None
+    """Optimizer that the sweep chose; `None` if it did not compare any."""
     validation_accuracy: float
     """Validation accuracy of that run, in [0, 1]."""
     test_accuracy: float | None = None

@@ -18,6 +18,7 @@ from explorer.spec.budget import CURRENCY_NAMES, Budget, BudgetField, Currency, 
 from explorer.spec.data import DataSpec
 from explorer.spec.loggers import LoggerName
 from explorer.spec.lr_schedule import Decay
+from explorer.spec.optimizer_choice import OptimizerChoice, OptimizerScales
 from explorer.spec.proxy import Proxies
 from explorer.spec.rates import AXES, Axis, Rates
 from explorer.spec.schedule import MAX_GRID
@@ -161,6 +162,11 @@ class SearchSettings(Frozen):
     lr_schedule: tuple[Decay, ...] = ()
     """Learning-rate schedules to choose from, for baseline trials and staged trials alike: `linear`, `cosine`, `rex`, `wsd`.
     The baseline tries each of them first. Empty: that of the recipe."""
+    optimizer: OptimizerScales = {}
+    """Optimizers to choose from, for baseline trials and staged trials alike: names (`[adamw, lion]`), or each with its scale
+    (`{adamw: 1, lion: 0.1}`). The learning rate of a trial is that of the search times the scale, and its weight decay that of
+    the recipe divided by it, so that their product is the same for all. The recipe's optimizer must be among them, with a scale
+    of 1. In a list, optimizers with `lion` in their names have a scale of 0.1, all others of 1. Empty: that of the recipe."""
     batch_size: tuple[int, ...] = Field(min_length=1)
     """Batch sizes to choose from."""
     repeat: int = Field(0, ge=0)
@@ -173,8 +179,10 @@ class SearchSettings(Frozen):
 
     @model_serializer(mode="wrap")
     def _without_earlier_sweeps(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Under the key of files, and left out where there are none: such spaces are written as they were before."""
+        """Under the key of files. Left out where there are none, as optimizers are: such spaces are written as before."""
         content = handler(self)
+        if not content["optimizer"]:
+            del content["optimizer"]
         sweeps = content.pop("from_")
         return {**content, "from": sweeps} if sweeps else content
 
@@ -207,6 +215,15 @@ class SearchSettings(Frozen):
         low, high = self.learning_rate
         last = (self.learning_rate_grid or 0) - 1
         return tuple(low * (high / low) ** (step / max(1, last)) for step in range(last + 1))
+
+    def optimizer_for(self, name: str | None, weight_decay: float) -> OptimizerChoice | None:
+        """The optimizer of a trial; `None` for that of the recipe where the search compares none.
+
+        Args:
+            name: its name.
+            weight_decay: that of the recipe.
+        """
+        return None if name is None else OptimizerChoice(name=name, weight_decay=weight_decay / self.optimizer[name])
 
     def tied_rates(self) -> list[Rates]:
         """The rates of all axes at each position of tied levels."""
@@ -256,6 +273,7 @@ class SearchSpace(TaskFile):
         self._check_currency()
         self._check_proxies()
         self._check_durations()
+        self._check_optimizers()
         if self.search.goal is not None and self.search.goal not in self.budgets:
             raise ValueError(f"search.goal: {self.search.goal} must be one of the budgets: {', '.join(map(str, self.budgets))}")
         self._check_counts("search.trials", self.search.trials)
@@ -272,6 +290,19 @@ class SearchSpace(TaskFile):
     def _check_counts(self, name: str, counts: int | tuple[int, ...] | None) -> None:
         if isinstance(counts, tuple) and len(counts) != len(self.budgets):
             raise ValueError(f"{name}: {list(counts)} must have one number for each of the {len(self.budgets)} budgets")
+
+    def _check_optimizers(self) -> None:
+        scales, own = self.search.optimizer, self.task.recipe.optimizer
+        if scales and scales.get(own) != 1:
+            others = "".join(f", {name}: ..." for name in scales if name != own)
+            raise ValueError(
+                f"search.optimizer: the learning rates of the search are for {own}, the recipe's optimizer, which must be "
+                f"among them with a scale of 1: {{{own}: 1{others}}}"
+            )
+        if scales and self.currency == "device_seconds":
+            raise ValueError(
+                "search.optimizer: needs currency: flops, since step times are measured with the recipe's optimizer"
+            )
 
     def _check_durations(self) -> None:
         if self.search.durations_of == "budget":
@@ -405,13 +436,14 @@ class SearchSpace(TaskFile):
             number: of the proxy, from 1.
         """
         proxy, recipe, sizes = self.proxy[number - 1], self.task.recipe, self.search.batch_size
-        changes = {
+        changes: dict[str, Any] = {
             "trials": proxy.trials or self.search.trials,
             "repeat": 0,
             "spend": None,
             "learning_rate": (recipe.learning_rate, recipe.learning_rate),
             "learning_rate_grid": None,
             "lr_schedule": (),
+            "optimizer": {},
             "batch_size": (recipe.batch_size if recipe.batch_size in sizes else sizes[0],),
         }
         search = self.search.model_copy(update=changes)
@@ -430,7 +462,8 @@ class SearchSpace(TaskFile):
             return 0
         rates = set(search.learning_rates()) or set(search.learning_rate)
         is_finite = search.learning_rate_grid is not None or len(rates) == 1
-        baselines = len(set(search.batch_size)) * len(rates) * max(1, len(search.lr_schedule)) if is_finite else sys.maxsize
+        others = max(1, len(search.lr_schedule)) * max(1, len(search.optimizer))
+        baselines = len(set(search.batch_size)) * len(rates) * others if is_finite else sys.maxsize
         for budget in self.budgets:
             for count in (self.trials_at(budget, "staged"), min(self.trials_at(budget, "baseline"), baselines)):
                 planned += count + min(search.repeat, count) * search.repeat_seeds

@@ -11,6 +11,7 @@ from explorer.spec.base import Frozen
 from explorer.spec.data import DataSpec
 from explorer.spec.lr_schedule import Decay
 from explorer.spec.model import ModelSpec
+from explorer.spec.optimizer_choice import OptimizerChoice
 from explorer.spec.recipe import Recipe
 from explorer.spec.staging import Staging
 
@@ -33,6 +34,7 @@ class TaskSpec(Frozen):
         batch_size: int,
         staging: Mapping[str, str] = MappingProxyType({}),
         lr_schedule: Decay | None = None,
+        optimizer: OptimizerChoice | None = None,
     ) -> TaskSpec:
         """The same task with other values of the settings that sweeps tune.
 
@@ -41,6 +43,7 @@ class TaskSpec(Frozen):
             batch_size: images in one step.
             staging: the settings of `staging` that are searched; the others keep their values.
             lr_schedule: kind of the learning-rate schedule; `None` keeps the task's.
+            optimizer: the optimizer with its weight decay; `None` keeps the task's.
 
         Raises:
             InvalidInput: when a value is not allowed, or the settings of `staging` exclude each other.
@@ -48,6 +51,8 @@ class TaskSpec(Frozen):
         content = self.recipe.model_dump()
         if lr_schedule is not None:
             content["lr_schedule"] = {**content["lr_schedule"], "kind": lr_schedule}
+        if optimizer is not None:
+            content |= {"optimizer": optimizer.name, "weight_decay": optimizer.weight_decay}
         recipe = validated(Recipe, {**content, "learning_rate": learning_rate, "batch_size": batch_size}, "recipe")
         chosen = validated(Staging, {**self.staging.model_dump(), **staging}, "staging")
         return TaskSpec(model=self.model, data=self.data, recipe=recipe, staging=chosen)
@@ -60,7 +65,13 @@ class TaskSpec(Frozen):
         """The same task with the tuned settings of a schedule's measurement; unchanged if there is none."""
         if provenance is None:
             return self
-        return self.with_settings(provenance.learning_rate, provenance.batch_size, provenance.staging, provenance.lr_schedule)
+        return self.with_settings(
+            provenance.learning_rate,
+            provenance.batch_size,
+            provenance.staging,
+            provenance.lr_schedule,
+            provenance.optimizer,
+        )
 
     def with_schedule(self, schedule: Schedule) -> TaskSpec:
         """The same task with the settings that a schedule was made for and measured with."""

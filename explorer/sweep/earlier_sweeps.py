@@ -62,7 +62,7 @@ def _read(name: str, space: SearchSpace, inventory: Inventory, ledger: Ledger) -
     found = []
     for winner in rows(winners):
         run, budget = trials.loc[winner.id], Budget(winner.budget_amount, winner.budget_unit)
-        task = header.space.task.with_settings(run.learning_rate, run.batch_size, run.staging, run.lr_schedule)
+        task = header.space.task.with_settings(run.learning_rate, run.batch_size, run.staging, run.lr_schedule, run.optimizer)
         found.append(
             Winner(
                 trial=winner.id,
@@ -74,6 +74,7 @@ def _read(name: str, space: SearchSpace, inventory: Inventory, ledger: Ledger) -
                 learning_rate=run.learning_rate,
                 batch_size=run.batch_size,
                 lr_schedule=task.recipe.lr_schedule.kind,
+                optimizer=None if run.optimizer is None else run.optimizer.name,
                 same_task=winner.proxy is None and _is_same(header, space, inventory),
             )
         )

@@ -192,6 +192,7 @@ def _outcome(planned: Plan, full: Plan, result: TrainingResult, processes: int) 
         segment_ends=tuple(segment.end_time for segment in planned.segments),
         time=result.time,
         stage_times=result.stage_times,
+        skipped_updates=result.skipped_updates,
         compiled_graphs=result.compiled.graphs if result.compiled else None,
         graph_breaks=result.compiled.graph_breaks if result.compiled else None,
     )

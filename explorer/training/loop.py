@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import astuple, dataclass, replace
@@ -85,6 +86,8 @@ class TrainingResult:
     """Largest memory use of a GPU in training, in bytes; `None` on the CPU."""
     segments: tuple[SegmentResult, ...]
     """Results of the plan's segments."""
+    skipped_updates: int
+    """Number of steps that changed nothing, because their gradients were not finite in fp16."""
     compiled: CompiledCode | None
     """What was compiled in this run; `None` if nothing is compiled. Code of earlier runs in the process is reused."""
 
@@ -234,6 +237,11 @@ def train(
                 stop.raise_again()
 
     state.set_rates(Rates())
+    if state.skipped_updates and processes.is_main:
+        warnings.warn(
+            f"{state.skipped_updates} of {progress.steps} steps changed nothing: gradients were not finite in fp16",
+            stacklevel=2,
+        )
     executed_seconds = stopwatch.now() - begun - reporting_seconds + (earlier_seconds if was_interrupted else 0.0)
     compiled = CompiledCode.so_far().since(compiled_before) if compiled_before else None
     elapsed = elapsed_seconds()
@@ -260,6 +268,7 @@ def train(
         stage_times=tuple(progress.stage_times()),
         peak_memory=peak_memory,
         segments=tuple(progress.segments),
+        skipped_updates=state.skipped_updates,
         compiled=compiled,
     )
 

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from difflib import get_close_matches
 
 import torch
 from timm.optim import get_optimizer_info, list_optimizers
 from torch import nn
 from torch.optim import Optimizer
 
-from explorer.elastic.optimizer_state import resizing_obstacle
+from explorer.elastic.optimizer_state import SCHEDULE_FREE, resizing_obstacle
 from explorer.errors import InvalidInput
 
 FIELD = "recipe.optimizer"
 SIDE = 256
 """Side of the matrix that is trained: large enough for optimizers that factor the state of large matrices."""
-KRONECKER = "kron"
-"""Optimizers with this in their name keep Kronecker factors. They are not tried: compiling them takes half a minute."""
+NOT_SHAPED = "cannot be used with stages: its state is not shaped like its parameters"
+REFUSED = {
+    "kron": NOT_SHAPED,  # not tried: compiling it takes half a minute
+    "shampoo": NOT_SHAPED,
+    "soap": NOT_SHAPED,
+    "lookahead": "cannot be used with stages: its state is kept by the optimizer that it wraps",
+    "schedulefree": f"cannot be used: {SCHEDULE_FREE}",
+    "sophia": "needs second derivatives, which training does not compute",
+}
+"""Parts of names of optimizers that are refused, with the reason."""
 
 
 def check_optimizer_name(name: str) -> None:
@@ -25,10 +35,14 @@ def check_optimizer_name(name: str) -> None:
     Raises:
         InvalidInput: when it has not.
     """
+    spelled = re.sub(r"[^a-z]", "", name.lower())
+    for part, reason in REFUSED.items():
+        if part in spelled:
+            raise InvalidInput(FIELD, name, f"{reason}; use adamw")
     if name not in list_optimizers():
-        raise InvalidInput(FIELD, name, "unknown optimizer; must be one of timm.optim.list_optimizers()")
-    if KRONECKER in name:
-        raise InvalidInput(FIELD, name, "cannot be used with stages: its state is not shaped like its parameters; use adamw")
+        nearest = get_close_matches(name, list_optimizers(), n=1)
+        hint = f"; did you mean {nearest[0]}?" if nearest else ""
+        raise InvalidInput(FIELD, name, f"unknown optimizer; must be one of timm.optim.list_optimizers(){hint}")
     if get_optimizer_info(name).second_order:
         raise InvalidInput(FIELD, name, "needs second derivatives, which training does not compute; use adamw")
 

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 
 import torch
-from torch import Tensor, nn
+from timm.models import model_parameters
+from timm.utils import dispatch_clip_grad
+from torch import Tensor
 from torch.nn import functional
 
 from explorer.data import Batch
@@ -45,12 +47,13 @@ def training_steps(
             with synchronization():
                 if state.uses_cuda_graphs:
                     begin_step()
-                with torch.autocast(device.type, torch.bfloat16, enabled=task.amp(device)):
+                with task.autocast(device):
                     loss = functional.cross_entropy(model(part_BCHW), part_targets, label_smoothing=recipe.label_smoothing)
-                (loss / len(parts)).backward()
+                state.scaler.scale(loss / len(parts)).backward()
             step_loss += loss.detach() / len(parts)
         if recipe.clip_grad is not None:
-            nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip_grad)
-        optimizer.step()
-        state.count_step()
+            state.scaler.unscale_(optimizer)
+            clipped = model_parameters(state.model, exclude_head=recipe.clip_mode == "agc")
+            dispatch_clip_grad(clipped, recipe.clip_grad, recipe.clip_mode)
+        state.update()
         yield step_loss

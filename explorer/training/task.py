@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from timm.optim import create_optimizer_v2
 from torch import nn
 from torch.optim import Optimizer
 
@@ -30,11 +29,21 @@ from explorer.spec.task import TaskSpec
 from explorer.training.architecture import Architecture, check_model_name, check_output, counted_model, create_model
 from explorer.training.distributed import SINGLE_PROCESS, Processes
 from explorer.training.drop_path import has_drop_path
+from explorer.training.frozen_parts import check_frozen_parts
 from explorer.training.optimizer_check import check_optimizer, check_optimizer_name
+from explorer.training.parameter_groups import build_optimizer, check_layer_decay
 
 FULL_RATES = Rates()
-FUSED = ("adam", "adamw")
-"""Optimizers whose torch implementation has a fused kernel on both CPU and GPU."""
+
+
+MixedPrecision = Literal["bf16", "fp16"]
+"""The lower precision of mixed precision."""
+
+
+def autocast(device: torch.device, precision: MixedPrecision | None) -> torch.autocast:
+    """Context in which a model runs on a device; `None` is float32 alone."""
+    dtype = torch.float16 if precision == "fp16" else torch.bfloat16
+    return torch.autocast(device.type, dtype, enabled=precision is not None)
 
 
 class Task:
@@ -116,10 +125,26 @@ class Task:
         """Learning-rate schedule over budget time."""
         return self.spec.recipe.lr_schedule
 
+    @property
+    def frozen_until(self) -> float:
+        """Budget time until which parts of the model are frozen; 0 if none are."""
+        frozen = self.spec.recipe.frozen
+        return 0.0 if frozen is None else frozen.until
+
     def amp(self, device: torch.device) -> bool:
-        """Whether training on a device uses bf16."""
+        """Whether training on a device is in mixed precision."""
+        return self.precision(device) is not None
+
+    def precision(self, device: torch.device) -> MixedPrecision | None:
+        """The lower precision of training on a device; `None` without mixed precision."""
         wanted = self.spec.recipe.amp
-        return wanted == "bf16" or (wanted == "auto" and device.type == "cuda")
+        if wanted == "auto":
+            return "bf16" if device.type == "cuda" else None
+        return None if wanted == "off" else wanted
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """Context in which the model runs on a device."""
+        return autocast(device, self.precision(device))
 
     def train_batches(
         self,
@@ -182,10 +207,8 @@ class Task:
         return dict(counted_model(self._architecture).arguments)
 
     def build_optimizer(self, model: nn.Module) -> Optimizer:
-        """timm's optimizer for the recipe, fused if torch has a fused implementation."""
-        recipe = self.spec.recipe
-        fused: dict[str, Any] = {"fused": True} if recipe.optimizer in FUSED else {}
-        return create_optimizer_v2(model, recipe.optimizer, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, **fused)
+        """timm's optimizer for the recipe, over a model at full size."""
+        return build_optimizer(self.spec.recipe, model)
 
     def step_cost(self, rates: Rates) -> StepCost:
         """Counted FLOPs of one training step at the requested rates, and the realised rates. Cached in the process.
@@ -284,7 +307,22 @@ class Task:
         """
         self.step_cost(Rates())
         check_output(self._architecture)
-        check_optimizer(self.spec.recipe.optimizer, self.build_optimizer)
+        self.check_optimizer()
+        recipe = self.spec.recipe
+        if recipe.frozen or recipe.layer_decay:
+            with torch.device("meta"):
+                model = create_model(self.spec.model, self.model_arguments())
+            check_frozen_parts(model, recipe.frozen)
+            check_layer_decay(recipe, model, self.spec.model.name)
+
+    def check_optimizer(self) -> None:
+        """Check that the recipe's optimizer makes a step, and that its state can be resized.
+
+        Raises:
+            InvalidInput: when it does not, or cannot.
+        """
+        recipe = self.spec.recipe.model_copy(update={"layer_decay": None})
+        check_optimizer(recipe.optimizer, lambda layer: build_optimizer(recipe, layer))
 
 
 def _check_names(spec: TaskSpec) -> None:

@@ -17,6 +17,7 @@ from explorer.training.checkpoint import random_state, restore_random_state
 from explorer.training.compilation import can_compile, compile_blocks, compiled_whole
 from explorer.training.distributed import Processes
 from explorer.training.drop_path import DropPathRates
+from explorer.training.frozen_parts import FrozenParameters
 from explorer.training.staged_model import StagedModel
 from explorer.training.task import Task
 
@@ -46,9 +47,14 @@ class TrainingState:
             seed=seed,
         )
         self._drop_path = DropPathRates(model)
+        self._frozen = FrozenParameters(model, recipe.frozen)
         wanted = recipe.compile if recipe.compile != "auto" else False
         self._compile, self.processes = wanted if wanted and can_compile(device.type) else False, processes
         self._wrapped: nn.Module | None = None
+        self.scaler = torch.amp.GradScaler(device.type, enabled=task.precision(device) == "fp16")
+        """Scales the loss in fp16; otherwise it changes nothing."""
+        self.skipped_updates = 0
+        """Number of steps whose gradients were not finite in fp16."""
         self._steps = 0
         if not processes.is_main:  # the same weights, but other random numbers: dropout, dropped tokens
             torch.manual_seed(seed + processes.rank)
@@ -93,9 +99,10 @@ class TrainingState:
         return self.model if self._staged.average is None else self._staged.average
 
     def begin(self, segment: Segment) -> None:
-        """Set what a segment trains with: its rates, and its share of stochastic depth."""
+        """Set what a segment trains with: its rates, its share of stochastic depth, and whether parts are frozen."""
         self.set_rates(segment.requested)
-        if self._drop_path.set_share(segment.augmentation.drop_path):
+        changed = self._drop_path.set_share(segment.augmentation.drop_path), self._frozen.set(segment.frozen)
+        if any(changed):
             self._wrapped = None
 
     def set_rates(self, requested: Rates, *, grow: bool = True) -> None:
@@ -103,8 +110,16 @@ class TrainingState:
         if self._staged.set_rates(requested, grow=grow):
             self._wrapped = None
 
-    def count_step(self) -> None:
-        """To be called after each optimizer step: counts it, and updates the average."""
+    def update(self) -> None:
+        """Make an optimizer step with the gradients, count it, and update the average.
+
+        In fp16, a step whose gradients are not finite changes nothing but the scale of the loss. It counts as a step, which the
+        plan has paid for, and in `skipped_updates`.
+        """
+        scale = self.scaler.get_scale()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.skipped_updates += self.scaler.get_scale() < scale
         self._steps += 1
         if self._average:
             self._average.update(self.model, self._steps)
@@ -117,7 +132,9 @@ class TrainingState:
         """
         random = self.processes.all_gather(random_state())
         with self._staged.at_full_size():
-            yield {**self._staged.state_dict(), "steps": self._steps, "random": random}
+            scaled = {"scaler": self.scaler.state_dict(), "skipped_updates": self.skipped_updates}
+            trained = self._staged.state_dict() | (scaled if self.scaler.is_enabled() else {})
+            yield {**trained, "steps": self._steps, "random": random}
         if self.processes.count > 1:
             self._wrapped = None  # DDP keeps references to tensors that resizing replaces
 
@@ -125,6 +142,9 @@ class TrainingState:
         """Resume from a `content` that was taken at these rates."""
         self._staged.load_state_dict(content)
         self._steps = content["steps"]
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(content["scaler"])
+            self.skipped_updates = content["skipped_updates"]
         restore_random_state(content["random"][self.processes.rank])
         # What grows at the next stage change is what would have grown without the interruption.
         self.set_rates(requested, grow=False)

@@ -6,6 +6,7 @@ import torch
 from timm.layers import DiffAttention, RotaryEmbeddingCat
 from timm.models.beit import Attention as BeitAttention
 from timm.models.swin_transformer_v2_cr import WindowMultiHeadAttention
+from timm.optim import Adafactor, AdafactorBigVision
 from torch import nn
 from torch.autograd.graph import get_gradient_edge
 from torch.nn.parallel import DistributedDataParallel
@@ -15,6 +16,7 @@ from explorer.elastic import ElasticModel
 from explorer.elastic.internals import (
     beit_position_bias,
     differential_lambda,
+    factored_dims,
     renew_gradient_node,
     rotary_cache_switch,
     swin_v2_cr_position_bias,
@@ -113,3 +115,26 @@ def test_beit_attention_computes_its_position_bias():
 def test_swin_v2_cr_attention_computes_its_position_bias():
     attention = WindowMultiHeadAttention(32, num_heads=2, window_size=(2, 2))
     assert swin_v2_cr_position_bias(attention).shape == (1, 2, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        (Adafactor, {1: "exp_avg_sq_row", 0: "exp_avg_sq_col"}),
+        (AdafactorBigVision, {1: "exp_avg_sq_r", 0: "exp_avg_sq_c"}),
+    ],
+)
+@pytest.mark.parametrize("shape", [(8, 48), (48, 64), (64, 48), (64, 48, 3, 3)])
+def test_adafactor_factors_the_dimensions_that_are_told(kind, names, shape):
+    """Its two states lack the dimension that they are a mean over, or keep it with size 1."""
+    weight = nn.Parameter(torch.ones(shape))
+    optimizer = kind([weight], lr=1e-3)
+    weight.sum().backward()
+    optimizer.step()
+    state = optimizer.state[weight]
+    dims = factored_dims(optimizer, optimizer.param_groups[0], weight.shape)
+    assert (dims is None) == ("exp_avg_sq" in state) == (8 in shape)
+    for place, name in names.items() if dims else ():
+        averaged = dims[place]
+        left = (1,) if kind is AdafactorBigVision else ()
+        assert state[name].shape == (*shape[:averaged], *left, *shape[averaged + 1 :]), name

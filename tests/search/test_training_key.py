@@ -15,7 +15,7 @@ from explorer.training_key import prefix_keys, schedule_key, settings_key, train
 class PlainTask:
     """A task whose steps cost as much as their heads' rate."""
 
-    train_images, epochs, batch_size = 400, 10, 10
+    train_images, epochs, batch_size, frozen_until = 400, 10, 10, 0.0
 
     def __init__(self, **schedule):
         self.lr_schedule = LearningRateSchedule(**schedule)

@@ -5,13 +5,13 @@ import torch
 from timm.optim import list_optimizers
 from torch.nn import functional
 
-from explorer import InvalidInput, Rates
+from explorer import InvalidInput, Rates, Schedule
+from explorer.spec.schedule import Stage
 from explorer.training.staged_model import StagedModel
 from explorer.training.task import Task
+from tests.training.runs import assert_resumes_exactly, planned
 
-FACTORED = {"adafactor", "adafactorbv", "adafactorbvc", "cadafactor", "cadafactorbv", "cadafactorbvc"}
 REFUSED = {
-    **dict.fromkeys(FACTORED, "cannot be used with stages: its state '.*' is not shaped like its parameter"),
     **dict.fromkeys(("kron", "kronc", "kronw"), "cannot be used with stages: its state is not shaped like its parameters"),
     "adahessian": "needs second derivatives",
     # On machines without a GPU and these packages.
@@ -31,7 +31,7 @@ def test_an_optimizer_that_is_accepted_trains_and_grows(tiny_spec, optimizer):
     model = task.build_model()
     staged = StagedModel(model, task.build_optimizer(model), image_size=8)
     images, labels = torch.randn(4, 1, 8, 8), torch.arange(4)
-    for rates in (Rates(heads=0.5, mlp=0.5, tokens=0.5), Rates()):
+    for rates in (Rates(heads=0.5, mlp=0.5, tokens=0.5, depth=0.5), Rates()):
         staged.set_rates(rates)
         before = model.head.weight.detach().clone()
         for _ in range(2):  # the first step of ADOPT only measures the gradient
@@ -40,6 +40,46 @@ def test_an_optimizer_that_is_accepted_trains_and_grows(tiny_spec, optimizer):
             staged.optimizer.step()
         assert not torch.equal(model.head.weight, before)
     assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+FAMILIES = {
+    "sgd": ("heads", "mlp"),
+    "lion": ("depth", "tokens"),
+    "adan": ("mlp", "depth"),
+    "lamb": ("heads", "depth"),
+    "adafactor": ("heads", "mlp", "depth"),
+    "adafactorbv": ("heads", "mlp"),
+    "muon": ("heads", "mlp", "depth"),
+    "adamuon": ("mlp", "tokens"),
+    "nadamuon": ("heads", "tokens"),
+}
+"""One optimizer of each family, and the axes on which its model is reduced."""
+
+
+@pytest.mark.parametrize(("optimizer", "axes"), sorted(FAMILIES.items()))
+def test_each_family_resumes_bit_for_bit_after_growth(tiny_spec, tmp_path, optimizer, axes):
+    task = task_with(tiny_spec, optimizer)
+    stages = [(0.5, 0.3), (0.75 if "depth" not in axes else 0.5, 0.3), (1.0, 0.4)]
+    schedule = Schedule(
+        stages=tuple(Stage(rates=Rates(**dict.fromkeys(axes, rate)), duration_ratio=ratio) for rate, ratio in stages), grid=10
+    )
+    assert_resumes_exactly(task, planned(task, schedule, "10%"), (2, 5), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("lookahead_adamw", "cannot be used with stages: its state is kept by the optimizer that it wraps; use adamw"),
+        ("schedulefree_adamw", "cannot be used: schedule-free optimizers replace the decay of the learning rate"),
+        ("AdamWScheduleFree", "cannot be used: schedule-free optimizers replace the decay of the learning rate"),
+        ("shampoo", "cannot be used with stages: its state is not shaped like its parameters; use adamw"),
+        ("sophia-g", "needs second derivatives, which training does not compute; use adamw"),
+        ("adamww", r"unknown optimizer; must be one of timm.optim.list_optimizers\(\); did you mean adamw\?"),
+    ],
+)
+def test_an_optimizer_that_timm_does_not_have_is_refused_with_the_reason(tiny_spec, name, reason):
+    with pytest.raises(InvalidInput, match=rf"recipe\.optimizer: '{name}': {reason}"):
+        task_with(tiny_spec, name)
 
 
 @pytest.mark.parametrize(("optimizer", "message"), sorted(REFUSED.items()))

@@ -100,7 +100,7 @@ def test_the_token_policy_is_part_of_the_task_and_is_checked_before_training(tin
         ),
         ({"model": {"name": "vit_tiny_patch16_224"}}, r"data\.image_size: 8: vit_tiny_patch16_224 .* cannot process"),
         (
-            {"recipe": {"epochs": 1, "batch_size": 32, "learning_rate": 1e-3, "optimizer": "adafactor"}},
+            {"recipe": {"epochs": 1, "batch_size": 32, "learning_rate": 1e-3, "optimizer": "bnbadam"}},
             r"recipe\.optimizer.*use adamw",
         ),
         ({"recipe": {"epochs": 1, "batch_size": 2000, "learning_rate": 1e-3}}, r"recipe\.batch_size.*at most the 1149"),

@@ -112,6 +112,8 @@ def _schedule(
     if decay is not None:
         lr_schedule = lr_schedule.model_copy(update={"kind": decay})
         staging = [f"{decay} learning-rate schedule", *staging]
+    if (optimizer := runs.optimizer.iloc[0]) is not None:
+        staging = [optimizer.name, *staging]
     at_budget = lr_schedule.at_budget(row["cost"])
     test = _interval(row)
     kind = "staged schedule" if row["kind"] == "staged" else "baseline, the full model throughout"

@@ -243,6 +243,7 @@ def _hover(run: Any) -> str:
         f"{run.steps:,.0f} steps, {run.train_seconds:.1f} s on {html.escape(run.device)}",
     ]
     searched = {} if run.lr_schedule is None else {"learning-rate schedule": run.lr_schedule}
+    searched |= {} if run.optimizer is None else {"optimizer": run.optimizer.name}
     settings = ", ".join(f"{key} {value}" for key, value in {**searched, **run.staging}.items())
     return "<br>".join([*lines, html.escape(settings)] if settings else lines)
 
