@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -119,6 +120,13 @@ def test_a_space_is_valid_planned_and_costs_what_its_header_says(name, monkeypat
     header = re.search(r"^# Cost: .*\n# .*$", path.read_text(), re.MULTILINE).group()
     sustained = float(re.search(r"([\d.]+) TFLOP/s", header)[1])
     assert header == cost_lines(search.planned, full_trainings(exhaustive), plan.full_flops, sustained)
+
+
+def test_the_kept_report_has_the_search_space_that_it_was_measured_with():
+    space = SearchSpace.load(FOLDER.parent / "reports" / "digits" / "space.yaml")
+    kept = pd.read_csv(FOLDER.parent / "reports" / "digits" / "frontier.csv")
+    assert [str(budget) for budget in space.budgets] == list(dict.fromkeys(kept.budget))
+    assert space.task.staging.growth == "initial"
 
 
 def test_the_demo_has_as_many_trials_as_its_header_says():
