@@ -24,7 +24,7 @@ from explorer.spec.rates import AXES
 class PlainTask:
     """A task for plans without a model: a step costs its rates' product."""
 
-    train_images, epochs, lr_schedule = 6400, 10, LearningRateSchedule(kind="linear")
+    train_images, epochs, lr_schedule, frozen_until = 6400, 10, LearningRateSchedule(kind="linear"), 0.0
 
     def __init__(self, batch_size):
         self.batch_size = batch_size
