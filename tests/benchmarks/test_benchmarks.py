@@ -329,3 +329,18 @@ def test_a_curve_with_one_trunk_costs_the_longest_trunk_and_the_cooldowns():
     assert costs["staged", "one trunk"] == pytest.approx(1.75 - 0.035 - 0.07 - 0.14 - 0.3, abs=0.005)
     assert costs["staged, as at 5 %", "one trunk"] == pytest.approx(1.15, abs=0.005)
     assert costs["staged, as at 20 %", "one trunk"] == pytest.approx(1.12, abs=0.005)
+
+
+def test_sweeps_of_one_full_training_are_compared_with_the_exhaustive_one():
+    limited = module("less_than_one/run")
+    for task in limited.TASKS:
+        for variant in limited.VARIANTS:
+            space = limited.space_of(task, variant, 2)
+            assert space.search.seed == 20
+            assert (space.as_planned().search.spend is None) == (variant == limited.EXHAUSTIVE)
+    results = pd.read_csv(limited.RESULTS)
+    assert results[results.sweep == "one training"].cost.max() <= 1  # proxies included
+    rows = results[(results.task == "digits") & results.sweep.isin(["one training", limited.EXHAUSTIVE])]
+    means = rows.groupby(["sweep", "seed"]).test_accuracy.mean()
+    behind = 100 * (means[limited.EXHAUSTIVE].iloc[0] - means["one training"]).mean()
+    assert f"digits, one training: at most 0.99 full trainings, {behind:.1f} points behind" in limited.table(results)
