@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,29 +19,27 @@ import pandas as pd
 import torch
 from curves import hypervolume_of, over_seeds
 from figures import keep
+from one_process import opened, trained
 from rich.console import Console
 
 from explorer import SearchSpace
 from explorer.frontier import AccuracyCurve, best_by_budget, trials_frame
 from explorer.frontier.curve import Match
 from explorer.frontier.trials import describe
-from explorer.ledger import KINDS, Ledger, Record, SweepHeader, Trial
-from explorer.plan import Plan
-from explorer.search.dispatcher import Dispatcher, PlannedTrial
+from explorer.ledger import KINDS, Ledger, Record
 from explorer.search.search import Search
 from explorer.search.step_times import measure_again, measure_table, steps_of, steps_to_verify, verified_table
 from explorer.search.trial_plan import compile_trial
 from explorer.spec.budget import CURRENCIES, Currency
 from explorer.spec.rates import Rates
 from explorer.spec.step_times import StepTimeTable
-from explorer.sweep.trial import run_trial
 from explorer.training.calibration import Calibration
 from explorer.training.task import Task
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "currency.csv"
 STEP_TIMES = FOLDER / "currency_step_times.csv"
-SPACES = {"fractals": FOLDER / "methods" / "copies.yaml", "digits": FOLDER.parent / "search_spaces" / "digits.yaml"}
+SPACES = {"fractals": FOLDER / "methods" / "copies.yaml", "digits": FOLDER.parent / "reports" / "digits" / "space.yaml"}
 BUDGETS = ("6.25%", "12.5%", "25%", "50%", "100%")
 SETTINGS = {
     "trials": (8, 6, 4, 2, 1),
@@ -60,7 +56,7 @@ UNMEASURED_CHECKED = 12
 
 def space_of(task: str, currency: Currency) -> SearchSpace:
     """The search space of a task, in a currency, with few trials."""
-    space = SearchSpace.load(SPACES[task]).with_search(plan="exhaustive", trials=1, baseline_trials=1).as_planned()
+    space = SearchSpace.load(SPACES[task]).with_search(trials=1, baseline_trials=1)
     content = space.model_dump(mode="json")
     content |= {"name": f"currency_{task}_{currency}", "currency": currency, "budgets": list(BUDGETS)}
     content["search"] |= SETTINGS
@@ -77,35 +73,21 @@ def run(task: str, storage: str, console: Console) -> None:
         kept.keep_step_times(table := measure_table(space))
     searches = {}
     for currency, (space, ledger) in sweeps.items():
-        if not ledger.exists:
-            ledger.create(SweepHeader(name=space.name, space=space, created=time.time(), versions={}, hardware="one core"))
+        opened(space, storage)
         records = ledger.records()
         own = table if currency == "device_seconds" else None
-        search = Search(space, records, ledger.unfinished(records), own)
-        compiled = _compiler(space, own)
-        searches[currency] = Dispatcher(search, compiled, records, hold_back=False), own
+        searches[currency] = trained(Search(space, records, ledger.unfinished(records), own), space, ledger, own)
     while searches:
-        for currency, (dispatcher, own) in list(searches.items()):
-            space, ledger = sweeps[currency]
-            planned = dispatcher.next()
-            for record in dispatcher.take_shared_records():
-                ledger.append(record)
-            if not isinstance(planned, PlannedTrial):
+        for currency, running in list(searches.items()):
+            if (record := next(running, None)) is None:
                 del searches[currency]
                 continue
-            ledger.start(planned.trial)
-            record = run_trial(planned.trial, space, ledger, table=own)
             accuracy = f"{record.outcome.validation_accuracy:.3f}" if record.outcome else record.reason
-            console.print(f"{space.name} {planned.trial.id}: {accuracy}", highlight=False)
-            dispatcher.finished(record)
+            console.print(f"{sweeps[currency][0].name} {record.trial.id}: {accuracy}", highlight=False)
             _write(RESULTS, results(task, sweeps, table), task)
     table = _verify(sweeps, table)
     _write(RESULTS, results(task, sweeps, table), task)
     _write(STEP_TIMES, step_times(task, space, table), task)
-
-
-def _compiler(space: SearchSpace, table: StepTimeTable | None) -> Callable[[Trial], Plan]:
-    return lambda trial: compile_trial(trial, space, table)[1]
 
 
 def _verify(sweeps: dict[Currency, tuple[SearchSpace, Ledger]], table: StepTimeTable) -> StepTimeTable:

@@ -10,7 +10,7 @@ winners of each budget are repeated with five fresh seeds.
 from __future__ import annotations
 
 import argparse
-import time
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -20,15 +20,15 @@ from rich.console import Console
 from explorer import SearchSpace
 from explorer.frontier import best_by_budget, trials_frame
 from explorer.frontier.trials import describe
-from explorer.ledger import Kind, Ledger, SweepHeader, Trial
-from explorer.search.dispatcher import Dispatcher, PlannedTrial
+from explorer.ledger import Kind, Ledger, Trial
 from explorer.search.rung import Rung
 from explorer.search.search import Search
-from explorer.search.trial_plan import compile_trial
 from explorer.spec.rates import AXES
-from explorer.sweep.trial import run_trial
 
 FOLDER = Path(__file__).parent
+sys.path[:0] = [str(FOLDER.parent)]
+from one_process import opened, trained  # noqa: E402 (a module in the folder of the benchmarks)
+
 RESULTS = FOLDER / "results.csv"
 METHODS = ("full", "width", "tokens", "resize", "depth", "all", "sweep", "copies")
 
@@ -60,18 +60,10 @@ class OneKind(Search):
 
 def run(space: SearchSpace, ledger: Ledger, kind: Kind, console: Console) -> Iterator[None]:
     """Run the trials that are missing from a ledger, one per iteration."""
-    if not ledger.exists:
-        content = space.model_dump(mode="json")
-        ledger.create(SweepHeader(name=space.name, space=content, created=time.time(), versions={}, hardware="one core"))
-    search = OneKind(space, ledger, kind)
-    work = Dispatcher(search, lambda trial: compile_trial(trial, space)[1], ledger.records(), hold_back=False)
-    while isinstance(planned := work.next(), PlannedTrial):
-        trial = planned.trial
-        ledger.start(trial)
-        record = run_trial(trial, space, ledger)
+    for record in trained(OneKind(space, ledger, kind), space, ledger):
         accuracy = f"{record.outcome.validation_accuracy:.3f}" if record.outcome else record.reason
-        console.print(f"{space.name} {trial.id}: {accuracy}, {record.finished - record.started:.0f} s", highlight=False)
-        work.finished(record)
+        seconds = record.finished - record.started
+        console.print(f"{space.name} {record.trial.id}: {accuracy}, {seconds:.0f} s", highlight=False)
         yield
 
 
@@ -115,7 +107,7 @@ def main() -> None:
     running = []
     for method in () if options.collect else options.only:
         space, kind = space_of(method), kind_of(method)
-        running.append(run(space, Ledger(f"{options.storage}/{space.name}"), kind, Console()))
+        running.append(run(space, opened(space, options.storage), kind, Console()))
     while running:  # in turn, so that results after an interruption are comparable
         running = [each for each in running if next(each, "done") != "done"]
     found = table(options.storage, options.only)
