@@ -32,7 +32,8 @@ from explorer.training.task import Task
 
 FOLDER = Path(__file__).parent
 sys.path[:0] = [str(FOLDER.parent)]
-from one_process import opened, trained  # noqa: E402 (a module in the folder of the benchmarks)
+from curves import over_seeds  # noqa: E402 (a module in the folder of the benchmarks)
+from one_process import opened, trained  # noqa: E402
 
 RESULTS = FOLDER / "results.csv"
 COLUMNS = ["task", "sweep", "seed", "cost", "on_proxies", "trials", "at_goal", "schedule", "learning_rate", "batch_size",
@@ -151,15 +152,8 @@ def main() -> None:
 
 def table(results: pd.DataFrame) -> str:
     """Executed cost of each sweep, and the accuracy of what it recommends, compared with the exhaustive sweep."""
-    runs = results.groupby(["task", "sweep", "seed"], sort=False, as_index=False).agg(
-        cost=("cost", "first"),
-        on_proxies=("on_proxies", "first"),
-        at_goal=("at_goal", "first"),
-        schedule=("schedule", "first"),
-        learning_rate=("learning_rate", "first"),
-        batch_size=("batch_size", "first"),
-        accuracy=("test_accuracy", "mean"),
-    )
+    named = results.rename(columns={"seed": "search_seed", "fresh_seed": "seed"})
+    runs = over_seeds(named, ("task", "sweep", "search_seed"), ("cost", "on_proxies", "at_goal"))
     lines = [
         "| task | sweep | seed | executed cost, full trainings | on proxies | test accuracy at 25 % | behind exhaustive, "
         "points | schedule; learning rate, batch |",
@@ -168,15 +162,15 @@ def table(results: pd.DataFrame) -> str:
     summary = []
     for task in dict.fromkeys(runs.task):
         of_task = runs[runs.task == task]
-        reference = of_task[of_task.sweep == EXHAUSTIVE].accuracy.mean()
+        reference = of_task[of_task.sweep == EXHAUSTIVE].test_mean.mean()
         for name, group in of_task.groupby("sweep", sort=False):
-            behind = 100 * (reference - group.accuracy)
+            behind = 100 * (reference - group.test_mean)
             for row, regret in zip(group.itertuples(), behind, strict=True):
                 settings = f"{row.schedule}; {row.learning_rate:g}, {row.batch_size}"
                 found = "" if row.at_goal else " (not trained at 25 %)"
                 lines.append(
-                    f"| {task} | {name} | {row.seed} | {row.cost:.2f} | {row.on_proxies:.2f} | {100 * row.accuracy:.1f} | "
-                    f"{regret:.1f} | {settings}{found} |"
+                    f"| {task} | {name} | {row.search_seed} | {row.cost:.2f} | {row.on_proxies:.2f} | "
+                    f"{100 * row.test_mean:.1f} | {regret:.1f} | {settings}{found} |"
                 )
             if name != EXHAUSTIVE:
                 summary.append(

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from explorer.ledger import Kind, Phase, Record, Trial
 from explorer.plan import Plan
@@ -40,6 +41,11 @@ class PlannedTrial:
     """Key of the training; see `explorer.training_key`."""
     prefixes: tuple[str, ...]
     """Keys of the training after one segment, two, ... and all but the last."""
+
+    @cached_property
+    def trained_prefixes(self) -> frozenset[str]:
+        """The same keys, to look for those of other trials."""
+        return frozenset(self.prefixes)
 
     def segments_in(self, trained: Collection[str]) -> int:
         """Number of leading segments that need no training, given the keys of the prefixes that have been trained."""
@@ -192,7 +198,7 @@ class Dispatcher:
         if not self._hold_back:
             return False
         available = planned.segments_in(self._trained_prefixes)
-        return any(available < planned.segments_in(frozenset(other.prefixes)) for other in self._running.values())
+        return any(available < planned.segments_in(other.trained_prefixes) for other in self._running.values())
 
 
 def shared_record(trial: Trial, trained: Record) -> Record:

@@ -149,8 +149,7 @@ def first_guesses(search: SearchSettings, kind: Kind, recipe: Recipe, currency: 
     """Variables of plausible first trials: the recipe's learning rate and batch size, rates in even steps, equal durations.
 
     There is one for each learning-rate schedule and each optimizer of a baseline, so that it is tried with all of them. Where
-    seconds count,
-    others reduce one axis alone: the time of a step falls with blocks and tokens, and hardly with heads.
+    seconds count, others reduce one axis alone: the time of a step falls with blocks and tokens, and hardly with heads.
     """
     low, high = search.learning_rate
     batch_size = recipe.batch_size

@@ -15,11 +15,10 @@ from typing import NamedTuple
 from explorer.errors import InvalidInput
 from explorer.ledger import Ledger, OtherTrial, Record, SweepHeader, Trial
 from explorer.plan import Plan
-from explorer.search.trial_plan import full_training_plan, outcome_costs
+from explorer.search.trial_plan import full_training_plan, outcome_costs, task_spec_of
 from explorer.spec.inventory import Inventory
 from explorer.spec.search_space import SearchSpace
 from explorer.spec.step_times import StepTimeTable
-from explorer.spec.task import TaskSpec
 from explorer.spec.task_identity import described_task, has_foreign_code, is_listed
 
 PACKAGES = ("vit-budget-explorer", "torch", "timm")
@@ -122,14 +121,8 @@ class OtherTrainings:
 
     def _key(self, trial: Trial, plan: str, space: SearchSpace) -> str:
         """Key of what is trained on this sweep's data, with its versions and resources."""
-        task = described_task(task_of(trial, space), self._inventory)
+        task = described_task(task_spec_of(trial, space), self._inventory)
         return json.dumps([task, trial.seed, plan], sort_keys=True)
-
-
-def task_of(trial: Trial, space: SearchSpace) -> TaskSpec:
-    """The settings that a trial is trained with."""
-    of_trial = space if trial.proxy is None else space.proxy_space(trial.proxy)
-    return of_trial.task.with_settings(trial.learning_rate, trial.batch_size, trial.staging, trial.lr_schedule, trial.optimizer)
 
 
 def _facts(space: SearchSpace, versions: Mapping[str, str]) -> tuple[object, ...] | None:

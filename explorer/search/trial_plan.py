@@ -11,6 +11,7 @@ from explorer.spec.rates import Rates
 from explorer.spec.schedule import Schedule
 from explorer.spec.search_space import SearchSpace
 from explorer.spec.step_times import StepTimeTable
+from explorer.spec.task import TaskSpec
 from explorer.training.calibration import Calibration
 from explorer.training.task import Task
 
@@ -36,11 +37,13 @@ def task_of(trial: Trial, space: SearchSpace) -> Task:
     Raises:
         InvalidInput: when the settings do not go together.
     """
-    if trial.proxy is not None:
-        space = space.proxy_space(trial.proxy)
-    return Task(
-        space.task.with_settings(trial.learning_rate, trial.batch_size, trial.staging, trial.lr_schedule, trial.optimizer)
-    )
+    return Task(task_spec_of(trial, space))
+
+
+def task_spec_of(trial: Trial, space: SearchSpace) -> TaskSpec:
+    """The settings of that task; data and model are not opened."""
+    of_trial = space if trial.proxy is None else space.proxy_space(trial.proxy)
+    return of_trial.task.with_settings(trial.learning_rate, trial.batch_size, trial.staging, trial.lr_schedule, trial.optimizer)
 
 
 def compile_in_currency(

@@ -9,8 +9,10 @@ import torch
 import yaml
 
 from explorer import cli
+from explorer.spec.provenance import Provenance
 from explorer.spec.rates import Rates
 from explorer.spec.schedule import Schedule, Stage
+from explorer.spec.task import TaskSpec
 from tests.conftest import TINY_MODEL
 
 TAG = "<img src=x onerror=alert(1)>"
@@ -22,6 +24,25 @@ SCHEDULE = Schedule(
     ),
     grid=4,
 )
+
+
+def measured_provenance(task: TaskSpec | dict, **changes) -> Provenance:
+    """What a sweep measured with a schedule: three seeds, 48 % in the mean."""
+    known = {
+        "sweep": "s",
+        "trial": "t",
+        "budget": "50%",
+        "model": TINY_MODEL["name"],
+        "seed": 3,
+        "learning_rate": 2e-3,
+        "batch_size": 32,
+        "validation_accuracy": 0.5,
+        "mean_test_accuracy": 0.48,
+        "seeds": 3,
+        "expected_test_accuracy": (0.4, 0.56),
+        "task": task,
+    }
+    return Provenance(**{**known, **changes})
 
 
 def finished_run(folder: Path, content: dict) -> Path:

@@ -15,9 +15,8 @@ from explorer.production.model_folder import MODEL
 from explorer.production.result import RunResult
 from explorer.production.run import WEIGHTS, Run, train_to_folder
 from explorer.spec.binomial import accuracy_interval
-from explorer.spec.provenance import Provenance
 from tests.conftest import quiet
-from tests.production.finished_runs import TAG
+from tests.production.finished_runs import TAG, measured_provenance
 from tests.training.runs import planned
 
 OFFLINE = """
@@ -101,20 +100,7 @@ def test_text_with_markup_is_shown_as_it_is():
 
 def test_the_card_has_the_expectation_of_the_sweep(three_stages, tiny_task, tmp_path):
     spec = tiny_task.spec
-    provenance = Provenance(
-        sweep="a|b",
-        trial="t",
-        budget="5%",
-        model=spec.model.name,
-        seed=3,
-        learning_rate=2e-3,
-        batch_size=32,
-        validation_accuracy=0.5,
-        mean_test_accuracy=0.48,
-        seeds=3,
-        expected_test_accuracy=(0.4, 0.56),
-        task=spec,
-    )
+    provenance = measured_provenance(spec, sweep="a|b", budget="5%")
     schedule = three_stages.model_copy(update={"provenance": provenance})
     plan = planned(tiny_task, schedule, "5%")
     run = Run(task=spec, plan=plan, seed=0, threads=1, device="cpu", out=tmp_path, schedule=schedule)

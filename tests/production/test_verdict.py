@@ -8,10 +8,11 @@ from explorer import Budget, Schedule, compile_plan
 from explorer.frontier.uncertainty import run_interval
 from explorer.production.result import RunResult
 from explorer.production.verdict import expectation, other_task, time_lines, transfer_warning, verdict
-from explorer.spec.provenance import PredictedAccuracy, Provenance
+from explorer.spec.provenance import PredictedAccuracy
 from explorer.spec.task import TaskSpec
 from explorer.spec.time_spent import StageTime, TimeSpent
 from explorer.training.task import Task
+from tests.production.finished_runs import measured_provenance
 
 RESULT = {
     "timm_create_model": {},
@@ -29,20 +30,7 @@ RESULT = {
 @pytest.fixture
 def measured(three_stages, tiny_spec) -> Schedule:
     """As a sweep exports it, with the task as people write it: defaults left out."""
-    provenance = Provenance(
-        sweep="s",
-        trial="t",
-        budget="50%",
-        model=tiny_spec.model.name,
-        seed=3,
-        learning_rate=2e-3,
-        batch_size=32,
-        validation_accuracy=0.5,
-        mean_test_accuracy=0.48,
-        seeds=3,
-        expected_test_accuracy=(0.4, 0.56),
-        task=tiny_spec.model_dump(mode="json", exclude_defaults=True),
-    )
+    provenance = measured_provenance(tiny_spec.model_dump(mode="json", exclude_defaults=True))
     return three_stages.model_copy(update={"provenance": provenance})
 
 

@@ -18,7 +18,7 @@ from explorer.search.proposal import (
     optimization_variables,
     schedule_variables,
 )
-from explorer.search.reuse import task_of
+from explorer.search.trial_plan import task_spec_of
 from explorer.search.warm_starts import warm_starts
 from explorer.spec.budget import Budget
 from explorer.spec.optimizer_choice import OptimizerChoice
@@ -59,9 +59,9 @@ def test_lion_has_a_tenth_of_the_learning_rates_and_ten_times_the_weight_decay(s
         assert learning_rate_for(space.search, values) == pytest.approx(2e-3 * scale)
         choice = space.search.optimizer_for(name, 0.05)
         assert (choice.name, choice.weight_decay) == (name, pytest.approx(0.05 / scale))
-    recipe = task_of(trial(), space).recipe
+    recipe = task_spec_of(trial(), space).recipe
     assert (recipe.optimizer, recipe.weight_decay, recipe.learning_rate) == ("lion", 0.5, 2e-4)
-    assert task_of(trial(optimizer=None), space).recipe.optimizer == "adamw"
+    assert task_spec_of(trial(optimizer=None), space).recipe.optimizer == "adamw"
 
 
 def test_the_baseline_tries_each_optimizer_and_proxies_none(space):
