@@ -18,7 +18,7 @@ from tests.test_imports import run_without
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = ROOT / "benchmarks"
 METHODS = sorted(path for path in (BENCHMARKS / "methods").glob("*.yaml") if path.stem != "full")
-for folder in (BENCHMARKS, BENCHMARKS / "methods", BENCHMARKS / "ablations"):
+for folder in (BENCHMARKS, BENCHMARKS / "methods", BENCHMARKS / "ablations", BENCHMARKS / "search"):
     sys.path.append(str(folder))
 
 import compare  # noqa: E402 (scripts, found by the lines above)

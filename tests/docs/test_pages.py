@@ -31,7 +31,7 @@ def test_a_page_runs_as_it_is_written(page, folder, namespace, monkeypatch, caps
 def test_the_plan_that_the_tutorial_prints_is_that_of_the_kept_report(monkeypatch, capsys):
     (shown,) = [b.text for b in blocks("docs/tutorial.md") if b.language == "text" and "planned" in b.text]
     schedule = str(ROOT / "reports" / "digits" / "schedules" / "20pct.json")
-    space = str(ROOT / "search_spaces" / "digits.yaml")
+    space = str(ROOT / "reports" / "digits" / "space.yaml")
     monkeypatch.setattr(sys, "argv", ["explorer", "plan", "--schedule", schedule, "--task", space, "--budget", "20%"])
     with pytest.raises(SystemExit):
         cli.main()
