@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -13,6 +14,8 @@ Location = tuple[int | str, ...]
 
 MAX_VALUE_LENGTH = 80
 """Characters of a value that are quoted."""
+MAX_TEXT_LENGTH = 240
+"""Characters of a text that are quoted: most paths are shorter."""
 
 
 class InvalidInput(ValueError):  # noqa: N818 (it is the user's input that is wrong, not the program)
@@ -114,4 +117,5 @@ def _model_at(model: type[BaseModel], location: Location) -> type[BaseModel]:
 
 def _shortened(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= MAX_VALUE_LENGTH else text[: MAX_VALUE_LENGTH - 3] + "..."
+    length = MAX_TEXT_LENGTH if isinstance(value, (str, Path)) else MAX_VALUE_LENGTH
+    return text if len(text) <= length else text[: length - 3] + "..."

@@ -42,3 +42,9 @@ def test_options_and_files_have_them_too(tmp_path, monkeypatch):
     assert Schedule.load("$PLACE/schedule.json") == Schedule.full_model()
     with pytest.raises(InvalidInput, match=f"nor at {tmp_path}/sweeps/nosuch"):
         find_sweep("nosuch", "~/sweeps")
+
+
+def test_messages_quote_paths_whole_and_long_values_in_part():
+    path = "/" + "/".join(["folder"] * 25)
+    assert f"{path!r}: is missing" in str(InvalidInput("root", path, "is missing"))
+    assert str(InvalidInput("options", ["one"] * 50, "are too many")) == f"options: {str(['one'] * 50)[:77]}...: are too many"

@@ -16,7 +16,14 @@ from explorer.spec.inventory import Inventory
 from explorer.spec.recipe import Augmentation
 
 Batch = tuple[Tensor, Tensor]
-"""Normalized images float32 (B, C, H, W) and labels int64 (B,)."""
+"""Normalized images float32 (B, C, H, W) and targets, whose type and shape `TargetKind` says."""
+TargetKind = Literal["class", "labels", "values"]
+"""What a model learns to predict for an image, with K classes or values:
+
+- `class`: one of K classes, int64 (B,)
+- `labels`: any number of K classes, float32 (B, K) of zeros and ones
+- `values`: K real numbers, float32 (B, K)
+"""
 Split = Literal["validation", "test"]
 
 CPU = torch.device("cpu")
@@ -87,7 +94,7 @@ class DataSource(Protocol):
 
     @property
     def classes(self) -> int:
-        """Number of classes; labels are 0 to `classes - 1`."""
+        """Number of classes, with labels 0 to `classes - 1`; of values, where targets are values."""
 
     @property
     def image_size(self) -> int:
@@ -123,6 +130,12 @@ class DataSource(Protocol):
             rank: number of this process.
             process_count: number of processes that divide the images among them.
         """
+
+
+def target_kind(source: DataSource) -> TargetKind:
+    """What the images of a source are given: its attribute `target_kind`, or one class each where it has none."""
+    kind: TargetKind = getattr(source, "target_kind", "class")
+    return kind
 
 
 @runtime_checkable
