@@ -3,8 +3,12 @@
     python examples/timm_train.py --schedule best.json --budget 20% train.py --data-dir images --model deit_small_patch16_224
 
 Options before the script's name are this launcher's, and those after it are the script's own. The script's `--epochs` is the
-length of full training, of which the budget is a share. The learning rates of the script's scheduler are replaced: the learning
-rate decays over the budget, from the script's `--lr`.
+length of full training, of which the budget is a share; the script trains for as many epochs as the budget needs, which
+`--mixup-off-epoch` counts. The learning rates of the script's scheduler are replaced: the learning rate decays over the budget,
+from the script's `--lr`. Several devices work as usual: `torchrun --nproc-per-node 8 examples/timm_train.py ...`.
+
+All checkpoints contain the full model. One of them is called the best only after the last stage has begun: evaluations in
+earlier stages are those of smaller models. A script that ends before the schedule does makes this one end with exit code 1.
 
 train.py is part of timm's repository, not of its package: https://github.com/huggingface/pytorch-image-models
 """
@@ -20,6 +24,7 @@ import timm.optim
 import timm.scheduler
 import timm.utils
 from timm.data import resolve_data_config
+from timm.utils import is_primary
 from torch import nn
 from torch.optim import Optimizer
 
@@ -30,7 +35,6 @@ from explorer.spec.lr_schedule import LearningRateSchedule
 
 REFUSED = {
     "model_ema": "its average of the weights would keep the first stage's size",
-    "distributed": "the wrapper for several devices is made for one size of the model",
     "torchcompile": "a compiled model is made for one size",
     "kd_model_name": "a teacher's cost is not counted",
     "naflex_loader": "the cost of a step is counted for images of one size",
@@ -42,7 +46,7 @@ STATE = "staged_training"
 """Key of the schedule's state in the optimizer's first parameter group, in checkpoints."""
 
 _create_optimizer, _create_scheduler = timm.optim.create_optimizer_v2, timm.scheduler.create_scheduler_v2
-_scheduler_kwargs, _CheckpointSaver = timm.scheduler.scheduler_kwargs, timm.utils.CheckpointSaver
+_init_distributed_device, _CheckpointSaver = timm.utils.init_distributed_device, timm.utils.CheckpointSaver
 
 
 class Launcher:
@@ -67,14 +71,18 @@ class Launcher:
         class FullSizeSaver(_CheckpointSaver):
             """Saves the full model in every stage, with the position in the schedule."""
 
-            def _save(self, *args: Any, **kwargs: Any) -> None:
-                assert launcher.training is not None
-                with launcher.training.at_full_size():
-                    self.optimizer.param_groups[0][STATE] = launcher.training.state_dict()
-                    super()._save(*args, **kwargs)
+            def save_checkpoint(self, epoch: int, metric: float | None = None) -> Any:
+                if metric is not None and not launcher.running.in_last_stage:
+                    metric = math.inf if self.decreasing else -math.inf  # never the best one once the last stage has begun
+                return super().save_checkpoint(epoch, metric)
 
+            def _save(self, save_path: str, epoch: int, *args: Any, **kwargs: Any) -> None:
+                with launcher.running.at_full_size():
+                    self.optimizer.param_groups[0][STATE] = {"epoch": epoch, **launcher.running.state_dict()}
+                    super()._save(save_path, epoch, *args, **kwargs)
+
+        timm.utils.init_distributed_device = self.init_distributed_device
         timm.optim.create_optimizer_v2 = self.create_optimizer
-        timm.scheduler.scheduler_kwargs = self.scheduler_kwargs
         timm.scheduler.create_scheduler_v2 = self.create_scheduler
         timm.utils.CheckpointSaver = FullSizeSaver
 
@@ -83,18 +91,24 @@ class Launcher:
         self.model = timm_model_in(model)
         return _create_optimizer(model, *args, **kwargs)
 
-    def scheduler_kwargs(self, cfg: argparse.Namespace, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Call timm's function, and keep the script's options."""
-        self.arguments = cfg
-        return _scheduler_kwargs(cfg, *args, **kwargs)
+    @property
+    def running(self) -> StagedTraining:
+        """The schedule, once the script has created its scheduler."""
+        assert self.training is not None
+        return self.training
+
+    def init_distributed_device(self, args: argparse.Namespace) -> Any:
+        """Keep the script's options, refuse those that cannot be used, and call timm's function: the script's first call."""
+        for name, reason in REFUSED.items():
+            if getattr(args, name, None):
+                raise InvalidInput(f"--{name.replace('_', '-')}", getattr(args, name), f"must be left out: {reason}")
+        self.arguments = args
+        return _init_distributed_device(args)
 
     def create_scheduler(self, optimizer: Optimizer, *args: Any, updates_per_epoch: int, **kwargs: Any) -> tuple[Any, int]:
-        """Call timm's function; return its scheduler, and the number of epochs that the plan needs."""
+        """Call timm's function; return its scheduler, and the epoch with which the plan ends."""
         scheduler, _ = _create_scheduler(optimizer, *args, updates_per_epoch=updates_per_epoch, **kwargs)
         options = self.arguments
-        for name, reason in REFUSED.items():
-            if getattr(options, name, None):
-                raise InvalidInput(f"--{name.replace('_', '-')}", getattr(options, name), f"must be left out: {reason}")
         assert self.model is not None
         saved = optimizer.param_groups[0].pop(STATE, None)
         if getattr(options, "resume", "") and saved is None:
@@ -105,18 +119,23 @@ class Launcher:
             self.schedule,
             budget=self.budget,
             full_steps=options.epochs * updates_per_epoch,
-            batch_size=options.batch_size * max(1, options.grad_accum_steps),
+            batch_size=options.batch_size * max(1, options.grad_accum_steps) * options.world_size,
             lr_schedule=self.lr_schedule,
             image_shape=resolve_data_config(vars(options), model=self.model)["input_size"],
             seed=options.seed,
         )
-        if saved is not None:
+        first_epoch = 0
+        if saved is not None:  # also in mid-epoch: the script goes on with the next one
+            first_epoch = saved.pop("epoch") + 1
             self.training.load_state_dict(saved)
+        plan, begun = self.training.plan, self.training.begun
         self.training.follow_optimizer()
-        plan = self.training.plan
-        epochs = math.ceil(plan.steps / updates_per_epoch)
-        print(f"schedule: {plan.steps} updates in {epochs} epochs, {plan.cost:.3%} of full training", flush=True)
-        return scheduler, epochs
+        first_epoch = first_epoch if getattr(options, "start_epoch", None) is None else options.start_epoch
+        epochs = math.ceil((plan.steps - begun) / updates_per_epoch)
+        if is_primary(options):
+            left = f"{plan.steps - begun} of {plan.steps}" if begun else plan.steps
+            print(f"schedule: {left} updates in {epochs} epochs, {plan.cost:.3%} of full training", flush=True)
+        return scheduler, first_epoch + epochs
 
 
 def main() -> None:
@@ -139,9 +158,16 @@ def main() -> None:
             raise InvalidInput("script", options.script, "there is no such file; train.py is part of timm's repository")
         settings = {"kind": options.lr_schedule, "warmup": options.warmup}
         lr_schedule = validated(LearningRateSchedule, settings, "--lr-schedule")
-        Launcher(Schedule.load(options.schedule), options.budget, lr_schedule).install()
+        launcher = Launcher(Schedule.load(options.schedule), options.budget, lr_schedule)
+        launcher.install()
         sys.argv = [options.script, *options.arguments]
         runpy.run_path(options.script, run_name="__main__")
+        training = launcher.training
+        if training is not None and not training.done:
+            sys.exit(
+                f"timm_train: the script ended after {training.begun} of the {training.plan.steps} updates of the schedule; "
+                "resume it with --resume"
+            )
     except InvalidInput as error:
         print(f"timm_train: {error}", file=sys.stderr)
         sys.exit(2)

@@ -150,7 +150,9 @@ class ElasticModel:
         realised["depth"] = len(self._depth.active(self._depth_rate(rates))) / self._depth.count if self._depth else 1.0
         return Rates(**realised)
 
-    def set_rates(self, rates: Rates, optimizer: Optimizer | None = None, *, grow: bool = True) -> Rates:
+    def set_rates(
+        self, rates: Rates, optimizer: Optimizer | None = None, *, grow: bool = True, for_training: bool = True
+    ) -> Rates:
         """Resize the model, and the optimizer's per-parameter state with it.
 
         Newly active entries have the values that they had when they were last active, or their initial values, or output
@@ -163,6 +165,8 @@ class ElasticModel:
             optimizer: an optimizer over this model's parameters; required once it has state.
             grow: whether newly active entries get their growth initialization. `False` for changes that training must not see:
                 to full size for a checkpoint, and back.
+            for_training: whether gradients are computed at these rates. `False` leaves what refers to the graphs of earlier
+                steps as it is, such as DistributedDataParallel, for a return to the rates of those steps.
 
         Returns:
             The realised rates, as `realise` returns.
@@ -186,7 +190,7 @@ class ElasticModel:
                     module.keep_what_leaves(active)
                 grows_by_copies = copies and module.is_trained and id(module.module) not in inactive
                 copied = self._sources(module, active) if grows_by_copies else None
-                module.resize(active, self._kept, optimizer, growth, copied)
+                module.resize(active, self._kept, optimizer, growth, copied, for_training)
         self._tokens.set(self._token_rate(rates))
         if self._depth:
             self._set_depth(self._depth_rate(rates), growth, trained)
@@ -212,13 +216,16 @@ class ElasticModel:
 
     @contextmanager
     def at_full_size(self, optimizer: Optimizer | None = None) -> Iterator[None]:
-        """Set the model and its optimizer to full size within the context, for a checkpoint; training does not see this."""
+        """Set the model and its optimizer to full size within the context, for a checkpoint; training does not see this.
+
+        No gradients can be computed within it.
+        """
         rates = self.requested
-        self.set_rates(Rates(), optimizer, grow=False)
+        self.set_rates(Rates(), optimizer, grow=False, for_training=False)
         try:
             yield
         finally:
-            self.set_rates(rates, optimizer, grow=False)
+            self.set_rates(rates, optimizer, grow=False, for_training=False)
 
     @property
     def subset_orders(self) -> dict[str, list[int]]:

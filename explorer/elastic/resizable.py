@@ -190,6 +190,7 @@ class ResizableModule:
         optimizer: Optimizer | None,
         growth: Growth | None = None,
         sources: Mapping[str, Tensor] | None = None,
+        for_training: bool = True,
     ) -> None:
         """Reduce or restore every tensor of the module, and its optimizer states, to the given heads and channels.
 
@@ -200,6 +201,7 @@ class ResizableModule:
             growth: growth initialization; `None` restores the values that newly active entries had.
             sources: for each letter, the numbers of those from whose values the active ones start, int64 (count,); `None` if
                 nothing is copied.
+            for_training: whether gradients are computed at this size; see `renew_gradient_node`.
 
         Raises:
             InvalidInput: if an optimizer state is neither shaped like its parameter nor a factor of its second moments.
@@ -242,7 +244,8 @@ class ResizableModule:
                         f"its state {name!r} has another shape than its parameter and cannot be resized",
                     )
             tensor.grad = None
-            renew_gradient_node(tensor)
+            if for_training:
+                renew_gradient_node(tensor)
             tensor.data = resized
             if optimizer is not None and growth:
                 fit_factors(optimizer, tensor, made_at, kept)

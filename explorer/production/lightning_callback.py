@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Unpack
 
 import lightning.pytorch as pl
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.strategies import DDPStrategy
 
 from explorer.errors import InvalidInput
 from explorer.production.arguments import StagedTrainingSettings, check_schedule, check_settings, timm_model_in
@@ -24,8 +27,9 @@ class StagedTrainingCallback(pl.Callback):
         Trainer(max_epochs=-1, callbacks=[callback]).fit(module, loader)
 
     The module configures one optimizer with the peak learning rate, and no scheduler: the callback sets the learning rate.
-    Checkpoints contain the model at full size; `fit(..., ckpt_path=...)` resumes in the middle of a stage. Only one device is
-    supported.
+    All checkpoints contain the model at full size, those of weights alone too; `fit(..., ckpt_path=...)` resumes in the middle of
+    a stage. However training ends, the model is at full size afterwards. With several devices (`strategy="ddp"`), `batch_size`
+    counts the images of all of them.
 
     Args:
         schedule: stages as shares of the budget, or in epochs.
@@ -48,15 +52,21 @@ class StagedTrainingCallback(pl.Callback):
         """Compile the plan for the module's model and optimizer; resume if a checkpoint was loaded.
 
         Raises:
-            InvalidInput: as `StagedTraining`; also for several optimizers or devices, for Lightning's own weight averaging, and
-                when the Trainer has a limit of its own.
+            InvalidInput: as `StagedTraining`; also for several optimizers, for another strategy than DDP with several devices,
+                for Lightning's own weight averaging, for a checkpoint callback that chooses the best one, and when the Trainer
+                has a limit of its own.
         """
         if len(trainer.optimizers) != 1:
             raise InvalidInput("optimizers", len(trainer.optimizers), "must be one")
-        if trainer.world_size > 1:
-            reason = "must be 1: the wrapper for several devices is made for one size of the model"
-            raise InvalidInput("devices", trainer.world_size, reason)
+        if trainer.world_size > 1 and not isinstance(trainer.strategy, DDPStrategy):
+            raise InvalidInput("strategy", type(trainer.strategy).__name__, "must be ddp: stages need whole parameters on each device")
         for callback in trainer.callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.monitor is not None and callback.save_top_k != -1:
+                reason = (
+                    "cannot choose among checkpoints of a staged training: those of early stages were evaluated with smaller "
+                    "models; use ModelCheckpoint(monitor=None, save_last=True): the schedule ends with the best model"
+                )
+                raise InvalidInput("callbacks", f"ModelCheckpoint(monitor={callback.monitor!r})", reason)
             if WEIGHT_AVERAGING_CALLBACKS & {kind.__name__ for kind in type(callback).__mro__}:
                 reason = "cannot be used with stages: its average is made for one size of the model; use ema= instead"
                 raise InvalidInput("callbacks", type(callback).__name__, reason)
@@ -66,6 +76,8 @@ class StagedTrainingCallback(pl.Callback):
         self.training = StagedTraining(timm_model_in(pl_module), trainer.optimizers[0], self._schedule, **self._settings)
         if self._saved is not None:
             self.training.load_state_dict(self._saved)
+        # Called for every checkpoint, also those of weights alone, which no hook of a callback sees.
+        trainer.save_checkpoint = partial(self._save_at_full_size, trainer.save_checkpoint)  # type: ignore[method-assign]
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -83,14 +95,17 @@ class StagedTrainingCallback(pl.Callback):
         if training.done and trainer.global_step >= training.begun:
             trainer.should_stop = True
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Replace the states of the resized model by those at full size."""
-        if self.training is None:
-            return
-        with self.training.at_full_size():
-            states = [trainer.strategy.optimizer_state(optimizer) for optimizer in trainer.optimizers]
-            # Lightning writes the file later, when model and optimizer have been resized again.
-            checkpoint.update(copy.deepcopy({"state_dict": pl_module.state_dict(), "optimizer_states": states}))
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Set the model to full size; warn if training ends before the plan does."""
+        self._finish(trainer)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Set the model to full size, as after Ctrl-C."""
+        self._finish(trainer)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Leave the Trainer as it was."""
+        vars(trainer).pop("save_checkpoint", None)
 
     def state_dict(self) -> dict[str, Any]:
         """The state of this callback for Lightning's checkpoints."""
@@ -99,6 +114,14 @@ class StagedTrainingCallback(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep a checkpoint's state until model and optimizer are loaded."""
         self._saved = state_dict.get("training")
+
+    def _save_at_full_size(self, save: Callable[..., None], *arguments: Any, **options: Any) -> None:
+        with self._running().at_full_size():
+            save(*arguments, **options)
+
+    def _finish(self, trainer: pl.Trainer) -> None:
+        if self.training is not None:
+            self.training.finish()
 
     def _running(self) -> StagedTraining:
         assert self.training is not None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import Field
 from torch import nn
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from explorer.elastic.step_cost import StepCounter, UnsuitableImagesError
 from explorer.errors import InvalidInput, validated
@@ -24,7 +27,7 @@ from explorer.production.arguments import (
     staging_for,
 )
 from explorer.production.optimizer_hooks import follow_optimizer
-from explorer.production.wrappers import is_wrapped
+from explorer.production.wrappers import renew_wrappers, unwrapped
 from explorer.segment import StepCost
 from explorer.spec.base import Frozen
 from explorer.spec.budget import Budget
@@ -72,8 +75,8 @@ class StagedTraining:
     is spent: staged steps cost less, so there may be more of them than full training has.
 
     Args:
-        model: the timm model, at full size, on its device. It must not be wrapped (DDP, `torch.compile`), because wrappers are
-            made for one size.
+        model: the timm model, at full size, on its device. It may be wrapped, now or later, in DistributedDataParallel, which is
+            renewed when the model is resized, and in `torch.compile`, which compiles each size.
         optimizer: an optimizer over the model's parameters. The learning rates of its groups (`initial_lr`, if a scheduler
             wrote it) are the peak learning rates.
         schedule: stages as shares of the budget, or in epochs. Stochastic depth is changed by stage if the schedule says so;
@@ -113,8 +116,7 @@ class StagedTraining:
         staging: Staging | None = None,
         seed: int = 0,
     ) -> None:
-        if is_wrapped(model):
-            raise InvalidInput("model", type(model).__name__, "pass the model within it, and wrap that again after each resize")
+        model = unwrapped(model)
         schedule = check_schedule(schedule)
         steps = positive_number("full_steps", full_steps, "the optimizer steps of full training")
         images = positive_integer("batch_size", batch_size)
@@ -136,6 +138,7 @@ class StagedTraining:
         self._staged = StagedModel(model, optimizer, average, staging=staging, image_size=shape_CHW[1:], seed=seed)
         self._drop_path = DropPathRates(model)
         self._sets_learning_rates = lr_schedule is not None
+        self._partial: RemovableHandle | None = None
         counter = StepCounter.of_copy(model, staging, shape_CHW)
 
         def step_cost(rates: Rates) -> StepCost:
@@ -154,7 +157,7 @@ class StagedTraining:
         self.begun = 0
         """Number of optimizer steps that have begun."""
         self.resized = False
-        """Whether the last call of `step` resized the model. Wrappers must then be created again."""
+        """Whether the last call of `step` resized the model."""
         for group in optimizer.param_groups:  # kept in the optimizer's state; schedulers of torch and timm write it too
             group.setdefault("initial_lr", group["lr"])
         self._peaks = [group["initial_lr"] * group.get("lr_scale", 1.0) for group in optimizer.param_groups]
@@ -173,6 +176,12 @@ class StagedTraining:
     def done(self) -> bool:
         """Whether the budget is spent."""
         return self.begun >= self.plan.steps
+
+    @property
+    def in_last_stage(self) -> bool:
+        """Whether the step that has begun last is one of the last stage: results of earlier ones are those of smaller models."""
+        segment, _ = self.plan.position(max(0, self.begun - 1))
+        return segment.stage == self.plan.segments[-1].stage
 
     @property
     def rates(self) -> Rates:
@@ -211,7 +220,7 @@ class StagedTraining:
             check_state(self.optimizer)
         self.begun += 1
         segment, _ = self.plan.position(self.begun - 1)
-        self.resized = self._staged.set_rates(segment.requested)
+        self.resized = self._set_rates(segment.requested)
         self._drop_path.set_share(segment.augmentation.drop_path)
         self.set_learning_rates(self.factor)
         return True
@@ -234,13 +243,61 @@ class StagedTraining:
             for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
                 group["lr"] = peak * factor
 
-    def at_full_size(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def at_full_size(self) -> Iterator[None]:
         """Set model, optimizer and average to full size within a context, to save or evaluate the whole model.
 
         Checkpoints must be written (or copied) within it, between two optimizer steps: states of a resized model lack the
         inactive entries, and tensors that are only referred to are resized again afterwards.
         """
-        return self._staged.at_full_size()
+        self._accept_state_dict()
+        try:
+            with self._staged.at_full_size():
+                yield
+        finally:
+            self._warn_of_state_dict()
+
+    def _set_rates(self, requested: Rates, *, grow: bool = True) -> bool:
+        """Resize the model with its wrappers; whether it was resized."""
+        if not self._staged.set_rates(requested, grow=grow):
+            return False
+        renew_wrappers(self.model)
+        self._accept_state_dict()
+        self._warn_of_state_dict()
+        return True
+
+    def _warn_of_state_dict(self) -> None:
+        """Let `state_dict()` of a reduced model warn: whoever saves it outside of `at_full_size` saves a part of the model.
+
+        Averages of the weights read it too, timm's in every step, so there is no warning with one.
+        """
+        if self._staged.average is not None or self._staged.requested.full:
+            return
+        message = (
+            f"state_dict() of a model at {self.rates} lacks the weights that are inactive now; call it within "
+            "StagedTraining.at_full_size() for the full model"
+        )
+
+        def warn(*_: Any) -> None:
+            warnings.warn(message, stacklevel=3)
+
+        self._partial = self.model.register_state_dict_pre_hook(warn)
+
+    def _accept_state_dict(self) -> None:
+        if self._partial is not None:
+            self._partial.remove()
+
+    def finish(self) -> None:
+        """End training, whether or not the budget is spent: the model is at full size from now on.
+
+        After an early end, what is newly active starts as at the beginning of a stage, and a warning says how far training
+        came. The integrations call this however training ends; a loop of your own needs it only where it ends early.
+        """
+        if not self.done:
+            reason = "the learning rate has not decayed to its end" if self._sets_learning_rates else "the budget is not spent"
+            text = f"training ended after {self.begun} of the {self.plan.steps} steps of its schedule: {reason}"
+            warnings.warn(text, stacklevel=2)
+        self._set_rates(Rates())
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the schedule, as plain data. The states of model, optimizer and average are saved separately."""
@@ -272,7 +329,7 @@ class StagedTraining:
         self._staged.pretrained = saved.pretrained
         if self.begun:
             segment, _ = self.plan.position(self.begun - 1)
-            self._staged.set_rates(segment.requested, grow=False)
+            self._set_rates(segment.requested, grow=False)
             self._drop_path.set_share(segment.augmentation.drop_path)
 
 

@@ -27,7 +27,9 @@ class StagedTrainingCallback(TrainerCallback):
         Trainer(model, arguments, train_dataset=images, callbacks=[callback]).train()
 
     The callback sets the learning rate before each step and replaces that of the Trainer's scheduler. Checkpoints contain the
-    model at full size; `train(resume_from_checkpoint=...)` resumes in the middle of a stage. Only one device is supported.
+    model at full size; `train(resume_from_checkpoint=...)` resumes in the middle of a stage. With several processes (`torchrun`,
+    `accelerate launch`), `batch_size` counts the images of all of them. When training ends, the model is at full size; after an
+    error, of which callbacks are not told, `callback.training.finish()` sets it.
 
     Args:
         schedule: stages as shares of the budget, or in epochs.
@@ -61,14 +63,21 @@ class StagedTrainingCallback(TrainerCallback):
         """Compile the plan for the Trainer's model and optimizer; resume if a checkpoint was loaded.
 
         Raises:
-            InvalidInput: as `StagedTraining`; also for several devices, for a number of steps other than the plan's, and for a
-                checkpoint that was saved without this callback.
+            InvalidInput: as `StagedTraining`; also for several devices in one process, for FSDP and DeepSpeed, where the best
+                checkpoint is to be chosen, for a number of steps other than the plan's, and for a checkpoint that was saved
+                without this callback.
         """
-        if args.world_size > 1 or args.n_gpu > 1:
-            devices = max(args.world_size, args.n_gpu)
-            raise InvalidInput(
-                "devices", devices, "must be 1: the wrapper for several devices is made for one size of the model"
+        if args.n_gpu > 1:
+            raise InvalidInput("devices", args.n_gpu, "must be 1 for each process: start one per device with torchrun")
+        for name in ("fsdp", "deepspeed"):
+            if given := getattr(args, name, None):
+                raise InvalidInput(name, given, "must be left out: stages need whole parameters on each device")
+        if args.load_best_model_at_end:
+            reason = (
+                "must be False: checkpoints of early stages were evaluated with smaller models, and the schedule ends with the "
+                "best one"
             )
+            raise InvalidInput("load_best_model_at_end", True, reason)
         if args.save_strategy == "best":
             reason = "must be steps, epoch or no: for best, the Trainer saves without calling callbacks first"
             raise InvalidInput("save_strategy", "best", reason)
@@ -105,6 +114,11 @@ class StagedTrainingCallback(TrainerCallback):
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Return to the stage's size."""
         self._leave_full_size()
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Set the model to full size; warn if training ends before the plan does."""
+        self._leave_full_size()
+        self._running().finish()
 
     def _enter_full_size(self, state: TrainerState) -> None:
         if self._full_size is None and self.training is not None:

@@ -1,19 +1,74 @@
-"""Recognizes modules that wrap a model: they are made for one size of it, and cannot be resized.
-
-torch has no public name for the class that `torch.compile` returns. This module is the only one that uses the private name;
-its test fails when a new release of torch changes it.
+"""Wrappers of a model that are made for one size of it: found, and renewed when the model is resized, so that users need not
+wrap it again.
 """
 
 from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
 
 import torch
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-WRAPPERS: tuple[type[nn.Module], ...] = (DistributedDataParallel, DataParallel, torch._dynamo.OptimizedModule)
-"""Classes of wrapped models."""
+from explorer.errors import InvalidInput
+
+COMPILED = torch._dynamo.OptimizedModule
+"""Class of models that `torch.compile` returns. torch has no public name for it; a test fails when that changes."""
 
 
-def is_wrapped(model: nn.Module) -> bool:
-    """Whether a model is wrapped by DataParallel, DistributedDataParallel or `torch.compile`."""
-    return isinstance(model, WRAPPERS)
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model within DistributedDataParallel and `torch.compile`; the model itself if it is not wrapped.
+
+    Raises:
+        InvalidInput: when it is wrapped by what cannot follow a change of its size.
+    """
+    while isinstance(model, (DistributedDataParallel, COMPILED)):
+        model = model.module if isinstance(model, DistributedDataParallel) else model._orig_mod
+    refuse_sharded(model)
+    return model
+
+
+def refuse_sharded(model: nn.Module) -> None:
+    """Refuse DataParallel, whose copies of the model are hidden, and FSDP, whose parameters are parts of tensors.
+
+    Raises:
+        InvalidInput: naming what to use in place of it.
+    """
+    kinds = {kind.__name__ for kind in type(model).__mro__}
+    instead = "cannot be resized; wrap the model in DistributedDataParallel"
+    if isinstance(model, DataParallel):
+        raise InvalidInput("model", type(model).__name__, instead)
+    # fully_shard makes a class of its own of each sharded module's class.
+    if kinds & {"FSDPModule", "FullyShardedDataParallel"}:
+        raise InvalidInput("model", type(model).__name__, f"its parameters are shards (FSDP), and {instead}")
+    for name, parameter in model.named_parameters():
+        if "DTensor" in {kind.__name__ for kind in type(parameter).__mro__}:
+            raise InvalidInput("model", name, f"is a shard of a parameter (DTensor of FSDP2 or of tensor parallelism), and {instead}")
+
+
+def renew_wrappers(model: nn.Module) -> int:
+    """Renew every DistributedDataParallel around a model, in place, for the model's present size.
+
+    Its reducer has hooks on the nodes that accumulate gradients, and buckets of their sizes. Every process has to call this.
+
+    Returns:
+        The number of wrappers.
+    """
+    wrappers = list(_data_parallel_around(model))
+    for wrapper in wrappers:
+        state = wrapper.__getstate__()
+        hooks = list(state.get("_comm_hooks", ()))
+        del wrapper.reducer, wrapper.logger  # its hooks go with the reducer
+        wrapper.__setstate__({**state, "_comm_hooks": []})  # as after unpickling: makes reducer and logger anew
+        for hook, hook_state in hooks:
+            wrapper.register_comm_hook(hook_state, hook)
+    return len(wrappers)
+
+
+def _data_parallel_around(model: nn.Module) -> Iterator[DistributedDataParallel]:
+    """The wrappers that exist in this process, whoever holds them: a trainer's is not accessible otherwise."""
+    for candidate in gc.get_objects():
+        if issubclass(type(candidate), DistributedDataParallel) and hasattr(candidate, "reducer"):
+            if any(inner is model for inner in candidate.modules()):
+                yield candidate

@@ -321,8 +321,7 @@ def _execute(
         if last_check + interval <= step < segment.steps:
             last_check = step
             check_loss(result)
-        is_cold = state.is_cold  # a checkpoint of several processes wraps the model anew
-        next_check = step + 1 if is_cold else last_check + interval
+        is_cold, next_check = False, last_check + interval
         watch.start()
     return result
 

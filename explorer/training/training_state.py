@@ -135,8 +135,6 @@ class TrainingState:
             scaled = {"scaler": self.scaler.state_dict(), "skipped_updates": self.skipped_updates}
             trained = self._staged.state_dict() | (scaled if self.scaler.is_enabled() else {})
             yield {**trained, "steps": self._steps, "random": random}
-        if self.processes.count > 1:
-            self._wrapped = None  # DDP keeps references to tensors that resizing replaces
 
     def restore(self, content: dict[str, Any], requested: Rates) -> None:
         """Resume from a `content` that was taken at these rates."""

@@ -19,7 +19,7 @@ OPTIONS = (
 MODEL = {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 4}
 REPLACED = (
     (timm.optim, "create_optimizer_v2"),
-    (timm.scheduler, "scheduler_kwargs"),
+    (timm.utils, "init_distributed_device"),
     (timm.scheduler, "create_scheduler_v2"),
     (timm.utils, "CheckpointSaver"),
 )
@@ -84,6 +84,38 @@ def test_it_resumes_from_a_checkpoint(launch, tmp_path):
     code, _, errors = launch("other", "--epochs", "5", "--resume", str(tmp_path / "straight" / "checkpoint-1.pth.tar"))
     assert code == 2
     assert errors.strip() == "timm_train: state: 'plan': belongs to another schedule, budget, model, batch size or full_steps"
+
+
+def test_a_run_killed_twice_in_mid_epoch_makes_every_update(launch, tmp_path):
+    """train.py resumes with the next epoch: it then needs more epochs, and the learning rate still ends at zero."""
+    launch("straight", "--epochs", "4")
+    seen = json.loads((tmp_path / "straight" / "seen.json").read_text())
+    planned = next(number for number, (_, rate) in enumerate(seen) if rate == 0)  # the last epoch may be longer than the plan
+    done, resume = [], []
+    for number, stop_after in enumerate((3, 8, 0)):
+        name = f"killed{number}"
+        stop = ["--recovery-interval", "1", "--stop-after", str(stop_after)]
+        code, *_ = launch(name, "--epochs", "4", *resume, *stop)
+        done += json.loads((tmp_path / name / "seen.json").read_text())
+        if stop_after:
+            ended = f"timm_train: the script ended after {len(done)} of the {planned} updates of the schedule"
+            assert code == f"{ended}; resume it with --resume"  # as text, with which Python exits with 1
+            latest = max((tmp_path / name).glob("recovery-*.pth.tar"), key=lambda path: path.stat().st_mtime_ns)
+            model = timm.create_model("vit_tiny_patch16_224", num_classes=2, **MODEL)
+            model.load_state_dict(weights(latest))
+            resume = ["--resume", str(latest)]
+    assert code == 0
+    assert done[:planned] == seen[:planned]
+    assert {rate for _, rate in done[planned:]} <= {0.0}
+
+
+def test_the_best_checkpoint_is_one_of_the_last_stage(launch, tmp_path):
+    """The script's metric falls with each epoch, so the first evaluation would be the best one."""
+    launch("straight", "--epochs", "4")
+    best = torch.load(tmp_path / "straight" / "model_best.pth.tar", weights_only=False)
+    seen = json.loads((tmp_path / "straight" / "seen.json").read_text())
+    widths_at_epoch_ends = [width for width, _ in seen[6::7]]
+    assert best["epoch"] == widths_at_epoch_ends.index(128) > 0
 
 
 def test_accumulated_batches_are_one_update(launch, tmp_path):
