@@ -129,6 +129,42 @@ def test_accumulated_batches_are_one_step(tmp_path):
     assert module.seen[::2] == module.seen[1::2]
 
 
+@pytest.mark.parametrize("how", ["callback", "ctrl_c"])
+def test_however_training_ends_the_model_is_full_and_an_early_end_is_said(tmp_path, how):
+    class Ends(pl.Callback):
+        def on_train_batch_end(self, trainer, *_):
+            if trainer.global_step == 3:
+                if how == "ctrl_c":
+                    raise KeyboardInterrupt
+                trainer.should_stop = True
+
+    module = Classifier()
+    with pytest.warns(UserWarning, match=r"training ended after \d+ of the 14 steps of its schedule"):
+        if how == "ctrl_c":
+            with pytest.raises(SystemExit):
+                fit(module, tmp_path, others=[Ends()])
+        else:
+            fit(module, tmp_path, others=[Ends()])
+    tiny_model().load_state_dict(module.model.state_dict(), strict=True)
+
+
+def test_checkpoints_of_weights_alone_hold_the_full_model(tmp_path):
+    weights_only = ModelCheckpoint(tmp_path / "weights", every_n_train_steps=3, save_top_k=-1, save_weights_only=True)
+    fit(Classifier(), tmp_path, others=[weights_only])
+    files = list((tmp_path / "weights").glob("*.ckpt"))
+    assert len(files) == 4
+    for file in files:
+        content = torch.load(file, weights_only=True)
+        assert "optimizer_states" not in content
+        tiny_model().load_state_dict({name.removeprefix("model."): t for name, t in content["state_dict"].items()}, strict=True)
+
+
+def test_choosing_the_best_checkpoint_among_models_of_different_sizes_is_refused(tmp_path):
+    best = ModelCheckpoint(tmp_path, monitor="loss", save_top_k=1)
+    with pytest.raises(InvalidInput, match=r"callbacks: .*monitor='loss'.*: cannot choose among checkpoints of a staged"):
+        fit(Classifier(), tmp_path, others=[best])
+
+
 def test_missing_and_unknown_arguments_are_type_errors():
     with pytest.raises(TypeError, match="batch_size"):
         StagedTrainingCallback(WIDTHS, budget="50%", full_steps=20)

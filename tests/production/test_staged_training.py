@@ -19,6 +19,7 @@ from explorer.production.arguments import StagedTrainingSettings
 from explorer.spec.staging import Staging
 from explorer.training.loop import train
 from explorer.training.task import Task
+from tests.production.conftest import WIDTHS
 from tests.production.loops import HALVES, one_step, same, small, staged
 
 HALF = Rates(heads=0.5, mlp=0.5, tokens=0.5)
@@ -197,15 +198,65 @@ def test_without_a_learning_rate_schedule_the_learning_rates_are_left_unchanged(
     assert 0 < factors[-1] < 1
 
 
-def test_a_model_is_compiled_again_after_a_resize():
+@pytest.mark.parametrize("given", [True, False])
+def test_a_compiled_model_follows_the_stages(given):
+    """It is wrapped once, and compiled for each size."""
+    ends = []
+    for compiled in (True, False):
+        model, optimizer = small()
+        wrapped = torch.compile(model, backend="eager", dynamic=False) if compiled else model
+        training = staged(wrapped if given else model, optimizer, WIDTHS)
+        while training.step():
+            one_step(wrapped, optimizer, training.begun)
+            if training.begun == 2:
+                with training.at_full_size():
+                    assert model.state_dict()["blocks.0.mlp.fc1.weight"].shape == (128, 32)
+        ends.append(model)
+    assert same(*ends)
+
+
+def test_a_checkpoint_in_mid_stage_leaves_the_graphs_of_a_step_intact():
+    """As what DistributedDataParallel holds: the nodes that accumulate gradients."""
     model, optimizer = small()
-    training = staged(model, optimizer, budget="10%")
-    wrapped, wrappers = None, 0
+    training = staged(model, optimizer, WIDTHS)
+    training.step()
+    weight = model.blocks[0].mlp.fc1.weight
+    loss = model(torch.zeros(2, 3, 16, 16)).sum()
+    with training.at_full_size():
+        assert weight.shape == (128, 32)
+    loss.backward()
+    assert weight.grad.shape == weight.shape == (64, 32)
+
+
+def test_an_early_end_leaves_the_full_model_and_says_so():
+    model, optimizer = small()
+    training = staged(model, optimizer, WIDTHS)
+    for _ in range(3):
+        training.step()
+        one_step(model, optimizer, training.begun)
+    assert not training.in_last_stage
+    with pytest.warns(UserWarning, match=r"state_dict\(\) of a model at heads 0.5 mlp 0.5 tokens 1 lacks the weights"):
+        partial = model.state_dict()
+    assert partial["blocks.0.mlp.fc1.weight"].shape == (64, 32)
+    before = model.eval()(torch.ones(1, 3, 16, 16))
+    steps = training.plan.steps
+    ended = f"training ended after 3 of the {steps} steps of its schedule: the learning rate has not decayed to its end"
+    with pytest.warns(UserWarning, match=ended):
+        training.finish()
+    assert model.state_dict()["blocks.0.mlp.fc1.weight"].shape == (128, 32)
+    # What was learned stays: the default growth does not change the outputs.
+    assert torch.allclose(model(torch.ones(1, 3, 16, 16)), before, atol=1e-5)
+
+
+def test_a_finished_training_ends_in_silence():
+    model, optimizer = small()
+    training = staged(model, optimizer, WIDTHS)
     while training.step():
-        if wrapped is None or training.resized:
-            wrapped, wrappers = torch.compile(model, backend="eager", dynamic=False), wrappers + 1
-        one_step(wrapped, optimizer, training.begun)
-    assert wrappers == 2
+        one_step(model, optimizer, training.begun)
+    weights = copy.deepcopy(model.state_dict())
+    training.finish()
+    assert training.in_last_stage
+    assert all(torch.equal(weights[name], tensor) for name, tensor in model.state_dict().items())
 
 
 @pytest.mark.parametrize(
@@ -254,8 +305,8 @@ def test_what_does_not_fit_the_model_is_refused():
     model, optimizer = small()
     with pytest.raises(InvalidInput, match="optimizer: 'AdamW': was not built for this model: it does not have cls_token"):
         staged(model, small()[1])
-    with pytest.raises(InvalidInput, match="model: 'OptimizedModule': pass the model within"):
-        staged(torch.compile(model, backend="eager"), optimizer)
+    with pytest.raises(InvalidInput, match="model: 'DataParallel': cannot be resized; wrap the model in DistributedDataParallel"):
+        staged(torch.nn.DataParallel(model), optimizer)
     shallow = Schedule(stages=(Stage(rates=Rates(tokens=0.5), duration_ratio=0.5), Stage(rates=Rates(), duration_ratio=0.5)))
     torch.manual_seed(0)
     tnt = timm.create_model("tnt_s_legacy_patch16_224", depth=2, img_size=32, embed_dim=64, num_heads_outer=2)

@@ -175,6 +175,27 @@ def test_accumulated_batches_are_one_step(tmp_path):
     assert len(watch.seen) == callback.training.plan.steps
 
 
+def test_an_early_end_leaves_the_full_model_and_is_said(tmp_path):
+    class Stops(TrainerCallback):
+        def on_step_end(self, args, state, control, **_):
+            control.should_training_stop = state.global_step == 3
+
+    with pytest.warns(UserWarning, match=r"training ended after 3 of the 14 steps of its schedule"):
+        model, *_ = trained(tmp_path, others=[Stops()])
+    tiny_model().load_state_dict(model.state_dict(), strict=True)
+
+
+def test_weights_that_are_saved_after_an_error_are_said_to_be_partial(tmp_path):
+    callback, model = StagedTrainingCallback(WIDTHS, **SETTINGS), wrapped()
+    with pytest.raises(KeyError):
+        trained(tmp_path, callback=callback, model=model, stop_after=3)
+    with pytest.warns(UserWarning, match="lacks the weights that are inactive now"):
+        model.state_dict()
+    with pytest.warns(UserWarning, match="training ended after"):
+        callback.training.finish()
+    tiny_model().load_state_dict(model.timm_model.state_dict(), strict=True)
+
+
 def test_stages_with_augmentations_of_their_own_are_refused():
     first = WIDTHS.stages[0].model_copy(update={"augmentation": AugmentationStrength(mixup=0.5)})
     schedule = WIDTHS.model_copy(update={"stages": (first, *WIDTHS.stages[1:])})
@@ -187,6 +208,8 @@ def test_other_numbers_of_steps_and_foreign_checkpoints_are_refused(tmp_path):
         trained(tmp_path / "few", max_steps=3)
     with pytest.raises(InvalidInput, match="save_strategy: 'best': must be steps, epoch or no"):
         trained(tmp_path / "best", save_strategy="best", eval_strategy="steps", metric_for_best_model="loss")
+    with pytest.raises(InvalidInput, match="load_best_model_at_end: True: must be False: checkpoints of early stages"):
+        trained(tmp_path / "end", load_best_model_at_end=True, eval_strategy="steps", eval_steps=6)
     with pytest.raises(KeyError):
         trained(tmp_path / "foreign", stop_after=8)
     state = tmp_path / "foreign" / "checkpoint-6" / "trainer_state.json"
