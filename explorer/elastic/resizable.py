@@ -311,6 +311,11 @@ def _parts(module: nn.Module, layout: Layout) -> Iterator[Part]:
             yield Part(parent, name, pattern, target.shape)
         elif isinstance(target, nn.Module):
             own = [*target.named_parameters(recurse=False), *target.named_buffers(recurse=False)]
+            if not own and any(True for _ in target.parameters()):
+                wrapping = f"{type(module).__name__}.{path} is a {type(target).__name__}, which holds other modules"
+                raise ValueError(
+                    f"{wrapping}: it cannot be resized, as with adapters (LoRA); add these after the staged training"
+                )
             for tensor_name, tensor in own:
                 if tensor.ndim > 0:  # not BatchNorm's counter of batches
                     first_only = tensor.ndim == 1 or tensor_name != "weight"

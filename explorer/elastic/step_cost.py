@@ -9,6 +9,7 @@ from torch import nn
 
 from explorer.cost import StepFlops, count_parts, count_passes
 from explorer.elastic.model import ElasticModel
+from explorer.errors import InvalidInput
 from explorer.segment import StepCost
 from explorer.spec.rates import Rates
 from explorer.spec.staging import Staging
@@ -66,7 +67,7 @@ class StepCounter:
         """The realised rates, and the FLOPs of a training step per image.
 
         Raises:
-            InvalidInput: when the model cannot have these rates.
+            InvalidInput: when the model cannot have these rates, or does not run at them.
             UnsuitableImagesError: when the model cannot process such images.
         """
         if rates not in self._counted:
@@ -74,9 +75,24 @@ class StepCounter:
             try:
                 flops = count_passes(self.elastic.model, (COUNTED_IMAGES, *self._shape))
             except (RuntimeError, AssertionError, ValueError) as error:
-                raise UnsuitableImagesError(str(error)) from None
+                raise self._reason(rates, str(error)) from None
             self._counted[rates] = realised, StepFlops(*(count // COUNTED_IMAGES for count in flops))
         return self._counted[rates]
+
+    def _reason(self, rates: Rates, error: str) -> ValueError:
+        """What is wrong if the model does not run at some rates: the images, or how it was resized."""
+        if rates.full or rates.reduces("tokens"):
+            return UnsuitableImagesError(error)
+        self.elastic.set_rates(Rates())
+        try:
+            count_passes(self.elastic.model, (COUNTED_IMAGES, *self._shape))
+        except (RuntimeError, AssertionError, ValueError) as error_at_full_size:
+            return UnsuitableImagesError(str(error_at_full_size))
+        name = type(self.elastic.model).__name__
+        reason = (
+            f"runs at full size, but not at {rates}: {error}; one of its modules differs from its row in the table of layouts"
+        )
+        return InvalidInput("model", name, reason)
 
     def step_size(self, rates: Rates) -> StepSize:
         """What the time of a step depends on; raises as `image_cost`."""

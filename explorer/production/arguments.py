@@ -117,14 +117,33 @@ def timm_model_in(module: nn.Module) -> nn.Module:
     Raises:
         InvalidInput: when there is none, or more than one.
     """
+    models = _timm_models(module)
+    if len(models) != 1:
+        raise InvalidInput("model", type(module).__name__, f"must contain one timm model; it contains {len(models)}")
+    return models[0]
+
+
+def resizable_model(model: nn.Module) -> nn.Module:
+    """The model to resize: the timm model within a model of the user's own (`Net(backbone=...)`), or the model itself.
+
+    Raises:
+        InvalidInput: when it contains several timm models.
+    """
+    models = _timm_models(model)
+    if len(models) > 1:
+        reason = f"contains {len(models)} timm models; pass the one that is trained in stages"
+        raise InvalidInput("model", type(model).__name__, reason)
+    return models[0] if models else model
+
+
+def _timm_models(module: nn.Module) -> list[nn.Module]:
+    """The timm models in a module, outermost ones alone."""
     models: list[nn.Module] = []
     for _, inner in module.named_modules():
         is_timm_model = type(inner).__module__.startswith("timm.models.") and hasattr(inner, "pretrained_cfg")
         if is_timm_model and not any(inner is part for model in models for part in model.modules()):
             models.append(inner)
-    if len(models) != 1:
-        raise InvalidInput("model", type(module).__name__, f"must contain one timm model; it contains {len(models)}")
-    return models[0]
+    return models
 
 
 def check_optimizer(optimizer: Optimizer, model: nn.Module) -> None:

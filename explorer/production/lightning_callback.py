@@ -59,7 +59,9 @@ class StagedTrainingCallback(pl.Callback):
         if len(trainer.optimizers) != 1:
             raise InvalidInput("optimizers", len(trainer.optimizers), "must be one")
         if trainer.world_size > 1 and not isinstance(trainer.strategy, DDPStrategy):
-            raise InvalidInput("strategy", type(trainer.strategy).__name__, "must be ddp: stages need whole parameters on each device")
+            raise InvalidInput(
+                "strategy", type(trainer.strategy).__name__, "must be ddp: stages need whole parameters on each device"
+            )
         for callback in trainer.callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.monitor is not None and callback.save_top_k != -1:
                 reason = (

@@ -24,6 +24,7 @@ from explorer.production.arguments import (
     image_shape_of,
     positive_integer,
     positive_number,
+    resizable_model,
     staging_for,
 )
 from explorer.production.optimizer_hooks import follow_optimizer
@@ -75,7 +76,7 @@ class StagedTraining:
     is spent: staged steps cost less, so there may be more of them than full training has.
 
     Args:
-        model: the timm model, at full size, on its device. It may be wrapped, now or later, in DistributedDataParallel, which is
+        model: the timm model, at full size, on its device, or a model that contains one. It may be wrapped, now or later, in DistributedDataParallel, which is
             renewed when the model is resized, and in `torch.compile`, which compiles each size.
         optimizer: an optimizer over the model's parameters. The learning rates of its groups (`initial_lr`, if a scheduler
             wrote it) are the peak learning rates.
@@ -116,7 +117,7 @@ class StagedTraining:
         staging: Staging | None = None,
         seed: int = 0,
     ) -> None:
-        model = unwrapped(model)
+        model = resizable_model(unwrapped(model))
         schedule = check_schedule(schedule)
         steps = positive_number("full_steps", full_steps, "the optimizer steps of full training")
         images = positive_integer("batch_size", batch_size)
@@ -135,7 +136,12 @@ class StagedTraining:
         if self._slices_weights:
             check_state(optimizer)
         average = average_of(model, ema) if ema is not None else None
-        self._staged = StagedModel(model, optimizer, average, staging=staging, image_size=shape_CHW[1:], seed=seed)
+        try:
+            self._staged = StagedModel(model, optimizer, average, staging=staging, image_size=shape_CHW[1:], seed=seed)
+        except InvalidInput:
+            raise
+        except ValueError as error:
+            raise InvalidInput("model", type(model).__name__, str(error)) from None
         self._drop_path = DropPathRates(model)
         self._sets_learning_rates = lr_schedule is not None
         self._partial: RemovableHandle | None = None

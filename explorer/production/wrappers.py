@@ -44,7 +44,9 @@ def refuse_sharded(model: nn.Module) -> None:
         raise InvalidInput("model", type(model).__name__, f"its parameters are shards (FSDP), and {instead}")
     for name, parameter in model.named_parameters():
         if "DTensor" in {kind.__name__ for kind in type(parameter).__mro__}:
-            raise InvalidInput("model", name, f"is a shard of a parameter (DTensor of FSDP2 or of tensor parallelism), and {instead}")
+            raise InvalidInput(
+                "model", name, f"is a shard of a parameter (DTensor of FSDP2 or of tensor parallelism), and {instead}"
+            )
 
 
 def renew_wrappers(model: nn.Module) -> int:

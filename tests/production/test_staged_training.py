@@ -3,6 +3,7 @@
 import copy
 import inspect
 import itertools
+from types import MethodType
 
 import numpy as np
 import pytest
@@ -305,13 +306,63 @@ def test_what_does_not_fit_the_model_is_refused():
     model, optimizer = small()
     with pytest.raises(InvalidInput, match="optimizer: 'AdamW': was not built for this model: it does not have cls_token"):
         staged(model, small()[1])
-    with pytest.raises(InvalidInput, match="model: 'DataParallel': cannot be resized; wrap the model in DistributedDataParallel"):
+    with pytest.raises(
+        InvalidInput, match="model: 'DataParallel': cannot be resized; wrap the model in DistributedDataParallel"
+    ):
         staged(torch.nn.DataParallel(model), optimizer)
     shallow = Schedule(stages=(Stage(rates=Rates(tokens=0.5), duration_ratio=0.5), Stage(rates=Rates(), duration_ratio=0.5)))
     torch.manual_seed(0)
     tnt = timm.create_model("tnt_s_legacy_patch16_224", depth=2, img_size=32, embed_dim=64, num_heads_outer=2)
     with pytest.raises(InvalidInput, match=r"rates\.tokens: 0\.5: must stay at 1: TNT has no place"):
         staged(tnt, torch.optim.SGD(tnt.parameters()), shallow, image_shape=(3, 32, 32))
+
+
+def test_the_timm_model_within_a_users_own_model_is_resized():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone, _ = small()
+            self.head = nn.Linear(5, 3)
+
+    net = Net()
+    training = staged(net, torch.optim.AdamW(net.parameters()), WIDTHS)
+    assert training.model is net.backbone
+    training.step()
+    assert net.backbone.blocks[0].mlp.fc1.out_features == 64
+    net.teacher, _ = small()
+    with pytest.raises(InvalidInput, match="model: 'Net': contains 2 timm models; pass the one that is trained in stages"):
+        staged(net, torch.optim.AdamW(net.parameters()), WIDTHS)
+
+
+@pytest.mark.parametrize("adapted", ["attn.qkv", "mlp.fc1"])
+def test_layers_with_adapters_are_refused_by_name(adapted):
+    class LoRA(nn.Module):
+        """As PEFT wraps a layer."""
+
+        def __init__(self, layer):
+            super().__init__()
+            self.base_layer = layer
+            self.down, self.up = nn.Linear(layer.in_features, 2), nn.Linear(2, layer.out_features)
+
+        def forward(self, inputs):
+            return self.base_layer(inputs) + self.up(self.down(inputs))
+
+    model, _ = small()
+    owner, name = model.blocks[0].get_submodule(adapted.split(".")[0]), adapted.split(".")[1]
+    setattr(owner, name, LoRA(getattr(owner, name)))
+    said = rf"model: 'VisionTransformer': \w+\.{name} is a LoRA, which holds other modules: it cannot be resized"
+    with pytest.raises(InvalidInput, match=said):
+        staged(model, torch.optim.AdamW(model.parameters()), WIDTHS)
+
+
+def test_a_module_that_differs_from_its_row_is_not_blamed_on_the_images():
+    def of_one_width(mlp, inputs):
+        return mlp.fc2(functional.gelu(mlp.fc1(inputs)) + torch.zeros(128, device=inputs.device))
+
+    model, _ = small()
+    model.blocks[0].mlp.forward = MethodType(of_one_width, model.blocks[0].mlp)
+    with pytest.raises(InvalidInput, match=r"model: 'VisionTransformer': runs at full size, but not at heads 0.5 mlp 0.5"):
+        staged(model, torch.optim.AdamW(model.parameters()), WIDTHS)
 
 
 def test_resuming_with_another_schedule_or_batch_size_is_refused():
