@@ -27,9 +27,9 @@ class StagedTrainingCallback(pl.Callback):
         Trainer(max_epochs=-1, callbacks=[callback]).fit(module, loader)
 
     The module configures one optimizer with the peak learning rate, and no scheduler: the callback sets the learning rate.
-    All checkpoints contain the model at full size, those of weights alone too; `fit(..., ckpt_path=...)` resumes in the middle of
-    a stage. However training ends, the model is at full size afterwards. With several devices (`strategy="ddp"`), `batch_size`
-    counts the images of all of them.
+    All checkpoints contain the model at full size, those of weights alone too; `fit(..., ckpt_path=...)` resumes in the middle
+    of a stage. However training ends, the model is at full size afterwards. With several devices (`strategy="ddp"`),
+    `batch_size` counts the images of all of them.
 
     Args:
         schedule: stages as shares of the budget, or in epochs.
@@ -79,7 +79,7 @@ class StagedTrainingCallback(pl.Callback):
         if self._saved is not None:
             self.training.load_state_dict(self._saved)
         # Called for every checkpoint, also those of weights alone, which no hook of a callback sees.
-        trainer.save_checkpoint = partial(self._save_at_full_size, trainer.save_checkpoint)  # type: ignore[method-assign]
+        trainer.save_checkpoint = partial(self._save_at_full_size, trainer.save_checkpoint)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int

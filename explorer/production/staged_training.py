@@ -76,8 +76,9 @@ class StagedTraining:
     is spent: staged steps cost less, so there may be more of them than full training has.
 
     Args:
-        model: the timm model, at full size, on its device, or a model that contains one. It may be wrapped, now or later, in DistributedDataParallel, which is
-            renewed when the model is resized, and in `torch.compile`, which compiles each size.
+        model: the timm model, at full size, on its device, or a model that contains one. It may be wrapped, now or later, in
+            DistributedDataParallel, which is renewed when the model is resized, and in `torch.compile`, which compiles each
+            size.
         optimizer: an optimizer over the model's parameters. The learning rates of its groups (`initial_lr`, if a scheduler
             wrote it) are the peak learning rates.
         schedule: stages as shares of the budget, or in epochs. Stochastic depth is changed by stage if the schedule says so;
@@ -185,7 +186,7 @@ class StagedTraining:
 
     @property
     def in_last_stage(self) -> bool:
-        """Whether the step that has begun last is one of the last stage: results of earlier ones are those of smaller models."""
+        """Whether the step that has begun last is one of the last stage: earlier results are those of smaller models."""
         segment, _ = self.plan.position(max(0, self.begun - 1))
         return segment.stage == self.plan.segments[-1].stage
 

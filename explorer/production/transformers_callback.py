@@ -27,9 +27,9 @@ class StagedTrainingCallback(TrainerCallback):
         Trainer(model, arguments, train_dataset=images, callbacks=[callback]).train()
 
     The callback sets the learning rate before each step and replaces that of the Trainer's scheduler. Checkpoints contain the
-    model at full size; `train(resume_from_checkpoint=...)` resumes in the middle of a stage. With several processes (`torchrun`,
-    `accelerate launch`), `batch_size` counts the images of all of them. When training ends, the model is at full size; after an
-    error, of which callbacks are not told, `callback.training.finish()` sets it.
+    model at full size; `train(resume_from_checkpoint=...)` resumes in the middle of a stage. With several processes
+    (`torchrun`, `accelerate launch`), `batch_size` counts the images of all of them. When training ends, the model is at full
+    size; after an error, of which callbacks are not told, `callback.training.finish()` sets it.
 
     Args:
         schedule: stages as shares of the budget, or in epochs.

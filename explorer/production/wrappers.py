@@ -71,6 +71,6 @@ def renew_wrappers(model: nn.Module) -> int:
 def _data_parallel_around(model: nn.Module) -> Iterator[DistributedDataParallel]:
     """The wrappers that exist in this process, whoever holds them: a trainer's is not accessible otherwise."""
     for candidate in gc.get_objects():
-        if issubclass(type(candidate), DistributedDataParallel) and hasattr(candidate, "reducer"):
-            if any(inner is model for inner in candidate.modules()):
-                yield candidate
+        is_wrapper = issubclass(type(candidate), DistributedDataParallel) and hasattr(candidate, "reducer")
+        if is_wrapper and any(inner is model for inner in candidate.modules()):
+            yield candidate

@@ -1,6 +1,7 @@
 """The callback in Lightning's Trainer."""
 
 import copy
+from contextlib import nullcontext
 
 import lightning.pytorch as pl
 import pytest
@@ -139,12 +140,9 @@ def test_however_training_ends_the_model_is_full_and_an_early_end_is_said(tmp_pa
                 trainer.should_stop = True
 
     module = Classifier()
-    with pytest.warns(UserWarning, match=r"training ended after \d+ of the 14 steps of its schedule"):
-        if how == "ctrl_c":
-            with pytest.raises(SystemExit):
-                fit(module, tmp_path, others=[Ends()])
-        else:
-            fit(module, tmp_path, others=[Ends()])
+    exits = pytest.raises(SystemExit) if how == "ctrl_c" else nullcontext()
+    with exits, pytest.warns(UserWarning, match=r"training ended after 3 of the 14 steps of its schedule"):
+        fit(module, tmp_path, others=[Ends()])
     tiny_model().load_state_dict(module.model.state_dict(), strict=True)
 
 
