@@ -99,15 +99,11 @@ class StagedTrainingCallback(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Set the model to full size; warn if training ends before the plan does."""
-        self._finish(trainer)
+        self._finish(trainer, grow=True)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Set the model to full size, as after Ctrl-C."""
-        self._finish(trainer)
-
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Leave the Trainer as it was."""
-        vars(trainer).pop("save_checkpoint", None)
+        """Set the model to full size, as after Ctrl-C. A checkpoint that another callback writes then resumes exactly."""
+        self._finish(trainer, grow=False)
 
     def state_dict(self) -> dict[str, Any]:
         """The state of this callback for Lightning's checkpoints."""
@@ -121,9 +117,10 @@ class StagedTrainingCallback(pl.Callback):
         with self._running().at_full_size():
             save(*arguments, **options)
 
-    def _finish(self, trainer: pl.Trainer) -> None:
+    def _finish(self, trainer: pl.Trainer, *, grow: bool) -> None:
         if self.training is not None:
-            self.training.finish()
+            self.training.finish(grow=grow)
+        vars(trainer).pop("save_checkpoint", None)
 
     def _running(self) -> StagedTraining:
         assert self.training is not None

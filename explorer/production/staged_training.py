@@ -294,17 +294,21 @@ class StagedTraining:
         if self._partial is not None:
             self._partial.remove()
 
-    def finish(self) -> None:
+    def finish(self, *, grow: bool = True) -> None:
         """End training, whether or not the budget is spent: the model is at full size from now on.
 
-        After an early end, what is newly active starts as at the beginning of a stage, and a warning says how far training
-        came. The integrations call this however training ends; a loop of your own needs it only where it ends early.
+        After an early end, a warning says how far training came. The integrations call this however training ends; a loop of
+        your own needs it only where it ends early.
+
+        Args:
+            grow: whether what is newly active starts as at the beginning of a stage, for a model that will be used. `False`
+                leaves it as it was, so that a checkpoint of it resumes exactly.
         """
         if not self.done:
             reason = "the learning rate has not decayed to its end" if self._sets_learning_rates else "the budget is not spent"
-            text = f"training ended after {self.begun} of the {self.plan.steps} steps of its schedule: {reason}"
+            text = f"training ended at step {self.begun} of the {self.plan.steps} of its schedule: {reason}"
             warnings.warn(text, stacklevel=2)
-        self._set_rates(Rates())
+        self._set_rates(Rates(), grow=grow)
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the schedule, as plain data. The states of model, optimizer and average are saved separately."""

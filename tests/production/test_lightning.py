@@ -7,7 +7,7 @@ import lightning.pytorch as pl
 import pytest
 import timm
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, StochasticWeightAveraging
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, OnExceptionCheckpoint, StochasticWeightAveraging
 from timm.utils import ModelEmaV3
 from torch.nn import functional
 from torch.utils.data import DataLoader
@@ -141,9 +141,19 @@ def test_however_training_ends_the_model_is_full_and_an_early_end_is_said(tmp_pa
 
     module = Classifier()
     exits = pytest.raises(SystemExit) if how == "ctrl_c" else nullcontext()
-    with exits, pytest.warns(UserWarning, match=r"training ended after 3 of the 14 steps of its schedule"):
+    with exits, pytest.warns(UserWarning, match="training ended at step 3 of the 14 of its schedule"):
         fit(module, tmp_path, others=[Ends()])
     tiny_model().load_state_dict(module.model.state_dict(), strict=True)
+
+
+def test_a_checkpoint_that_is_written_after_an_error_resumes_exactly(tmp_path):
+    straight, stopped, resumed = Classifier(), Classifier(stop_after=4), Classifier(seed=5)
+    fit(straight, tmp_path / "straight", batches=1)
+    with pytest.raises(KeyError), pytest.warns(UserWarning, match="training ended at step 5 of the 14 of"):
+        fit(stopped, tmp_path / "stopped", batches=1, others=[OnExceptionCheckpoint(tmp_path)])
+    fit(resumed, tmp_path / "resumed", batches=1, resume=str(tmp_path / "on_exception.ckpt"))
+    assert resumed.seen == straight.seen[4:]  # the update of the step that failed was not made
+    assert same(resumed.model, straight.model)
 
 
 def test_checkpoints_of_weights_alone_hold_the_full_model(tmp_path):

@@ -241,7 +241,7 @@ def test_an_early_end_leaves_the_full_model_and_says_so():
     assert partial["blocks.0.mlp.fc1.weight"].shape == (64, 32)
     before = model.eval()(torch.ones(1, 3, 16, 16))
     steps = training.plan.steps
-    ended = f"training ended after 3 of the {steps} steps of its schedule: the learning rate has not decayed to its end"
+    ended = f"training ended at step 3 of the {steps} of its schedule: the learning rate has not decayed to its end"
     with pytest.warns(UserWarning, match=ended):
         training.finish()
     assert model.state_dict()["blocks.0.mlp.fc1.weight"].shape == (128, 32)

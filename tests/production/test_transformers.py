@@ -180,7 +180,7 @@ def test_an_early_end_leaves_the_full_model_and_is_said(tmp_path):
         def on_step_end(self, args, state, control, **_):
             control.should_training_stop = state.global_step == 3
 
-    with pytest.warns(UserWarning, match=r"training ended after 3 of the 14 steps of its schedule"):
+    with pytest.warns(UserWarning, match="training ended at step 3 of the 14 of its schedule"):
         model, *_ = trained(tmp_path, others=[Stops()])
     tiny_model().load_state_dict(model.state_dict(), strict=True)
 
@@ -191,7 +191,7 @@ def test_weights_that_are_saved_after_an_error_are_said_to_be_partial(tmp_path):
         trained(tmp_path, callback=callback, model=model, stop_after=3)
     with pytest.warns(UserWarning, match="lacks the weights that are inactive now"):
         model.state_dict()
-    with pytest.warns(UserWarning, match="training ended after"):
+    with pytest.warns(UserWarning, match="training ended at step"):
         callback.training.finish()
     tiny_model().load_state_dict(model.timm_model.state_dict(), strict=True)
 
