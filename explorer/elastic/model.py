@@ -8,7 +8,7 @@ plain timm model.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -21,7 +21,7 @@ from explorer.elastic.image_resizing import ImageResizing
 from explorer.elastic.layout import LETTERS, Layout
 from explorer.elastic.layouts import LAYOUTS, WHOLE
 from explorer.elastic.levels import Levels
-from explorer.elastic.optimizer_state import has_state
+from explorer.elastic.optimizer_state import as_sequence, has_state
 from explorer.elastic.resizable import Kept, ResizableModule
 from explorer.elastic.subset import LEADING_ONLY, Subset
 from explorer.elastic.tokens import NoTokenReduction, token_reduction
@@ -151,7 +151,12 @@ class ElasticModel:
         return Rates(**realised)
 
     def set_rates(
-        self, rates: Rates, optimizer: Optimizer | None = None, *, grow: bool = True, for_training: bool = True
+        self,
+        rates: Rates,
+        optimizer: Optimizer | Sequence[Optimizer] | None = None,
+        *,
+        grow: bool = True,
+        for_training: bool = True,
     ) -> Rates:
         """Resize the model, and the optimizer's per-parameter state with it.
 
@@ -162,7 +167,7 @@ class ElasticModel:
 
         Args:
             rates: requested rates.
-            optimizer: an optimizer over this model's parameters; required once it has state.
+            optimizer: an optimizer over this model's parameters, or several that divide them; required once they have state.
             grow: whether newly active entries get their growth initialization. `False` for changes that training must not see:
                 to full size for a checkpoint, and back.
             for_training: whether gradients are computed at these rates. `False` leaves what refers to the graphs of earlier
@@ -177,8 +182,9 @@ class ElasticModel:
         realised = self.realise(rates)
         copies = grow and self.growth in COPIES and not self._on_meta
         trained = copies and self._trained
-        if trained and not self._pretrained and optimizer is not None and not has_state(optimizer):
-            copies = self._copies_that_stay_equal(optimizer)
+        optimizers = as_sequence(optimizer)
+        if trained and not self._pretrained and optimizers and not any(has_state(each) for each in optimizers):
+            copies = self._copies_that_stay_equal(optimizers[0])
         growth = self.growth if grow else None
         inactive = self._inside_inactive_blocks()
         with torch.no_grad():
@@ -190,7 +196,7 @@ class ElasticModel:
                     module.keep_what_leaves(active)
                 grows_by_copies = copies and module.is_trained and id(module.module) not in inactive
                 copied = self._sources(module, active) if grows_by_copies else None
-                module.resize(active, self._kept, optimizer, growth, copied, for_training)
+                module.resize(active, self._kept, optimizers, growth, copied, for_training)
         self._tokens.set(self._token_rate(rates))
         if self._depth:
             self._set_depth(self._depth_rate(rates), growth, trained)
@@ -214,8 +220,16 @@ class ElasticModel:
                 numbers.fill_(pretrained)
         self._kept_blocks = {id(block) for block in self._depth.blocks} if pretrained and self._depth else set()
 
+    @property
+    def sleeping_parameters(self) -> list[Tensor]:
+        """The parameters of the blocks that are not active now."""
+        if self._depth is None:
+            return []
+        active = set(self._depth.active_blocks)
+        return [parameter for block in self._depth.blocks if block not in active for parameter in block.parameters()]
+
     @contextmanager
-    def at_full_size(self, optimizer: Optimizer | None = None) -> Iterator[None]:
+    def at_full_size(self, optimizer: Optimizer | Sequence[Optimizer] | None = None) -> Iterator[None]:
         """Set the model and its optimizer to full size within the context, for a checkpoint; training does not see this.
 
         No gradients can be computed within it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -187,7 +187,7 @@ class ResizableModule:
         self,
         active: Mapping[str, Tensor],
         kept: Kept,
-        optimizer: Optimizer | None,
+        optimizers: Sequence[Optimizer] = (),
         growth: Growth | None = None,
         sources: Mapping[str, Tensor] | None = None,
         for_training: bool = True,
@@ -197,7 +197,7 @@ class ResizableModule:
         Args:
             active: for each letter, the numbers of the active ones, int64 (count,), ascending.
             kept: full-width values of the reduced tensors of all modules; updated in place.
-            optimizer: optimizer whose states are resized with the tensors.
+            optimizers: optimizers whose states are resized with the tensors; each tensor has one.
             growth: growth initialization; `None` restores the values that newly active entries had.
             sources: for each letter, the numbers of those from whose values the active ones start, int64 (count,); `None` if
                 nothing is copied.
@@ -213,7 +213,8 @@ class ResizableModule:
             old, new = self.positions(part, self.active), self.positions(part, active)
             source = new if sources is None else self.positions(part, sources)
             tensor = part.tensor
-            state = optimizer.state.get(tensor, {}) if optimizer is not None else {}
+            optimizer = next((each for each in optimizers if tensor in each.state), None)
+            state = optimizer.state[tensor] if optimizer is not None else {}
             started = old if sources is None else self.positions(part, started_numbers)
             resized = _resized(tensor.data, (tensor, ""), old, new, part.full_shape, kept, source)
             if sources is not None and growth == "copy_normalized":

@@ -146,20 +146,28 @@ def _timm_models(module: nn.Module) -> list[nn.Module]:
     return models
 
 
-def check_optimizer(optimizer: Optimizer, model: nn.Module) -> None:
-    """Check that an optimizer has all trained parameters of the model."""
-    optimized = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+def check_optimizers(optimizers: Sequence[Optimizer], model: nn.Module) -> None:
+    """Check that optimizers have all trained parameters of the model between them, and none of them twice."""
+    if not optimizers or not all(isinstance(optimizer, Optimizer) for optimizer in optimizers):
+        raise InvalidInput("optimizer", optimizers, "must be an optimizer of torch, or several in a list")
+    held = [parameter for optimizer in optimizers for group in optimizer.param_groups for parameter in group["params"]]
+    optimized = {id(parameter) for parameter in held}
+    twice = [name for name, parameter in model.named_parameters() if sum(each is parameter for each in held) > 1]
+    names = ", ".join(type(optimizer).__name__ for optimizer in optimizers)
+    if twice:
+        raise InvalidInput("optimizer", names, f"must divide the parameters: {twice[0]} is in two of them")
     trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     missing = [name for name, parameter in trained if id(parameter) not in optimized]
     if missing:
         reason = f"was not built for this model: it does not have {missing[0]} ({len(missing)} missing in total)"
-        raise InvalidInput("optimizer", type(optimizer).__name__, reason)
+        raise InvalidInput("optimizer", names, reason)
 
 
-def check_state(optimizer: Optimizer) -> None:
-    """Check that the state that an optimizer has so far can be resized."""
-    if obstacle := resizing_obstacle(optimizer):
-        raise InvalidInput("optimizer", type(optimizer).__name__, f"cannot be used with stages: {obstacle}; use adamw")
+def check_states(optimizers: Sequence[Optimizer]) -> None:
+    """Check that the states that optimizers have so far can be resized."""
+    for optimizer in optimizers:
+        if obstacle := resizing_obstacle(optimizer):
+            raise InvalidInput("optimizer", type(optimizer).__name__, f"cannot be used with stages: {obstacle}; use adamw")
 
 
 def average_of(model: nn.Module, ema: nn.Module) -> nn.Module:

@@ -26,7 +26,8 @@ class StagedTrainingCallback(pl.Callback):
         callback = StagedTrainingCallback(schedule, budget="25%", full_steps=300 * len(loader), batch_size=256)
         Trainer(max_epochs=-1, callbacks=[callback]).fit(module, loader)
 
-    The module configures one optimizer with the peak learning rate, and no scheduler: the callback sets the learning rate.
+    The module configures an optimizer with the peak learning rate, and no scheduler: the callback sets the learning rate. With
+    several optimizers, each of them makes a step for each batch (manual optimization).
     All checkpoints contain the model at full size, those of weights alone too; `fit(..., ckpt_path=...)` resumes in the middle
     of a stage. However training ends, the model is at full size afterwards. With several devices (`strategy="ddp"`),
     `batch_size` counts the images of all of them.
@@ -52,12 +53,10 @@ class StagedTrainingCallback(pl.Callback):
         """Compile the plan for the module's model and optimizer; resume if a checkpoint was loaded.
 
         Raises:
-            InvalidInput: as `StagedTraining`; also for several optimizers, for another strategy than DDP with several devices,
+            InvalidInput: as `StagedTraining`; also for another strategy than DDP with several devices,
                 for Lightning's own weight averaging, for a checkpoint callback that chooses the best one, and when the Trainer
                 has a limit of its own.
         """
-        if len(trainer.optimizers) != 1:
-            raise InvalidInput("optimizers", len(trainer.optimizers), "must be one")
         if trainer.world_size > 1 and not isinstance(trainer.strategy, DDPStrategy):
             raise InvalidInput(
                 "strategy", type(trainer.strategy).__name__, "must be ddp: stages need whole parameters on each device"
@@ -75,7 +74,7 @@ class StagedTrainingCallback(pl.Callback):
         if trainer.max_epochs != -1 or trainer.max_steps != -1:
             limits = f"{trainer.max_epochs} (max_steps {trainer.max_steps})"
             raise InvalidInput("max_epochs", limits, "both must be -1: training ends when the budget is spent")
-        self.training = StagedTraining(timm_model_in(pl_module), trainer.optimizers[0], self._schedule, **self._settings)
+        self.training = StagedTraining(timm_model_in(pl_module), trainer.optimizers, self._schedule, **self._settings)
         if self._saved is not None:
             self.training.load_state_dict(self._saved)
         # Called for every checkpoint, also those of weights alone, which no hook of a callback sees.
@@ -86,7 +85,7 @@ class StagedTrainingCallback(pl.Callback):
     ) -> int | None:
         """Begin an optimizer step, unless this batch is accumulated to a step that has begun."""
         training = self._running()
-        if trainer.global_step < training.begun or training.step():
+        if _updates(trainer) < training.begun or training.step():
             return None
         trainer.should_stop = True
         return -1
@@ -94,7 +93,7 @@ class StagedTrainingCallback(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Stop after the last step of the plan."""
         training = self._running()
-        if training.done and trainer.global_step >= training.begun:
+        if training.done and _updates(trainer) >= training.begun:
             trainer.should_stop = True
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -125,3 +124,8 @@ class StagedTrainingCallback(pl.Callback):
     def _running(self) -> StagedTraining:
         assert self.training is not None
         return self.training
+
+
+def _updates(trainer: pl.Trainer) -> int:
+    """Number of updates of the model; Lightning counts the steps of all optimizers."""
+    return trainer.global_step // len(trainer.optimizers)

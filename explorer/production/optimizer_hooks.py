@@ -30,5 +30,6 @@ def follow_optimizer(training: StagedTraining) -> None:
 
     # Before all other hooks: one of them reduces the size of images, for the size that the model then has.
     training.model.register_forward_pre_hook(begin_step, prepend=True)
-    training.optimizer.register_step_pre_hook(set_learning_rates)
-    training.optimizer.register_step_post_hook(note_update)
+    for optimizer in training.optimizers:
+        optimizer.register_step_pre_hook(set_learning_rates)
+        optimizer.register_step_post_hook(note_update)

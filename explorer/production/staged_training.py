@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,14 +13,15 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from explorer.elastic.optimizer_state import as_sequence
 from explorer.elastic.step_cost import StepCounter, UnsuitableImagesError
 from explorer.errors import InvalidInput, validated
 from explorer.plan import Plan, compile_plan
 from explorer.production.arguments import (
     average_of,
-    check_optimizer,
+    check_optimizers,
     check_schedule,
-    check_state,
+    check_states,
     image_shape_of,
     positive_integer,
     positive_number,
@@ -79,8 +80,8 @@ class StagedTraining:
         model: the timm model, at full size, on its device, or a model that contains one. It may be wrapped, now or later, in
             DistributedDataParallel, which is renewed when the model is resized, and in `torch.compile`, which compiles each
             size.
-        optimizer: an optimizer over the model's parameters. The learning rates of its groups (`initial_lr`, if a scheduler
-            wrote it) are the peak learning rates.
+        optimizer: an optimizer over the model's parameters, or a list of several that divide them. The learning rates of its
+            groups (`initial_lr`, if a scheduler wrote it) are the peak learning rates.
         schedule: stages as shares of the budget, or in epochs. Stochastic depth is changed by stage if the schedule says so;
             augmentation and batch size are not, because the loop reads its own batches.
         budget: a share of full training (`25%`), or FLOPs (`3e17 FLOPs`).
@@ -105,7 +106,7 @@ class StagedTraining:
     def __init__(
         self,
         model: nn.Module,
-        optimizer: Optimizer,
+        optimizer: Optimizer | Sequence[Optimizer],
         schedule: Schedule,
         *,
         budget: str | float | Budget,
@@ -131,14 +132,15 @@ class StagedTraining:
             epochs, epoch_images = steps / steps_per_epoch, round(steps_per_epoch * images)
         elif schedule.in_epochs:
             raise InvalidInput("epoch_steps", None, "is required for a schedule in epochs: the optimizer steps of an epoch")
-        check_optimizer(optimizer, model)
+        optimizers = as_sequence(optimizer)
+        check_optimizers(optimizers, model)
         shape_CHW = image_shape_of(model, image_shape)
         self._slices_weights = any(stage.rates.reduces(axis) for stage in schedule.stages for axis in ("heads", "mlp"))
         if self._slices_weights:
-            check_state(optimizer)
+            check_states(optimizers)
         average = average_of(model, ema) if ema is not None else None
         try:
-            self._staged = StagedModel(model, optimizer, average, staging=staging, image_size=shape_CHW[1:], seed=seed)
+            self._staged = StagedModel(model, optimizers, average, staging=staging, image_size=shape_CHW[1:], seed=seed)
         except InvalidInput:
             raise
         except ValueError as error:
@@ -165,9 +167,12 @@ class StagedTraining:
         """Number of optimizer steps that have begun."""
         self.resized = False
         """Whether the last call of `step` resized the model."""
-        for group in optimizer.param_groups:  # kept in the optimizer's state; schedulers of torch and timm write it too
+        self._groups = [group for each in optimizers for group in each.param_groups]
+        for group in self._groups:  # kept in the optimizer's state; schedulers of torch and timm write it too
             group.setdefault("initial_lr", group["lr"])
-        self._peaks = [group["initial_lr"] * group.get("lr_scale", 1.0) for group in optimizer.param_groups]
+        self._peaks = [group["initial_lr"] * group.get("lr_scale", 1.0) for group in self._groups]
+        for each in optimizers:
+            each.register_step_pre_hook(self._drop_gradients_of_sleeping_blocks)
 
     @property
     def model(self) -> nn.Module:
@@ -175,9 +180,9 @@ class StagedTraining:
         return self._staged.model
 
     @property
-    def optimizer(self) -> Optimizer:
-        """The optimizer."""
-        return self._staged.optimizer
+    def optimizers(self) -> Sequence[Optimizer]:
+        """The optimizers."""
+        return self._staged.optimizers
 
     @property
     def done(self) -> bool:
@@ -224,7 +229,7 @@ class StagedTraining:
         if self.done:
             return False
         if self._slices_weights and self.begun == 1:
-            check_state(self.optimizer)
+            check_states(self.optimizers)
         self.begun += 1
         segment, _ = self.plan.position(self.begun - 1)
         self.resized = self._set_rates(segment.requested)
@@ -247,7 +252,7 @@ class StagedTraining:
     def set_learning_rates(self, factor: float) -> None:
         """Set the optimizer's learning rates to a factor of their peaks, unless `lr_schedule` is `None`."""
         if self._sets_learning_rates:
-            for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
+            for group, peak in zip(self._groups, self._peaks, strict=True):
                 group["lr"] = peak * factor
 
     @contextmanager
@@ -272,6 +277,11 @@ class StagedTraining:
         self._accept_state_dict()
         self._warn_of_state_dict()
         return True
+
+    def _drop_gradients_of_sleeping_blocks(self, *_: Any) -> None:
+        """A gradient of zero, as some loops make it, would let weight decay and moments change such a block."""
+        for parameter in self._staged.sleeping_parameters:
+            parameter.grad = None
 
     def _warn_of_state_dict(self) -> None:
         """Let `state_dict()` of a reduced model warn: whoever saves it outside of `at_full_size` saves a part of the model.

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from explorer.elastic import ElasticModel
+from explorer.elastic.optimizer_state import as_sequence
 from explorer.spec.rates import Rates
 from explorer.spec.staging import Staging
 
@@ -19,7 +20,7 @@ class StagedModel:
 
     Args:
         model: a timm model at full size, not wrapped.
-        optimizer: an optimizer over the model's parameters.
+        optimizer: an optimizer over the model's parameters, or several that divide them.
         average: a copy of the model that holds an average of its weights; `None` if there is none. Whoever trains the model
             updates it.
         staging: how reduced models are derived from the full model.
@@ -34,18 +35,31 @@ class StagedModel:
     def __init__(
         self,
         model: nn.Module,
-        optimizer: Optimizer,
+        optimizer: Optimizer | Sequence[Optimizer],
         average: nn.Module | None = None,
         *,
         staging: Staging = Staging(),  # noqa: B008 (frozen)
         image_size: int | tuple[int, int] | None = None,
         seed: int = 0,
     ) -> None:
-        self.model, self.optimizer, self.average = model, optimizer, average
+        self.model, self.average = model, average
+        self.optimizers = as_sequence(optimizer)
+        """The optimizers, which divide the model's parameters."""
         self._elastic = ElasticModel(model, staging, image_size=image_size, seed=seed)
         self._elastic_average = (
             ElasticModel(average, staging, image_size=image_size, seed=seed) if average is not None else None
         )
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer, where there is one."""
+        (optimizer,) = self.optimizers
+        return optimizer
+
+    @property
+    def sleeping_parameters(self) -> list[Tensor]:
+        """As `ElasticModel.sleeping_parameters`."""
+        return self._elastic.sleeping_parameters
 
     @property
     def requested(self) -> Rates:
@@ -73,7 +87,7 @@ class StagedModel:
         """
         if requested == self.requested:
             return False
-        self._elastic.set_rates(requested, self.optimizer, grow=grow)
+        self._elastic.set_rates(requested, self.optimizers, grow=grow)
         if self._elastic_average is not None:
             self._elastic_average.growth = self._elastic.growth
             self._elastic_average.set_rates(requested, grow=grow)
@@ -83,7 +97,7 @@ class StagedModel:
     def at_full_size(self) -> Iterator[None]:
         """Set everything to full size within the context, to save or evaluate it; training does not see this."""
         with ExitStack() as stack:
-            stack.enter_context(self._elastic.at_full_size(self.optimizer))
+            stack.enter_context(self._elastic.at_full_size(self.optimizers))
             if self._elastic_average is not None:
                 stack.enter_context(self._elastic_average.at_full_size())
             yield
