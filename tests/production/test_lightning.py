@@ -173,6 +173,32 @@ def test_choosing_the_best_checkpoint_among_models_of_different_sizes_is_refused
         fit(Classifier(), tmp_path, others=[best])
 
 
+class WithTwoOptimizers(Classifier):
+    automatic_optimization = False
+
+    def training_step(self, images_and_labels, _):
+        images, labels = images_and_labels
+        self.seen.append(watched(self.model, self.optimizers()[0].optimizer))
+        optimizers = self.optimizers()
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        self.manual_backward(functional.cross_entropy(self.model(images), labels))
+        for optimizer in optimizers:
+            optimizer.step()
+
+    def configure_optimizers(self):
+        parts = [[p for p in self.parameters() if (p.ndim == 2) is matrices] for matrices in (True, False)]
+        return [torch.optim.AdamW(part, lr=1e-2) for part in parts]
+
+
+def test_two_optimizers_end_where_one_ends(tmp_path):
+    one, two = Classifier(), WithTwoOptimizers()
+    fit(one, tmp_path / "one")
+    fit(two, tmp_path / "two")
+    assert two.seen == one.seen
+    assert same(one.model, two.model)
+
+
 def test_missing_and_unknown_arguments_are_type_errors():
     with pytest.raises(TypeError, match="batch_size"):
         StagedTrainingCallback(WIDTHS, budget="50%", full_steps=20)
