@@ -49,7 +49,10 @@ def test_the_gpu_part_needs_no_ray():
 @pytest.mark.parametrize(
     ("script", "options", "last"),
     [
-        ("staged_input", "--images 64 --epochs 0.5 --rounds 1 --sizes 40 80", "files over memory"),
+        pytest.param(
+            *("staged_input", "--images 64 --epochs 0.5 --rounds 1 --sizes 40 80", "files over memory"),
+            marks=pytest.mark.nightly,
+        ),
         ("resume_agreement", "--width 32 --epochs 0.5", "equal runs 0.0e+00, resumed 0.0e+00"),
     ],
 )

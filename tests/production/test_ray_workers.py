@@ -23,6 +23,7 @@ from tests.production.test_processes import assert_same_up_to_rounding, run_of_o
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.filterwarnings("default")]
 
 
+@pytest.mark.nightly
 def test_two_processes_of_ray_end_where_one_ends_though_one_is_killed(local_ray, tmp_path):
     train_to_folder(run_of_one(tmp_path / "single"), quiet())
     killed = []

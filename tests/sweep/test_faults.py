@@ -257,6 +257,7 @@ cluster.shutdown()
     assert "(127.0.0.3) gets no more work: 2 trials in a row failed there" in done.stdout, told
 
 
+@pytest.mark.nightly
 def test_storage_that_refuses_records_stops_the_sweep_and_the_same_command_resumes(local_ray, space_file, tmp_path):
     space_file.write_text(space_file.read_text().replace("[25%, 50%]", "[25%]"))
     space = SearchSpace.load(space_file).with_search(trials=4)

@@ -103,6 +103,7 @@ def failing(fault, processes):
         torch.empty(10**15)
 
 
+@pytest.mark.nightly
 def test_the_failure_that_caused_the_others_is_told_and_the_processes_are_replaced(group):
     with pytest.raises(ProcessFailedError, match=r"^out of memory: .*can't allocate memory") as raised:
         group.run(failing, "memory")

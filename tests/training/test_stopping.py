@@ -33,7 +33,11 @@ def at_step(steps, action):
 
 
 @pytest.mark.parametrize(
-    ("number", "error", "code"), [(signal.SIGTERM, SystemExit, 143), (signal.SIGINT, KeyboardInterrupt, None)]
+    ("number", "error", "code"),
+    [
+        (signal.SIGTERM, SystemExit, 143),
+        pytest.param(signal.SIGINT, KeyboardInterrupt, None, marks=pytest.mark.nightly),
+    ],
 )
 def test_a_signal_within_a_segment_loses_no_step(tiny_task, three_stages, tmp_path, monkeypatch, number, error, code):
     monkeypatch.setattr(loop, "LOSS_CHECK_STEPS", 1)
@@ -103,7 +107,7 @@ def test_outside_of_the_main_thread_nothing_is_noted():
     assert during == [before]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(600)
 def test_ctrl_c_in_a_terminal_leaves_the_loader_its_batches(heeds_ctrl_c, image_folder, three_stages, tmp_path):
     """A terminal sends Ctrl-C to all processes, those of the data loader included."""
