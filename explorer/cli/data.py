@@ -59,15 +59,16 @@ def data(
 
 
 def _class_table(inventory: Inventory) -> Table:
-    """Number of images of each class in each split."""
+    """Number of images of each class in each split; the range of each value where targets are values."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("label", justify="right")
-    table.add_column("class")
+    is_value = inventory.target_kind == "values"
+    table.add_column("value" if is_value else "label", justify="right")
+    table.add_column("name" if is_value else "class")
     for role in inventory.splits:
         table.add_column(role, justify="right")
     for label, name in enumerate(inventory.class_names):
-        counts = (f"{split.per_class[label]:,}" for split in inventory.splits.values())
-        table.add_row(str(label), escape(name), *counts)
+        cells = (str(split.values[label]) if is_value else f"{split.per_class[label]:,}" for split in inventory.splits.values())
+        table.add_row(str(label), escape(name), *cells)
     return table
 
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from explorer.errors import InvalidInput
 from explorer.spec.base import Frozen
 
+TargetKind = Literal["class", "labels", "values"]
+"""What a model learns to predict for an image, with K classes or values:
+
+- `class`: one of K classes
+- `labels`: any number of K classes
+- `values`: K real numbers
+"""
 DIGITS_SIZE = 8
 """Height and width in pixels of scikit-learn's digits."""
 
@@ -35,10 +42,11 @@ class Preprocessing(Frozen):
     """How images read from disk are resized, cropped and normalized. `None` takes timm's value for the model
     (its `pretrained_cfg`)."""
 
-    mean: tuple[float, float, float] | None = None
-    """Mean of the red, green and blue channels, for pixel values from 0 to 1; it is subtracted from the image."""
-    std: tuple[float, float, float] | None = None
-    """Standard deviation of the red, green and blue channels; the image is divided by it."""
+    mean: Annotated[tuple[float, ...], Field(min_length=1)] | None = None
+    """Mean of each channel (red, green and blue, or as many as the images have), for pixel values from 0 to 1, or in the units
+    of images that are floats; it is subtracted from the image."""
+    std: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] | None = None
+    """Standard deviation of each channel; the image is divided by it."""
     interpolation: Literal["bilinear", "bicubic", "nearest", "lanczos"] | None = None
     """Interpolation used to resize images; `augmentation.transform` may set another one for training (`random`)."""
     crop_pct: float | None = Field(None, gt=0, le=1)

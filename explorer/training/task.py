@@ -94,6 +94,7 @@ class Task:
         """The data for the recipe's backend, where settings that concern images on disk apply to it."""
         spec, augmentation = self.spec.data, self.spec.recipe.augmentation
         if isinstance(data, StreamedData):
+            data.check_augmentation(augmentation)
             if augmentation.backend == "tensor":
                 check_drawing(augmentation.transform, data.image_size, self._preprocessing.interpolation)
             return data.with_backend(augmentation.backend)
