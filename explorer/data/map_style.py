@@ -95,7 +95,7 @@ def map_style_data(spec: DataSpec, sets: Mapping[str, Any], options: ItemOptions
         for role in ("validation", "test")
         if role in sets
     }
-    names = {f"{role}_split": None for role in ("validation", "test")}
+    names: dict[str, str | None] = {f"{role}_split": None for role in ("validation", "test")}
     names |= {f"{role}_split": getattr(spec, f"{role}_split") or role for role in held_out}
     return StreamedData(spec.model_copy(update=names), train, held_out.get("test"), held_out.get("validation"))
 

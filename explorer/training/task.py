@@ -52,9 +52,9 @@ class Task:
 
     Args:
         spec: the description.
-        data: the data itself, for training in this process, in place of what `spec.data.name` names: a data source, or map-style
-            data sets by the names `train`, `validation` and `test`; without the last two, images are set aside. Processes that
-            others start, those of a sweep included, can only open data by its name.
+        data: the data itself, for training in this process, in place of what `spec.data.name` names: a data source, or
+            map-style data sets by the names `train`, `validation` and `test`; without the last two, images are set aside.
+            Other processes, those of a sweep included, can only open data by its name.
 
     Raises:
         InvalidInput: when the data cannot be opened or has fewer images than a batch, or the recipe does not fit the data.
@@ -331,7 +331,7 @@ class Task:
         check_optimizer(recipe.optimizer, lambda layer: build_optimizer(recipe, layer))
 
 
-def _given_data(spec: DataSpec, data: DataSource | Mapping[str, Any]) -> DataSource:
+def _given_data(spec: DataSpec, data: Any) -> DataSource:
     """The data source that was given as an object.
 
     Raises:
@@ -342,9 +342,7 @@ def _given_data(spec: DataSpec, data: DataSource | Mapping[str, Any]) -> DataSou
     elif isinstance(data, DataSource):
         opened = data
     else:
-        reason = (
-            "must be a data source (explorer.data.DataSource), or map-style data sets by the names train, validation and test"
-        )
+        reason = "must be a data source (explorer.data.DataSource), or data sets by the names train, validation and test"
         raise InvalidInput("data", type(data).__name__, reason)
     if opened.image_size != spec.image_size:
         raise InvalidInput("data.image_size", spec.image_size, f"must be {opened.image_size}, as in the data that is given")
