@@ -25,8 +25,9 @@ _BUILT_IN: dict[str, str] = {
     "wds": "explorer.data.tar_shards:open_tar_shards",
     "torch/": "explorer.data.torchvision_sets:open_torchvision",
     "hfds/": "explorer.data.hugging_face:open_hugging_face",
+    "table": "explorer.data.table:open_table",
 }
-_WITH_OPTIONS = ("hfds/",)
+_WITH_OPTIONS = ("hfds/", "table")
 """Built-in sources that read `data.options`."""
 _registered: dict[str, SourceFactory | str] = dict(_BUILT_IN)
 _SEQUENTIAL = ("tfds/", "hfids/", "wds/")

@@ -73,8 +73,9 @@ class DataSpec(Frozen):
 
     name: str
     """`digits` (scikit-learn's 1,797 handwritten digits) and `fractals` (drawn by formulas) need no download. `folder` reads
-    one folder per class under root/split; `wds` reads tar files in the WebDataset format; `torch/cifar10` and others are
-    torchvision's data sets, `hfds/...` Hugging Face's. `package.module:name` is a data source of your own."""
+    one folder per class under root/split; `table` reads the images that a CSV or Parquet file lists; `wds` reads tar files in
+    the WebDataset format; `torch/cifar10` and others are torchvision's data sets, `hfds/...` Hugging Face's.
+    `package.module:name` is a data set of your own: a data source, or a map-style data set for each split."""
     root: str | None = None
     """Folder of the data set; `~`, `$NAME` and `${NAME}` are replaced where the data is opened."""
     image_size: int | None = Field(None, ge=1)
@@ -113,7 +114,8 @@ class DataSpec(Frozen):
     preprocessing: Preprocessing = Preprocessing()
     fractals: FractalSpec = FractalSpec()
     options: dict[str, Any] = {}
-    """Settings of a data source outside this package, which reads them as `spec.options`."""
+    """Settings of `table` and `hfds/...`, and of data sets outside this package: keyword arguments of map-style data sets,
+    besides `input_key`, `target_key` and `target_kind`; data sources read them as `spec.options`."""
 
     @model_validator(mode="before")
     @classmethod
