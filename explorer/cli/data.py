@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from explorer.cli.shared import console, print_inventory
+from explorer.cli.shared import console, print_imports, print_inventory
 from explorer.console import print_line
 from explorer.errors import InvalidInput
 from explorer.files import atomic_writer
@@ -36,6 +36,7 @@ def data(
     from explorer.training.task import Task
 
     file = TaskFile.load_task(space)
+    print_imports(file)
     checked = check_data(file.task.data, console=console)
     task = Task(file.task.model_copy(update={"data": checked.spec}))
     inventory = checked.inventory

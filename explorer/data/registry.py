@@ -92,7 +92,7 @@ def _open(spec_json: str) -> DataSource:
     factory, takes_options = _factory(spec.name)
     if spec.options and not takes_options:
         raise InvalidInput("data.options", spec.options, f"{spec.name!r} has no options")
-    source = open_map_style(spec, factory) if takes_options and is_map_style(factory) else factory(spec)
+    source = _opened(spec, factory)
     members = [name for name in vars(DataSource) if not name.startswith("_")]
     if missing := [name for name in members if not hasattr(source, name)]:
         reason = f"does not implement explorer.data.DataSource: it lacks {', '.join(missing)}"
@@ -100,6 +100,20 @@ def _open(spec_json: str) -> DataSource:
             reason += "; what gives a map-style data set must have a parameter split, and is called once for each split"
         raise InvalidInput("data.name", spec.name, reason)
     return source
+
+
+def _opened(spec: DataSpec, factory: SourceFactory) -> Any:
+    """What a factory returns; what code of the user's raises becomes one line."""
+    if getattr(factory, "__module__", "").startswith("explorer."):
+        return factory(spec)
+    if is_map_style(factory):
+        return open_map_style(spec, factory)
+    try:
+        return factory(spec)
+    except InvalidInput:
+        raise
+    except Exception as error:  # the user's code may fail in any way
+        raise InvalidInput("data.name", spec.name, f"cannot be opened: {type(error).__name__}: {error}") from error
 
 
 def _factory(name: str) -> tuple[SourceFactory, bool]:
