@@ -120,6 +120,8 @@ class TestThirteenChannels(DataSourceContract):
 
 
 class TestDictionaries(DataSourceContract):
+    num_workers = (0,)  # the others start processes
+
     @pytest.fixture
     def spec(self):
         options = {"form": "tensor", "input_key": "picture", "target_key": "marks"}
@@ -127,6 +129,8 @@ class TestDictionaries(DataSourceContract):
 
 
 class TestNumbers(DataSourceContract):
+    num_workers = (0,)  # the others start processes
+
     @pytest.fixture
     def spec(self):
         return spec_of(heights, options={"target_kind": "values", "form": "array"})

@@ -51,6 +51,8 @@ X, Y = [number / 4 for number in range(ROWS)], [-1000 + number for number in ran
 
 
 class TestClasses(DataSourceContract):
+    num_workers = (0,)  # the others start processes
+
     @pytest.fixture
     def spec(self, pictures):
         return written(pictures, table(label=ANIMALS), "classes.csv")
@@ -64,6 +66,8 @@ class TestLabels(DataSourceContract):
 
 
 class TestValues(DataSourceContract):
+    num_workers = (0,)  # the others start processes
+
     @pytest.fixture
     def spec(self, pictures):
         options = {"target_kind": "values", "target_key": ["x", "y"]}
