@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from torch.utils.data import IterableDataset
 
@@ -118,6 +118,9 @@ class MapStyleImages:
         self._data, self._options = data, options
         _check_access(data, split, field)
         kind = options.target_kind or getattr(data, "target_kind", None) or (train.target_kind if train else "class")
+        if kind not in get_args(TargetKind):
+            allowed = f"{type(data).__name__}.target_kind must be one of {', '.join(get_args(TargetKind))}"
+            raise InvalidInput(field, str(kind), allowed)
         self.target_kind: TargetKind = kind
         """What the targets are."""
         for name in ("classes", "class_to_idx"):

@@ -61,7 +61,7 @@ class Task:
     """
 
     def __init__(self, spec: TaskSpec, data: DataSource | Mapping[str, Any] | None = None) -> None:
-        self.spec = spec
+        self.spec, self._given = spec, data
         _check_names(spec)
         self._preprocessing = preprocessing_for(spec.data.preprocessing, spec.model)
         described = spec.data.model_copy(update={"preprocessing": self._preprocessing})
@@ -110,6 +110,10 @@ class Task:
                 shown = value if isinstance(value, str) else spec.model_dump()["cache"]
                 raise InvalidInput(field, shown, f"does not apply to {spec.name!r}, which has no image files; leave it out")
         return data
+
+    def with_spec(self, spec: TaskSpec) -> Task:
+        """The task of another description, on the data that this one was given, if it was given any."""
+        return Task(spec, self._given)
 
     @property
     def train_images(self) -> int:

@@ -300,6 +300,42 @@ def test_an_image_of_another_shape_than_the_first_is_named():
         map_style_data(DataSpec(name="x", image_size=8, preprocessing=normalized(13)), sets)
 
 
+class Damaged(Pictures):
+    """Item 3 cannot be read; its target is in the list."""
+
+    def __init__(self, split):
+        super().__init__(split=split)
+        self.targets = [number % 2 for number in range(len(self))]
+        if split == "validation":
+            self.target_kind = "class"
+
+    def __getitem__(self, number):
+        if number == 3 and self.first == 0:
+            raise OSError("no such tile")
+        return super().__getitem__(number)
+
+
+def test_an_item_that_cannot_be_read_is_refused_or_left_out():
+    with pytest.raises(InvalidInput, match=r"1 of 34 images cannot be read: train/3 \(no such tile\)"):
+        check_data(spec_of(Damaged))
+    inventory = check_data(spec_of(Damaged, unreadable="skip")).inventory
+    assert (inventory.train.images + inventory.validation.images, inventory.train.unreadable) == (23, ("train/3",))
+
+
+def test_a_kind_of_targets_that_does_not_exist_is_refused():
+    data = Pictures()
+    data.target_kind = "boxes"
+    with pytest.raises(
+        InvalidInput, match=r"data\.train_split: 'boxes': Pictures\.target_kind must be one of class, labels, values"
+    ):
+        map_style_data(DataSpec(name="x", image_size=8), {"train": data})
+
+
+def test_a_task_with_another_description_keeps_the_data():
+    task = Task(task_spec(DataSpec(name="mine", image_size=8)), data={"train": Pictures(count=40)})
+    assert task.with_spec(task.spec.with_compilation(True)).train_images == task.train_images == 32
+
+
 def test_floats_outside_the_usual_range_are_counted():
     class Standardized(Pictures):
         def __getitem__(self, number):

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from explorer import InvalidInput
+from explorer.cli.data import _class_table
 from explorer.data import ResidentData, StreamedData
 from explorer.data.contact_sheet import contact_sheet
 from explorer.data.holding_out import divide
@@ -85,6 +86,15 @@ def test_a_source_of_values_sets_a_tenth_aside_and_says_what_it_has():
     assert {tuple(row) for row in half.splits["train"].labels.tolist()} < {
         tuple(r) for r in source.splits["train"].labels.tolist()
     }
+
+
+def test_the_command_prints_the_range_of_each_value():
+    targets = {"train": [[0.5, 2], [1.5, 4]] * 10, "test": [[1, 1]] * 4}
+    data = [Images(rows, "values", first=100 * place, names=("x", "y")) for place, rows in enumerate(targets.values())]
+    table = _class_table(StreamedData(SPEC, data[0], data[1]).inventory)
+    cells = [list(column.cells) for column in table.columns]
+    assert cells[:2] == [["0", "1"], ["x", "y"]]
+    assert cells[4] == ["1 to 1, mean 1", "1 to 1, mean 1"]
 
 
 def test_images_of_each_class_are_counted_for_each_of_their_classes():
