@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -52,3 +53,28 @@ def import_user_module(module_name: str, field: str, given: str) -> ModuleType:
     except Exception as error:  # a module of the user's may fail in any way when it is imported
         hint = "; install its package or add its folder to PYTHONPATH" if isinstance(error, ModuleNotFoundError) else ""
         raise InvalidInput(field, given, f"{module_name} cannot be imported: {error}{hint}") from error
+
+
+def reference_to(named: Any, field: str) -> str:
+    """The reference `package.module:name` of a class or function, by which other processes import it.
+
+    Args:
+        named: a class or function at the top level of a module that can be imported.
+        field: name of the setting, for the error message.
+
+    Raises:
+        InvalidInput: when other processes could not import it, with how to make it importable.
+    """
+    module_name, name = getattr(named, "__module__", None), getattr(named, "__qualname__", None)
+    how = f"put it at the top level of a module that workers can import, and name it as {FORM}"
+    if not isinstance(module_name, str) or not isinstance(name, str):
+        reason = f"is an object without a name, which cannot be sent to workers; write a function that returns it, {how}"
+        raise InvalidInput(field, f"an instance of {type(named).__name__}", reason)
+    shown = f"{module_name}:{name}"
+    if module_name == "__main__":
+        raise InvalidInput(field, shown, f"is defined in the script or notebook that runs, which workers do not import; {how}")
+    if "." in name or not name.isidentifier():
+        raise InvalidInput(field, shown, f"is defined inside of a function or class, where workers cannot find it; {how}")
+    if getattr(sys.modules.get(module_name), name, None) is not named:
+        raise InvalidInput(field, shown, f"is not what {module_name} has under this name; {how}")
+    return shown

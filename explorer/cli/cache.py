@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from explorer.cli.shared import console
+from explorer.cli.shared import console, print_imports
 from explorer.console import print_line
 from explorer.errors import InvalidInput
 from explorer.spec.task_file import TaskFile
@@ -27,19 +27,21 @@ def cache(
     from explorer.data.registry import open_data
     from explorer.data.streamed import StreamedData
 
-    given = TaskFile.load_task(space).task.data.model_copy(update={"train_fraction": 1.0})  # subsets read the same file
+    file = TaskFile.load_task(space)
+    print_imports(file)
+    given = file.task.data.model_copy(update={"train_fraction": 1.0})  # subsets read the same file
     spec = check_data(given, console=console).spec
     source = open_data(spec)
-    if not isinstance(source, StreamedData):
+    if not isinstance(source, StreamedData) or source.has_tensors:
         raise InvalidInput("data.name", spec.name, "has no image files to decode")
     decoded = DecodedCache(spec, source.splits)
     if replace:
         decoded.remove()
     was_complete = decoded.is_complete
-    file = decoded.open_or_write(console)
+    written = decoded.open_or_write(console)
     if was_complete:
-        print_line(console, f"verifying {len(file):,} images in {decoded.folder}")
-        file.verify(range(len(file)))
-    print_line(console, f"{len(file):,} decoded images, {gigabytes(file.pixels.size)}, in {decoded.folder}")
+        print_line(console, f"verifying {len(written):,} images in {decoded.folder}")
+        written.verify(range(len(written)))
+    print_line(console, f"{len(written):,} decoded images, {gigabytes(written.pixels.size)}, in {decoded.folder}")
     if spec.cache is None:
         print_line(console, "training reads them with data.cache: {} or data.resident: cpu in the task")

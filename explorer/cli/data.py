@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from explorer.cli.shared import console, print_inventory
+from explorer.cli.shared import console, print_imports, print_inventory
 from explorer.console import print_line
 from explorer.errors import InvalidInput
 from explorer.files import atomic_writer
@@ -36,6 +36,7 @@ def data(
     from explorer.training.task import Task
 
     file = TaskFile.load_task(space)
+    print_imports(file)
     checked = check_data(file.task.data, console=console)
     task = Task(file.task.model_copy(update={"data": checked.spec}))
     inventory = checked.inventory
@@ -59,15 +60,16 @@ def data(
 
 
 def _class_table(inventory: Inventory) -> Table:
-    """Number of images of each class in each split."""
+    """Number of images of each class in each split; the range of each value where targets are values."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("label", justify="right")
-    table.add_column("class")
+    is_value = inventory.target_kind == "values"
+    table.add_column("value" if is_value else "label", justify="right")
+    table.add_column("name" if is_value else "class")
     for role in inventory.splits:
         table.add_column(role, justify="right")
     for label, name in enumerate(inventory.class_names):
-        counts = (f"{split.per_class[label]:,}" for split in inventory.splits.values())
-        table.add_row(str(label), escape(name), *counts)
+        cells = (str(split.values[label]) if is_value else f"{split.per_class[label]:,}" for split in inventory.splits.values())
+        table.add_row(str(label), escape(name), *cells)
     return table
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from explorer.cli.shared import check_and_print, console
+from explorer.cli.shared import check_and_print, console, print_imports
 from explorer.console import print_line
 from explorer.errors import InvalidInput
 from explorer.spec.task_file import TaskFile
@@ -33,10 +33,17 @@ def evaluate(
     from explorer.production.repeated_evaluation import data_for, repeat_evaluation
 
     opened = ModelFolder(folder)
-    given = TaskFile.load_task(task).task.data if task else _inspected(data or "")
+    given = _named(task) if task else _inspected(data or "")
     spec = data_for(opened, given)
     checked = check_and_print(spec, "all" if spec.unreadable == "skip" else "sample")
     print_line(console, "\n".join(repeat_evaluation(opened, checked.spec).lines))
+
+
+def _named(task: Path) -> DataSpec:
+    """The data set of a task file."""
+    file = TaskFile.load_task(task)
+    print_imports(file)
+    return file.task.data
 
 
 def _inspected(data: str) -> DataSpec:

@@ -15,8 +15,10 @@ from rich.console import Console
 from explorer.console import print_line
 from explorer.errors import InvalidInput
 from explorer.paths import expanded
+from explorer.spec.imports import imports_line
 from explorer.spec.presets import load_schedule
 from explorer.spec.schedule import Schedule
+from explorer.spec.search_space import SearchSpace
 from explorer.spec.task_file import TaskFile
 
 if TYPE_CHECKING:
@@ -109,6 +111,13 @@ def print_inventory(inventory: Inventory) -> None:
         warn(line)
 
 
+def print_imports(file: TaskFile) -> None:
+    """Say, before anything of a task file is used, which modules it imports; under torchrun, the main process alone does so."""
+    line = imports_line(file, "this search space" if isinstance(file, SearchSpace) else "this task file")
+    if line and os.environ.get("RANK", "0") == "0":
+        print_line(console, line)
+
+
 def check_and_print(spec: DataSpec, images: Images) -> CheckedData:
     """Read the images of a data set, and print what is in it. Under torchrun the main process alone does so.
 
@@ -146,6 +155,7 @@ def load_task(path: Path, schedule: Schedule | None) -> tuple[Task, TaskFile]:
     from explorer.training.task import Task
 
     file = TaskFile.load_task(path)
+    print_imports(file)
     spec = file.task.with_schedule(schedule) if schedule else file.task
     task = Task(spec)
     task.check()

@@ -112,7 +112,6 @@ def sweep(
 
     loaded = SearchSpace.load(space)
     given = Calibration.load(calibration) if calibration else None
-    warn(*Task(loaded.task).warnings, *check_known_schedules(loaded))
     planned = Sweep(
         loaded,
         storage,
@@ -131,7 +130,7 @@ def sweep(
         step_times=given,
         console=console,
     )
-    warn(*proxy_warnings(planned.space))
+    warn(*Task(loaded.task).warnings, *check_known_schedules(loaded), *proxy_warnings(planned.space))
     if dry_run:
         from explorer.report.trained_on import inventory_facts, trained_on
         from explorer.search.forecast import forecast

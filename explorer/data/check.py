@@ -19,6 +19,7 @@ from explorer.data.registry import open_data
 from explorer.data.remembered import MISSING, RememberedFacts, stamp_of
 from explorer.data.source import DataSource
 from explorer.data.streamed import StreamedData
+from explorer.data.targets import text_of
 from explorer.errors import InvalidInput
 from explorer.spec.data import DataSpec
 from explorer.spec.inventory import Inventory, SplitInventory
@@ -87,7 +88,7 @@ def _opened_again(spec: DataSpec, before: DataSource) -> StreamedData:
     source = open_data(spec)
     assert isinstance(source, StreamedData)
     per_class = source.inventory.train.per_class
-    names = before.inventory.class_names
+    names = before.inventory.class_names if before.inventory.train.per_class else ()
     if empty := [name for label, name in enumerate(names) if label >= len(per_class) or not per_class[label]]:
         allowed = f"no training image of {', '.join(empty[:SHOWN_IMAGES])} can be read; repair them or remove the class"
         raise InvalidInput("data.unreadable", spec.unreadable, allowed)
@@ -156,7 +157,7 @@ def _split_inventory(listed: SplitInventory, split: OpenedSplit, names: list[str
         shown["other"] = others
     content = ""
     if len(known) == len(names):
-        pairs = sorted(f"{fact.digest} {label}" for fact, label in zip(known, split.labels, strict=True))
+        pairs = sorted(f"{fact.digest} {text_of(label)}" for fact, label in zip(known, split.labels, strict=True))
         content = hashlib.sha256("\n".join(pairs).encode()).hexdigest()
     return listed.model_copy(
         update={

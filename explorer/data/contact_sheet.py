@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from explorer.data.augmentation import mix_batches
-from explorer.data.source import DataSource, TrainStream
+from explorer.data.source import DataSource, TargetKind, TrainStream, target_kind
 from explorer.data.streamed import StreamedData
 from explorer.spec.recipe import Augmentation
 
@@ -49,7 +49,7 @@ def contact_sheet(source: DataSource, augmentation: Augmentation, class_names: S
         array = pixels_CHW.permute(1, 2, 0).contiguous().numpy()
         image = Image.fromarray(array.squeeze(-1) if array.shape[-1] == 1 else array).convert("RGB")
         sheet.paste(image.resize((side, side), Image.Resampling.NEAREST), corner)
-        draw.text((corner[0], corner[1] + side + 2), _label(label, class_names), fill="black", font=font)
+        draw.text((corner[0], corner[1] + side + 2), _label(label, class_names, target_kind(source)), fill="black", font=font)
     return sheet
 
 
@@ -65,10 +65,15 @@ def _pixels(source: DataSource, images_NCHW: Tensor) -> Tensor:
     return shown.round().to(torch.uint8)
 
 
-def _label(label: Tensor, class_names: Sequence[str]) -> str:
-    """Name of the class, or the two classes of a mixed image with their shares."""
+def _label(label: Tensor, class_names: Sequence[str], kind: TargetKind) -> str:
+    """Name of the class, or the two classes of a mixed image with their shares; the classes of an image with any number, or its
+    values."""
     if label.ndim == 0:
         return _short(class_names[int(label)], LABEL_CHARACTERS)
+    if kind == "values":
+        return _short(", ".join(f"{value:.4g}" for value in label.tolist()), LABEL_CHARACTERS)
+    if kind == "labels":
+        return _short(", ".join(class_names[number] for number in label.nonzero()[:, 0].tolist()) or "none", LABEL_CHARACTERS)
     shares, classes = label.topk(min(2, len(label)))
     parts = [(class_names[int(number)], float(share)) for number, share in zip(classes, shares, strict=True) if share > 0]
     if len(parts) == 1:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from explorer.data.registry import open_data
-from explorer.data.source import Batch, DataSource, Split, TrainStream
+from explorer.data.source import Batch, DataSource, Split, TrainStream, target_kind
 from explorer.spec.data import DataSpec
 from explorer.spec.recipe import Augmentation
 
@@ -38,7 +38,7 @@ class DataSourceContract:
     """Values of `data.num_workers` that must give the same images."""
 
     def test_shapes_types_and_labels_are_as_declared(self, spec: DataSpec) -> None:
-        """Images are float32 (B, channels, image_size, image_size), labels int64 in [0, classes)."""
+        """Images are float32 (B, channels, image_size, image_size), targets of the type and shape that `Batch` says."""
         source = open_data(spec)
         assert source.image_size == spec.image_size, "image_size is not that of the settings"
         training = list(source.train_batches(stream_of(source)))
@@ -46,15 +46,35 @@ class DataSourceContract:
         assert all(len(labels) == BATCH_SIZE for _, labels in training), "a training batch is not of the requested size"
         for images_BCSS, labels_B in [*training, *evaluation(source, "validation"), *evaluation(source, "test")]:
             assert images_BCSS.shape == (len(labels_B), source.channels, source.image_size, source.image_size)
-            assert (images_BCSS.dtype, labels_B.dtype) == (torch.float32, torch.int64)
+            assert images_BCSS.dtype == torch.float32
             assert images_BCSS.isfinite().all(), "an image is not finite"
-            assert labels_B.min() >= 0, "a label is below 0"
-            assert labels_B.max() < source.classes, "a label is not below the number of classes"
+            assert_targets(source, labels_B)
 
     def test_every_class_has_training_images(self, spec: DataSpec) -> None:
-        """`classes` counts the classes of the training images."""
+        """`classes` counts the classes of the training images, or the values of each."""
         source = open_data(spec)
-        assert set(epoch(source, 0)[1].tolist()) == set(range(source.classes))
+        targets = epoch(source, 0)[1]
+        kind = target_kind(source)
+        if kind == "class":
+            assert set(targets.tolist()) == set(range(source.classes))
+        elif kind == "labels":
+            assert targets.any(0).all(), "a class has no training image"
+
+    def test_the_inventory_is_that_of_the_targets(self, spec: DataSpec) -> None:
+        """Images of each class, or the range of each value, as they are trained and evaluated on."""
+        source = open_data(spec)
+        kind, inventory = target_kind(source), source.inventory
+        assert inventory.target_kind == kind, "the inventory has another kind of targets"
+        parts: dict[str, list[Batch]] = {"train": [epoch(source, 0)], **{split: evaluation(source, split) for split in SPLITS}}
+        for role, batches in parts.items():
+            targets, split = torch.cat([labels for _, labels in batches]), inventory.splits[role]
+            assert split.images == len(targets), f"{role} has {len(targets)} images"
+            if kind == "values":
+                ranges = [(value.min, value.max) for value in split.values]
+                assert ranges == list(zip(targets.amin(0).tolist(), targets.amax(0).tolist(), strict=True))
+            else:
+                one_hot = torch.nn.functional.one_hot(targets, source.classes) if kind == "class" else targets
+                assert list(split.per_class) == one_hot.sum(0).int().tolist(), f"{role} has other numbers of images per class"
 
     def test_an_epoch_has_each_image_once_and_epochs_differ_in_order(self, spec: DataSpec) -> None:
         """The stream is one permutation of the training images after another; another seed has another one."""
@@ -136,9 +156,26 @@ class DataSourceContract:
         assert torch.equal(torch.get_rng_state(), before)
 
 
+def assert_targets(source: DataSource, targets: Tensor) -> None:
+    """Assert that the targets of a batch are what their kind says."""
+    kind, count = target_kind(source), len(targets)
+    if kind == "class":
+        assert (targets.dtype, targets.shape) == (torch.int64, (count,)), "labels are not int64 (B,)"
+        assert targets.min() >= 0, "a label is below 0"
+        assert targets.max() < source.classes, "a label is not below the number of classes"
+        return
+    assert (targets.dtype, targets.shape) == (torch.float32, (count, source.classes)), "targets are not float32 (B, K)"
+    if kind == "labels":
+        assert ((targets == 0) | (targets == 1)).all(), "a label is neither 0 nor 1"
+    else:
+        assert targets.isfinite().all(), "a value is not finite"
+
+
 def augmentations(source: DataSource) -> tuple[Augmentation, Augmentation]:
     """No augmentation, and all that the source supports."""
     strong = {"auto_augment": "rand-m9-mstd0.5", "re_prob": 0.5}
+    if getattr(source, "has_tensors", False):  # policies and color jitter are for RGB images
+        strong = {"color_jitter": None, "vflip": 0.5, "re_prob": 0.5}
     everything = {"shift": 1, "flip": True, "transform": strong}
     return plain(source), Augmentation.model_validate({name: everything[name] for name in source.supported_augmentations})
 

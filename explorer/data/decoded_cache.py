@@ -21,9 +21,10 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from explorer.console import print_line
+from explorer.data.array_images import as_image
 from explorer.data.decoded_file import ANEW, DecodedFile, DecodedWriter, Header, Pixels, Stamp
 from explorer.data.decoding import large_images_allowed
-from explorer.data.image_access import image_name, rgb_image
+from explorer.data.image_access import decoded_image, image_name
 from explorer.data.image_facts import MIN_FOR_PROCESSES, available_cpus
 from explorer.data.opened_split import OpenedSplit
 from explorer.data.remembered import cache_folder
@@ -118,7 +119,8 @@ class DecodedCache:
     def _decoded_bytes(self, image: NamedImage) -> int | None:
         try:
             with large_images_allowed():
-                opened, _ = image.data[image.number]
+                opened = as_image(image.data[image.number][0])
+                assert isinstance(opened, Image.Image)
         except Exception:  # writing the file reports it
             return None
         width, height = reduced_size(opened.width, opened.height, self.short_side)
@@ -177,7 +179,8 @@ class DecodedCache:
 
     def decode(self, image: NamedImage) -> Pixels:
         """The pixels of an image as they are in the file, (H, W, 3)."""
-        opened, _ = rgb_image(image.data, image.number, image.of, self._spec.exif_orientation)
+        opened = decoded_image(image.data, image.number, image.of, self._spec.exif_orientation)
+        assert isinstance(opened, Image.Image)  # data sets of tensors have no such file
         size = reduced_size(*opened.size, self.short_side)
         if size != opened.size:
             opened = opened.resize(size, Image.Resampling.BICUBIC)

@@ -6,9 +6,7 @@ the classes.
 
 from __future__ import annotations
 
-import io
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +15,8 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from explorer.data.decoding import image_formats, large_images_allowed
-from explorer.data.packed_strings import PackedStrings
+from explorer.data.image_files import ImageFiles, printable
+from explorer.data.natural_order import natural_key
 from explorer.data.root import require_root
 from explorer.data.streamed import StreamedData
 from explorer.errors import InvalidInput
@@ -57,7 +56,7 @@ class FoundImage:
     @property
     def sort_key(self) -> tuple[object, str]:
         """Natural order of the whole path."""
-        return _natural(self.path), self.path
+        return natural_key(self.path), self.path
 
 
 def open_folder(spec: DataSpec) -> StreamedData:
@@ -78,7 +77,7 @@ def open_folder(spec: DataSpec) -> StreamedData:
     return StreamedData(spec, train, held_out(spec.test_split, "data.test_split"), validation)
 
 
-class FolderImages:
+class FolderImages(ImageFiles):
     """The images of a split.
 
     Args:
@@ -104,41 +103,20 @@ class FolderImages:
             counted = ", ".join(f"{count} {reason}" for reason, count in passed_over.items())
             raise InvalidInput(setting, split, f"has no images in class folders under {root}{counted and f': {counted}'}")
         names = _class_names(found, class_folder, setting, split)
-        own_names = sorted(set(names), key=lambda name: (_natural(name), name))
+        own_names = sorted(set(names), key=lambda name: (natural_key(name), name))
         if class_numbers is None:
             class_numbers = {name: number for number, name in enumerate(own_names)}
         elif unknown := [name for name in own_names if name not in class_numbers]:
             raise InvalidInput(setting, split, f"has classes that no training image has: {_some(unknown)}")
         self.classes = tuple(class_numbers)
         """Names of the classes in the order of their labels."""
-        self.targets = [class_numbers[name] for name in names]
-        """Label of each image."""
-        self.names = [_printable(os.path.relpath(image.path, root)) for image in found]
-        """Path of each image relative to the root."""
+        targets = [class_numbers[name] for name in names]
+        relative = [printable(os.path.relpath(image.path, root)) for image in found]
+        super().__init__((image.path for image in found), relative, targets)
         self.passed_over = dict(passed_over)
         """Number of files that are not images of a class, by reason."""
         self.remarks = _empty_folders(folder, {image.folders[0] for image in found})
         """Number of class folders without images, if there are any."""
-        self._paths = PackedStrings(image.path for image in found)
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def __getitem__(self, number: int) -> tuple[Image.Image, int]:
-        with large_images_allowed():
-            return Image.open(io.BytesIO(self.read(number)), formats=image_formats()), self.targets[number]
-
-    def read(self, number: int) -> bytes:
-        """The encoded content of an image."""
-        return Path(self._paths[number]).read_bytes()
-
-    def stamp(self, number: int) -> tuple[int, int]:
-        """Size in bytes and time of change in nanoseconds of the file: they tell whether it changed."""
-        try:
-            stat = os.stat(self._paths[number])
-        except OSError:
-            return -1, -1
-        return stat.st_size, stat.st_mtime_ns
 
 
 def _images(folder: Path, passed_over: Counter[str]) -> Iterator[FoundImage]:
@@ -199,17 +177,17 @@ def _passed_over(entry: os.DirEntry[str], endings: set[str]) -> str | None:
                 return None
         except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
             pass
-    return f"{_printable(ending)}: not an image format" if ending else "without an ending, not an image"
+    return f"{printable(ending)}: not an image format" if ending else "without an ending, not an image"
 
 
 def _class_names(found: list[FoundImage], class_folder: str | None, setting: str, split: str) -> list[str]:
     """Name of the class of each image."""
     nested = next((image for image in found if len(image.folders) > 1), None)
-    top, leaf = ([_printable(image.folders[place]) for image in found] for place in (0, -1))
+    top, leaf = ([printable(image.folders[place]) for image in found] for place in (0, -1))
     if nested and class_folder is None:
-        tops, leaves = (sorted(set(names), key=_natural) for names in (top, leaf))
+        tops, leaves = (sorted(set(names), key=natural_key) for names in (top, leaf))
         reason = (
-            f"has class folders in class folders ({_printable('/'.join(nested.folders))}): set data.class_folder to top "
+            f"has class folders in class folders ({printable('/'.join(nested.folders))}): set data.class_folder to top "
             f"({len(tops)} classes: {_some(tops)}) or to leaf ({len(leaves)} classes: {_some(leaves)})"
         )
         raise InvalidInput(setting, split, reason)
@@ -224,17 +202,7 @@ def _empty_folders(folder: Path, used: set[str]) -> dict[str, int]:
         if os.path.isdir(entry.path) and not entry.name.startswith(".") and entry.name not in LEFT_BY_TOOLS
     }
     empty = sorted(present - used)
-    return {f"class folders without images: {_printable(_some(empty))}": len(empty)} if empty else {}
-
-
-def _natural(text: str) -> list[str | int]:
-    """Sort key by which numbers in a text are compared as numbers, as timm sorts."""
-    return [int(part) if place % 2 else part for place, part in enumerate(re.split(r"(\d+)", text.lower()))]
-
-
-def _printable(name: str) -> str:
-    """A file name as text that can be written to any file: bytes that are not UTF-8 are escaped."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    return {f"class folders without images: {printable(_some(empty))}": len(empty)} if empty else {}
 
 
 def _some(names: list[str]) -> str:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from explorer.data.streamed import StreamedData
+from explorer.data.target_columns import Columns, ReadTargets, read_columns
 from explorer.errors import InvalidInput, validated
 from explorer.spec.base import Frozen
-from explorer.spec.data import DataSpec
+from explorer.spec.data import DataSpec, TargetKind
 
 PREFIX = "hfds/"
 LABEL_NAME = "label"
@@ -23,8 +25,12 @@ class HuggingFaceOptions(Frozen):
 
     input_key: str | None = None
     """Column of the images. `None` takes the only column of images."""
-    target_key: str | None = None
-    """Column of the labels. `None` takes the only column of class labels, or of integers named `label`."""
+    target_key: str | tuple[str, ...] | None = None
+    """Column of the targets, or several columns. `None`, for one class, takes the only column of class labels, or of integers
+    named `label`."""
+    target_kind: TargetKind = "class"
+    """What the targets are: one `class`; `labels`, any number of classes, in a column of lists or in columns of zeros and ones;
+    or `values`, numbers."""
 
 
 def open_hugging_face(spec: DataSpec) -> StreamedData:
@@ -35,11 +41,12 @@ def open_hugging_face(spec: DataSpec) -> StreamedData:
     """
     options = validated(HuggingFaceOptions, spec.options, "data.options")
     train = HuggingFaceImages(spec, options, spec.train_split, "data.train_split")
-    test = None if spec.test_split is None else HuggingFaceImages(spec, options, spec.test_split, "data.test_split")
-    validation = None
-    if spec.validation_split is not None:
-        validation = HuggingFaceImages(spec, options, spec.validation_split, "data.validation_split")
-    return StreamedData(spec, train, test, validation)
+
+    def held_out(split: str | None, field: str) -> HuggingFaceImages | None:
+        return None if split is None else HuggingFaceImages(spec, options, split, field, train)
+
+    validation = held_out(spec.validation_split, "data.validation_split")
+    return StreamedData(spec, train, held_out(spec.test_split, "data.test_split"), validation)
 
 
 class HuggingFaceImages:
@@ -50,24 +57,38 @@ class HuggingFaceImages:
         options: columns to read.
         split: as the package `datasets` writes it: `train`, `train[:90%]`.
         field: name of the setting that holds the split, for error messages.
+        train: the training images, of a held-out split.
 
     Raises:
         InvalidInput: when the split cannot be opened, or which columns are images and labels is not clear.
     """
 
-    def __init__(self, spec: DataSpec, options: HuggingFaceOptions, split: str, field: str) -> None:
+    def __init__(
+        self,
+        spec: DataSpec,
+        options: HuggingFaceOptions,
+        split: str,
+        field: str,
+        train: HuggingFaceImages | None = None,
+    ) -> None:
         rows = _load(spec, split, field)
         features = rows.features or {}
         is_image = [name for name, feature in features.items() if type(feature).__name__ == "Image"]
         self._image_column = _column(spec.name, "input_key", options.input_key, is_image, list(features))
-        named = [name for name, feature in features.items() if type(feature).__name__ == "ClassLabel"]
-        integers = [LABEL_NAME] if "int" in str(getattr(features.get(LABEL_NAME), "dtype", "")) else []
-        labels = list(dict.fromkeys([*named, *integers]))
-        label_column = _column(spec.name, "target_key", options.target_key, labels, list(features))
-        self.classes: list[str] | None = getattr(features[label_column], "names", None)
-        """Names of the classes; `None` if the labels are plain integers."""
-        self.targets: list[Any] = rows.select_columns([label_column])[:][label_column]
         self.names = _row_names(rows, split)
+        self.target_kind: TargetKind = options.target_kind
+        """What the targets are."""
+        self.classes: Sequence[str] | None
+        """Names of the classes, or of the values; `None` if the labels are plain integers."""
+        self.targets: list[Any]
+        """Target of each image."""
+        self.remarks: dict[str, int] = {}
+        """Number of images that a user may not expect, by reason."""
+        if options.target_kind == "class":
+            self.classes, self.targets = _class_labels(spec.name, options, rows)
+        else:
+            read = _other_targets(spec.name, options, rows, field, split, self.names, train.classes if train else None)
+            self.classes, self.targets, self.remarks = read.names, read.targets, read.remarks
         import datasets
 
         self._rows = rows.select_columns([self._image_column]).cast_column(self._image_column, datasets.Image(decode=False))
@@ -75,7 +96,7 @@ class HuggingFaceImages:
     def __len__(self) -> int:
         return len(self.targets)
 
-    def __getitem__(self, number: int) -> tuple[Image.Image, int]:
+    def __getitem__(self, number: int) -> tuple[Image.Image, Any]:
         return Image.open(io.BytesIO(self.read(number))), self.targets[number]
 
     def read(self, number: int) -> bytes:
@@ -91,6 +112,46 @@ class HuggingFaceImages:
         if not image.get("path"):
             raise OSError(f"the row {self.names[number]} has no image")
         return Path(image["path"]).read_bytes()
+
+
+def _class_labels(source: str, options: HuggingFaceOptions, rows: Any) -> tuple[list[str] | None, list[Any]]:
+    """Names of the classes, if there are any, and the label of each row."""
+    features = rows.features or {}
+    if not isinstance(options.target_key, str | None):
+        raise InvalidInput("data.options.target_key", list(options.target_key), "must be one column for target_kind: class")
+    named = [name for name, feature in features.items() if type(feature).__name__ == "ClassLabel"]
+    integers = [LABEL_NAME] if "int" in str(getattr(features.get(LABEL_NAME), "dtype", "")) else []
+    labels = list(dict.fromkeys([*named, *integers]))
+    column = _column(source, "target_key", options.target_key, labels, list(features))
+    return getattr(features[column], "names", None), rows.select_columns([column])[:][column]
+
+
+def _other_targets(
+    source: str,
+    options: HuggingFaceOptions,
+    rows: Any,
+    field: str,
+    split: str,
+    row_names: Sequence[str],
+    names: Sequence[str] | None,
+) -> ReadTargets:
+    """Targets that are any number of classes, or values."""
+    features, given = rows.features or {}, options.target_key
+    if given is None:
+        reason = f"must name the columns of the targets: {source} has the columns {', '.join(features)}"
+        raise InvalidInput("data.options.target_key", None, reason)
+    keys = (given,) if isinstance(given, str) else given
+    for key in keys:
+        _column(source, "target_key", key, [], list(features))
+    cells = dict(rows.select_columns(list(keys))[:])
+    item = getattr(features[keys[0]], "feature", None)  # of a column of lists
+    class_names = getattr(item, "names", None)
+    if class_names is not None:  # lists of numbers of classes
+        cells[keys[0]] = [[class_names[number] for number in numbers or ()] for numbers in cells[keys[0]]]
+    columns = Columns(
+        cells=cells, kind=options.target_kind, separator=None, field=field, split=split, row_name=lambda row: row_names[row]
+    )
+    return read_columns(columns, names or class_names)
 
 
 def _load(spec: DataSpec, split: str, field: str) -> Any:

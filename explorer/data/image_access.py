@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torchvision.io import decode_jpeg
 
+from explorer.data.array_images import ModelImage, as_image, check_channels
 from explorer.data.decoding import large_images_allowed, to_rgb
 from explorer.errors import UnreadableImageError
 
-OPTIONAL = ("classes", "class_to_idx", "passed_over", "remarks")
+OPTIONAL = ("classes", "class_to_idx", "passed_over", "remarks", "channels", "target_kind")
 """What a data set may have beside its images that does not depend on how many there are."""
 
 
@@ -26,16 +27,17 @@ def image_name(data: Any, number: int, split: str | None) -> str:
     return names[number] if names is not None else f"{split}/{number}"
 
 
-def rgb_image(data: Any, number: int, split: str | None, exif_orientation: str) -> tuple[Image.Image, int]:
-    """An image as 8-bit RGB, and its label.
+def decoded_image(data: Any, number: int, split: str | None, exif_orientation: str) -> ModelImage:
+    """An image as 8-bit RGB, or a tensor float32 (C, H, W) where the images of the data set are tensors.
 
     Raises:
         UnreadableImageError: naming the image; another one never takes its place.
     """
     try:
         with large_images_allowed():
-            image, label = data[number]
-            return to_rgb(image, exif_orientation), int(label)
+            image = as_image(data[number][0])
+            check_channels(image, getattr(data, "channels", None))
+            return to_rgb(image, exif_orientation) if isinstance(image, Image.Image) else image
     except Exception as error:  # every format fails in its own way
         raise UnreadableImageError(f"{image_name(data, number, split)} cannot be read: {reason_of(error)}") from error
 
@@ -44,7 +46,7 @@ def rgb_pixels(data: Any, number: int, split: str | None, exif_orientation: str)
     """The pixels of an image, (H, W, 3); an RGB JPEG is decoded by torchvision, which is faster than Pillow.
 
     Raises:
-        UnreadableImageError: see `rgb_image`.
+        UnreadableImageError: see `decoded_image`.
     """
     if hasattr(data, "read") and exif_orientation == "ignore":
         try:
@@ -54,7 +56,7 @@ def rgb_pixels(data: Any, number: int, split: str | None, exif_orientation: str)
                 return decode_jpeg(encoded).permute(1, 2, 0).numpy()
         except Exception:  # Pillow says what is wrong with the image, or decodes it
             pass
-    return np.asarray(rgb_image(data, number, split, exif_orientation)[0])
+    return np.asarray(decoded_image(data, number, split, exif_orientation))
 
 
 def reason_of(error: Exception) -> str:
@@ -95,9 +97,9 @@ class KeptImages:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def __getitem__(self, number: int) -> tuple[Image.Image, int]:
-        image, label = self._data[self._kept[number]]
-        return image, label
+    def __getitem__(self, number: int) -> tuple[Any, Any]:
+        image, target = self._data[self._kept[number]]
+        return image, target
 
 
 def _renumbered(method: Callable[[int], Any], kept: Sequence[int], number: int) -> Any:

@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from explorer.data.array_images import OUTSIDE, as_image, check_channels
 from explorer.data.decoding import large_images_allowed, remarks_on, to_rgb
 from explorer.data.image_access import reason_of
 from explorer.spec.data import DataSpec
@@ -26,7 +28,7 @@ class ImageFacts(NamedTuple):
     """What is known of an image that was read and decoded, or that could not be."""
 
     mode: str
-    """Pillow's mode, before the image is made RGB."""
+    """Pillow's mode, before the image is made RGB; the number of channels of a tensor."""
     width: int
     height: int
     remarks: tuple[str, ...]
@@ -61,7 +63,10 @@ def examine(image: NumberedImage, spec: DataSpec) -> ImageFacts:
             if not content:
                 raise ValueError("the file is empty")
         with large_images_allowed():
-            opened, _ = image.data[image.number]
+            opened = as_image(image.data[image.number][0])
+            check_channels(opened, getattr(image.data, "channels", None))
+            if isinstance(opened, Tensor):
+                return _facts_of_tensor(opened)
             remarks = remarks_on(opened, spec)
             to_rgb(opened, spec.exif_orientation)
         if not digest:
@@ -71,6 +76,17 @@ def examine(image: NumberedImage, spec: DataSpec) -> ImageFacts:
         return ImageFacts(opened.mode, opened.width, opened.height, remarks, brightest, digest, "")
     except Exception as error:  # every format fails in its own way
         return ImageFacts("", 0, 0, (), -1, digest, reason_of(error) or type(error).__name__)
+
+
+def _facts_of_tensor(image: Tensor) -> ImageFacts:
+    """What is known of an image that is a tensor float32 (C, H, W)."""
+    low, high = image.aminmax()
+    if not (low.isfinite() and high.isfinite()):
+        raise ValueError("has values that are not finite")
+    channels, height, width = image.shape
+    remarks = (OUTSIDE,) if channels == 3 and (low < 0 or high > 1) else ()  # for others, the user gives mean and deviation
+    digest = hashlib.sha256(f"{tuple(image.shape)}".encode() + image.numpy().tobytes()).hexdigest()
+    return ImageFacts(f"{channels} channels", width, height, remarks, -1, digest, "")
 
 
 def examine_all(images: Mapping[str, NumberedImage], spec: DataSpec) -> Iterator[tuple[str, ImageFacts]]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from explorer.data.image_access import image_name
+from explorer.data.targets import Targets, per_class_of, ranges_of, text_of
+from explorer.spec.data import TargetKind
 from explorer.spec.inventory import SplitInventory
 
 
@@ -24,8 +25,10 @@ class OpenedSplit:
     """An `ImageDataset`."""
     numbers: Sequence[int]
     """Which images of `data` belong to the split."""
-    labels: Sequence[int]
-    """Label of each of these images."""
+    labels: Targets
+    """Target of each of these images."""
+    target_kind: TargetKind = "class"
+    """What the targets are."""
     is_whole: bool
     """Whether files that `data` passed over count for this split: it was read for it, not for the split it is taken from."""
 
@@ -36,12 +39,12 @@ class OpenedSplit:
 
     def inventory(self, classes: int) -> SplitInventory:
         """What is in the split, without opening images."""
-        counts = Counter(self.labels)
         data = self.data if self.is_whole else None
         return SplitInventory(
             name=self.name,
             images=len(self.numbers),
-            per_class=tuple(counts[label] for label in range(classes)),
+            per_class=per_class_of(self.labels, self.target_kind, classes),
+            values=ranges_of(self.labels, self.target_kind),
             passed_over=dict(getattr(data, "passed_over", {})),
             remarks=dict(getattr(data, "remarks", {})),
             unreadable=tuple(getattr(data, "left_out", ())),
@@ -54,5 +57,5 @@ class OpenedSplit:
         digest = hashlib.sha256()
         for number, name, label in zip(self.numbers, self.image_names, self.labels, strict=True):
             size = stamp(number)[0] if stamp is not None else ""
-            digest.update(f"{name}\0{size}\0{label}\n".encode())
+            digest.update(f"{name}\0{size}\0{text_of(label)}\n".encode())
         return digest.hexdigest()

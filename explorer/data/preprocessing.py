@@ -73,11 +73,12 @@ def preprocessing_for(preprocessing: Preprocessing, model: ModelSpec) -> Preproc
         InvalidInput: when there is no such configuration, or it cannot be used.
     """
     configuration = model_configuration(model)
-    given = preprocessing.model_dump(exclude_none=True) | {"in_chans": 3}
+    given = preprocessing.model_dump(exclude_none=True, exclude={"mean", "std"}) | {"in_chans": 3}
     try:
         resolved = resolve_data_config(given, configuration)
         for name in ("mean", "std"):  # one value, of models of grayscale images, is that of each channel
-            resolved[name] = tuple(resolved[name]) * (3 if len(resolved[name]) == 1 else 1)
+            own = tuple(resolved[name]) * (3 if len(resolved[name]) == 1 else 1)
+            resolved[name] = getattr(preprocessing, name) or own  # as many as the images have channels
         return Preprocessing(**{field: resolved[field] for field in Preprocessing.model_fields})
     except (AssertionError, TypeError, ValueError) as error:
         reason = f"its configuration in timm cannot be used for RGB images: {error}; set data.preprocessing"

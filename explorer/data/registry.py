@@ -5,15 +5,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
+from explorer.data.map_style import is_map_style, open_map_style
 from explorer.data.source import DataSource, HasSubsets
 from explorer.errors import InvalidInput
 from explorer.paths import expanded
 from explorer.references import FORM, is_reference, load_reference
 from explorer.spec.data import DataSpec
 
-SourceFactory = Callable[[DataSpec], DataSource]
-"""Opens a data set; a class whose constructor takes the settings is one."""
+SourceFactory = Callable[..., Any]
+"""Opens a data set; a class whose constructor takes the settings is one. A function or class with a parameter `split` gives a
+map-style data set of one split in place of a data source; see `explorer.data.map_style`."""
 
 _BUILT_IN: dict[str, str] = {
     "digits": "explorer.data.digits:open_digits",
@@ -22,8 +25,9 @@ _BUILT_IN: dict[str, str] = {
     "wds": "explorer.data.tar_shards:open_tar_shards",
     "torch/": "explorer.data.torchvision_sets:open_torchvision",
     "hfds/": "explorer.data.hugging_face:open_hugging_face",
+    "table": "explorer.data.table:open_table",
 }
-_WITH_OPTIONS = ("hfds/",)
+_WITH_OPTIONS = ("hfds/", "table")
 """Built-in sources that read `data.options`."""
 _registered: dict[str, SourceFactory | str] = dict(_BUILT_IN)
 _SEQUENTIAL = ("tfds/", "hfids/", "wds/")
@@ -88,12 +92,28 @@ def _open(spec_json: str) -> DataSource:
     factory, takes_options = _factory(spec.name)
     if spec.options and not takes_options:
         raise InvalidInput("data.options", spec.options, f"{spec.name!r} has no options")
-    source = factory(spec)
+    source = _opened(spec, factory)
     members = [name for name in vars(DataSource) if not name.startswith("_")]
     if missing := [name for name in members if not hasattr(source, name)]:
         reason = f"does not implement explorer.data.DataSource: it lacks {', '.join(missing)}"
+        if hasattr(source, "__getitem__"):
+            reason += "; what gives a map-style data set must have a parameter split, and is called once for each split"
         raise InvalidInput("data.name", spec.name, reason)
     return source
+
+
+def _opened(spec: DataSpec, factory: SourceFactory) -> Any:
+    """What a factory returns; what code of the user's raises becomes one line."""
+    if getattr(factory, "__module__", "").startswith("explorer."):
+        return factory(spec)
+    if is_map_style(factory):
+        return open_map_style(spec, factory)
+    try:
+        return factory(spec)
+    except InvalidInput:
+        raise
+    except Exception as error:  # the user's code may fail in any way
+        raise InvalidInput("data.name", spec.name, f"cannot be opened: {type(error).__name__}: {error}") from error
 
 
 def _factory(name: str) -> tuple[SourceFactory, bool]:
@@ -107,7 +127,7 @@ def _factory(name: str) -> tuple[SourceFactory, bool]:
     if is_reference(name):
         factory = load_reference(name, "data.name")
         if not callable(factory):
-            raise InvalidInput("data.name", name, "must be a function or a class that takes the data settings")
+            raise InvalidInput("data.name", name, "must be a function or a class that takes the data settings or a split")
         return factory, True
     if f"{prefix.lower()}/" in _SEQUENTIAL and name.lower() not in _registered:
         reason = "is read in sequence, but training needs random access to images; use folder, torch/..., hfds/... or wds"

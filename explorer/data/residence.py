@@ -7,16 +7,17 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from explorer.data.array_images import ModelImage
 from explorer.data.decoded_cache import DecodedCache, gigabytes
 from explorer.data.decoded_file import DecodedFile, Pixels
-from explorer.data.image_access import rgb_image, rgb_pixels
+from explorer.data.image_access import decoded_image, rgb_pixels
 from explorer.data.opened_split import OpenedSplit
 from explorer.errors import InvalidInput
 from explorer.spec.data import DataSpec
@@ -53,11 +54,12 @@ class SplitImages:
     def __len__(self) -> int:
         return len(self.split.numbers)
 
-    def image(self, index: int) -> tuple[Image.Image, int]:
-        """An image in RGB, and its label."""
+    def image(self, index: int) -> tuple[ModelImage, Any]:
+        """An image in RGB, or a tensor where those of the data set are tensors; and its target."""
+        target = self.split.labels[index]
         if self.file is not None:
-            return Image.fromarray(self.file[self.number_in_file(index)]), self.split.labels[index]
-        return rgb_image(self.split.data, self.split.numbers[index], self.split.of, self.exif_orientation)
+            return Image.fromarray(self.file[self.number_in_file(index)]), target
+        return decoded_image(self.split.data, self.split.numbers[index], self.split.of, self.exif_orientation), target
 
     def pixels(self, index: int) -> Pixels:
         """The pixels of an image, (H, W, 3)."""

@@ -12,17 +12,16 @@ from typing import Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from explorer.spec.data import TargetKind as TargetKind
 from explorer.spec.inventory import Inventory
 from explorer.spec.recipe import Augmentation
 
 Batch = tuple[Tensor, Tensor]
-"""Normalized images float32 (B, C, H, W) and targets, whose type and shape `TargetKind` says."""
-TargetKind = Literal["class", "labels", "values"]
-"""What a model learns to predict for an image, with K classes or values:
+"""Normalized images float32 (B, C, H, W) and targets, by their kind (see `TargetKind`), with K classes or values:
 
-- `class`: one of K classes, int64 (B,)
-- `labels`: any number of K classes, float32 (B, K) of zeros and ones
-- `values`: K real numbers, float32 (B, K)
+- `class`: int64 (B,)
+- `labels`: float32 (B, K) of zeros and ones
+- `values`: float32 (B, K)
 """
 Split = Literal["validation", "test"]
 

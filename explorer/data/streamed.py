@@ -13,17 +13,17 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
-from PIL import Image
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, create_transform
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from explorer.data.array_images import check_augmentation, check_normalization, check_settings
 from explorer.data.augmentation import training_transform
 from explorer.data.drawing import Drawer, fitted
 from explorer.data.drawing import drawer as drawer_of
 from explorer.data.holding_out import divide
 from explorer.data.image_access import without_images
-from explorer.data.labels import GivenSplit, check_held_out, check_no_image_twice, class_names, label_values, read_labels
+from explorer.data.labels import GivenSplit, check_no_image_twice, label_values
 from explorer.data.loader_processes import ignore_ctrl_c
 from explorer.data.opened_split import OpenedSplit
 from explorer.data.residence import Residence, SplitImages
@@ -31,9 +31,11 @@ from explorer.data.seeding import seed_for, seeded
 from explorer.data.source import Batch, Split, TrainStream
 from explorer.data.stream import stream_indices
 from explorer.data.subset import stratified_subset
-from explorer.data.tensor_batches import PackedBatch, TensorBatches
-from explorer.spec.data import DataSpec
+from explorer.data.targets import check_targets_of, names_of, part_of, read_targets, strata_of
+from explorer.data.tensor_batches import Normalization, PackedBatch, TensorBatches
+from explorer.spec.data import DataSpec, TargetKind
 from explorer.spec.inventory import Inventory
+from explorer.spec.recipe import Augmentation
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,8 +51,10 @@ class ImageDataset(Protocol):
 
     A data set may have more, which is used where it is present:
 
-    - `targets`: label of each image; saves decoding every image when the data set is opened.
-    - `classes`: names of the classes in the order of their labels.
+    - `target_kind`: what the targets are, `class` by default; see `explorer.data.TargetKind`.
+    - `targets`: target of each image; saves decoding every image when the data set is opened.
+    - `classes`: names of the classes in the order of their labels, or of the values.
+    - `channels`: number of channels, if the images are tensors or arrays and not 8-bit RGB; see `as_image`.
     - `names`: name of each image, its path relative to the root, for messages and `data.skip_files`.
     - `read(number)`: the encoded content of an image, by which images are compared.
     - `stamp(number)`: size in bytes and time of change of its file, until which the check of an image is remembered.
@@ -60,12 +64,14 @@ class ImageDataset(Protocol):
     def __len__(self) -> int:
         """Number of images."""
 
-    def __getitem__(self, number: int, /) -> tuple[Image.Image, int]:
-        """An image and its label."""
+    def __getitem__(self, number: int, /) -> tuple[Any, Any]:
+        """An image and its target: one class as an integer, or a row of numbers."""
 
 
 class StreamedData:
     """A `DataSource` that decodes images as they are read, augmented by timm's transforms.
+
+    Targets and channels are those of the training images (`target_kind`, `channels`; see `ImageDataset`).
 
     The random numbers of each image come from the seed and its position in the stream, so that neither the number of loader
     processes nor where training resumes changes what an image looks like.
@@ -79,10 +85,9 @@ class StreamedData:
 
     Raises:
         InvalidInput: when a label is missing, hidden or not that of a class with training images, when an image is in two
-            splits, or when a class has too few images to set one aside.
+            splits, when a class has too few images to set one aside, or when settings do not suit images that are tensors.
     """
 
-    channels = 3
     supported_augmentations: tuple[str, ...] = ("transform",)
 
     def __init__(
@@ -93,6 +98,14 @@ class StreamedData:
         validation: ImageDataset | None = None,
     ) -> None:
         self.image_size, self._num_workers = spec.side, spec.num_workers
+        channels: int | None = getattr(train, "channels", None)
+        self.channels, self.has_tensors = channels or 3, channels is not None
+        """Channels of an image, and whether the images are tensors and not 8-bit RGB."""
+        if self.has_tensors:
+            check_settings(spec)
+        check_normalization(spec, self.channels)
+        self.target_kind: TargetKind = getattr(train, "target_kind", "class")
+        """What each image is given."""
         self.preprocessing = spec.preprocessing
         self._preprocessing = spec.preprocessing.model_dump(exclude_none=True)
         self._evaluation_transform = create_transform(spec.side, is_training=False, **self._preprocessing)
@@ -119,17 +132,27 @@ class StreamedData:
     def with_train_fraction(self, fraction: float) -> StreamedData:
         """See `HasSubsets`. Decoded images are those of the whole data set."""
         chosen, whole = copy.copy(self), self.splits["train"]
-        chosen._train_subset = stratified_subset(whole.labels, fraction, self.class_names)
+        strata, names = strata_of(whole.labels, self.target_kind, self.class_names)
+        chosen._train_subset = stratified_subset(strata, fraction, names)
         reduced = replace(
             whole,
             name=f"{fraction:.4g} of {whole.name}",
             numbers=[whole.numbers[place] for place in chosen._train_subset],
-            labels=[whole.labels[place] for place in chosen._train_subset],
+            labels=part_of(whole.labels, chosen._train_subset),
         )
         chosen.splits = {**self.splits, "train": reduced}
         chosen.train_images = len(reduced.numbers)
         vars(chosen).pop("inventory", None)  # which is computed once
         return chosen
+
+    def check_augmentation(self, augmentation: Augmentation) -> None:
+        """Check that the images can be augmented so: for those that are tensors, by trial.
+
+        Raises:
+            InvalidInput: naming the setting that is for RGB images.
+        """
+        if self.has_tensors:
+            check_augmentation(augmentation, self.image_size, self._preprocessing, self.channels)
 
     def prepare(self, device: torch.device, console: Console | None = None) -> None:
         """Write the file of decoded images where the settings want one, and show progress.
@@ -144,10 +167,11 @@ class StreamedData:
         """What is in each split, without opening images."""
         spec = self._spec
         splits = {role: split.inventory(self.classes) for role, split in self.splits.items()}
-        return Inventory(source=spec.name, root=spec.root, class_names=self.class_names, **splits)
+        kind = self.target_kind
+        return Inventory(source=spec.name, root=spec.root, class_names=self.class_names, target_kind=kind, **splits)
 
     @property
-    def normalization(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    def normalization(self) -> Normalization:
         """Mean and standard deviation of the channels, for pixel values from 0 to 1, by which images are normalized."""
         mean, std = self.preprocessing.mean, self.preprocessing.std
         return mean or IMAGENET_DEFAULT_MEAN, std or IMAGENET_DEFAULT_STD
@@ -202,7 +226,7 @@ class StreamedData:
             yield images_BCHW.to(device, non_blocking=True), labels_B.to(device, non_blocking=True)
 
 
-class _Images(Dataset[tuple[Tensor, int]]):
+class _Images(Dataset[tuple[Tensor, Any]]):
     """The images of a split, or every n-th of them, transformed."""
 
     def __init__(self, images: SplitImages, transform: Transform, first: int = 0, step: int = 1) -> None:
@@ -212,9 +236,9 @@ class _Images(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self.places)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image, label = self.images.image(self.places[index])
-        return self.transform(image), label
+    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
+        image, target = self.images.image(self.places[index])
+        return self.transform(image), target
 
 
 class _StreamImages(_Images):
@@ -227,7 +251,7 @@ class _StreamImages(_Images):
     def __len__(self) -> int:
         return self.stream.steps * len(self.stream.local_range)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
         position = self.stream.position_of(index)
         index_in_epoch = int(stream_indices(self.stream.seed, position, 1, len(self.places)))
         with seeded(seed_for("sample", self.stream.seed, position)):
@@ -244,24 +268,26 @@ def _opened_splits(
     if test is not None:
         given["test"] = GivenSplit(field="data.test_split", split=spec.test_split, data=test)
     check_no_image_twice(list(given.values()))
-    labels = {role: read_labels(each) for role, each in given.items()}
-    names = class_names(given["train"], labels["train"])
+    kind: TargetKind = getattr(train, "target_kind", "class")
+    targets = {role: read_targets(each, kind) for role, each in given.items()}
+    names = names_of(given["train"], targets["train"], kind)
     for role in [each for each in given if each != "train"]:
-        check_held_out(given[role], labels[role], names, labels["train"])
-    division = divide(labels["train"], names, validation=validation is None, test=test is None)
+        check_targets_of(given[role], targets[role], names, targets["train"], kind)
+    strata, stratum_names = strata_of(targets["train"], kind, names)
+    division = divide(strata, stratum_names, validation=validation is None, test=test is None)
     splits = {}
     for role, set_aside in (("train", division.train), ("validation", division.validation), ("test", division.test)):
         own = given.get(role)
         data = own.data if own else train
         numbers = list(range(len(data))) if own and role != "train" else set_aside
-        of_data = labels[role if own else "train"]
         name = str(own.split) if own else f"a tenth of {spec.train_split}"
         splits[role] = OpenedSplit(
             name=name,
             of=str(own.split) if own else spec.train_split,
             data=data,
             numbers=array("q", numbers),
-            labels=array("q", (of_data[number] for number in numbers)),
+            labels=part_of(targets[role if own else "train"], numbers),
+            target_kind=kind,
             is_whole=own is not None,
         )
     return names, splits

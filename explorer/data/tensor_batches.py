@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision.transforms.v2 import functional
 
 from explorer.data.drawing import Drawer, Drawn, Fit, fitted
@@ -29,7 +29,7 @@ CHUNK = 4
 """Images that are augmented together on a CPU."""
 Box = tuple[int, int, int, int]
 """Top, left, height and width."""
-Normalization = tuple[tuple[float, float, float], tuple[float, float, float]]
+Normalization = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class Sample:
 
     index: int
     """Its number in the split."""
-    label: int
+    label: Any
+    """Its target: the number of its class, or float32 (K,)."""
     crop: Any
     """Pixels, (H, W, 3); `None` if they are on the device."""
     drawn: Drawn | None
@@ -70,7 +71,7 @@ class PackedBatch:
             pixels=torch.from_numpy(packed),
             sizes=[crop.shape[:2] for crop in crops],
             indices=[sample.index for sample in samples],
-            labels=torch.tensor([sample.label for sample in samples]),
+            labels=default_collate([sample.label for sample in samples]),
             drawn=[sample.drawn for sample in samples],
         )
 

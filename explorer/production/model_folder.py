@@ -64,7 +64,7 @@ def timm_config(task: Task) -> dict[str, Any]:
     inputs = task.model_input
     pixels: dict[str, Any] = {"interpolation": "bilinear", "crop_pct": 1.0, "crop_mode": "center"}
     pixels |= dict.fromkeys(("mean", "std"), (CENTERED,) * inputs.channels)
-    if inputs.preprocessing and inputs.channels == 3:
+    if inputs.preprocessing:
         pixels |= inputs.preprocessing.model_dump(exclude_none=True)
     pixels["input_size"] = (inputs.channels, inputs.image_size, inputs.image_size)
     with torch.device("meta"):  # as timm builds it: stages have resized the trained one
@@ -198,8 +198,8 @@ def _model_input(config: _Config, source: str) -> ModelInput:
         reason = f"must be the names of the {config.num_classes} classes"
         raise InvalidInput(f"{source}: label_names", f"{len(config.label_names)} names", reason)
     preprocessing = None
-    if channels == 3:
+    if channels == 3 or any(set(values) != {CENTERED} for values in (pixels.mean, pixels.std)):
         content = pixels.model_dump(exclude={"input_size"})
-        content |= {name: content[name] * (3 if len(content[name]) == 1 else 1) for name in ("mean", "std")}
+        content |= {name: content[name] * (channels if len(content[name]) == 1 else 1) for name in ("mean", "std")}
         preprocessing = validated(Preprocessing, content, f"{source}: pretrained_cfg")
     return ModelInput(class_names=config.label_names, image_size=height, channels=channels, preprocessing=preprocessing)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from explorer.errors import InvalidInput
+from explorer.references import reference_to
 from explorer.spec.base import Frozen
+from explorer.spec.imports import MAY_IMPORT
 
+TargetKind = Literal["class", "labels", "values"]
+"""What a model learns to predict for an image, with K classes or values:
+
+- `class`: one of K classes
+- `labels`: any number of K classes
+- `values`: K real numbers
+"""
 DIGITS_SIZE = 8
 """Height and width in pixels of scikit-learn's digits."""
 
@@ -35,10 +44,11 @@ class Preprocessing(Frozen):
     """How images read from disk are resized, cropped and normalized. `None` takes timm's value for the model
     (its `pretrained_cfg`)."""
 
-    mean: tuple[float, float, float] | None = None
-    """Mean of the red, green and blue channels, for pixel values from 0 to 1; it is subtracted from the image."""
-    std: tuple[float, float, float] | None = None
-    """Standard deviation of the red, green and blue channels; the image is divided by it."""
+    mean: Annotated[tuple[float, ...], Field(min_length=1)] | None = None
+    """Mean of each channel (red, green and blue, or as many as the images have), for pixel values from 0 to 1, or in the units
+    of images that are floats; it is subtracted from the image."""
+    std: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] | None = None
+    """Standard deviation of each channel; the image is divided by it."""
     interpolation: Literal["bilinear", "bicubic", "nearest", "lanczos"] | None = None
     """Interpolation used to resize images; `augmentation.transform` may set another one for training (`random`)."""
     crop_pct: float | None = Field(None, gt=0, le=1)
@@ -63,10 +73,12 @@ class CacheSpec(Frozen):
 class DataSpec(Frozen):
     """Where the images come from."""
 
-    name: str
+    name: Annotated[str, MAY_IMPORT]
     """`digits` (scikit-learn's 1,797 handwritten digits) and `fractals` (drawn by formulas) need no download. `folder` reads
-    one folder per class under root/split; `wds` reads tar files in the WebDataset format; `torch/cifar10` and others are
-    torchvision's data sets, `hfds/...` Hugging Face's. `package.module:name` is a data source of your own."""
+    one folder per class under root/split; `table` reads the images that a CSV or Parquet file lists; `wds` reads tar files in
+    the WebDataset format; `torch/cifar10` and others are torchvision's data sets, `hfds/...` Hugging Face's.
+    `package.module:name` is a data set of your own: a data source, or a map-style data set for each split. In Python,
+    the class or function itself may be given, if it is in a module that other processes can import."""
     root: str | None = None
     """Folder of the data set; `~`, `$NAME` and `${NAME}` are replaced where the data is opened."""
     image_size: int | None = Field(None, ge=1)
@@ -105,7 +117,19 @@ class DataSpec(Frozen):
     preprocessing: Preprocessing = Preprocessing()
     fractals: FractalSpec = FractalSpec()
     options: dict[str, Any] = {}
-    """Settings of a data source outside this package, which reads them as `spec.options`."""
+    """Settings of `table` and `hfds/...`, and of data sets outside this package: keyword arguments of map-style data sets,
+    besides `input_key`, `target_key` and `target_kind`; data sources read them as `spec.options`."""
+
+    @field_validator("name", mode="before")
+    @classmethod
+    def _reference(cls, name: Any) -> Any:
+        """The reference to a class or function."""
+        if not callable(name):
+            return name
+        try:
+            return reference_to(name, "data.name")
+        except InvalidInput as error:
+            raise ValueError(f"{error.value}: {error.allowed}") from None
 
     @model_validator(mode="before")
     @classmethod

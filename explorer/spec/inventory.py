@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from explorer.spec.base import Frozen
+from explorer.spec.data import TargetKind
 
 SHOWN_CLASSES = 5
 """Classes that the summary names."""
+
+
+class ValueRange(Frozen):
+    """The values that the images of a split are to be given, of one kind."""
+
+    min: float
+    mean: float
+    max: float
+
+    def __str__(self) -> str:
+        return f"{self.min:.4g} to {self.max:.4g}, mean {self.mean:.4g}"
 
 
 class SplitInventory(Frozen):
@@ -18,7 +33,10 @@ class SplitInventory(Frozen):
     images: int
     """Images that are trained or evaluated on."""
     per_class: tuple[int, ...]
-    """Number of images of each class, in the order of `Inventory.class_names`."""
+    """Number of images of each class, in the order of `Inventory.class_names`; an image with several counts for each. Empty
+    where targets are values."""
+    values: tuple[ValueRange, ...] = ()
+    """Range of each value, in the order of `Inventory.class_names`. Empty where targets are classes."""
     modes: dict[str, int] = {}
     """Number of images of each Pillow mode (`RGB`, `L`, `I;16`). Empty if images were not opened."""
     sizes: dict[str, int] = {}
@@ -39,11 +57,21 @@ class SplitInventory(Frozen):
     content: str = ""
     """Digest of the contents and labels of all images, whatever the names. Empty if contents were not read."""
 
+    @model_serializer(mode="wrap")
+    def _without_values(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Splits of classes are written as they were before targets could be values."""
+        content: dict[str, Any] = handler(self)
+        return content if self.values else {name: value for name, value in content.items() if name != "values"}
+
     @property
     def description(self) -> str:
-        """Images per class, modes and sizes in one line."""
-        fewest, most = min(self.per_class), max(self.per_class)
-        parts = [f"{fewest:,} per class" if fewest == most else f"{fewest:,} to {most:,} per class"]
+        """Images per class or range of the values, modes and sizes in one line."""
+        parts = [str(each) for each in self.values[:1]]
+        if len(self.values) > 1:
+            parts = [f"first value {parts[0]}"]
+        if self.per_class:
+            fewest, most = min(self.per_class), max(self.per_class)
+            parts = [f"{fewest:,} per class" if fewest == most else f"{fewest:,} to {most:,} per class"]
         if self.modes:
             parts.append(_some([f"{mode} {count:,}" if len(self.modes) > 1 else mode for mode, count in self.modes.items()], 4))
             parts.append(_some([f"{size} {count:,}" if len(self.sizes) > 1 else size for size, count in self.sizes.items()], 3))
@@ -60,7 +88,9 @@ class Inventory(Frozen):
     root: str | None = None
     """Folder of the data set as the user named it."""
     class_names: tuple[str, ...]
-    """Names of the classes in the order of their labels: the first is label 0."""
+    """Names of the classes in the order of their labels: the first is label 0. Names of the values, where targets are such."""
+    target_kind: TargetKind = "class"
+    """What each image is given: one class, any number of classes, or values."""
     train: SplitInventory
     validation: SplitInventory
     test: SplitInventory
@@ -69,6 +99,13 @@ class Inventory(Frozen):
     read."""
     checked: bool = False
     """Whether every image was read and decoded."""
+
+    @model_serializer(mode="wrap")
+    def _without_kind(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Data sets of one class per image are written as they were before there were others."""
+        content: dict[str, Any] = handler(self)
+        kept = self.target_kind != "class"
+        return content if kept else {name: value for name, value in content.items() if name != "target_kind"}
 
     @property
     def splits(self) -> Mapping[str, SplitInventory]:
@@ -87,7 +124,8 @@ class Inventory(Frozen):
             if split.unreadable:
                 left_out = f"{len(split.unreadable):,} images left out as unreadable or by data.skip_files"
                 lines.append(f"{role}: {left_out}, for example {split.unreadable[0]}")
-            if missing := [name for name, count in zip(self.class_names, split.per_class, strict=True) if not count]:
+            counts = zip(self.class_names, split.per_class, strict=True) if split.per_class else ()
+            if missing := [name for name, count in counts if not count]:
                 total = len(self.class_names)
                 lines.append(f"{role}: no images of {len(missing)} of {total} classes, for example {missing[0]!r}")
         lines += [f"{count:,} images are in both {pair}" for pair, count in self.overlaps.items()]
@@ -96,9 +134,10 @@ class Inventory(Frozen):
     @property
     def summary(self) -> tuple[str, ...]:
         """The data set in a few lines: its classes, and one line per split."""
-        classes = _some(self.class_names, SHOWN_CLASSES)
+        names = _some(self.class_names, SHOWN_CLASSES)
         where = f" in {self.root}" if self.root else ""
-        lines = [f"data: {self.source}{where}, {len(self.class_names):,} classes: {classes}"]
+        kind = {"class": "classes", "labels": "classes, any number for an image", "values": "values"}[self.target_kind]
+        lines = [f"data: {self.source}{where}, {len(self.class_names):,} {kind}: {names}"]
         width = max(len(f"{split.images:,}") for split in self.splits.values())
         for role, split in self.splits.items():
             name = "" if split.name == role else f" ({split.name})"

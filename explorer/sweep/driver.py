@@ -26,6 +26,7 @@ from explorer.search.search import Search
 from explorer.search.spending import Spending, needs_step_times, priced_limit
 from explorer.search.warm_starts import warm_starts
 from explorer.spec.budget import Budget
+from explorer.spec.imports import imports_line
 from explorer.spec.inventory import Inventory
 from explorer.spec.schedule import Schedule
 from explorer.spec.search_space import NAME_PATTERN, SearchSpace
@@ -122,6 +123,9 @@ class Sweep:
             raise InvalidInput("trials", trials, allowed)
         if trials is not None:
             space = space.with_search(trials=trials)
+        self.console = console or Console()
+        if line := imports_line(space, "this search space"):
+            self._say(line)
         self._whole_space, space = space, space.up_to_goal()
         check_space(space)
         if name is not None and not re.fullmatch(NAME_PATTERN, name):
@@ -141,7 +145,6 @@ class Sweep:
         self.space, self.address, self.retry, self.mix_versions = space, address, retry, mix_versions
         if not needs_step_times(space) and (priced := priced_limit(space)):
             Spending(space, priced)  # refuses a limit that is too low
-        self.console = console or Console()
         root = expanded(storage, "storage")
         root = root if "://" in root else str(Path(root).resolve())
         self.location = f"{root.rstrip('/')}/{name or space.name}"

@@ -97,6 +97,8 @@ def _check_same_data(before: Inventory, now: Inventory, location: str) -> None:
     def refuse(field: str, after: object, said: str) -> InvalidInput:
         return InvalidInput(field, after, f"{said}; the results would not be comparable: give this sweep another --name")
 
+    if before.target_kind != now.target_kind:
+        raise refuse("data: targets", now.target_kind, f"the sweep at {location} was started with {before.target_kind}")
     if before.class_names != now.class_names:
         added = [name for name in now.class_names if name not in before.class_names]
         gone = [name for name in before.class_names if name not in now.class_names]
@@ -114,6 +116,8 @@ def _check_same_data(before: Inventory, now: Inventory, location: str) -> None:
             label = next(n for n, (a, b) in enumerate(zip(split.per_class, current.per_class, strict=True)) if a != b)
             count = f"{started} {split.per_class[label]} images of class {now.class_names[label]!r}"
             raise refuse(f"data: {role} images", f"{current.per_class[label]} of class {now.class_names[label]!r}", count)
+        if split.values != current.values:
+            raise refuse(f"data: {role} images", current.images, f"{started} as many, but their values have changed")
         if digest := _changed_digest(split, current):
             raise refuse(f"data: {role} images", current.images, f"{started} as many, but {digest}")
 

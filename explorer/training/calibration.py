@@ -72,7 +72,7 @@ class Variant:
     def of(self, task: Task) -> Task:
         """The task with these settings."""
         spec = task.spec.with_settings(task.spec.recipe.learning_rate, self.batch_size, self.staging)
-        return task if spec == task.spec else Task(spec)
+        return task if spec == task.spec else task.with_spec(spec)
 
 
 def setting_of(task: Task, device: str, processes: int = 1) -> Setting:

@@ -30,7 +30,7 @@ class CompileChoice:
 
     def applied_to(self, task: Task) -> Task:
         """The task with this choice."""
-        return Task(task.spec.with_compilation(self.compile))
+        return task.with_spec(task.spec.with_compilation(self.compile))
 
 
 def with_compilation_chosen(
@@ -62,7 +62,7 @@ def compile_choice(
     Raises:
         InvalidInput: when the model cannot process the data.
     """
-    plain = Task(task.spec.with_compilation(False))
+    plain = task.with_spec(task.spec.with_compilation(False))
     timer = StepTimer(TimedTraining(plain, Rates(), device, processes))
     step = timer.reference.seconds
     training = processes.broadcast(length(step))
@@ -72,7 +72,7 @@ def compile_choice(
     if not can_compile(device):
         return CompileChoice(False, "the model is not compiled: this machine cannot")
     started = time.perf_counter()
-    compiled = TimedTraining(Task(task.spec.with_compilation(True)), Rates(), device, processes)
+    compiled = TimedTraining(task.with_spec(task.spec.with_compilation(True)), Rates(), device, processes)
     compiling = time.perf_counter() - started - WARMUP_STEPS * step
     ratio = timer.relative(compiled).seconds
     saved, spent = training * (1 - ratio), sizes * max(0.0, compiling)

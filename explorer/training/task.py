@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from explorer.data import Batch, DataSource, TrainStream, open_data
+from explorer.data import Batch, DataSource, TrainStream, map_style_data, open_data
 from explorer.data.augmentation import check_transform, mix_batches
 from explorer.data.drawing import check_drawing
 from explorer.data.preprocessing import model_configuration, preprocessing_for
+from explorer.data.source import HasSubsets
 from explorer.data.streamed import StreamedData
 from explorer.elastic.step_cost import StepSize, UnsuitableImagesError
 from explorer.errors import InvalidInput
 from explorer.segment import StepCost
 from explorer.spec.applied_augmentation import SMALL_IMAGES, augmentation_as_applied, defaults_for_large_images
 from explorer.spec.augmentation_strength import policy_magnitude
-from explorer.spec.data import Preprocessing
+from explorer.spec.data import DataSpec, Preprocessing
 from explorer.spec.lr_schedule import LearningRateSchedule
 from explorer.spec.model_input import ModelInput
 from explorer.spec.rates import Rates
@@ -51,16 +52,20 @@ class Task:
 
     Args:
         spec: the description.
+        data: the data itself, for training in this process, in place of what `spec.data.name` names: a data source, or
+            map-style data sets by the names `train`, `validation` and `test`; without the last two, images are set aside.
+            Other processes, those of a sweep included, can only open data by its name.
 
     Raises:
         InvalidInput: when the data cannot be opened or has fewer images than a batch, or the recipe does not fit the data.
     """
 
-    def __init__(self, spec: TaskSpec) -> None:
-        self.spec = spec
+    def __init__(self, spec: TaskSpec, data: DataSource | Mapping[str, Any] | None = None) -> None:
+        self.spec, self._given = spec, data
         _check_names(spec)
         self._preprocessing = preprocessing_for(spec.data.preprocessing, spec.model)
-        opened = open_data(spec.data.model_copy(update={"preprocessing": self._preprocessing}))
+        described = spec.data.model_copy(update={"preprocessing": self._preprocessing})
+        opened = open_data(described) if data is None else _given_data(described, data)
         self.data: DataSource = self._with_backend(opened)
         if spec.data.preprocessing != Preprocessing() and "transform" not in self.data.supported_augmentations:
             given = spec.data.preprocessing.model_dump(exclude_none=True)
@@ -94,6 +99,7 @@ class Task:
         """The data for the recipe's backend, where settings that concern images on disk apply to it."""
         spec, augmentation = self.spec.data, self.spec.recipe.augmentation
         if isinstance(data, StreamedData):
+            data.check_augmentation(augmentation)
             if augmentation.backend == "tensor":
                 check_drawing(augmentation.transform, data.image_size, self._preprocessing.interpolation)
             return data.with_backend(augmentation.backend)
@@ -104,6 +110,10 @@ class Task:
                 shown = value if isinstance(value, str) else spec.model_dump()["cache"]
                 raise InvalidInput(field, shown, f"does not apply to {spec.name!r}, which has no image files; leave it out")
         return data
+
+    def with_spec(self, spec: TaskSpec) -> Task:
+        """The task of another description, on the data that this one was given, if it was given any."""
+        return Task(spec, self._given)
 
     @property
     def train_images(self) -> int:
@@ -323,6 +333,28 @@ class Task:
         """
         recipe = self.spec.recipe.model_copy(update={"layer_decay": None})
         check_optimizer(recipe.optimizer, lambda layer: build_optimizer(recipe, layer))
+
+
+def _given_data(spec: DataSpec, data: Any) -> DataSource:
+    """The data source that was given as an object.
+
+    Raises:
+        InvalidInput: when it is none, or settings of the data do not apply to it.
+    """
+    if isinstance(data, Mapping):
+        opened: DataSource = map_style_data(spec, data)
+    elif isinstance(data, DataSource):
+        opened = data
+    else:
+        reason = "must be a data source (explorer.data.DataSource), or data sets by the names train, validation and test"
+        raise InvalidInput("data", type(data).__name__, reason)
+    if opened.image_size != spec.image_size:
+        raise InvalidInput("data.image_size", spec.image_size, f"must be {opened.image_size}, as in the data that is given")
+    if spec.train_fraction < 1:
+        if not isinstance(opened, HasSubsets):
+            raise InvalidInput("data.train_fraction", spec.train_fraction, "must be 1: the data has no with_train_fraction")
+        return opened.with_train_fraction(spec.train_fraction)
+    return opened
 
 
 def _check_names(spec: TaskSpec) -> None:

@@ -56,6 +56,28 @@ class TestSourceOutsideThePackage(DataSourceContract):
         return DataSpec(name="data_source:stripes", image_size=8, options={"train_images": 40, "held_out_images": 12})
 
 
+def several(spec: DataSpec) -> ResidentData:
+    """Targets of the kind that the options name: any of three classes, or two values."""
+    kind, source = spec.options["kind"], noise(spec)
+    generator = torch.Generator().manual_seed(1)
+    width = 3 if kind == "labels" else 2
+    numbers = {split: torch.rand(len(images), width, generator=generator) for split, images in source.images.items()}
+    targets = {split: (rows > 0.6).float() if kind == "labels" else rows for split, rows in numbers.items()}
+    return ResidentData(source.images, targets, width, target_kind=kind)
+
+
+class TestAnyNumberOfClasses(DataSourceContract):
+    @pytest.fixture
+    def spec(self):
+        return DataSpec(name=f"{__name__}:several", image_size=8, options={"kind": "labels"})
+
+
+class TestValues(DataSourceContract):
+    @pytest.fixture
+    def spec(self):
+        return DataSpec(name=f"{__name__}:several", image_size=8, options={"kind": "values"})
+
+
 def noise(spec: DataSpec) -> ResidentData:
     generator = torch.Generator().manual_seed(0)
     counts = {"train": 24, "validation": 8, "test": 8}
@@ -142,7 +164,20 @@ class DeclaresAnotherClass(Wrapped):
     classes = 3
 
 
+class CountsOtherImages(Wrapped):
+    @property
+    def inventory(self):
+        whole = self.source.inventory
+        return whole.model_copy(update={"train": whole.train.model_copy(update={"per_class": (11, 13)})})
+
+
+class CallsItsClassesLabels(Wrapped):
+    target_kind = "labels"
+
+
 BROKEN = [
+    (CountsOtherImages, "the_inventory_is_that_of_the_targets"),
+    (CallsItsClassesLabels, "shapes_types_and_labels_are_as_declared"),
     (IgnoresTheFirstStep, "training_resumes_anywhere"),
     (DrawsFromTheGlobalState, "training_resumes_anywhere"),
     (DrawsFromTheGlobalState, "reading_leaves_the_global_random_state_unchanged"),

@@ -25,11 +25,21 @@ def sources():
     return namespace
 
 
+SPECS = {
+    "stripes": DataSpec(name="stripes", image_size=8),
+    "Satellite": DataSpec(name="Satellite", image_size=8, preprocessing={"mean": [0.5] * 13, "std": [0.3] * 13}),
+}
+
+
 @pytest.mark.parametrize("test", [name for name in dir(CONTRACT) if name.startswith("test_")])
-@pytest.mark.parametrize("name", ["stripes", "shades"])
+@pytest.mark.parametrize("name", SPECS)
 def test_the_sources_of_the_page_pass_the_contract(sources, clean_registry, name, test):
     register(name, sources[name])
-    getattr(CONTRACT, test)(DataSpec(name=name, image_size=8))
+    getattr(CONTRACT, test)(SPECS[name])
+
+
+def test_the_task_of_the_page_has_its_objects(sources):
+    assert (sources["task"].data.channels, sources["task"].train_images) == (13, 144)
 
 
 def test_the_example_trains(extending, capsys):

@@ -88,3 +88,45 @@ def test_slices_that_overlap_are_refused(hugging_face):
     message = r"data\.validation_split: 'train\[80%:\]': has 6 images of data\.train_split \('train\[:90%\]'\), .*train/48"
     with pytest.raises(InvalidInput, match=message):
         open_data(spec)
+
+
+def test_any_number_of_classes_and_values(tmp_path):
+    """Row 3 is a dog and an eel, row 0 nothing; classes have the order of the feature, not that of their names."""
+    animals = datasets.ClassLabel(names=["eel", "dog", "cat"])
+    lists = (datasets.Sequence(animals), [[], [2], [1], [0, 1]] * 5)
+    rows = split(marks=lists, x=(datasets.Value("float32"), [number / 4 for number in range(20)]))
+    options = {"target_key": "marks", "target_kind": "labels"}
+    data = open_data(saved(tmp_path, rows, test_split=None, options=options))
+    assert (data.target_kind, data.class_names) == ("labels", ("eel", "dog", "cat"))
+    by_name = dict(zip(data.splits["train"].image_names, data.splits["train"].labels.tolist(), strict=True))
+    assert all(
+        row == [[0, 0, 0], [0, 0, 1], [0, 1, 0], [1, 1, 0]][int(name.split("/")[1]) % 4] for name, row in by_name.items()
+    )
+    options = {"target_key": ["x"], "target_kind": "values"}
+    values = open_data(
+        saved(
+            tmp_path / "values",
+            rows,
+            split(4, 20, marks=(lists[0], [[2]] * 4), x=(rows.features["x"], [1.5] * 4)),
+            options=options,
+        )
+    )
+    assert values.inventory.test.values[0].mean == 1.5
+    for wrong, message in (
+        ({"target_kind": "values"}, r"data\.options\.target_key: None: must name the columns of the targets"),
+        ({"target_kind": "values", "target_key": "y"}, r"data\.options\.target_key: 'y': .* has the columns image, marks, x"),
+        ({"target_key": ["x", "marks"]}, r"must be one column for target_kind: class"),
+    ):
+        with pytest.raises(InvalidInput, match=message):
+            open_data(DataSpec(name=f"hfds/{tmp_path / 'set'}", image_size=8, options=wrong))
+
+
+def test_a_folder_of_parquet_files_is_read_without_the_network(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    folder = tmp_path / "parquet"
+    folder.mkdir()
+    split(label=LABELS).to_parquet(folder / "train-00000-of-00001.parquet")
+    split(4, 20, label=(ANIMALS, [0, 1, 1, 0])).to_parquet(folder / "test-00000-of-00001.parquet")
+    data = open_data(DataSpec(name=f"hfds/{folder}", root=str(tmp_path / "cache"), image_size=8, test_split="test"))
+    assert data.class_names == ("cat", "dog", "eel")
+    assert (data.inventory.test.images, data.splits["test"].data.read(1)) == (4, png(21)["bytes"])

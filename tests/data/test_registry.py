@@ -20,7 +20,7 @@ def nothing(spec: DataSpec) -> None:
 
 
 def test_built_in_sources_are_registered():
-    assert registered_names() == ("digits", "folder", "fractals", "hfds/", "torch/", "wds")
+    assert registered_names() == ("digits", "folder", "fractals", "hfds/", "table", "torch/", "wds")
 
 
 def test_a_registered_source_is_found_by_its_name(clean_registry):

@@ -18,7 +18,7 @@ from explorer.data.augmentation import posterize
 from explorer.data.contract import DataSourceContract
 from explorer.data.drawing import Erasure
 from explorer.data.folder import open_folder
-from explorer.data.image_access import rgb_image, rgb_pixels
+from explorer.data.image_access import decoded_image, rgb_pixels
 from explorer.data.tensor_operations import apply_operations
 from explorer.spec.data import CacheSpec, DataSpec
 from explorer.spec.recipe import Augmentation
@@ -174,7 +174,7 @@ def test_erased_boxes_are_those_that_timm_erases():
 def test_torchvision_decodes_jpeg_as_pillow_does(photographs):
     data = open_data(folder_spec(photographs)).splits["test"].data
     for number in range(len(data)):
-        image, _ = rgb_image(data, number, "validation", "ignore")
+        image = decoded_image(data, number, "validation", "ignore")
         assert np.array_equal(rgb_pixels(data, number, "validation", "ignore"), np.asarray(image))
 
 

@@ -1,0 +1,52 @@
+"""Which modules settings import. Only those of files that a user starts are imported: they are said before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydantic import BaseModel
+
+from explorer.references import is_reference
+
+MAY_IMPORT = "may import"
+"""Marks a field whose value may be a reference, `package.module:name`: `Annotated[str, MAY_IMPORT]`."""
+
+
+def imports_of(settings: BaseModel) -> dict[str, str]:
+    """The references in settings, by the dotted names of their fields: `{"data.name": "my_project.data:stripes"}`."""
+    return dict(_references(settings, ()))
+
+
+def imports_line(settings: BaseModel, file: str) -> str | None:
+    """What to say before settings are used; `None` if they import nothing.
+
+    Args:
+        settings: a task file, a search space or parts of one.
+        file: what they are, for the message: `this search space`.
+    """
+    fields: dict[str, list[str]] = {}
+    for field, reference in imports_of(settings).items():
+        fields.setdefault(reference.partition(":")[0], []).append(field)
+    if not fields:
+        return None
+    modules = ", ".join(f"{module} ({', '.join(names)})" for module, names in fields.items())
+    return f"{file} imports, and so runs, code of your own: {modules}"
+
+
+def _references(value: object, location: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    if isinstance(value, BaseModel):
+        flattened = getattr(type(value), "FLATTENED", None)
+        for name, field in type(value).model_fields.items():
+            inner = getattr(value, name)
+            at = location if name == flattened else (*location, field.alias or name)
+            if MAY_IMPORT in field.metadata:
+                for each in inner if isinstance(inner, tuple | list) else (inner,):
+                    if isinstance(each, str) and is_reference(each):
+                        yield ".".join(at), each
+            yield from _references(inner, at)
+    elif isinstance(value, tuple | list):
+        for number, each in enumerate(value):
+            yield from _references(each, (*location, str(number)))
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            yield from _references(each, (*location, str(key)))
