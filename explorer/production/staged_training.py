@@ -167,10 +167,9 @@ class StagedTraining:
         """Number of optimizer steps that have begun."""
         self.resized = False
         """Whether the last call of `step` resized the model."""
-        self._groups = [group for each in optimizers for group in each.param_groups]
-        for group in self._groups:  # kept in the optimizer's state; schedulers of torch and timm write it too
+        for group in self._groups():  # kept in the optimizer's state; schedulers of torch and timm write it too
             group.setdefault("initial_lr", group["lr"])
-        self._peaks = [group["initial_lr"] * group.get("lr_scale", 1.0) for group in self._groups]
+        self._peaks = [group["initial_lr"] * group.get("lr_scale", 1.0) for group in self._groups()]
         for each in optimizers:
             each.register_step_pre_hook(self._drop_gradients_of_sleeping_blocks)
 
@@ -252,8 +251,12 @@ class StagedTraining:
     def set_learning_rates(self, factor: float) -> None:
         """Set the optimizer's learning rates to a factor of their peaks, unless `lr_schedule` is `None`."""
         if self._sets_learning_rates:
-            for group, peak in zip(self._groups, self._peaks, strict=True):
+            for group, peak in zip(self._groups(), self._peaks, strict=True):
                 group["lr"] = peak * factor
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """The parameter groups of all optimizers; loading a state replaces them."""
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
     @contextmanager
     def at_full_size(self) -> Iterator[None]:
