@@ -217,6 +217,9 @@ def _recipe(task: TaskSpec, result: RunResult) -> list[str]:
 
 def _initialization(model: ModelSpec) -> str:
     """What the weights started from; paths of folders are not published."""
+    if model.checkpoint is not None:
+        name = model.checkpoint.replace("\\", "/").rpartition("/")[2]
+        return f"weights of the file {name}, SHA-256 {model.weights_sha256}"
     if not model.pretrained:
         return "random"
     return "pretrained weights of a local folder" if model.name.startswith(LOCAL) else f"pretrained weights of {model.name}"

@@ -30,6 +30,7 @@ from explorer.spec.data import Preprocessing
 from explorer.spec.model_input import ModelInput
 from explorer.training.architecture import create_model
 from explorer.training.task import Task
+from explorer.training.tensor_shapes import first_different_tensor
 
 MODEL = "model"
 """Name of the folder within that of a training run. The run's folder has a checkpoint (a pickle) and logs beside it, which are
@@ -74,6 +75,7 @@ def timm_config(task: Task) -> dict[str, Any]:
         save_config_for_hf(model, str(path), model_config={"label_names": list(inputs.class_names)}, data_config=pixels)
         config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if not task.spec.model.pretrained:
+        # A file of weights (model.checkpoint) may be anybody's: their license is not known.
         for name in OF_THE_SOURCE:
             config["pretrained_cfg"].pop(name, None)
     return config
@@ -169,11 +171,10 @@ class ModelFolder:
         except (SafetensorError, OSError) as error:
             raise InvalidInput(str(path), "damaged", f"must be a safetensors file: {printable(error)}") from None
         expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-        for name in (*expected, *shapes):
-            if expected.get(name) != shapes.get(name):
-                is_here, should = (f"has shape {each[name]}" if name in each else "is missing" for each in (shapes, expected))
-                reason = f"{is_here} in the file, and {should} in {self.architecture} as {CONFIG} describes it"
-                raise InvalidInput(f"{path}: tensor", name, reason)
+        if different := first_different_tensor(shapes, expected):
+            where = f"{self.architecture} as {CONFIG} describes it"
+            reason = f"{different.in_file} in the file, and {different.in_model} in {where}"
+            raise InvalidInput(f"{path}: tensor", different.name, reason)
         size = self.model_input.image_size
         try:
             scores = model.eval()(torch.empty(1, self.model_input.channels, size, size))

@@ -15,6 +15,7 @@ from explorer.elastic.step_cost import StepCounter
 from explorer.errors import InvalidInput
 from explorer.spec.model import ModelSpec
 from explorer.spec.staging import Staging
+from explorer.training.initial_weights import fitted_weights
 
 NOT_OPTIONS = {
     "num_classes": "it is the number of classes of the data",
@@ -22,6 +23,7 @@ NOT_OPTIONS = {
     "img_size": "set data.image_size",
     "model_name": "set model.name",
     "pretrained": "set model.pretrained",
+    "checkpoint_path": "set model.checkpoint",
     "features_only": "training needs the model's classifier",
 }
 """Keyword arguments of `timm.create_model` that other settings determine, and which."""
@@ -107,6 +109,23 @@ def check_output(architecture: Architecture) -> None:
         shape = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
         reason = f"{model.name} with these options returns {shape} for {CHECKED_IMAGES} images, not scores of shape {expected}"
         raise InvalidInput("model.options", model.options, reason)
+
+
+@lru_cache(maxsize=8)
+def check_checkpoint(architecture: Architecture) -> tuple[str, ...]:
+    """Check that the file of weights that training starts from fits the model; read once for each content.
+
+    Returns:
+        What differs from the file, one clause each; empty without a file.
+
+    Raises:
+        InvalidInput: see `fitted_weights`.
+    """
+    if architecture.model.checkpoint is None:
+        return ()
+    with torch.device("meta"):
+        built = create_model(architecture.model, counted_model(architecture).arguments)
+    return fitted_weights(built, architecture.model).changes
 
 
 def create_model(model: ModelSpec, arguments: dict[str, Any], pretrained: bool = False) -> nn.Module:

@@ -16,6 +16,7 @@ from explorer.data.preprocessing import model_configuration, preprocessing_for
 from explorer.data.streamed import StreamedData
 from explorer.elastic.step_cost import StepSize, UnsuitableImagesError
 from explorer.errors import InvalidInput
+from explorer.references import import_user_module
 from explorer.segment import StepCost
 from explorer.spec.applied_augmentation import SMALL_IMAGES, augmentation_as_applied, defaults_for_large_images
 from explorer.spec.augmentation_strength import policy_magnitude
@@ -26,10 +27,18 @@ from explorer.spec.rates import Rates
 from explorer.spec.schedule import Schedule
 from explorer.spec.staging import COPIES, Growth
 from explorer.spec.task import TaskSpec
-from explorer.training.architecture import Architecture, check_model_name, check_output, counted_model, create_model
+from explorer.training.architecture import (
+    Architecture,
+    check_checkpoint,
+    check_model_name,
+    check_output,
+    counted_model,
+    create_model,
+)
 from explorer.training.distributed import SINGLE_PROCESS, Processes
 from explorer.training.drop_path import has_drop_path
 from explorer.training.frozen_parts import check_frozen_parts
+from explorer.training.initial_weights import checkpoint_noted, fitted_weights
 from explorer.training.optimizer_check import check_optimizer, check_optimizer_name
 from explorer.training.parameter_groups import build_optimizer, check_layer_decay
 
@@ -50,14 +59,16 @@ class Task:
     """A task with its data opened: what `compile_plan` and `train` take.
 
     Args:
-        spec: the description.
+        spec: the description. Its modules (`import`) are imported.
 
     Raises:
-        InvalidInput: when the data cannot be opened or has fewer images than a batch, or the recipe does not fit the data.
+        InvalidInput: when a module cannot be imported; when the data cannot be opened or has fewer images than a batch, or the recipe does not fit the data.
     """
 
     def __init__(self, spec: TaskSpec) -> None:
-        self.spec = spec
+        self.spec = spec = checkpoint_noted(spec)
+        for module in spec.imports:
+            import_user_module(module, "import", module)
         _check_names(spec)
         self._preprocessing = preprocessing_for(spec.data.preprocessing, spec.model)
         opened = open_data(spec.data.model_copy(update={"preprocessing": self._preprocessing}))
@@ -195,12 +206,15 @@ class Task:
         )
 
     def build_model(self) -> nn.Module:
-        """The timm model at full size, initialized from torch's current random state.
+        """The timm model at full size: from torch's current random state, and the weights that training starts from.
 
         Raises:
-            InvalidInput: when timm does not know the model or its options.
+            InvalidInput: when timm does not know the model or its options, or the file of weights does not fit.
         """
-        return create_model(self.spec.model, self.model_arguments(), self.spec.model.pretrained)
+        model = create_model(self.spec.model, self.model_arguments(), self.spec.model.pretrained)
+        if self.spec.model.checkpoint is not None:
+            fitted_weights(model, self.spec.model).load(model)
+        return model
 
     def model_arguments(self) -> dict[str, Any]:
         """Keyword arguments with which plain `timm.create_model` builds the same architecture."""
@@ -245,12 +259,13 @@ class Task:
     def growth(self) -> Growth:
         """Growth initialization as applied: never `auto`, and `initial` where copies would overwrite pretrained weights."""
         growth = counted_model(self._architecture).counter.elastic.growth
-        return "initial" if self.spec.model.pretrained and growth in COPIES else growth
+        return "initial" if self.spec.model.starts_from_weights and growth in COPIES else growth
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What to say before a run: modules that are not resized, settings without effect, values for large images."""
-        return tuple(filter(None, (self._unresized_modules(), self._growth_of_pretrained(), self._large_image_defaults())))
+        said = self._unresized_modules(), self._changed_weights(), self._growth_of_pretrained(), self._large_image_defaults()
+        return tuple(filter(None, said))
 
     def without_effect(self, schedule: Schedule) -> tuple[str, ...]:
         """What to say before a run with a schedule: shares of an augmentation that this task does not have."""
@@ -276,6 +291,10 @@ class Task:
             return None
         others = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
         return f"{unknown[0]}{others} will stay at full size: the table of layouts has no row for them; see CONTRIBUTING.md"
+
+    def _changed_weights(self) -> str | None:
+        changes = check_checkpoint(self._architecture)
+        return f"model.checkpoint: {'; '.join(changes)}" if changes else None
 
     def _growth_of_pretrained(self) -> str | None:
         growth = self.spec.staging.growth
@@ -307,6 +326,7 @@ class Task:
         """
         self.step_cost(Rates())
         check_output(self._architecture)
+        check_checkpoint(self._architecture)
         self.check_optimizer()
         recipe = self.spec.recipe
         if recipe.frozen or recipe.layer_decay:
