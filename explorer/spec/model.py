@@ -10,11 +10,13 @@ from explorer.spec.base import Frozen
 
 
 class ModelSpec(Frozen):
-    """A model, by its name in timm."""
+    """A model, by its name in timm or as a class or function."""
 
     name: str
     """Name of the model, as in `timm.list_models()`, with the tag of pretrained weights if there are several
-    (`vit_small_patch16_224.augreg_in1k`); or `hf-hub:owner/model` or `local-dir:/path/to/model`, as timm reads them."""
+    (`vit_small_patch16_224.augreg_in1k`); or `hf-hub:owner/model` or `local-dir:/path/to/model`, as timm reads them; or
+    `package.module:name`, a class or function that builds one: `torchvision.models:vit_b_16`,
+    `transformers:ViTForImageClassification`, or your own."""
     pretrained: bool = False
     """Whether training starts from timm's pretrained weights, which are downloaded."""
     checkpoint: str | None = None
@@ -25,7 +27,8 @@ class ModelSpec(Frozen):
     """SHA-256 of the content of `checkpoint`. A sweep and a training run note it when they start, and refuse other weights in the
     same file. `null` takes the file as it is."""
     options: dict[str, Any] = {}
-    """Further keyword arguments of `timm.create_model`: depth, embed_dim, drop_path_rate, ... The number of classes, of
+    """Further keyword arguments of `timm.create_model`, or of the class or function (of transformers: of its configuration):
+    depth, embed_dim, drop_path_rate, ... The number of classes, of
     channels and the image size are those of the data."""
 
     @model_validator(mode="after")

@@ -354,7 +354,8 @@ def _check_names(spec: TaskSpec) -> None:
     check_model_name(spec.model)
     check_optimizer_name(spec.recipe.optimizer)
     if spec.data.image_size is None:
-        published = model_configuration(spec.model)["input_size"][-1]
-        reason = f"this key is required for {spec.data.name!r}; {spec.model.name} was published for {published} pixels"
+        published = model_configuration(spec.model).get("input_size")
+        hint = f"; {spec.model.name} was published for {published[-1]} pixels" if published else ""
+        reason = f"this key is required for {spec.data.name!r}{hint}"
         raise InvalidInput("data.image_size", None, reason)
     check_transform(spec.recipe.augmentation.transform, spec.data.image_size)
