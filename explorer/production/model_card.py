@@ -64,7 +64,7 @@ def model_card(
     }
     introduction = [
         f"An image classifier with {len(inputs.class_names):,} classes, trained by vit-budget-explorer at a budget of "
-        f"{escaped(result.budget)}. Plain timm opens this folder:",
+        f"{escaped(result.budget)}. {_opened_by(task)}:",
         "",
         '```python\nmodel = timm.create_model("local-dir:PATH", pretrained=True).eval()\n```',
     ]
@@ -72,6 +72,13 @@ def model_card(
     for title, lines in sections.items():
         body += ["", f"## {title}", "", *lines]
     return f"---\n{_metadata(name, task, measured)}\n---\n\n" + "\n".join(body) + "\n"
+
+
+def _opened_by(task: TaskSpec) -> str:
+    if not task.imports:
+        return "Plain timm opens this folder"
+    modules = ", ".join(f"`{name}`" for name in task.imports)
+    return f"timm opens this folder once the code that defines the model is imported, which is not in it ({modules})"
 
 
 def escaped(text: str) -> str:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from explorer.console import printable
 from explorer.errors import InvalidInput, validated
 from explorer.files import write_file
+from explorer.references import is_reference
 from explorer.spec.base import read_mapping
 from explorer.spec.data import Preprocessing
 from explorer.spec.model_input import ModelInput
@@ -60,8 +61,11 @@ def write_model_folder(folder: Path, config: dict[str, Any], tensors: dict[str, 
     write_file(folder / CARD, card)
 
 
-def timm_config(task: Task) -> dict[str, Any]:
-    """The content of `config.json` as timm's own export writes it."""
+def timm_config(task: Task) -> dict[str, Any] | None:
+    """The content of `config.json` as timm's own export writes it; `None` for a model that timm could not open from it.
+
+    Those are models of other libraries, and of the user's that were not built by timm's `build_model_with_cfg`.
+    """
     inputs = task.model_input
     pixels: dict[str, Any] = {"interpolation": "bilinear", "crop_pct": 1.0, "crop_mode": "center"}
     pixels |= dict.fromkeys(("mean", "std"), (CENTERED,) * inputs.channels)
@@ -70,6 +74,8 @@ def timm_config(task: Task) -> dict[str, Any]:
     pixels["input_size"] = (inputs.channels, inputs.image_size, inputs.image_size)
     with torch.device("meta"):  # as timm builds it: stages have resized the trained one
         model = create_model(task.spec.model, task.model_arguments())
+    if is_reference(task.spec.model.name) or not hasattr(model, "pretrained_cfg"):
+        return None
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / CONFIG
         save_config_for_hf(model, str(path), model_config={"label_names": list(inputs.class_names)}, data_config=pixels)

@@ -6,6 +6,7 @@ have. Any other is called as timm calls its functions: `build(img_size=..., in_c
 
 from __future__ import annotations
 
+import difflib
 from typing import Any
 
 from torch import Tensor, nn
@@ -46,6 +47,12 @@ def _of_transformers(model_class: Any, given: dict[str, Any]) -> nn.Module:
     """A classifier from the configuration of its class, with random weights; its output is reduced to the scores."""
     names = {"img_size": "image_size", "in_chans": "num_channels", "num_classes": "num_labels"}
     options = {names.get(name, name): value for name, value in given.items()}
+    known = model_class.config_class()
+    for name in options:  # which its configuration would keep without a word, whatever it is
+        if not hasattr(known, name):
+            near = difflib.get_close_matches(name, known.to_dict(), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise InvalidInput(f"model.options.{name}", options[name], f"{type(known).__name__} has no such value{hint}")
     model: nn.Module = model_class(model_class.config_class(**options))
     model.register_forward_hook(_scores)
     return model
