@@ -20,12 +20,12 @@ class ModelSpec(Frozen):
     pretrained: bool = False
     """Whether training starts from timm's pretrained weights, which are downloaded."""
     checkpoint: str | None = None
-    """File of weights from which training starts, instead of a download: `.safetensors`, or `.pt`, `.pth` or `.bin` with tensors
-    only. A classifier for another number of classes is replaced by a new one, and position embeddings for another image size are
-    resampled. `~` and variables are replaced."""
+    """File of weights from which training starts, instead of a download: `.safetensors`, or `.pt`, `.pth` or `.bin` with
+    tensors only. A classifier for another number of classes is replaced by a new one, and position embeddings for another image
+    size are resampled. `~` and variables are replaced."""
     weights_sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
-    """SHA-256 of the content of `checkpoint`. A sweep and a training run note it when they start, and refuse other weights in the
-    same file. `null` takes the file as it is."""
+    """SHA-256 of the content of `checkpoint`. A sweep and a training run note it when they start, and refuse other weights in
+    the same file. `null` takes the file as it is."""
     options: dict[str, Any] = {}
     """Further keyword arguments of `timm.create_model`, or of the class or function (of transformers: of its configuration):
     depth, embed_dim, drop_path_rate, ... The number of classes, of

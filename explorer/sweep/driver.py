@@ -50,8 +50,8 @@ from explorer.sweep.trial import STORE
 from explorer.sweep.trial_reports import TrialObservers
 from explorer.sweep.tuning import SweepRun, run_trials
 from explorer.sweep.versions import check_versions
-from explorer.training.stage_store import StageStore
 from explorer.training.initial_weights import checkpoint_noted
+from explorer.training.stage_store import StageStore
 from explorer.training.task import Task
 
 Retry = Literal["failed", "none"]

@@ -43,7 +43,9 @@ def check_model_name(model: ModelSpec) -> None:
     if is_reference(name):
         load_reference(name, "model.name")
         if model.pretrained:
-            raise InvalidInput("model.pretrained", True, f"downloads timm's weights, and {name} is not timm's; use model.checkpoint")
+            raise InvalidInput(
+                "model.pretrained", True, f"downloads timm's weights, and {name} is not timm's; use model.checkpoint"
+            )
     elif ":" not in name and not timm.is_model(name):
         near = timm.list_models(f"*{name.split('_')[0]}*")[:3]
         hint = f", for example {', '.join(near)}" if near else ""

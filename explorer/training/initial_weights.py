@@ -1,7 +1,7 @@
 """Weights that training starts from: a file of the user's (`model.checkpoint`), fitted to classes, channels and image size.
 
-Files are read by timm's `load_state_dict`, which unpickles tensors only, and converted by the `checkpoint_filter_fn` of the model's
-module in timm: it knows other names of the same weights, and resamples position embeddings.
+Files are read by timm's `load_state_dict`, which unpickles tensors only, and converted by the `checkpoint_filter_fn` of the
+model's module in timm: it knows other names of the same weights, and resamples position embeddings.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 PREFIX_TOKENS = (0, 1, 2, 5)
 """Numbers of class, distillation and register tokens that position embeddings may begin with."""
 
+RGB = 3
 MAX_SHOWN = 3
 """Number of resized tensors that are listed."""
 
@@ -170,9 +171,9 @@ def _converted(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor
 
 def _fitted(name: str, tensor: Tensor, expected: Tensor, first_convolutions: set[str]) -> Tensor | None:
     """A tensor for another image size or other channels, at the size of the model; `None` if it is something else."""
-    if name in first_convolutions and tensor.ndim == 4 and tensor.shape != expected.shape:
-        if tensor.shape[0] == expected.shape[0] and tensor.shape[2:] == expected.shape[2:] and tensor.shape[1] == 3:
-            return adapt_input_conv(expected.shape[1], tensor)
+    reads_rgb = name in first_convolutions and tensor.ndim == 4 and tensor.shape[1] == RGB
+    if reads_rgb and expected.shape[1] != RGB and tensor[:, 0].shape == expected[:, 0].shape:
+        return adapt_input_conv(expected.shape[1], tensor)
     is_position = "pos" in name and tensor.ndim == expected.ndim == 3 and tensor.shape[1] != expected.shape[1]
     if is_position and tensor.shape[::2] == expected.shape[::2]:
         for prefix in PREFIX_TOKENS:

@@ -62,7 +62,8 @@ class Task:
         spec: the description. Its modules (`import`) are imported.
 
     Raises:
-        InvalidInput: when a module cannot be imported; when the data cannot be opened or has fewer images than a batch, or the recipe does not fit the data.
+        InvalidInput: when a module cannot be imported, the data cannot be opened or has fewer images than a batch, or the
+            recipe does not fit the data.
     """
 
     def __init__(self, spec: TaskSpec) -> None:

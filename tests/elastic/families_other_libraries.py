@@ -27,7 +27,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def swin_v2(img_size: int, in_chans: int, num_classes: int, **options: Any):  # noqa: ARG001 (of all factories)
+def swin_v2(img_size: int, in_chans: int, num_classes: int, **options: Any):
     """torchvision's function for it accepts no smaller depth."""
     from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformer, SwinTransformerBlockV2
 

@@ -55,7 +55,9 @@ def test_a_model_of_transformers_trains_in_stages_and_starts_from_weights(tiny_s
     state = source.state_dict()
     state["classifier.weight"], state["classifier.bias"] = torch.zeros(7, 32), torch.zeros(7)
     torch.save(state, tmp_path / "w.bin")
-    spec = validated(TaskSpec, {**tiny_spec.model_dump(), "recipe": {**tiny_spec.recipe.model_dump(), "ema_decay": 0.9}}, "task")
+    spec = validated(
+        TaskSpec, {**tiny_spec.model_dump(), "recipe": {**tiny_spec.recipe.model_dump(), "ema_decay": 0.9}}, "task"
+    )
     task = task_of(spec, name=HF_VIT, options=options, checkpoint=str(tmp_path / "w.bin"))
     task.check()
     assert "classifier.weight is new: that of the file is for 7 classes" in task.warnings[0]
@@ -78,7 +80,10 @@ def test_a_model_of_transformers_trains_in_stages_and_starts_from_weights(tiny_s
             {"name": HF_VIT, "options": {"num_hidden_layer": 5}},
             "model.options.num_hidden_layer: 5: ViTConfig has no such value; did you mean 'num_hidden_layers'",
         ),
-        ({"name": HF_VIT, "options": {"hidden_act": "none"}}, "model.options: .*ViTForImageClassification cannot be built: KeyError"),
+        (
+            {"name": HF_VIT, "options": {"hidden_act": "none"}},
+            "model.options: .*ViTForImageClassification cannot be built: KeyError",
+        ),
     ],
 )
 def test_what_cannot_be_built_is_refused_in_one_line(model, message, tiny_spec):

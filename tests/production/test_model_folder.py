@@ -122,6 +122,7 @@ def test_the_interval_is_that_of_the_number_of_images():
 
 
 def test_a_model_that_timm_cannot_build_is_not_handed_over_in_its_format(tiny_spec, tmp_path):
+    pytest.importorskip("transformers", minversion="5.0")
     options = {"patch_size": 2, "embed_dim": 16, "depths": [1], "num_heads": [2], "window_size": 2}
     model = tiny_spec.model.model_copy(update={"name": "transformers:SwinForImageClassification", "options": options})
     task = Task(tiny_spec.model_copy(update={"model": model}))
@@ -129,6 +130,8 @@ def test_a_model_that_timm_cannot_build_is_not_handed_over_in_its_format(tiny_sp
     console = quiet()
     train_to_folder(Run(task=task.spec, plan=plan, seed=0, threads=1, device="cpu", out=tmp_path), console)
     said = " ".join(console.file.getvalue().split())
-    assert "model/ will not be written: plain timm cannot build transformers:SwinForImageClassification; its weights will" in said
+    assert (
+        "model/ will not be written: plain timm cannot build transformers:SwinForImageClassification; its weights will" in said
+    )
     assert (tmp_path / WEIGHTS).exists()
     assert not (tmp_path / MODEL).exists()

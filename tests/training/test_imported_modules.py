@@ -58,9 +58,15 @@ def test_a_file_has_imports_at_its_top_level(space_file):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("raise RuntimeError('no licence\\nfound')", "import: 'failing_model': failing_model cannot be imported: RuntimeError: no lic"),
+        (
+            "raise RuntimeError('no licence\\nfound')",
+            "import: 'failing_model': failing_model cannot be imported: RuntimeError: no lic",
+        ),
         ("import sys; sys.exit(3)", "failing_model cannot be imported: SystemExit: 3"),
-        ("import no_such_package", "ModuleNotFoundError: No module named 'no_such_package'; install its package or add its folder to PY"),
+        (
+            "import no_such_package",
+            "ModuleNotFoundError: No module named 'no_such_package'; install its package or add its folder to PY",
+        ),
         ("def f(:", "failing_model cannot be imported: SyntaxError: "),
     ],
 )

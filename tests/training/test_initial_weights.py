@@ -99,8 +99,16 @@ class Payload:
 @pytest.mark.parametrize(
     ("content", "options", "message"),
     [
-        ({}, {"depth": 3}, r"another architecture: blocks\.2\.norm1\.weight is missing in the file, and has shape \(32,\) in vit"),
-        ({}, {"depth": 1}, r"another architecture: blocks\.1\.norm1\.weight has shape \(32,\) in the file, and is missing in vit"),
+        (
+            {},
+            {"depth": 3},
+            r"another architecture: blocks\.2\.norm1\.weight is missing in the file, and has shape \(32,\) in vit",
+        ),
+        (
+            {},
+            {"depth": 1},
+            r"another architecture: blocks\.1\.norm1\.weight has shape \(32,\) in the file, and is missing in vit",
+        ),
         ({}, {"embed_dim": 48}, r"cls_token has shape \(1, 1, 32\) in the file, and has shape \(1, 1, 48\) in vit_tiny"),
         ({"epoch": 3}, {}, r"must contain tensors, by name or under state_dict or model: epoch is none"),
         ({"payload": Payload()}, {}, r"must contain tensors only: .*builtins\.print"),
@@ -131,7 +139,7 @@ def test_files_that_cannot_be_read_are_refused(name, message, tiny_spec, tmp_pat
 
 def test_a_file_and_a_download_exclude_each_other(tiny_spec, weights):
     content = tiny_spec.model_dump() | {"model": {"name": NAME, "pretrained": True, "checkpoint": str(weights)}}
-    with pytest.raises(InvalidInput, match="model: .*pretrained: true downloads weights, and checkpoint reads a file"):
+    with pytest.raises(InvalidInput, match=r"model: .*pretrained: true downloads weights, and checkpoint reads a file"):
         validated(TaskSpec, content, "task")
 
 
@@ -145,7 +153,9 @@ def test_trainings_are_the_same_where_the_content_is(tiny_spec, weights, tmp_pat
     save_file({name: tensor + 1 for name, tensor in vit().state_dict().items()}, weights)
     changed = checkpoint_noted(starting_from(tiny_spec, weights))
     assert described_task(changed, inventory) != described_task(first, inventory)
-    with pytest.raises(InvalidInput, match=r"model\.checkpoint: .*its SHA-256 is \w{64}, and must be \w{64}.*the file has changed"):
+    with pytest.raises(
+        InvalidInput, match=r"model\.checkpoint: .*its SHA-256 is \w{64}, and must be \w{64}.*the file has changed"
+    ):
         Task(first)
     assert "checkpoint" not in described_task(tiny_spec, inventory)["model"]
 

@@ -1,7 +1,7 @@
 """Rows for the ViT, DeiT, DINOv2 and Swin classes of transformers, which is imported only where a model is from it.
 
-Importing this module adds its rows to the tables. The classes are those of transformers 5; in earlier versions they are built of
-other modules, which stay at full size and are reported as unknown.
+Importing this module adds its rows to the tables. The classes are those of transformers 5; in earlier versions they are built
+of other modules, and a model is refused because nothing in it can be resized.
 """
 
 from __future__ import annotations

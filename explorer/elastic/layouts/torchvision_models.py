@@ -46,7 +46,9 @@ class NarrowShiftedWindows(swin_transformer.ShiftedWindowAttention):
         ]
         x_BHWC = x_BHWC.roll((-shift[0], -shift[1]), (1, 2))
         windows = x_BHWC.unflatten(2, (-1, columns)).unflatten(1, (-1, rows)).transpose(2, 3)  # B, H/w, W/w, w, w, C
-        q, k, v = split(linear(windows.reshape(-1, rows * columns, x.shape[3]), self.qkv.weight, self._bias()), 3, self.num_heads)
+        q, k, v = split(
+            linear(windows.reshape(-1, rows * columns, x.shape[3]), self.qkv.weight, self._bias()), 3, self.num_heads
+        )
         scores = self._scores(q, k) + self.get_relative_position_bias()
         if any(shift):
             mask = _shift_mask(scores, full_height, full_width, self.window_size, shift)
