@@ -38,20 +38,20 @@ class TaskSpec(Frozen):
 
     model_config = ConfigDict(populate_by_name=True)
 
-    imports: Annotated[tuple[str, ...], AfterValidator(_module_names)] = Field((), alias=IMPORT)
-    """Python modules of your own that are imported before the model is built, in every process: they register models with timm
-    or layouts with `explorer.elastic`. They must be importable on every machine that trains."""
     model: ModelSpec
     data: DataSpec
     recipe: Recipe
     staging: Staging = Staging()
+    imports: Annotated[tuple[str, ...], AfterValidator(_module_names)] = Field((), alias=IMPORT)
+    """Python modules of your own that are imported before the model is built, in every process: they register models with timm
+    or layouts with `explorer.elastic`. They must be importable on every machine that trains."""
 
     @model_serializer(mode="wrap")
     def _without_empty_imports(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Written under the key of files, and tasks without imports as they were before there were any."""
         content: dict[str, Any] = handler(self)
         imports = content.pop("imports", None) or content.pop(IMPORT, None)
-        return {IMPORT: imports, **content} if imports else content
+        return {**content, IMPORT: imports} if imports else content
 
     def with_settings(
         self,

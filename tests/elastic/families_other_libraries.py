@@ -13,6 +13,8 @@ HF: dict[str, Any] = {
     "num_attention_heads": 4,
     "intermediate_size": 96,
 }
+HF_DINOV2 = {**HF, "mlp_ratio": 2}
+del HF_DINOV2["intermediate_size"]
 HF_SWIN: dict[str, Any] = {"patch_size": 2, "embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "window_size": 4}
 
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -21,8 +23,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "torchvision swin v2": ("tests.elastic.families_other_libraries:swin_v2", SWIN),
     "transformers vit": ("transformers:ViTForImageClassification", HF),
     "transformers deit": ("transformers:DeiTForImageClassification", HF),
-    "transformers dinov2": ("transformers:Dinov2ForImageClassification", HF),
-    "transformers dinov2, swiglu": ("transformers:Dinov2ForImageClassification", {**HF, "use_swiglu_ffn": True}),
+    "transformers dinov2": ("transformers:Dinov2ForImageClassification", HF_DINOV2),
+    "transformers dinov2, swiglu": ("transformers:Dinov2ForImageClassification", {**HF_DINOV2, "use_swiglu_ffn": True}),
     "transformers swin": ("transformers:SwinForImageClassification", HF_SWIN),
 }
 
