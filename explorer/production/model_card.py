@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import yaml
 from huggingface_hub import EvalResult, ModelCardData
+from timm.models import model_entrypoint
 
 from explorer.console import printable
 from explorer.data.preprocessing import LOCAL
@@ -64,7 +65,7 @@ def model_card(
     }
     introduction = [
         f"An image classifier with {len(inputs.class_names):,} classes, trained by vit-budget-explorer at a budget of "
-        f"{escaped(result.budget)}. {_opened_by(task)}:",
+        f"{escaped(result.budget)}. {_opened_by(architecture)}:",
         "",
         '```python\nmodel = timm.create_model("local-dir:PATH", pretrained=True).eval()\n```',
     ]
@@ -74,11 +75,11 @@ def model_card(
     return f"---\n{_metadata(name, task, measured)}\n---\n\n" + "\n".join(body) + "\n"
 
 
-def _opened_by(task: TaskSpec) -> str:
-    if not task.imports:
+def _opened_by(architecture: str) -> str:
+    module = model_entrypoint(architecture).__module__
+    if module.partition(".")[0] == "timm":
         return "Plain timm opens this folder"
-    modules = ", ".join(f"`{name}`" for name in task.imports)
-    return f"timm opens this folder once the code that defines the model is imported, which is not in it ({modules})"
+    return f"timm opens this folder once the module that registers the model is imported, which is not in it (`{module}`)"
 
 
 def escaped(text: str) -> str:

@@ -28,8 +28,7 @@ class ModelSpec(Frozen):
     the same file. `null` takes the file as it is."""
     options: dict[str, Any] = {}
     """Further keyword arguments of `timm.create_model`, or of the class or function (of transformers: of its configuration):
-    depth, embed_dim, drop_path_rate, ... The number of classes, of
-    channels and the image size are those of the data."""
+    depth, embed_dim, drop_path_rate, ... The number of classes, of channels and the image size are those of the data."""
 
     @model_validator(mode="after")
     def _check(self) -> ModelSpec:

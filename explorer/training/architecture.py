@@ -25,7 +25,6 @@ NOT_OPTIONS = {
     "img_size": "set data.image_size",
     "model_name": "set model.name",
     "pretrained": "set model.pretrained",
-    "checkpoint_path": "set model.checkpoint",
     "features_only": "training needs the model's classifier",
 }
 """Keyword arguments of `timm.create_model` that other settings determine, and which."""

@@ -37,7 +37,7 @@ def test_the_example_passes_the_checks_and_trains(tiny_spec, three_stages, tmp_p
     plan = planned(task, three_stages, "25%")
     console = quiet()
     train_to_folder(Run(task=task.spec, plan=plan, seed=0, threads=1, device="cpu", out=tmp_path), console)
-    assert "timm opens this folder once the code that defines the model is imported, which is not in it (`my_models`)" in (
+    assert "timm opens this folder once the module that registers the model is imported, which is not in it (`my_models`)" in (
         tmp_path / MODEL / CARD
     ).read_text(encoding="utf-8")
     handed_over = timm.create_model(f"local-dir:{tmp_path / MODEL}", pretrained=True)
