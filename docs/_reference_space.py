@@ -31,7 +31,7 @@ def search_space() -> str:
         "A sweep is described by one YAML file; `explorer init` writes one. Unknown keys are refused, and everything is "
         "checked before the first trial: the model can be built, every rate is possible for its heads, every budget can be "
         "planned, and the data can be opened. In Python: `SearchSpace.load(path)`. A task file, for `explorer plan` and "
-        "`explorer train`, has the sections `model`, `data`, `recipe`, `staging` and `resources` only.",
+        "`explorer train`, has the sections `model`, `data`, `recipe`, `staging`, `import` and `resources` only.",
     ]
     for title, model, prefix in sections(SearchSpace, ""):
         lines += ["", f"## {title or 'The file'}", "", summary(model), "", "| field, value, default | what it is |"]
@@ -92,9 +92,11 @@ def fields_in_files(model: type[BaseModel]) -> dict[str, FieldInfo]:
 
 
 def docstrings(model: type[BaseModel]) -> dict[str, str]:
-    """The docstrings below the fields of a class and of those it inherits from."""
+    """The docstrings below the fields of a class, of those it inherits from, and of those that are flattened into it."""
     found: dict[str, str] = {}
-    for each in reversed(model.__mro__):
+    flattened = getattr(model, "FLATTENED", None)
+    task = inner_model(model.model_fields[flattened]) if flattened else None
+    for each in (*(task.__mro__[:1] if task else ()), *reversed(model.__mro__)):
         if each is BaseModel or not issubclass(each, BaseModel) or not each.__module__.startswith("explorer"):
             continue
         parsed = parsed_module(each.__module__)[each.__name__]

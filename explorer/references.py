@@ -50,9 +50,12 @@ def import_user_module(module_name: str, field: str, given: str) -> ModuleType:
     """
     try:
         return import_module(module_name)
-    except Exception as error:  # a module of the user's may fail in any way when it is imported
-        hint = "; install its package or add its folder to PYTHONPATH" if isinstance(error, ModuleNotFoundError) else ""
-        raise InvalidInput(field, given, f"{module_name} cannot be imported: {error}{hint}") from error
+    except (Exception, SystemExit) as error:  # a module of the user's may fail in any way when it is imported
+        hint = ""
+        if isinstance(error, ModuleNotFoundError):
+            hint = "; install its package or add its folder to PYTHONPATH, on every machine that trains"
+        reason = f"{type(error).__name__}: {error}"
+        raise InvalidInput(field, given, f"{module_name} cannot be imported: {reason}{hint}") from error
 
 
 def reference_to(named: Any, field: str) -> str:

@@ -105,7 +105,9 @@ def train(
             if together.is_main:
                 print(f"explorer: {error}", file=sys.stderr)
             raise typer.Exit(1) from None
-    lines = [*verdict(loaded, spec, compiled.plan, result), f"weights: {run.out / WEIGHTS}", f"to hand over: {run.out / MODEL}"]
+    lines = [*verdict(loaded, spec, compiled.plan, result), f"weights: {run.out / WEIGHTS}"]
+    if (run.out / MODEL).exists():
+        lines.append(f"to hand over: {run.out / MODEL}")
     print_line(console, "\n".join(lines))
 
 

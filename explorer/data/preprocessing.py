@@ -9,6 +9,7 @@ from timm.models import resolve_model_input_args
 
 from explorer.errors import InvalidInput
 from explorer.paths import expanded
+from explorer.references import is_reference
 from explorer.spec.data import Preprocessing
 from explorer.spec.model import ModelSpec
 
@@ -54,6 +55,8 @@ def model_configuration(model: ModelSpec) -> dict[str, Any]:
     Raises:
         InvalidInput: when there is no such configuration.
     """
+    if is_reference(model.name):  # it is not timm's, and has none
+        return {}
     options = timm_options(model)
     given = {name: options[name] for name in CONFIGURATIONS if name in options}
     try:

@@ -14,6 +14,7 @@ from typing import Any
 import timm.models as zoo
 import torch
 from torch import Tensor, nn
+from torchvision.models import VisionTransformer as TorchvisionViT
 
 from explorer.elastic.class_table import row_of
 from explorer.errors import InvalidInput
@@ -35,6 +36,7 @@ STACKS: dict[type[nn.Module], str] = {
     zoo.Qwen3VitClassifier: "encoder.blocks",
     zoo.Gemma4VitEncoder: "blocks",
     zoo.Gemma4VitClassifier: "encoder.blocks",
+    TorchvisionViT: "encoder.layers",
 }
 """Model classes whose forward passes run one stack of blocks in order, and the path of that stack.
 

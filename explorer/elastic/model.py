@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +55,7 @@ class ElasticModel:
         seed: int = 0,
     ) -> None:
         self.model = model
+        _add_rows_of_transformers(model)
         self.resizable_modules = [ResizableModule(path, module, layout) for path, module, layout in _resizable(model)]
         """The attention and MLP modules that have a row in the table of layouts, outermost first."""
         self.levels = Levels(self.resizable_modules)
@@ -331,6 +333,13 @@ class ElasticModel:
         if count > total:
             raise InvalidInput("rates.depth", count, f"must be at most the {total} blocks of the model")
         return count / total
+
+
+def _add_rows_of_transformers(model: nn.Module) -> None:
+    """Add the rows for classes of transformers to the tables if a module of the model is from there."""
+    kinds = {kind.__module__.partition(".")[0] for module in model.modules() for kind in type(module).__mro__}
+    if "transformers" in kinds:
+        import_module("explorer.elastic.layouts.hugging_face")
 
 
 def growth_of(staging: Staging, model: nn.Module) -> Growth:

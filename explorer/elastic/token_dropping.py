@@ -19,6 +19,7 @@ import timm.models as zoo
 import torch
 from timm.layers import PatchDropout, PatchDropoutWithIndices
 from torch import Tensor, nn
+from torchvision.models import VisionTransformer as TorchvisionViT
 
 from explorer.elastic.class_table import row_of
 from explorer.errors import InvalidInput
@@ -53,7 +54,9 @@ class TokenDropping:
     def __init__(self, model: nn.Module, location: DropLocation, grid: Size) -> None:
         self._model, self._location, self._grid = model, location, grid
         self._tokens = math.prod(grid)
-        self._original: Any = getattr(model, location.attribute)
+        parent, _, self._name = location.attribute.rpartition(".")
+        self._owner = model.get_submodule(parent)
+        self._original: Any = getattr(self._owner, self._name)
 
     @property
     def tokens(self) -> int:
@@ -79,14 +82,14 @@ class TokenDropping:
         Raises:
             InvalidInput: if no token would be left.
         """
-        name = self._location.attribute
+        owner, name = self._owner, self._name
         if self._kept(rate) < self._tokens:
             dropout = self._location.dropout(self._model, self._original, self._keep(rate))
-            setattr(self._model, name, dropout.train(self._model.training))
-        elif getattr(self._model, name) is not self._original:
+            setattr(owner, name, dropout.train(self._model.training))
+        elif getattr(owner, name) is not self._original:
             if self._original is None:
-                delattr(self._model, name)  # so that it is a plain attribute again, not a registered module
-            setattr(self._model, name, self._original)
+                delattr(owner, name)  # so that it is a plain attribute again, not a registered module
+            setattr(owner, name, self._original)
 
     def _kept(self, rate: float) -> int:
         """Number of tokens at a rate."""
@@ -182,7 +185,7 @@ class DropLocation:
     """Where tokens can be dropped in a model class."""
 
     attribute: str
-    """Name of the model's child that is replaced while tokens are dropped."""
+    """Path of the part of the model that is replaced while tokens are dropped."""
     dropout: Callable[[Any, Any, KeepTokens], nn.Module]
     """Makes the replacement from the model, its original child, and the function that makes the module that keeps tokens."""
     grid: Callable[[Any, Size], Size]
@@ -232,6 +235,11 @@ def _mask_units(model: Any, _: Size) -> Size:
     return rows, columns
 
 
+def _torchvision_patches(model: Any, image_size: Size) -> Size:
+    rows, columns = (side // model.patch_size for side in image_size)
+    return rows, columns
+
+
 DROP_LOCATIONS: dict[type[nn.Module], DropLocation] = {
     zoo.VisionTransformer: DropLocation("patch_drop", lambda model, _, keep: keep(_prefix(model)), _embedded_patches),
     # These select the rotary positions of the remaining tokens.
@@ -243,6 +251,9 @@ DROP_LOCATIONS: dict[type[nn.Module], DropLocation] = {
         "unroll",
         lambda model, unroll, keep: nn.Sequential(unroll, MaskUnitDropout(keep(), model.mu_size)),
         _mask_units,
+    ),
+    TorchvisionViT: DropLocation(
+        "encoder.dropout", lambda _, dropout, keep: nn.Sequential(dropout, keep(1)), _torchvision_patches
     ),
 }
 """Model classes in which tokens can be dropped, with their subclasses; `register_model` adds classes.

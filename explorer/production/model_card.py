@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import yaml
 from huggingface_hub import EvalResult, ModelCardData
+from timm.models import model_entrypoint
 
 from explorer.console import printable
 from explorer.data.preprocessing import LOCAL
@@ -64,7 +65,7 @@ def model_card(
     }
     introduction = [
         f"An image classifier with {len(inputs.class_names):,} classes, trained by vit-budget-explorer at a budget of "
-        f"{escaped(result.budget)}. Plain timm opens this folder:",
+        f"{escaped(result.budget)}. {_opened_by(architecture)}:",
         "",
         '```python\nmodel = timm.create_model("local-dir:PATH", pretrained=True).eval()\n```',
     ]
@@ -72,6 +73,13 @@ def model_card(
     for title, lines in sections.items():
         body += ["", f"## {title}", "", *lines]
     return f"---\n{_metadata(name, task, measured)}\n---\n\n" + "\n".join(body) + "\n"
+
+
+def _opened_by(architecture: str) -> str:
+    module = model_entrypoint(architecture).__module__
+    if module.partition(".")[0] == "timm":
+        return "Plain timm opens this folder"
+    return f"timm opens this folder once the module that registers the model is imported, which is not in it (`{module}`)"
 
 
 def escaped(text: str) -> str:
@@ -217,6 +225,9 @@ def _recipe(task: TaskSpec, result: RunResult) -> list[str]:
 
 def _initialization(model: ModelSpec) -> str:
     """What the weights started from; paths of folders are not published."""
+    if model.checkpoint is not None:
+        name = model.checkpoint.replace("\\", "/").rpartition("/")[2]
+        return f"weights of the file {name}, SHA-256 {model.weights_sha256}"
     if not model.pretrained:
         return "random"
     return "pretrained weights of a local folder" if model.name.startswith(LOCAL) else f"pretrained weights of {model.name}"

@@ -25,11 +25,13 @@ from torch import Tensor, nn
 from explorer.console import printable
 from explorer.errors import InvalidInput, validated
 from explorer.files import write_file
+from explorer.references import is_reference
 from explorer.spec.base import read_mapping
 from explorer.spec.data import Preprocessing
 from explorer.spec.model_input import ModelInput
 from explorer.training.architecture import create_model
 from explorer.training.task import Task
+from explorer.training.tensor_shapes import first_different_tensor
 
 MODEL = "model"
 """Name of the folder within that of a training run. The run's folder has a checkpoint (a pickle) and logs beside it, which are
@@ -59,8 +61,11 @@ def write_model_folder(folder: Path, config: dict[str, Any], tensors: dict[str, 
     write_file(folder / CARD, card)
 
 
-def timm_config(task: Task) -> dict[str, Any]:
-    """The content of `config.json` as timm's own export writes it."""
+def timm_config(task: Task) -> dict[str, Any] | None:
+    """The content of `config.json` as timm's own export writes it; `None` for a model that timm could not open from it.
+
+    Those are models of other libraries, and of the user's that were not built by timm's `build_model_with_cfg`.
+    """
     inputs = task.model_input
     pixels: dict[str, Any] = {"interpolation": "bilinear", "crop_pct": 1.0, "crop_mode": "center"}
     pixels |= dict.fromkeys(("mean", "std"), (CENTERED,) * inputs.channels)
@@ -69,11 +74,14 @@ def timm_config(task: Task) -> dict[str, Any]:
     pixels["input_size"] = (inputs.channels, inputs.image_size, inputs.image_size)
     with torch.device("meta"):  # as timm builds it: stages have resized the trained one
         model = create_model(task.spec.model, task.model_arguments())
+    if is_reference(task.spec.model.name) or not hasattr(model, "pretrained_cfg"):
+        return None
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / CONFIG
         save_config_for_hf(model, str(path), model_config={"label_names": list(inputs.class_names)}, data_config=pixels)
         config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if not task.spec.model.pretrained:
+        # A file of weights (model.checkpoint) may be anybody's: their license is not known.
         for name in OF_THE_SOURCE:
             config["pretrained_cfg"].pop(name, None)
     return config
@@ -169,11 +177,10 @@ class ModelFolder:
         except (SafetensorError, OSError) as error:
             raise InvalidInput(str(path), "damaged", f"must be a safetensors file: {printable(error)}") from None
         expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-        for name in (*expected, *shapes):
-            if expected.get(name) != shapes.get(name):
-                is_here, should = (f"has shape {each[name]}" if name in each else "is missing" for each in (shapes, expected))
-                reason = f"{is_here} in the file, and {should} in {self.architecture} as {CONFIG} describes it"
-                raise InvalidInput(f"{path}: tensor", name, reason)
+        if different := first_different_tensor(shapes, expected):
+            where = f"{self.architecture} as {CONFIG} describes it"
+            reason = f"{different.in_file} in the file, and {different.in_model} in {where}"
+            raise InvalidInput(f"{path}: tensor", different.name, reason)
         size = self.model_input.image_size
         try:
             scores = model.eval()(torch.empty(1, self.model_input.channels, size, size))

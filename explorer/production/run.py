@@ -126,6 +126,9 @@ def _trained(
     if why and processes.is_main:
         print_line(console, why)
     config = timm_config(task)  # before the training: what cannot be written is then known in time
+    if config is None and processes.is_main:
+        line = f"{MODEL}/ will not be written: plain timm cannot build {task.spec.model.name}; its weights will be in {WEIGHTS}"
+        print_line(console, line)
     watch, drift = DriftWatch(), ""
     with BudgetBar(console) as bar:
 
@@ -177,7 +180,8 @@ def _trained(
         tensors = _without_shared_storage(trained.model.state_dict())
         metadata = {"format": "pt", **task.model_input.as_metadata(), "timm_create_model": json.dumps(result.timm_create_model)}
         write_file(run.out / WEIGHTS, to_safetensors(tensors, metadata))
-        write_model_folder(run.out / MODEL, config, tensors, _card(run, task, result, config["architecture"]))
+        if config is not None:
+            write_model_folder(run.out / MODEL, config, tensors, _card(run, task, result, config["architecture"]))
         result.save(run.out)
         accuracies = {"validation_accuracy": result.validation_accuracy, "test_accuracy": result.test_accuracy}
         loggers.finish(accuracies, result.steps)

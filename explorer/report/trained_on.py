@@ -47,6 +47,8 @@ def model_text(model: ModelSpec, parameters: int | None = None) -> str:
         parts.append(f"{parameters / 1e6:.3g} million parameters" if parameters >= 1e6 else f"{parameters:,} parameters")
     if model.pretrained:
         parts.append("pretrained weights")
+    if model.checkpoint:
+        parts.append(f"weights of {model.checkpoint}")
     return "; ".join([", ".join(parts), listed(model.options)] if model.options else [", ".join(parts)])
 
 

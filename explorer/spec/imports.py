@@ -10,10 +10,12 @@ from explorer.references import is_reference
 
 MAY_IMPORT = "may import"
 """Marks a field whose value may be a reference, `package.module:name`: `Annotated[str, MAY_IMPORT]`."""
+MODULES = "modules"
+"""Marks a field that names modules: `Annotated[tuple[str, ...], MODULES]`."""
 
 
 def imports_of(settings: BaseModel) -> dict[str, str]:
-    """The references in settings, by the dotted names of their fields: `{"data.name": "my_project.data:stripes"}`."""
+    """References and modules in settings, by the dotted names of their fields: `{"data.name": "my_project.data:stripes"}`."""
     return dict(_references(settings, ()))
 
 
@@ -30,7 +32,7 @@ def imports_line(settings: BaseModel, file: str) -> str | None:
     if not fields:
         return None
     modules = ", ".join(f"{module} ({', '.join(names)})" for module, names in fields.items())
-    return f"{file} imports, and so runs, code of your own: {modules}"
+    return f"{file} imports, and so runs, code from outside of this package: {modules}"
 
 
 def _references(value: object, location: tuple[str, ...]) -> Iterator[tuple[str, str]]:
@@ -39,6 +41,8 @@ def _references(value: object, location: tuple[str, ...]) -> Iterator[tuple[str,
         for name, field in type(value).model_fields.items():
             inner = getattr(value, name)
             at = location if name == flattened else (*location, field.alias or name)
+            if MODULES in field.metadata:
+                yield from ((f"{'.'.join(at)}.{number}", module) for number, module in enumerate(inner))
             if MAY_IMPORT in field.metadata:
                 for each in inner if isinstance(inner, tuple | list) else (inner,):
                     if isinstance(each, str) and is_reference(each):

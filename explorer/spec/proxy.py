@@ -47,12 +47,12 @@ class Proxy(Frozen):
         """The proxy of a task."""
         data, model, recipe = target.data, target.model, target.recipe
         changes: dict[str, Any] = {} if self.image_size is None else {"image_size": self.image_size}
-        return TaskSpec(
-            model=model.model_copy(update={"options": {**model.options, **self.model}}),
-            data=data.model_copy(update={**changes, "train_fraction": data.train_fraction * self.images}),
-            recipe=recipe.model_copy(update={"epochs": recipe.epochs * self.epochs}),
-            staging=target.staging,
-        )
+        parts = {
+            "model": model.model_copy(update={"options": {**model.options, **self.model}}),
+            "data": data.model_copy(update={**changes, "train_fraction": data.train_fraction * self.images}),
+            "recipe": recipe.model_copy(update={"epochs": recipe.epochs * self.epochs}),
+        }
+        return target.model_copy(update=parts)
 
     @property
     def has_step_times_of_target(self) -> bool:

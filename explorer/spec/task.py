@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import AfterValidator, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from explorer.errors import validated
 from explorer.spec.base import Frozen
 from explorer.spec.data import DataSpec
 from explorer.spec.lr_schedule import Decay
+from explorer.spec.imports import MODULES
 from explorer.spec.model import ModelSpec
 from explorer.spec.optimizer_choice import OptimizerChoice
 from explorer.spec.recipe import Recipe
@@ -20,13 +23,36 @@ if TYPE_CHECKING:
     from explorer.spec.schedule import Schedule
 
 
+IMPORT = "import"
+"""The key of `TaskSpec.imports` in files: a word that Python reserves."""
+
+
+def _module_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise ValueError(f"{name!r} must be the dotted name of a Python module, as in an import statement")
+    return names
+
+
 class TaskSpec(Frozen):
     """Everything about a training run except its schedule."""
+
+    model_config = ConfigDict(populate_by_name=True)
 
     model: ModelSpec
     data: DataSpec
     recipe: Recipe
     staging: Staging = Staging()
+    imports: Annotated[tuple[str, ...], AfterValidator(_module_names), MODULES] = Field((), alias=IMPORT)
+    """Python modules of your own that are imported before the model is built, in every process: they register models with timm
+    or layouts with `explorer.elastic`. They must be importable on every machine that trains."""
+
+    @model_serializer(mode="wrap")
+    def _without_empty_imports(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Written under the key of files, and tasks without imports as they were before there were any."""
+        content: dict[str, Any] = handler(self)
+        imports = content.pop("imports", None) or content.pop(IMPORT, None)
+        return {**content, IMPORT: imports} if imports else content
 
     def with_settings(
         self,
@@ -55,7 +81,7 @@ class TaskSpec(Frozen):
             content |= {"optimizer": optimizer.name, "weight_decay": optimizer.weight_decay}
         recipe = validated(Recipe, {**content, "learning_rate": learning_rate, "batch_size": batch_size}, "recipe")
         chosen = validated(Staging, {**self.staging.model_dump(), **staging}, "staging")
-        return TaskSpec(model=self.model, data=self.data, recipe=recipe, staging=chosen)
+        return self.model_copy(update={"recipe": recipe, "staging": chosen})
 
     def with_compilation(self, compile: bool | Literal["reduce-overhead"]) -> TaskSpec:
         """The same task with another value of `recipe.compile`."""

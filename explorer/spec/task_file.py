@@ -72,7 +72,7 @@ class TaskFile(Frozen):
     def _nest(cls, data: Any) -> Any:
         if not isinstance(data, dict) or isinstance(data.get("task"), TaskSpec):
             return data
-        sections = TaskSpec.model_fields
+        sections = [field.alias or name for name, field in TaskSpec.model_fields.items()]
         if "task" in data:
             raise ValueError(f"task: remove this key: its sections ({', '.join(sections)}) are at the top level of the file")
         task = {name: value for name, value in data.items() if name in sections}

@@ -17,10 +17,12 @@ def described_task(task: TaskSpec, inventory: Inventory) -> dict[str, Any]:
 
     It does not contain the length of full training, the learning-rate schedule (segments have both), the number of processes
     that read images, and where decoded images are kept. Data is identified by the listings of its splits, wherever it is; by
-    its folder where a source has no listings.
+    its folder where a source has no listings. Weights are identified by their content where that is known.
     """
     spec = task.model_dump(mode="json")
     del spec["data"]["num_workers"], spec["data"]["resident"]
+    if task.model.weights_sha256:
+        del spec["model"]["checkpoint"]
     spec["data"]["cache"] = (spec["data"]["cache"] or {}).get("short_side")  # nothing else about it changes pixels
     if is_listed(inventory):
         spec["data"]["root"] = [split.listing for split in inventory.splits.values()]
@@ -60,7 +62,10 @@ def is_same_task(one: TaskSpec, data: Inventory, other: TaskSpec, other_data: In
 
 def has_foreign_code(task: TaskSpec) -> bool:
     """Whether a setting names an object or a file of the user's (`package.module:name`, weights), which may have changed."""
-    pending: list[Any] = [task.model_dump(mode="json", exclude={"data": {"root", "cache", "skip_files"}})]
+    if task.imports:
+        return True
+    known = {"checkpoint"} if task.model.weights_sha256 else set()
+    pending: list[Any] = [task.model_dump(mode="json", exclude={"data": {"root", "cache", "skip_files"}, "model": known})]
     while pending:
         value = pending.pop()
         if isinstance(value, dict):

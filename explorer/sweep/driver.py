@@ -51,6 +51,7 @@ from explorer.sweep.trial import STORE
 from explorer.sweep.trial_reports import TrialObservers
 from explorer.sweep.tuning import SweepRun, run_trials
 from explorer.sweep.versions import check_versions
+from explorer.training.initial_weights import checkpoint_noted
 from explorer.training.stage_store import StageStore
 from explorer.training.task import Task
 
@@ -107,6 +108,7 @@ class Sweep:
         step_times: StepTimeTable | None = None,
         console: Console | None = None,
     ) -> None:
+        space = space.model_copy(update={"task": checkpoint_noted(space.task)})
         if spend is not None:
             limit = SpendingLimit.parse(spend)
             limit.check_fits(space.currency, space.price)

@@ -22,6 +22,7 @@ from explorer.training.task import Task
 CHANGEABLE = (
     *(f"search.{name}" for name in ("spend", "goal", "trials", "baseline_trials", "sampler")),
     *(f"search.{name}" for name in ("first", "from", "promote", "repeat")),
+    "model.checkpoint",
     "data.root",
     "data.num_workers",
     "data.resident",
@@ -31,7 +32,7 @@ CHANGEABLE = (
     "loggers",
 )
 """Prefixes of settings that may change between runs of one sweep. They add trials, order them, or say where trials run and
-where their data are. Data is identified by its inventory, wherever it is."""
+where their data are. Data is identified by its inventory, and weights by their digest, wherever they are."""
 
 
 def new_header(name: str, space: SearchSpace, inventory: Inventory) -> SweepHeader:

@@ -13,8 +13,11 @@ from torch import nn
 from explorer.data.preprocessing import timm_name, timm_options
 from explorer.elastic.step_cost import StepCounter
 from explorer.errors import InvalidInput
+from explorer.references import is_reference, load_reference
 from explorer.spec.model import ModelSpec
 from explorer.spec.staging import Staging
+from explorer.training.initial_weights import fitted_weights
+from explorer.training.model_factories import build_referenced
 
 NOT_OPTIONS = {
     "num_classes": "it is the number of classes of the data",
@@ -36,7 +39,13 @@ def check_model_name(model: ModelSpec) -> None:
         InvalidInput: naming the setting that is wrong.
     """
     name = model.name
-    if ":" not in name and not timm.is_model(name):
+    if is_reference(name):
+        load_reference(name, "model.name")
+        if model.pretrained:
+            raise InvalidInput(
+                "model.pretrained", True, f"downloads timm's weights, and {name} is not timm's; use model.checkpoint"
+            )
+    elif ":" not in name and not timm.is_model(name):
         near = timm.list_models(f"*{name.split('_')[0]}*")[:3]
         hint = f", for example {', '.join(near)}" if near else ""
         raise InvalidInput("model.name", name, f"timm {timm.__version__} has no such model{hint}")
@@ -109,12 +118,37 @@ def check_output(architecture: Architecture) -> None:
         raise InvalidInput("model.options", model.options, reason)
 
 
-def create_model(model: ModelSpec, arguments: dict[str, Any], pretrained: bool = False) -> nn.Module:
-    """`timm.create_model`.
+@lru_cache(maxsize=8)
+def check_checkpoint(architecture: Architecture) -> tuple[str, ...]:
+    """Check that the file of weights that training starts from fits the model; read once for each content.
+
+    Returns:
+        What differs from the file, one clause each; empty without a file.
 
     Raises:
-        InvalidInput: when timm does not know the model or its options.
+        InvalidInput: see `fitted_weights`.
     """
+    if architecture.model.checkpoint is None:
+        return ()
+    with torch.device("meta"):
+        built = create_model(architecture.model, counted_model(architecture).arguments)
+    return fitted_weights(built, architecture.model).changes
+
+
+def create_model(model: ModelSpec, arguments: dict[str, Any], pretrained: bool = False) -> nn.Module:
+    """`timm.create_model`, or the class or function that the model's name refers to.
+
+    Raises:
+        InvalidInput: when timm does not know the model or its options, or the class or function fails.
+    """
+    if is_reference(model.name):
+        try:
+            return build_referenced(model.name, arguments)
+        except InvalidInput:
+            raise
+        except Exception as error:  # code of others
+            reason = f"{model.name} cannot be built: {type(error).__name__}: {error}"
+            raise InvalidInput("model.options", model.options, reason) from None
     try:
         return timm.create_model(pretrained=pretrained, **arguments)
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:

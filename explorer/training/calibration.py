@@ -30,6 +30,8 @@ MEASURED_SECONDS = 3.0
 """How long each of the rates is measured."""
 UNRELATED_TO_STEP_TIME = (
     "model.pretrained",
+    "model.checkpoint",
+    "model.weights_sha256",
     "recipe.epochs",
     "recipe.learning_rate",
     "recipe.lr_schedule",

@@ -19,7 +19,7 @@ from explorer.plan import Plan
 from explorer.spec.task import TaskSpec
 
 VERSION = 4
-MACHINE_FIELDS = ("data.root", "data.num_workers", "data.resident", "data.cache.folder", "recipe.compile")
+MACHINE_FIELDS = ("model.checkpoint", "data.root", "data.num_workers", "data.resident", "data.cache.folder", "recipe.compile")
 """Fields of a task that may differ between the machines on which one run trains."""
 
 
@@ -134,7 +134,8 @@ def own_checkpoint(path: Path, task: TaskSpec, plan: Plan, seed: int, processes:
 def _with_defaults(run: dict[str, Any]) -> dict[str, Any]:
     """A run that an earlier release recorded, with the settings that came later at their defaults."""
     try:
-        task = TaskSpec.model_validate({name: value for name, value in run.items() if name in TaskSpec.model_fields})
+        sections = [field.alias or name for name, field in TaskSpec.model_fields.items()]
+        task = TaskSpec.model_validate({name: value for name, value in run.items() if name in sections})
     except ValidationError:
         return run
     return {**run, **task.model_dump(mode="json")}

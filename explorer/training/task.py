@@ -17,6 +17,7 @@ from explorer.data.source import HasSubsets
 from explorer.data.streamed import StreamedData
 from explorer.elastic.step_cost import StepSize, UnsuitableImagesError
 from explorer.errors import InvalidInput
+from explorer.references import import_user_module
 from explorer.segment import StepCost
 from explorer.spec.applied_augmentation import SMALL_IMAGES, augmentation_as_applied, defaults_for_large_images
 from explorer.spec.augmentation_strength import policy_magnitude
@@ -27,10 +28,18 @@ from explorer.spec.rates import Rates
 from explorer.spec.schedule import Schedule
 from explorer.spec.staging import COPIES, Growth
 from explorer.spec.task import TaskSpec
-from explorer.training.architecture import Architecture, check_model_name, check_output, counted_model, create_model
+from explorer.training.architecture import (
+    Architecture,
+    check_checkpoint,
+    check_model_name,
+    check_output,
+    counted_model,
+    create_model,
+)
 from explorer.training.distributed import SINGLE_PROCESS, Processes
 from explorer.training.drop_path import has_drop_path
 from explorer.training.frozen_parts import check_frozen_parts
+from explorer.training.initial_weights import checkpoint_noted, fitted_weights
 from explorer.training.optimizer_check import check_optimizer, check_optimizer_name
 from explorer.training.parameter_groups import build_optimizer, check_layer_decay
 
@@ -51,17 +60,21 @@ class Task:
     """A task with its data opened: what `compile_plan` and `train` take.
 
     Args:
-        spec: the description.
+        spec: the description. Its modules (`import`) are imported.
         data: the data itself, for training in this process, in place of what `spec.data.name` names: a data source, or
             map-style data sets by the names `train`, `validation` and `test`; without the last two, images are set aside.
             Other processes, those of a sweep included, can only open data by its name.
 
     Raises:
-        InvalidInput: when the data cannot be opened or has fewer images than a batch, or the recipe does not fit the data.
+        InvalidInput: when a module cannot be imported, the data cannot be opened or has fewer images than a batch, or the
+            recipe does not fit the data.
     """
 
     def __init__(self, spec: TaskSpec, data: DataSource | Mapping[str, Any] | None = None) -> None:
-        self.spec, self._given = spec, data
+        self.spec, self._given = checkpoint_noted(spec), data
+        spec = self.spec
+        for module in spec.imports:
+            import_user_module(module, "import", module)
         _check_names(spec)
         self._preprocessing = preprocessing_for(spec.data.preprocessing, spec.model)
         described = spec.data.model_copy(update={"preprocessing": self._preprocessing})
@@ -205,12 +218,15 @@ class Task:
         )
 
     def build_model(self) -> nn.Module:
-        """The timm model at full size, initialized from torch's current random state.
+        """The timm model at full size: from torch's current random state, and the weights that training starts from.
 
         Raises:
-            InvalidInput: when timm does not know the model or its options.
+            InvalidInput: when timm does not know the model or its options, or the file of weights does not fit.
         """
-        return create_model(self.spec.model, self.model_arguments(), self.spec.model.pretrained)
+        model = create_model(self.spec.model, self.model_arguments(), self.spec.model.pretrained)
+        if self.spec.model.checkpoint is not None:
+            fitted_weights(model, self.spec.model).load(model)
+        return model
 
     def model_arguments(self) -> dict[str, Any]:
         """Keyword arguments with which plain `timm.create_model` builds the same architecture."""
@@ -255,12 +271,13 @@ class Task:
     def growth(self) -> Growth:
         """Growth initialization as applied: never `auto`, and `initial` where copies would overwrite pretrained weights."""
         growth = counted_model(self._architecture).counter.elastic.growth
-        return "initial" if self.spec.model.pretrained and growth in COPIES else growth
+        return "initial" if self.spec.model.starts_from_weights and growth in COPIES else growth
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What to say before a run: modules that are not resized, settings without effect, values for large images."""
-        return tuple(filter(None, (self._unresized_modules(), self._growth_of_pretrained(), self._large_image_defaults())))
+        said = self._unresized_modules(), self._changed_weights(), self._growth_of_pretrained(), self._large_image_defaults()
+        return tuple(filter(None, said))
 
     def without_effect(self, schedule: Schedule) -> tuple[str, ...]:
         """What to say before a run with a schedule: shares of an augmentation that this task does not have."""
@@ -286,6 +303,10 @@ class Task:
             return None
         others = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
         return f"{unknown[0]}{others} will stay at full size: the table of layouts has no row for them; see CONTRIBUTING.md"
+
+    def _changed_weights(self) -> str | None:
+        changes = check_checkpoint(self._architecture)
+        return f"model.checkpoint: {'; '.join(changes)}" if changes else None
 
     def _growth_of_pretrained(self) -> str | None:
         growth = self.spec.staging.growth
@@ -317,6 +338,7 @@ class Task:
         """
         self.step_cost(Rates())
         check_output(self._architecture)
+        check_checkpoint(self._architecture)
         self.check_optimizer()
         recipe = self.spec.recipe
         if recipe.frozen or recipe.layer_decay:
@@ -366,7 +388,8 @@ def _check_names(spec: TaskSpec) -> None:
     check_model_name(spec.model)
     check_optimizer_name(spec.recipe.optimizer)
     if spec.data.image_size is None:
-        published = model_configuration(spec.model)["input_size"][-1]
-        reason = f"this key is required for {spec.data.name!r}; {spec.model.name} was published for {published} pixels"
+        published = model_configuration(spec.model).get("input_size")
+        hint = f"; {spec.model.name} was published for {published[-1]} pixels" if published else ""
+        reason = f"this key is required for {spec.data.name!r}{hint}"
         raise InvalidInput("data.image_size", None, reason)
     check_transform(spec.recipe.augmentation.transform, spec.data.image_size)

@@ -46,6 +46,8 @@ class TrainingState:
             image_size=task.data.image_size,
             seed=seed,
         )
+        if task.spec.model.checkpoint is not None:
+            self._staged.pretrained = True
         self._drop_path = DropPathRates(model)
         self._frozen = FrozenParameters(model, recipe.frozen)
         wanted = recipe.compile if recipe.compile != "auto" else False

@@ -80,7 +80,7 @@ def test_a_name_that_cannot_be_opened_is_refused_in_one_line(name, message):
 def test_a_module_that_fails_is_quoted(tmp_path, monkeypatch):
     (tmp_path / "failing_source.py").write_text("raise RuntimeError('no licence')")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(InvalidInput, match="failing_source cannot be imported: no licence"):
+    with pytest.raises(InvalidInput, match="failing_source cannot be imported: RuntimeError: no licence"):
         open_data(DataSpec(name="failing_source:source"))
 
 

@@ -79,7 +79,7 @@ def test_the_module_would_be_imported_by_a_space_that_the_user_starts(executed, 
     ):
         done = explorer(*command)
         assert done.returncode == 2, done.stderr
-        said = f"this search space imports, and so runs, code of your own: {MODULE} (data.name)"
+        said = f"this search space imports, and so runs, code from outside of this package: {MODULE} (data.name)"
         assert done.stdout.splitlines()[0] == said
     assert executed()
 

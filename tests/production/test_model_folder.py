@@ -15,6 +15,8 @@ from explorer.production.model_folder import MODEL
 from explorer.production.result import RunResult
 from explorer.production.run import WEIGHTS, Run, train_to_folder
 from explorer.spec.binomial import accuracy_interval
+from explorer.spec.schedule import Schedule
+from explorer.training.task import Task
 from tests.conftest import quiet
 from tests.production.finished_runs import TAG, measured_provenance
 from tests.training.runs import planned
@@ -117,3 +119,19 @@ def test_the_interval_is_that_of_the_number_of_images():
     assert accuracy_interval(0.5, 96) == pytest.approx((0.402, 0.598), abs=1e-4)
     low, high = accuracy_interval(1.0, 12)  # 14 / 16 = .875: sqrt(.875 * .125 / 16) = .0827
     assert (low, high) == pytest.approx((1 - 1.96 * 0.0827, 1.0), abs=1e-3)
+
+
+def test_a_model_that_timm_cannot_build_is_not_handed_over_in_its_format(tiny_spec, tmp_path):
+    pytest.importorskip("transformers", minversion="5.0")
+    options = {"patch_size": 2, "embed_dim": 16, "depths": [1], "num_heads": [2], "window_size": 2}
+    model = tiny_spec.model.model_copy(update={"name": "transformers:SwinForImageClassification", "options": options})
+    task = Task(tiny_spec.model_copy(update={"model": model}))
+    plan = planned(task, Schedule.full_model(), "2%")
+    console = quiet()
+    train_to_folder(Run(task=task.spec, plan=plan, seed=0, threads=1, device="cpu", out=tmp_path), console)
+    said = " ".join(console.file.getvalue().split())
+    assert (
+        "model/ will not be written: plain timm cannot build transformers:SwinForImageClassification; its weights will" in said
+    )
+    assert (tmp_path / WEIGHTS).exists()
+    assert not (tmp_path / MODEL).exists()

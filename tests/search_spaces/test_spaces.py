@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import timm
+import torch
 from PIL import Image
 
 from explorer import Rates
@@ -137,11 +139,39 @@ def test_the_demo_has_as_many_trials_as_its_header_says():
     assert Spending(limited, priced_limit(limited)).verified == (1, 1)
 
 
+def test_fine_tuning_starts_from_a_file_of_weights(photos, tmp_path):
+    content = read_mapping(FOLDER / "imagefolder_finetune.yaml")
+    model = timm.create_model(content["model"]["name"], num_classes=21, **NARROW["imagefolder_finetune"])
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "pretrained.pth")
+    space = narrowed("imagefolder_finetune", photos, checkpoint=str(tmp_path / "pretrained.pth"))
+    trial = Search(space).next()
+    task, plan = compile_trial(trial, space)
+    task.check()
+    assert "model.checkpoint: head.weight is new: that of the file is for 21 classes" in task.warnings
+    assert (task.growth, task.spec.staging.subset) == ("initial", "importance")
+    assert torch.equal(task.build_model().blocks[1].mlp.fc1.weight, model.blocks[1].mlp.fc1.weight)
+    result = train(task, plan, seed=0)
+    assert result.steps == plan.steps >= 8
+    assert all(math.isfinite(segment.mean_loss) for segment in result.segments)
+
+
 @pytest.mark.parametrize("name", NARROW)
 def test_a_space_trains(name, photos):
+    space = narrowed(name, photos)
+    search = Search(space)
+    trials = [search.next(), search.next()]  # of the proxy first, where there is one
+    task, plan = compile_trial(next(trial for trial in trials if trial.kind == "staged"), space)
+    result = train(task, plan, seed=0)
+    assert result.steps == plan.steps >= 8
+    assert task.train_images == (286 if space.proxy else task.data.train_images)
+    assert all(math.isfinite(segment.mean_loss) for segment in result.segments)
+
+
+def narrowed(name, photos, **model):
+    """An example space with a narrow model and small data, at one budget."""
     path = FOLDER / f"{name}.yaml"
     content = read_mapping(path)
-    content["model"] = {**content["model"], "pretrained": False}
+    content["model"] = {**content["model"], "pretrained": False, **model}
     content["model"]["options"] = {**content["model"]["options"], **NARROW[name]}
     if not name.startswith("digits"):
         content["data"] |= {"name": "folder", "root": str(photos), "num_workers": 0}
@@ -155,14 +185,7 @@ def test_a_space_trains(name, photos):
     content["search"] |= {"spend": None, "goal": None}
     if "proxy" in content:
         content["proxy"]["trials"] = 1
-    space = validated(SearchSpace, content, path.name)
-    search = Search(space)
-    trials = [search.next(), search.next()]  # of the proxy first, where there is one
-    task, plan = compile_trial(next(trial for trial in trials if trial.kind == "staged"), space)
-    result = train(task, plan, seed=0)
-    assert result.steps == plan.steps >= 8
-    assert task.train_images == (286 if "proxy" in content else task.data.train_images)
-    assert all(math.isfinite(segment.mean_loss) for segment in result.segments)
+    return validated(SearchSpace, content, path.name)
 
 
 def cost_lines(trials, trainings, full_flops, teraflops):

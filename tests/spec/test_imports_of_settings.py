@@ -36,10 +36,20 @@ def test_a_space_says_what_it_imports(space_file):
     content = space.model_dump(mode="json")
     content["data"] = {"name": "mine.data:Pictures", "image_size": 8, "options": {"text": "no.reference:Here"}}
     content["search"]["sampler"] = "mine.data:sampler"
+    content["model"] = {"name": "mine.models:small"}
+    content["import"] = ["mine.layouts", "mine.data"]
     space = SearchSpace.model_validate(content)
-    assert imports_of(space) == {"data.name": "mine.data:Pictures", "search.sampler": "mine.data:sampler"}
-    line = "this search space imports, and so runs, code of your own: mine.data (data.name, search.sampler)"
-    assert imports_line(space, "this search space") == line
+    assert imports_of(space) == {
+        "model.name": "mine.models:small",
+        "data.name": "mine.data:Pictures",
+        "import.0": "mine.layouts",
+        "import.1": "mine.data",
+        "search.sampler": "mine.data:sampler",
+    }
+    assert imports_line(space, "this search space") == (
+        "this search space imports, and so runs, code from outside of this package: "
+        "mine.models (model.name), mine.data (data.name, import.1, search.sampler), mine.layouts (import.0)"
+    )
 
 
 def test_a_class_may_be_given_as_an_object():

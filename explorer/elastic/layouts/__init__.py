@@ -1,10 +1,13 @@
-"""The table of layouts: one row for each timm class that can be resized, grouped by the kind of model."""
+"""The table of layouts: one row for each class that can be resized, grouped by the kind of model.
+
+All are timm's and torchvision's; `hugging_face` adds those of transformers where a model is from there.
+"""
 
 from timm.models import coat, efficientvit_msra, mobilevit, nextvit, swiftformer
 from torch import nn
 
 from explorer.elastic.layout import Row
-from explorer.elastic.layouts import cached_bias, convolutional, isotropic, plain, pyramid, windowed
+from explorer.elastic.layouts import cached_bias, convolutional, isotropic, plain, pyramid, torchvision_models, windowed
 
 LAYOUTS: dict[type[nn.Module], Row] = {
     **plain.LAYOUTS,
@@ -13,6 +16,7 @@ LAYOUTS: dict[type[nn.Module], Row] = {
     **pyramid.LAYOUTS,
     **cached_bias.LAYOUTS,
     **convolutional.LAYOUTS,
+    **torchvision_models.LAYOUTS,
 }
 """Exact classes: a subclass may have another forward pass and needs its own row. `register_layout` adds rows."""
 
