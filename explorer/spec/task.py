@@ -11,8 +11,8 @@ from pydantic import AfterValidator, ConfigDict, Field, SerializerFunctionWrapHa
 from explorer.errors import validated
 from explorer.spec.base import Frozen
 from explorer.spec.data import DataSpec
-from explorer.spec.lr_schedule import Decay
 from explorer.spec.imports import MODULES
+from explorer.spec.lr_schedule import Decay
 from explorer.spec.model import ModelSpec
 from explorer.spec.optimizer_choice import OptimizerChoice
 from explorer.spec.recipe import Recipe
