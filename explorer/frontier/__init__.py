@@ -2,14 +2,14 @@
 
 from explorer.frontier.choice import best_by_budget, best_schedule, candidates
 from explorer.frontier.comparison import compare_budgets, match_full_training
-from explorer.frontier.curve import AccuracyCurve
+from explorer.frontier.curve import MetricCurve
 from explorer.frontier.pareto import hypervolume, knee, non_dominated
 from explorer.frontier.prediction import PredictedCurve
 from explorer.frontier.trials import trials_frame
 from explorer.frontier.untrained import untrained_budget
 
 __all__ = [
-    "AccuracyCurve",
+    "MetricCurve",
     "PredictedCurve",
     "best_by_budget",
     "best_schedule",

@@ -46,7 +46,7 @@ def _by_candidate(trials: pd.DataFrame, durations_of: str) -> pd.Series:
         settings = settings_key(row.learning_rate, row.batch_size, row.seed, row.staging, row.lr_schedule, row.optimizer)
         same_at_budgets = schedule_key if durations_of == "budget" else _early_stages_key
         keys.append(same_at_budgets(settings, row.schedule))
-    return pd.Series(trials.validation_accuracy.to_numpy(), index=pd.Index(keys)).groupby(level=0).first()
+    return pd.Series(trials.validation_score.to_numpy(), index=pd.Index(keys)).groupby(level=0).first()
 
 
 def _early_stages_key(settings: str, schedule: Schedule) -> str:

@@ -20,7 +20,7 @@ def settings_table(trials: pd.DataFrame) -> pd.DataFrame:
         trials: the table that `trials_frame` returns.
 
     Returns:
-        Columns id, budget, budget_amount, validation_accuracy; `share 1`, `share 2`, ... of the budget for each stage
+        Columns id, budget, budget_amount, validation_score; `share 1`, `share 2`, ... of the budget for each stage
         and `full share` for the last one; `rate 1` ... where all axes move together, else `heads 1`, `mlp 1`, ...;
         learning_rate, batch_size, lr_schedule, optimizer, and every searched setting of `staging`. Rates, learning rate, batch
         size, learning-rate schedule, optimizer and staging have a column only if they vary. Known schedules that the search
@@ -31,12 +31,12 @@ def settings_table(trials: pd.DataFrame) -> pd.DataFrame:
     searched = searched[searched.known_schedule.isna() | searched.parameters.map(bool)]
     searched = searched[[_plain(schedule) for schedule in searched.schedule]].reset_index(drop=True)
     if searched.empty:
-        return pd.DataFrame(columns=pd.Index(["id", "budget", "budget_amount", "validation_accuracy", FULL_SHARE]))
+        return pd.DataFrame(columns=pd.Index(["id", "budget", "budget_amount", "validation_score", FULL_SHARE]))
     count = max(len(schedule.stages) for schedule in searched.schedule)
     padded = [_padded(schedule, count) for schedule in searched.schedule]
     moving = [axis for axis in AXES if any(getattr(stage.rates, axis) < 1 for stages in padded for stage in stages)]
     tied = all(len({getattr(stage.rates, axis) for axis in moving}) <= 1 for stages in padded for stage in stages)
-    columns = {name: searched[name] for name in ("id", "budget", "budget_amount", "validation_accuracy")}
+    columns = {name: searched[name] for name in ("id", "budget", "budget_amount", "validation_score")}
     varying: dict[str, list[float] | pd.Series] = {}
     for number in range(count - 1):
         columns[f"share {number + 1}"] = pd.Series([stages[number].share for stages in padded])

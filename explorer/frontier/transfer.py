@@ -101,7 +101,7 @@ def transfers(trials: pd.DataFrame, validation_images: int | None = None) -> lis
     seed_variance = _seed_variance(trials[is_target])
     # Those taken from a proxy come first: they have a common learning rate. On a proxy, the best trial of a schedule counts.
     on_target = _searched(trials[is_target]).sort_values("from_proxy", kind="stable")
-    on_proxies = _searched(trials[~is_target]).sort_values("validation_accuracy", ascending=False, kind="stable")
+    on_proxies = _searched(trials[~is_target]).sort_values("validation_score", ascending=False, kind="stable")
     found = []
     for proxy in sorted(on_proxies.proxy.unique()):
         for amount, budget in sorted(set(zip(on_target.budget_amount, on_target.budget, strict=True))):
@@ -112,7 +112,7 @@ def transfers(trials: pd.DataFrame, validation_images: int | None = None) -> lis
             theirs = _by_schedule(of_proxy[of_proxy.budget_amount == of_proxy.budget_amount.min()])
             at = theirs.budget.iloc[0]
             name = budget if at == budget else f"{at}, on the target at {budget}"
-            both = ours.assign(accuracy_on_proxy=theirs.validation_accuracy).dropna(subset="accuracy_on_proxy")
+            both = ours.assign(accuracy_on_proxy=theirs.validation_score).dropna(subset="accuracy_on_proxy")
             if len(both) >= 2:
                 found.append(_transfer(int(proxy), str(name), both, seed_variance, validation_images))
     return found
@@ -126,8 +126,8 @@ def _by_schedule(searched: pd.DataFrame) -> pd.DataFrame:
 def _transfer(
     proxy: int, budget: str, both: pd.DataFrame, seed_variance: float | None, validation_images: int | None
 ) -> Transfer:
-    target, on_proxy = both.validation_accuracy, both.accuracy_on_proxy
-    chosen, best = float(row_with_largest(both, "accuracy_on_proxy").validation_accuracy), float(target.max())
+    target, on_proxy = both.validation_score, both.accuracy_on_proxy
+    chosen, best = float(row_with_largest(both, "accuracy_on_proxy").validation_score), float(target.max())
     images_variance = float(test_set_error(best, validation_images or math.nan)) ** 2
     half = float(stats.norm.ppf((1 + LEVEL) / 2)) * math.sqrt(2 * (images_variance + (seed_variance or 0.0)))
     spearman = low = high = math.nan
@@ -177,7 +177,7 @@ def _searched(trials: pd.DataFrame) -> pd.DataFrame:
 
 def _seed_variance(trials: pd.DataFrame) -> float | None:
     """Variance of the validation accuracy over fresh seeds, pooled over everything that was repeated; `None` if nothing was."""
-    repeats = trials[(trials.status == "completed") & (trials.phase == "repeat")].groupby("candidate").validation_accuracy
+    repeats = trials[(trials.status == "completed") & (trials.phase == "repeat")].groupby("candidate").validation_score
     counts = repeats.size()
     degrees = np.maximum(counts - 1, 0)
     return float((repeats.var() * degrees).sum() / degrees.sum()) if degrees.sum() else None

@@ -119,7 +119,7 @@ def _expected(task: TaskSpec, plan: Plan, schedule: Schedule | None) -> str:
 
 def _accuracy(result: RunResult, inventory: Inventory, expected: str) -> list[str]:
     rows = []
-    for split, accuracy in (("validation", result.validation_accuracy), ("test", result.test_accuracy)):
+    for split, accuracy in (("validation", result.validation), ("test", result.test)):
         images = inventory.splits[split].images
         low, high = accuracy_interval(accuracy, images)
         rows.append((split, f"{images:,}", f"{accuracy:.2%}", f"{low:.2%} to {high:.2%}"))

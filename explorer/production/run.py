@@ -169,8 +169,10 @@ def _trained(
         cost=trained.flops / run.plan.full_flops,
         steps=trained.steps,
         processes=processes.count,
-        validation_accuracy=trained.validation_accuracy,
-        test_accuracy=trained.test_accuracy,
+        metric=trained.metric,
+        validation=trained.validation,
+        test=trained.test,
+        also=trained.also,
         inventory=run.inventory or task.data.inventory,
     )
     if loggers:
@@ -179,8 +181,7 @@ def _trained(
         write_file(run.out / WEIGHTS, to_safetensors(tensors, metadata))
         write_model_folder(run.out / MODEL, config, tensors, _card(run, task, result, config["architecture"]))
         result.save(run.out)
-        accuracies = {"validation_accuracy": result.validation_accuracy, "test_accuracy": result.test_accuracy}
-        loggers.finish(accuracies, result.steps)
+        loggers.finish(result.metric.logged(result.validation, result.test, result.also), result.steps)
         (run.out / PROGRESS).unlink(missing_ok=True)
     return result
 
@@ -189,7 +190,7 @@ def _card(run: Run, task: Task, result: RunResult, architecture: str) -> str:
     """The text of the model card."""
     inventory = result.inventory or task.data.inventory
     measured = MeasuredAccuracy(
-        accuracy=result.test_accuracy,
+        accuracy=result.test,
         images=inventory.test.images,
         listing=inventory.test.listing,
         device=device_name(run.device),

@@ -60,28 +60,28 @@ def verdict(schedule: Schedule, task: TaskSpec, plan: Plan, result: RunResult) -
         f"cost: {result.cost:.3%} of full training{in_flops}, planned {plan.flops / plan.full_flops:.3%}; "
         f"{result.steps:,} steps in {result.train_seconds:.1f} s",
         *time_lines(plan, result),
-        f"validation accuracy {result.validation_accuracy:.4%}, test accuracy {result.test_accuracy:.4%}",
+        f"validation accuracy {result.validation:.4%}, test accuracy {result.test:.4%}",
     ]
     provenance, reason = schedule.provenance, other_task(schedule, task)
     if provenance is None or reason:
         return [*lines, f"no prediction: {reason}"]
     predicted = provenance.prediction
     if predicted is not None and str(predicted.budget) == str(plan.budget):
-        inside = "inside" if predicted.run_interval[0] <= result.test_accuracy <= predicted.run_interval[1] else "OUTSIDE"
+        inside = "inside" if predicted.run_interval[0] <= result.test <= predicted.run_interval[1] else "OUTSIDE"
         return [*lines, f"{predicted_line(predicted)}: {inside}"]
     if str(provenance.budget) != str(plan.budget):
         return [*lines, f"no prediction: {_other_budget(provenance, plan)}"]
-    if provenance.expected_test_accuracy and provenance.mean_test_accuracy is not None:
-        low, high = provenance.expected_test_accuracy
-        inside = "inside" if low <= result.test_accuracy <= high else "OUTSIDE"
+    if provenance.expected_test and provenance.mean_test is not None:
+        low, high = provenance.expected_test
+        inside = "inside" if low <= result.test <= high else "OUTSIDE"
         lines.append(
-            f"predicted test accuracy {provenance.mean_test_accuracy:.2%}, for a single run {low:.2%} to {high:.2%} "
+            f"predicted test accuracy {provenance.mean_test:.2%}, for a single run {low:.2%} to {high:.2%} "
             f"(95 %, {provenance.seeds} seeds): {inside}"
         )
     if provenance.seed == result.seed:
-        same = provenance.validation_accuracy == result.validation_accuracy
+        same = provenance.validation == result.validation
         lines.append(
-            f"the sweep measured validation accuracy {provenance.validation_accuracy:.4%} with seed {provenance.seed}: "
+            f"the sweep measured validation accuracy {provenance.validation:.4%} with seed {provenance.seed}: "
             + ("reproduced exactly" if same else "NOT reproduced (another number of processes, machine, device or version?)")
         )
     return lines
@@ -91,7 +91,7 @@ def predicted_line(predicted: PredictedAccuracy) -> str:
     """What is predicted for a single run at a budget that the sweep did not train."""
     low, high = predicted.run_interval
     return (
-        f"predicted test accuracy {predicted.test_accuracy:.2%}, for a single run {low:.2%} to {high:.2%} (95 %; the sweep did "
+        f"predicted test accuracy {predicted.test:.2%}, for a single run {low:.2%} to {high:.2%} (95 %; the sweep did "
         f"not train {predicted.budget}: by laws of error against cost through {predicted.trained_budgets} trained budgets)"
     )
 
@@ -111,11 +111,11 @@ def expectation(schedule: Schedule, task: TaskSpec, plan: Plan) -> str | None:
         return predicted_line(provenance.prediction)
     if str(provenance.budget) != str(plan.budget):
         return f"accuracy not predicted: {_other_budget(provenance, plan)}"
-    if provenance.expected_test_accuracy is None or provenance.mean_test_accuracy is None:
+    if provenance.expected_test is None or provenance.mean_test is None:
         return None
-    low, high = provenance.expected_test_accuracy
+    low, high = provenance.expected_test
     return (
-        f"measured test accuracy {provenance.mean_test_accuracy:.2%}, for a single run {low:.2%} to {high:.2%} (95 %, "
+        f"measured test accuracy {provenance.mean_test:.2%}, for a single run {low:.2%} to {high:.2%} (95 %, "
         f"{provenance.seeds} seeds)"
     )
 

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from explorer.frontier import (
-    AccuracyCurve,
+    MetricCurve,
     PredictedCurve,
     best_by_budget,
     compare_budgets,
@@ -37,7 +37,7 @@ class FrontierData:
     """The best of each kind at each budget: the columns of `best_by_budget`, and `on_frontier`."""
     runs: pd.DataFrame
     """Every completed run: the columns of `trials_frame`, and `dominated` (by a run of the same kind)."""
-    between: dict[Kind, AccuracyCurve]
+    between: dict[Kind, MetricCurve]
     """Expected accuracy between the measured budgets, for each kind that was trained."""
     comparisons: tuple[BudgetComparison, ...]
     """Staged against baseline at every budget that both have."""
@@ -138,8 +138,8 @@ def frontier_data(trials: pd.DataFrame, all_trials: pd.DataFrame | None = None) 
     runs["dominated"] = True
     for kind in KINDS:
         of_kind = runs.kind == kind
-        runs.loc[of_kind, "dominated"] = ~non_dominated(runs.cost[of_kind], runs.test_accuracy[of_kind])
-    between = {kind: AccuracyCurve.through(curves[curves.kind == kind]) for kind in KINDS if (curves.kind == kind).any()}
+        runs.loc[of_kind, "dominated"] = ~non_dominated(runs.cost[of_kind], runs.test_score[of_kind])
+    between = {kind: MetricCurve.through(curves[curves.kind == kind]) for kind in KINDS if (curves.kind == kind).any()}
     comparisons, match = tuple(compare_budgets(curves)), match_full_training(curves, between)
     data = FrontierData(curves, runs, between, comparisons, match, break_even(paid_for, match))
     if match is None and (predicted := predict_full_training_match(data.predicted)) is not None:

@@ -281,8 +281,8 @@ def synthetic_record(
         for s in plan.stages()
     )
     outcome = Outcome(
-        validation_accuracy=accuracy,
-        test_accuracy=accuracy,
+        validation=accuracy,
+        test=accuracy,
         **outcome_costs(plan, 0 if executed_segments is None else len(plan.segments) - executed_segments, full),
         steps=plan.steps,
         train_seconds=1.0,

@@ -52,6 +52,7 @@ class Proxy(Frozen):
             data=data.model_copy(update={**changes, "train_fraction": data.train_fraction * self.images}),
             recipe=recipe.model_copy(update={"epochs": recipe.epochs * self.epochs}),
             staging=target.staging,
+            objective=target.objective,
         )
 
     @property

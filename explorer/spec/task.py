@@ -1,16 +1,19 @@
-"""The task: model, data, recipe and staging; everything about a training run except its schedule."""
+"""The task: model, data, recipe, staging and objective; everything about a training run except its schedule."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from explorer.errors import validated
 from explorer.spec.base import Frozen
 from explorer.spec.data import DataSpec
 from explorer.spec.lr_schedule import Decay
 from explorer.spec.model import ModelSpec
+from explorer.spec.objective import ObjectiveSpec
 from explorer.spec.optimizer_choice import OptimizerChoice
 from explorer.spec.recipe import Recipe
 from explorer.spec.staging import Staging
@@ -27,6 +30,13 @@ class TaskSpec(Frozen):
     data: DataSpec
     recipe: Recipe
     staging: Staging = Staging()
+    objective: ObjectiveSpec = ObjectiveSpec()
+
+    @model_serializer(mode="wrap")
+    def _without_default_objective(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Tasks with the default objective are written as they were before there were others, and have the same keys."""
+        content: dict[str, Any] = handler(self)
+        return {name: value for name, value in content.items() if name != "objective" or value}
 
     def with_settings(
         self,
@@ -55,7 +65,7 @@ class TaskSpec(Frozen):
             content |= {"optimizer": optimizer.name, "weight_decay": optimizer.weight_decay}
         recipe = validated(Recipe, {**content, "learning_rate": learning_rate, "batch_size": batch_size}, "recipe")
         chosen = validated(Staging, {**self.staging.model_dump(), **staging}, "staging")
-        return TaskSpec(model=self.model, data=self.data, recipe=recipe, staging=chosen)
+        return self.model_copy(update={"recipe": recipe, "staging": chosen})
 
     def with_compilation(self, compile: bool | Literal["reduce-overhead"]) -> TaskSpec:
         """The same task with another value of `recipe.compile`."""

@@ -60,7 +60,7 @@ class SweepProgress:
             self._live.refresh()
             return
         outcome = record.outcome
-        result = f"{outcome.validation_accuracy:7.2%}" if outcome else f"failed: {record.reason}"
+        result = f"{outcome.validation:7.2%}" if outcome else f"failed: {record.reason}"
         if record.shared_with:
             result += f"  (training shared with {record.shared_with})"
         if record.reused_from:
@@ -107,7 +107,7 @@ class SweepProgress:
 
     @staticmethod
     def _best(records: Sequence[Record], kind: Kind) -> str:
-        accuracies = [r.outcome.validation_accuracy for r in records if r.outcome and r.trial.kind == kind]
+        accuracies = [r.outcome.validation for r in records if r.outcome and r.trial.kind == kind]
         return f"{max(accuracies):.2%}" if accuracies else "-"
 
     def _view(self) -> Group:

@@ -48,7 +48,7 @@ def test_seconds_between_measured_budgets():
 def test_importance_finds_the_setting_that_matters(large_ledger):
     trials = trials_frame(large_ledger.records())
     trials = trials[trials.budget == "20%"].copy()
-    trials["validation_accuracy"] = 0.9 + 0.02 * np.log10(trials.learning_rate)
+    trials["validation_score"] = 0.9 + 0.02 * np.log10(trials.learning_rate)
     data = importance_data(trials)
     assert data.importance.sum() == pytest.approx(1)
     top = data.loc[data.importance.idxmax()]
@@ -60,7 +60,7 @@ def test_importance_finds_the_setting_that_matters(large_ledger):
 def test_parallel_coordinates_end_with_the_accuracy(real_trials):
     data = parallel_data(real_trials)
     assert data.columns[0] == "budget_amount"
-    assert data.columns[-1] == "validation_accuracy"
+    assert data.columns[-1] == "validation_score"
     assert len(data) == ((real_trials.kind == "staged") & (real_trials.phase == "search")).sum()
     assert data.filter(like="share").sum(axis=1).to_numpy() == pytest.approx(1)
 
@@ -69,13 +69,13 @@ def test_the_surface_of_a_triangle_is_a_weighted_mean_near_trials(large_ledger):
     table = ternary_data(trials_frame(large_ledger.records()))
     assert table.filter(like="share").sum(axis=1).to_numpy() == pytest.approx(1)
     two = pd.DataFrame(
-        {"share 1": [0.2, 0.3], "share 2": [0.2, 0.1], "full share": [0.6, 0.6], "validation_accuracy": [0.8, 0.9]}
+        {"share 1": [0.2, 0.3], "share 2": [0.2, 0.1], "full share": [0.6, 0.6], "validation_score": [0.8, 0.9]}
     )
     surface = surface_data(two)
     assert surface.filter(like="share").sum(axis=1).to_numpy() == pytest.approx(1)
-    assert surface.validation_accuracy.between(0.8, 0.9).all()
+    assert surface.validation_score.between(0.8, 0.9).all()
     middle = surface[(surface["share 1"] - 0.25).abs() + (surface["share 2"] - 0.15).abs() < 0.04]
-    assert middle.validation_accuracy.to_numpy() == pytest.approx(0.85, abs=0.03)
+    assert middle.validation_score.to_numpy() == pytest.approx(0.85, abs=0.03)
     assert surface["share 1"].max() < 0.6  # nothing far from a trial
     assert ternary_data(trials_frame([make_record()])) is None
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from explorer.frontier import candidates, knee
 from explorer.frontier.choice import schedule_with_provenance
 from explorer.frontier.comparison import BudgetComparison
-from explorer.frontier.curve import AccuracyCurve
+from explorer.frontier.curve import MetricCurve
 from explorer.frontier.prediction import PLAN_TOLERANCE
 from explorer.frontier.untrained import neighbour, prediction_at
 from explorer.ledger import KINDS, Kind, SweepHeader
@@ -286,7 +286,7 @@ def _expected(data: FrontierData, kind: Kind, cost_M: NDArray[np.float64]) -> ND
     return expected_M3
 
 
-def _between(curve: AccuracyCurve, cost_M: NDArray[np.float64]) -> NDArray[np.float64]:
+def _between(curve: MetricCurve, cost_M: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean, low and high at each cost, (M, 3); NaN outside the curve's own range.
 
     Plans of one budget end up to a step below it, each at its own cost: costs within `PLAN_TOLERANCE` of the range count as its

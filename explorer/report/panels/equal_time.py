@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import plotly.graph_objects as go
 
-from explorer.frontier import AccuracyCurve
-from explorer.frontier.comparison import MeanAccuracy
+from explorer.frontier import MetricCurve
+from explorer.frontier.comparison import MeanScore
 from explorer.frontier.equal_time import TimeComparison, compare_at_equal_time, time_frontier
 from explorer.report.frontier_data import FrontierData
 from explorer.report.headline import verdict_text
@@ -58,7 +58,7 @@ def _panel_data(sweep: LoadedSweep) -> EqualTimeData | None:
         return None
     seconds = next(unit for unit in sweep.units if unit.key == "seconds")
     kept = time_frontier(sweep.data.curves)
-    between = {kind: AccuracyCurve.through(kept[kept.kind == kind]) for kind in sweep.data.between}
+    between = {kind: MetricCurve.through(kept[kept.kind == kind]) for kind in sweep.data.between}
     return EqualTimeData(replace(sweep.data, curves=kept, between=between), seconds, comparisons)
 
 
@@ -68,7 +68,7 @@ def _figure(data: EqualTimeData) -> go.Figure:
     return figure
 
 
-def _with_interval(accuracy: MeanAccuracy) -> str:
+def _with_interval(accuracy: MeanScore) -> str:
     spread = "no interval" if math.isnan(accuracy.low) else f"{accuracy.low:.1%} to {accuracy.high:.1%}"
     return f"{accuracy.mean:.1%} ({spread})"
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from explorer.frontier import AccuracyCurve
+from explorer.frontier import MetricCurve
 from explorer.frontier.curve import Expected
 from explorer.frontier.trials import describe, rows
 from explorer.ledger import Kind
@@ -115,7 +115,7 @@ def _add_band(
     figure: go.Figure,
     data: FrontierData,
     kind: Kind,
-    between: AccuracyCurve,
+    between: MetricCurve,
     style: TraceStyle,
     units: Sequence[CostUnit],
 ) -> None:
@@ -190,7 +190,7 @@ def _add_runs(figure: go.Figure, runs: pd.DataFrame, style: TraceStyle, opacity:
     kind: Kind = runs.kind.iloc[0]
     figure.add_scatter(
         x=units[0].amounts(runs),
-        y=runs.test_accuracy,
+        y=runs.test_score,
         mode="markers",
         marker={"color": style.color(kind), "size": 6, "opacity": opacity},
         text=[_hover(run) for run in rows(runs)],
@@ -236,7 +236,7 @@ def _hover(run: Any) -> str:
     shared += "" if pd.isna(run.from_sweep) else f", schedule of {html.escape(run.from_sweep)}"
     lines = [
         f"<b>{html.escape(run.id)}</b>{', repeat with a fresh seed' if run.phase == 'repeat' else ''}{shared}",
-        f"test {run.test_accuracy:.1%}, validation {run.validation_accuracy:.1%}",
+        f"test {run.test_score:.1%}, validation {run.validation_score:.1%}",
         f"budget {run.budget}: {run.cost:.3%} of full training, {_planned(run)}{run.planned_flops:.3g} FLOPs",
         describe(run.schedule),
         f"learning rate {run.learning_rate:.2e}, batch size {run.batch_size:.0f}, seed {run.seed}",

@@ -17,7 +17,7 @@ MIN_TRIALS = 8
 """With fewer trials at a budget, importances mean nothing."""
 MAX_TRIALS = 250
 """Trials of a budget that are evaluated, drawn at random if there are more: fANOVA takes a second per thousand."""
-NOT_SETTINGS = ("id", "budget", "budget_amount", "validation_accuracy")
+NOT_SETTINGS = ("id", "budget", "budget_amount", "validation_score")
 EVALUATOR = optuna.importance.FanovaImportanceEvaluator(n_trees=16, seed=0)
 
 
@@ -38,9 +38,9 @@ def importance_data(trials: pd.DataFrame) -> pd.DataFrame:
     for budget, at_budget in table.groupby("budget", sort=False):
         sample = at_budget.sample(min(len(at_budget), MAX_TRIALS), random_state=0)
         settings = {name: sample[name] for name in sample.columns if name not in NOT_SETTINGS and sample[name].nunique() > 1}
-        if len(sample) < MIN_TRIALS or sample.validation_accuracy.nunique() < 2 or not settings:
+        if len(sample) < MIN_TRIALS or sample.validation_score.nunique() < 2 or not settings:
             continue
-        study = _study(settings, sample.validation_accuracy)
+        study = _study(settings, sample.validation_score)
         explained = optuna.importance.get_param_importances(study, evaluator=EVALUATOR)
         importances += [{"budget": budget, "setting": name, "importance": explained.get(name, 0.0)} for name in settings]
     return pd.DataFrame(importances, columns=pd.Index(["budget", "setting", "importance"]))

@@ -13,7 +13,7 @@ from explorer.report.loaded_sweep import LoadedSweep
 from explorer.report.palette import ACCURACY_SCALE, INK, LAYOUT, MUTED, accuracy_bar
 from explorer.report.panels.panel import Panel
 
-LABELS = {"learning_rate": "learning rate", "batch_size": "batch size", "validation_accuracy": "validation"}
+LABELS = {"learning_rate": "learning rate", "batch_size": "batch size", "validation_score": "validation"}
 TICKS_PER_DECADE = (1, 2, 5)
 MIN_TRIALS = 8
 """Fewer lines show nothing that the tables do not say."""
@@ -23,8 +23,8 @@ def parallel_data(trials: pd.DataFrame) -> pd.DataFrame:
     """The columns of `settings_table` that are drawn: the budget first (if there are several), the accuracy last."""
     table = settings_table(trials).drop(columns=["id", "budget"])
     first = ["budget_amount"] if table.budget_amount.nunique() > 1 else []
-    middle = [name for name in table.columns if name not in ("budget_amount", "validation_accuracy")]
-    return table[[*first, *middle, "validation_accuracy"]]
+    middle = [name for name in table.columns if name not in ("budget_amount", "validation_score")]
+    return table[[*first, *middle, "validation_score"]]
 
 
 def parallel_figure(data: pd.DataFrame, budgets: dict[float, str]) -> go.Figure:
@@ -38,7 +38,7 @@ def parallel_figure(data: pd.DataFrame, budgets: dict[float, str]) -> go.Figure:
     figure.add_parcoords(
         dimensions=[_dimension(name, data[name], budgets) for name in data.columns],
         line={
-            "color": data.validation_accuracy,
+            "color": data.validation_score,
             "colorscale": ACCURACY_SCALE,
             "showscale": True,
             "colorbar": accuracy_bar("validation"),

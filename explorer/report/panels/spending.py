@@ -44,7 +44,7 @@ def spending_data(trials: pd.DataFrame) -> pd.DataFrame:
     for kind in KINDS:
         of_kind = ((runs.kind == kind) & runs.proxy.isna()).to_numpy()
         finished = [runs[of_kind & (np.arange(len(runs)) <= last)] for last in sampled]
-        table.loc[sampled, kind] = [hypervolume(part.cost, part.test_accuracy) for part in finished]
+        table.loc[sampled, kind] = [hypervolume(part.cost, part.test_score) for part in finished]
     return table.loc[sampled].reset_index(drop=True)
 
 

@@ -29,7 +29,7 @@ def ternary_data(trials: pd.DataFrame) -> pd.DataFrame | None:
     schedules have three stages.
 
     Returns:
-        Columns budget, `share 1`, `share 2`, `full share`, validation_accuracy, id.
+        Columns budget, `share 1`, `share 2`, `full share`, validation_score, id.
     """
     table = settings_table(trials)
     if not set(SHARES) <= set(table.columns) or "share 3" in table.columns:
@@ -37,7 +37,7 @@ def ternary_data(trials: pd.DataFrame) -> pd.DataFrame | None:
     table = table[table.groupby("budget").id.transform("size") >= MIN_TRIALS]
     if table.empty:
         return None
-    return table[["budget", *SHARES, "validation_accuracy", "id"]]
+    return table[["budget", *SHARES, "validation_score", "id"]]
 
 
 def surface_data(trials: pd.DataFrame) -> pd.DataFrame:
@@ -47,7 +47,7 @@ def surface_data(trials: pd.DataFrame) -> pd.DataFrame:
         trials: rows of `ternary_data` at one budget.
 
     Returns:
-        The three shares and validation_accuracy, at evenly spaced points no farther than `SURFACE_REACH` from a trial.
+        The three shares and validation_score, at evenly spaced points no farther than `SURFACE_REACH` from a trial.
     """
     steps = np.arange(SURFACE_CELLS + 1) / SURFACE_CELLS
     first, second = (grid.ravel() for grid in np.meshgrid(steps, steps))
@@ -57,14 +57,14 @@ def surface_data(trials: pd.DataFrame) -> pd.DataFrame:
     squared_PT = ((points_PS[:, None] - measured_TS[None]) ** 2).sum(axis=2) / 2
     near = squared_PT.min(axis=1) <= SURFACE_REACH**2
     weights_PT = np.exp(-squared_PT[near] / (2 * KERNEL_WIDTH**2))
-    smoothed_P = weights_PT @ trials.validation_accuracy.to_numpy(float) / weights_PT.sum(axis=1)
-    return pd.DataFrame(points_PS[near], columns=pd.Index(SHARES)).assign(validation_accuracy=smoothed_P)
+    smoothed_P = weights_PT @ trials.validation_score.to_numpy(float) / weights_PT.sum(axis=1)
+    return pd.DataFrame(points_PS[near], columns=pd.Index(SHARES)).assign(validation_score=smoothed_P)
 
 
 def ternary_figure(trials: pd.DataFrame) -> go.Figure:
     """Draw one budget: the surface as small hexagons, with the trials as circles on it."""
     surface = surface_data(trials)
-    low, high = trials.validation_accuracy.min(), trials.validation_accuracy.max()
+    low, high = trials.validation_score.min(), trials.validation_score.max()
     colors = {"colorscale": ACCURACY_SCALE, "cmin": low, "cmax": high}
     hover = "stage 1 %{a:.0%}, stage 2 %{b:.0%}, full model %{c:.0%}<br>"
     figure = go.Figure()
@@ -73,7 +73,7 @@ def ternary_figure(trials: pd.DataFrame) -> go.Figure:
         b=surface[SHARES[1]],
         c=surface[SHARES[2]],
         mode="markers",
-        marker={"color": surface.validation_accuracy, "symbol": "hexagon", "size": 13, "opacity": 0.55, **colors},
+        marker={"color": surface.validation_score, "symbol": "hexagon", "size": 13, "opacity": 0.55, **colors},
         hovertemplate=hover + "%{marker.color:.1%} (smoothed)<extra></extra>",
         showlegend=False,
     )
@@ -83,7 +83,7 @@ def ternary_figure(trials: pd.DataFrame) -> go.Figure:
         c=trials[SHARES[2]],
         mode="markers",
         marker={
-            "color": trials.validation_accuracy,
+            "color": trials.validation_score,
             "size": 9,
             "line": {"color": SURFACE, "width": 1.5},
             "colorbar": {**accuracy_bar("validation"), **BELOW},
