@@ -1,4 +1,4 @@
-"""From a ledger to the curve of accuracy against training cost. Needs neither torch nor ray."""
+"""From a ledger to the curve of the metric against training cost. Needs neither torch nor ray."""
 
 from explorer.frontier.choice import best_by_budget, best_schedule, candidates
 from explorer.frontier.comparison import compare_budgets, match_full_training

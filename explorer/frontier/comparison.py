@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from explorer.frontier.curve import MetricCurve, Match
+from explorer.frontier.curve import Match, MetricCurve
 from explorer.frontier.prediction import PredictedCurve
 from explorer.frontier.trials import rows
 from explorer.frontier.uncertainty import percentiles

@@ -27,7 +27,7 @@ class TimeComparison:
 def time_frontier(curves: pd.DataFrame) -> pd.DataFrame:
     """The rows of `best_by_budget` that are worth their time: no other of their kind is quicker and as good.
 
-    Decided on validation accuracy, so that the test accuracies of the rows stay unbiased.
+    Decided on validation images, so that the test scores of the rows stay unbiased.
     """
     timed = curves[curves.train_seconds > 0]
     of_kinds = [timed[timed.kind == kind] for kind in KINDS]
@@ -37,7 +37,7 @@ def time_frontier(curves: pd.DataFrame) -> pd.DataFrame:
 def compare_at_equal_time(curves: pd.DataFrame) -> list[TimeComparison]:
     """Compare each baseline of the frontier over time with the staged training that takes no longer, from the shortest.
 
-    The accuracy of staged training is interpolated between its measured times, like `MetricCurve` between costs. Baselines
+    The score of staged training is interpolated between its measured times, like `MetricCurve` between costs. Baselines
     that are quicker than any staged training are left out.
 
     Args:

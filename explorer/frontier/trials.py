@@ -97,7 +97,8 @@ def trials_frame(records: Sequence[Record], header: SweepHeader | None = None, *
         `test_score` are its values as scores, of which the higher one is better: the value itself, or its negative where lower
         values are better. `also` is the MetricSpec of a second metric, `also_validation` and `also_test` are its values. What
         was measured is NaN for failed trials. `test_images` is the number of test images, NaN if unknown, and for metrics that
-        are no fraction of the images, whose intervals are those of the seeds alone. `schedule` is the Schedule, `stages` the StageOutcomes,
+        are no fraction of the images, whose intervals are those of the seeds alone. `schedule` is the Schedule, `stages` the
+        StageOutcomes,
         `losses` the mean training loss of each segment and `segment_ends` the budget time at the end of each, `lr_schedule` is
         the kind of the learning-rate schedule and `optimizer` the OptimizerChoice where the search compares several,
         `known_schedule` the name of a schedule of `search.first`, `proxy` the number of the proxy that was trained,

@@ -176,15 +176,12 @@ class Outcome(Frozen):
         unwritten = {"metric": self.metric == ACCURACY, "also": self.also is None}
         return {name: value for name, value in content.items() if not unwritten.get(name)}
 
-    @model_validator(mode="after")
-    def _is_within_bounds(self) -> Outcome:
-        measured = [(self.metric, self.validation, "validation"), (self.metric, self.test, "test")]
-        if self.also is not None:
-            measured += [(self.also.metric, self.also.validation, "validation"), (self.also.metric, self.also.test, "test")]
-        for metric, value, split in measured:
-            if not metric.allows(value):
-                raise ValueError(f"{split}: {value} is no {metric.label}, which is from {metric.low} to {metric.high}")
-        return self
+    @field_validator("validation", "test")
+    @classmethod
+    def _is_within_bounds(cls, value: float, info: ValidationInfo) -> float:
+        if "metric" in info.data:
+            info.data["metric"].check(value)
+        return value
 
     @property
     def validation_score(self) -> float:

@@ -18,7 +18,7 @@ from explorer.files import write_file
 from explorer.plan import Plan
 from explorer.production.drift import DriftWatch
 from explorer.production.loggers import METRICS, RUN_KEY, RunLoggers
-from explorer.production.measured import MeasuredAccuracy
+from explorer.production.measured import MeasuredMetric
 from explorer.production.model_card import model_card
 from explorer.production.model_folder import MODEL, timm_config, write_model_folder
 from explorer.production.result import RunResult
@@ -189,8 +189,9 @@ def _trained(
 def _card(run: Run, task: Task, result: RunResult, architecture: str) -> str:
     """The text of the model card."""
     inventory = result.inventory or task.data.inventory
-    measured = MeasuredAccuracy(
-        accuracy=result.test,
+    measured = MeasuredMetric(
+        metric=result.metric.name,
+        value=result.test,
         images=inventory.test.images,
         listing=inventory.test.listing,
         device=device_name(run.device),

@@ -39,9 +39,7 @@ class Dashboard:
         metric: what trials are compared by.
     """
 
-    def __init__(
-        self, space: SearchSpace, path: Path, records: Iterable[Record] = (), metric: MetricSpec = ACCURACY
-    ) -> None:
+    def __init__(self, space: SearchSpace, path: Path, records: Iterable[Record] = (), metric: MetricSpec = ACCURACY) -> None:
         self._space, self._metric = space, metric
         path.unlink(missing_ok=True)
         storage = JournalStorage(JournalFileBackend(str(path)))

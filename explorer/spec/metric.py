@@ -64,6 +64,15 @@ class MetricSpec(Frozen):
         high = math.inf if self.high is None else self.high + ROUNDING
         return math.isfinite(value) and low <= value <= high
 
+    def check(self, value: float) -> None:
+        """Check that a number can be a value.
+
+        Raises:
+            ValueError: when it cannot.
+        """
+        if not self.allows(value):
+            raise ValueError(f"{value} is no {self.label}, which is between {self.low} and {self.high}")
+
     @property
     def score_bounds(self) -> tuple[float, float]:
         """Smallest and largest possible score; infinite where there is none."""
@@ -85,6 +94,10 @@ class MetricSpec(Frozen):
     def unit_of_differences(self) -> str:
         """Unit of differences, for the title of a column: `points`, or that of the metric."""
         return POINTS.strip() if self.is_percentage else self.unit
+
+    def values(self, scores: Any) -> Any:
+        """The values that have scores: numpy arrays or columns of a table."""
+        return scores if self.direction == "maximize" else -scores
 
     def text(self, value: float, more: int = 0) -> str:
         """A value with its unit.
@@ -118,6 +131,11 @@ class MetricSpec(Frozen):
         number = 100 * gain if self.is_percentage else gain
         return f"{number:{'+' if signed else ''}.{self.decimals}f}"
 
+    @property
+    def number_format(self) -> str:
+        """d3's format of values in figures."""
+        return f".{self.decimals}{'%' if self.is_percentage else 'f'}"
+
     def logged(self, validation: float, test: float, also: SecondMetric | None = None) -> dict[str, float]:
         """Values under the names that loggers show: `validation_accuracy`, `test_accuracy`, and those of a second metric."""
         values = {f"validation_{self.slug}": validation, f"test_{self.slug}": test}
@@ -148,6 +166,12 @@ class SecondMetric(Frozen):
     """Its value on validation images."""
     test: FiniteFloat
     """Its value on test images."""
+
+    @model_validator(mode="after")
+    def _check(self) -> SecondMetric:
+        for value in (self.validation, self.test):
+            self.metric.check(value)
+        return self
 
 
 def _fraction(name: str, label: str, *, is_fraction_of_images: bool = False, low: float = 0.0) -> MetricSpec:

@@ -81,9 +81,9 @@ class ObjectiveSpec(Frozen):
     also_options: dict[str, Any] = {}
     """Keyword arguments of the second metric."""
     class_weights: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] | Literal["balanced"] | None = None
-    """Weight of each class in the loss, in the order of the classes. `balanced`: in inverse proportion to the number of training
-    images, with a mean of 1 over the images; for several labels per image, the weight of an image that has a label is the
-    number of images without it over that of images with it. `None`: all classes count alike."""
+    """Weight of each class in the loss, in the order of the classes. `balanced`: in inverse proportion to the number of
+    training images, with a mean of 1 over the images; for several labels per image, the weight of an image that has a label is
+    the number of images without it over that of images with it. `None`: all classes count alike."""
     sampling: Literal["uniform", "balanced"] = "uniform"
     """`balanced`: every class is drawn equally often, with replacement, in epochs of the usual length. `uniform`: each image
     once per epoch."""

@@ -49,10 +49,12 @@ class CountedAccuracy:
         """Number of images that are classified correctly, and of all images."""
 
     def update(self, outputs_BK: Tensor, targets_B: Tensor) -> None:
+        """See `RunningMetric`."""
         self.counted[0] += (outputs_BK.argmax(dim=1) == targets_B).sum()
         self.counted[1] += len(targets_B)
 
     def compute(self, processes: Processes) -> float:
+        """See `RunningMetric`."""
         correct, seen = processes.all_reduce(self.counted.clone()).tolist()
         return float(correct / seen)
 
@@ -64,9 +66,11 @@ class TorchMetric:
         self._metric = metric.to(device)
 
     def update(self, outputs_BK: Tensor, targets: Tensor) -> None:
+        """See `RunningMetric`."""
         self._metric.update(outputs_BK.float(), targets)
 
     def compute(self, processes: Processes) -> float:  # noqa: ARG002 (torchmetrics knows the processes)
+        """See `RunningMetric`."""
         return float(self._metric.compute())
 
 
@@ -84,10 +88,12 @@ class OverWholeSplit(torchmetrics.Metric):
         self.add_state("targets", default=[], dist_reduce_fx="cat")
 
     def update(self, outputs_BK: Tensor, targets: Tensor) -> None:
+        """Keep a batch."""
         self.outputs.append(outputs_BK)
         self.targets.append(targets)
 
     def compute(self) -> Any:
+        """The function's value."""
         outputs, targets = (
             torch.cat(state) if isinstance(state, list) else state  # gathered states are tensors already
             for state in (self.outputs, self.targets)

@@ -43,13 +43,13 @@ class Objective:
             name = "mixup" if spec.recipe.augmentation.mixup else "cutmix"
             value = getattr(spec.recipe.augmentation, name)
             raise InvalidInput(f"recipe.augmentation.{name}", value, f"mixes classes, and the data has {DESCRIBED[self.kind]}")
-        self._loss: Loss = make_loss(
-            objective, self.kind, spec.recipe.label_smoothing, data.inventory.train, self.classes
-        )
+        self._loss: Loss = make_loss(objective, self.kind, spec.recipe.label_smoothing, data.inventory.train, self.classes)
         arguments = (self.kind, self.classes, objective.unit)
         self.measures = [Measure(objective.metric, objective.metric_options, *arguments, "objective.metric")]
         if objective.also is not None:
-            self.measures.append(Measure(objective.also, objective.also_options, self.kind, self.classes, None, "objective.also"))
+            self.measures.append(
+                Measure(objective.also, objective.also_options, self.kind, self.classes, None, "objective.also")
+            )
         self.teacher: TeacherModel | None = None
         if objective.teacher is not None:
             if self.kind != "class":

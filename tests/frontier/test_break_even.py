@@ -61,7 +61,7 @@ def test_a_negative_saving_never_pays():
     assert break_even_sentence(dearer) == "Found for 2.0 full trainings; it saves nothing of a full training, and never pays."
     assert break_even_verdict(dearer) == (
         "never",
-        "staging saves nothing of a full training: equal accuracy costs 0.25 of a full training more",
+        "staging saves nothing of a full training: being equally good costs 0.25 of a full training more",
     )
     unreached = BreakEven(2.0, -math.inf, -math.inf, -math.inf)
     assert break_even_verdict(unreached) == ("never", "staging saves nothing of a full training")

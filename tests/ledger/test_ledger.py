@@ -224,9 +224,9 @@ def test_copies_foreign_files_and_half_written_records_are_passed_over_and_count
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("validation_accuracy", 1.5),
-        ("validation_accuracy", -0.1),
-        ("test_accuracy", float("nan")),
+        ("validation", 1.5),
+        ("validation", -0.1),
+        ("test", float("nan")),
         ("planned_flops", -1),
         ("executed_flops", -1),
         ("full_flops", 0),

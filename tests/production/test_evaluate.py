@@ -67,7 +67,7 @@ def test_the_accuracy_of_the_result_is_repeated_exactly(explorer, digits_run, fo
     assert accuracy.startswith(f"test accuracy {result.test:.4%}, 95 % interval ")
     assert accuracy.endswith(f": {correct} of 360 images, on the CPU in float32")
     assert agreement == "agrees exactly with the model card"
-    assert evaluated(folder).measured.accuracy == result.test
+    assert evaluated(folder).measured.value == result.test
 
 
 def test_images_in_folders_are_prepared_as_the_folder_of_the_model_says(explorer, folder_run, monkeypatch, tmp_path):
@@ -109,7 +109,7 @@ def test_classes_in_another_order_are_matched_by_name(digits_run, folder):
     save_file(weights, folder / "model.safetensors")
     change(folder, label_names=[str(number) for number in reversed(range(10))])
     again = evaluated(folder)
-    assert again.measured.accuracy == RunResult.load(digits_run).test
+    assert again.measured.value == RunResult.load(digits_run).test
     assert "the data numbers the classes in another order than the model: labels were matched by name" in again.lines
 
 
