@@ -17,7 +17,6 @@ from explorer.data.labels import some
 from explorer.data.overlaps import overlaps_of
 from explorer.data.seeding import seed_for
 from explorer.data.source import Batch, Split, TrainStream
-from explorer.data.stream import stream_indices
 from explorer.data.subset import stratified_subset
 from explorer.errors import InvalidInput
 from explorer.spec.inventory import Inventory, SplitInventory
@@ -65,6 +64,12 @@ class ResidentData:
         labels = {**self.labels, "train": self.labels["train"][chosen_N]}
         return ResidentData(images, labels, self.classes, self.class_names)
 
+    @property
+    def train_labels(self) -> Sequence[int]:
+        """See `HasLabels`."""
+        labels: list[int] = self.labels["train"].tolist()
+        return labels
+
     @cached_property
     def inventory(self) -> Inventory:
         """What is in each split; contents are those of the tensors."""
@@ -87,7 +92,7 @@ class ResidentData:
         augmentation = stream.augmentation
         for step in range(stream.steps):
             start = stream.position(step, 0)
-            index_B = stream_indices(stream.seed, start, stream.batch_size, self.train_images)
+            index_B = stream.indices(start, stream.batch_size, self.train_images)
             index_B = index_B[stream.local_slice].to(stream.device)
             images_BCSS = _normalized(images_NCSS[index_B])
             if augmentation.shift or augmentation.flip:

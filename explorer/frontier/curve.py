@@ -64,8 +64,8 @@ class MetricCurve:
     def through(cls, points: pd.DataFrame) -> MetricCurve:
         """The curve through rows of `best_by_budget` of one kind; at least one row."""
         ordered = points.sort_values("cost").drop_duplicates("cost")
-        columns = (ordered[name].to_numpy() for name in ("cost", "test_mean", "test_error", "seeds"))
-        return cls(*columns, metric_of(points).score_bounds)
+        costs, means, errors, seeds = (ordered[name].to_numpy() for name in ("cost", "test_mean", "test_error", "seeds"))
+        return cls(costs, means, errors, seeds, metric_of(points).score_bounds)
 
     def at(self, costs: ArrayLike) -> Expected:
         """The expected score at given costs.

@@ -173,8 +173,8 @@ def _measured(outcome: Outcome, name: str) -> float:
 
 def metric_of(table: pd.DataFrame) -> MetricSpec:
     """The metric of a table of trials or candidates; accuracy if the table does not say, or nothing is completed."""
-    metrics = table["metric"].dropna() if "metric" in table.columns else ()
-    metric: MetricSpec = metrics.iloc[0] if len(metrics) else ACCURACY
+    metrics = list(table["metric"].dropna()) if "metric" in table.columns else []
+    metric: MetricSpec = metrics[0] if metrics else ACCURACY
     return metric
 
 

@@ -129,7 +129,7 @@ def _results(result: RunResult, inventory: Inventory, expected: str) -> list[str
         rows = []
         for split, value in zip(("validation", "test"), values, strict=True):
             images = inventory.splits[split].images
-            row = (split, f"{images:,}", metric.text(value, 1))
+            row: tuple[str, ...] = (split, f"{images:,}", metric.text(value, 1))
             if metric.is_fraction_of_images:
                 row = (*row, "{:.2%} to {:.2%}".format(*accuracy_interval(value, images)))
             rows.append(row)

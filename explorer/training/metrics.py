@@ -189,8 +189,8 @@ class Measure:
         except Exception as error:  # code of the user's may fail in any way
             reason = f"fails with outputs {tuple(outputs_BK.shape)} and targets {tuple(targets.shape)} of {targets.dtype}"
             raise InvalidInput(self._field, self.metric.name, f"{reason}: {type(error).__name__}: {error}") from error
-        if reason := not_a_value(self.metric, value):
-            raise InvalidInput(self._field, self.metric.name, f"{reason} for a batch of {len(outputs_BK)} images")
+        if problem := not_a_value(self.metric, value):
+            raise InvalidInput(self._field, self.metric.name, f"{problem} for a batch of {len(outputs_BK)} images")
 
     def targets(self, targets: Tensor) -> Tensor:
         """Targets as the metric expects them."""
@@ -219,7 +219,9 @@ def _own_metric(
     if direction is None:
         reason = f"does not say whether higher values are better: set {name.rpartition(':')[2]}.direction to 'maximize' or "
         raise InvalidInput(field, name, f"{reason}'minimize'")
-    stated = {each: getattr(loaded, each) for each in ("label", "unit", "low", "high", "decimals") if hasattr(loaded, each)}
+    stated: dict[str, Any] = {
+        each: getattr(loaded, each) for each in ("label", "unit", "low", "high", "decimals") if hasattr(loaded, each)
+    }
     if unit is not None:
         stated["unit"] = unit
     content = {"name": name, "label": name.rpartition(":")[2].replace("_", " "), "direction": direction, **stated}

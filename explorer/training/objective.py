@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from explorer.data.source import DataSource, TargetKind, target_kind
+from explorer.data.source import DataSource, HasLabels, TargetKind, target_kind
+from explorer.data.stream import BalancedOrder
 from explorer.errors import InvalidInput
 from explorer.spec.metric import MetricSpec
 from explorer.spec.task import TaskSpec
@@ -50,12 +51,24 @@ class Objective:
             self.measures.append(
                 Measure(objective.also, objective.also_options, self.kind, self.classes, None, "objective.also")
             )
+        self.order = self._balanced_order(data) if objective.sampling == "balanced" else None
+        """The order of training images, where it is not that of permutations."""
         self.teacher: TeacherModel | None = None
         if objective.teacher is not None:
             if self.kind != "class":
                 raise InvalidInput("objective.teacher.model", objective.teacher.model, f"cannot teach {DESCRIBED[self.kind]}")
             image_shape = (data.channels, data.image_size, data.image_size)
             self.teacher = TeacherModel(objective.teacher, self.classes, image_shape, normalization)
+
+    def _balanced_order(self, data: DataSource) -> BalancedOrder:
+        field = "objective.sampling"
+        if self.kind != "class":
+            raise InvalidInput(field, "balanced", f"is for one class per image, and the data has {DESCRIBED[self.kind]}")
+        if not isinstance(data, HasLabels):
+            raise InvalidInput(
+                field, "balanced", "this data source cannot be sampled: it does not say the labels of its images"
+            )
+        return BalancedOrder(torch.tensor(data.train_labels))
 
     @property
     def metric(self) -> MetricSpec:
@@ -89,7 +102,7 @@ class Objective:
         Raises:
             InvalidInput: when the loss is no scalar, is not finite or has no gradient, or a metric is not a finite number.
         """
-        outputs_BK = torch.randn(max(8, CHECKED_TARGETS * self.classes), self.classes, generator=_generator())
+        outputs_BK = torch.randn(max(8, CHECKED_TARGETS * self.classes), self.classes, generator=_generator(0))
         targets = example_targets(self.kind, *outputs_BK.shape)
         self._check_loss(outputs_BK, targets)
         if self._mixes:
@@ -133,8 +146,8 @@ def example_targets(kind: TargetKind, images: int, classes: int) -> Tensor:
         return number_B % classes
     if kind == "labels":
         return ((number_B[:, None] + torch.arange(classes)) % 2).float()
-    return torch.randn(images, classes, generator=_generator())
+    return torch.randn(images, classes, generator=_generator(1))
 
 
-def _generator() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)

@@ -182,6 +182,7 @@ class Task:
             image_size=self.cropped_size(rates),
             device=device,
             local_slice=processes.local_slice(self.batch_size),
+            order=self.objective.order,
         )
         return self.batches_of(stream)
 
@@ -216,7 +217,7 @@ class Task:
         """
         model = create_model(self.spec.model, self.model_arguments(), self.spec.model.pretrained)
         if self.objective.teacher is not None and hasattr(model, "set_distilled_training"):
-            model.set_distilled_training(True)  # in training, the head of the distillation token learns of the teacher
+            model.set_distilled_training(True)  # type: ignore[operator] # in training, the head of the distillation token learns of the teacher
         return model
 
     def model_arguments(self) -> dict[str, Any]:
