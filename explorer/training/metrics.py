@@ -13,22 +13,26 @@ import math
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-import torchmetrics
 from torch import Tensor
-from torchmetrics import classification, regression
 
 from explorer.data.source import TargetKind
-from explorer.errors import InvalidInput, validated
-from explorer.references import is_reference, load_reference
+from explorer.errors import InvalidInput
+from explorer.references import is_reference
 from explorer.spec.metric import ACCURACY, MetricSpec
 from explorer.spec.objective import described_metric
 from explorer.training.distributed import Processes
 from explorer.training.losses import DESCRIBED
 
+if TYPE_CHECKING:
+    import torchmetrics
+
 # Shapes: B batch, K classes, labels or values
+
+WITH_INTEGERS = ("labels",)
+"""Kinds of targets that torchmetrics expects as integers."""
 
 
 class RunningMetric(Protocol):
@@ -59,76 +63,6 @@ class CountedAccuracy:
         return float(correct / seen)
 
 
-class TorchMetric:
-    """A metric of torchmetrics, which sums or gathers its state over the processes of torch's process group."""
-
-    def __init__(self, metric: torchmetrics.Metric, device: torch.device) -> None:
-        self._metric = metric.to(device)
-
-    def update(self, outputs_BK: Tensor, targets: Tensor) -> None:
-        """See `RunningMetric`."""
-        self._metric.update(outputs_BK.float(), targets)
-
-    def compute(self, processes: Processes) -> float:  # noqa: ARG002 (torchmetrics knows the processes)
-        """See `RunningMetric`."""
-        return float(self._metric.compute())
-
-
-class OverWholeSplit(torchmetrics.Metric):
-    """A function of all outputs and targets of a split."""
-
-    full_state_update = False
-
-    def __init__(self, function: Callable[[Tensor, Tensor], Any]) -> None:
-        super().__init__()
-        self._function = function
-        self.outputs: list[Tensor]
-        self.targets: list[Tensor]
-        self.add_state("outputs", default=[], dist_reduce_fx="cat")
-        self.add_state("targets", default=[], dist_reduce_fx="cat")
-
-    def update(self, outputs_BK: Tensor, targets: Tensor) -> None:
-        """Keep a batch."""
-        self.outputs.append(outputs_BK)
-        self.targets.append(targets)
-
-    def compute(self) -> Any:
-        """The function's value."""
-        outputs, targets = (
-            torch.cat(state) if isinstance(state, list) else state  # gathered states are tensors already
-            for state in (self.outputs, self.targets)
-        )
-        return self._function(outputs, targets)
-
-
-Factory = Callable[[int], torchmetrics.Metric]
-"""Makes a metric for a number of classes, labels or values."""
-
-
-def _macro(metric: Callable[..., torchmetrics.Metric], count: str) -> Factory:
-    return lambda number: metric(**{count: number}, average="macro")
-
-
-def _regression(metric: Callable[..., torchmetrics.Metric], **arguments: Any) -> Factory:
-    return lambda _: metric(**arguments)
-
-
-_FACTORIES: dict[tuple[str, TargetKind], Factory] = {
-    ("balanced_accuracy", "class"): _macro(classification.MulticlassAccuracy, "num_classes"),
-    ("f1", "class"): _macro(classification.MulticlassF1Score, "num_classes"),
-    ("auc", "class"): _macro(classification.MulticlassAUROC, "num_classes"),
-    ("mean_average_precision", "labels"): _macro(classification.MultilabelAveragePrecision, "num_labels"),
-    ("f1", "labels"): _macro(classification.MultilabelF1Score, "num_labels"),
-    ("auc", "labels"): _macro(classification.MultilabelAUROC, "num_labels"),
-    ("r2", "values"): _regression(regression.R2Score),
-    ("mae", "values"): _regression(regression.MeanAbsoluteError),
-    ("rmse", "values"): _regression(regression.MeanSquaredError, squared=False),
-}
-"""Built-in metrics for each kind of targets. Of several classes or labels, the plain mean over them (`macro`) is taken."""
-WITH_INTEGERS = ("labels",)
-"""Kinds of targets that torchmetrics expects as integers."""
-
-
 class Measure:
     """A metric of an objective: its description, and new running metrics of it.
 
@@ -149,14 +83,18 @@ class Measure:
     ) -> None:
         self._kind, self._field = kind, field
         self._make: Callable[[], torchmetrics.Metric] | None = None
-        if is_reference(name):
-            self.metric, self._make = _own_metric(name, options, unit, field)
-        elif name == ACCURACY.name and kind == "class":
+        if name == ACCURACY.name and kind == "class":
             self.metric = ACCURACY
-        elif factory := _FACTORIES.get((name, kind)):
+            return
+        # Its import takes seconds where transformers is installed, which trainings that measure accuracy do not wait for.
+        from explorer.training.torch_metrics import FACTORIES, own_metric
+
+        if is_reference(name):
+            self.metric, self._make = own_metric(name, options, unit, field)
+        elif factory := FACTORIES.get((name, kind)):
             self.metric, self._make = described_metric(name, unit), partial(factory, classes)
         else:
-            suitable = [other for other, of_kind in _FACTORIES if of_kind == kind]
+            suitable = [other for other, of_kind in FACTORIES if of_kind == kind]
             suitable = [ACCURACY.name, *suitable] if kind == "class" else suitable
             raise InvalidInput(field, name, f"cannot be measured with {DESCRIBED[kind]}: use one of {', '.join(suitable)}")
 
@@ -168,6 +106,8 @@ class Measure:
         """
         if self._make is None:
             return CountedAccuracy(device)
+        from explorer.training.torch_metrics import TorchMetric
+
         try:
             return TorchMetric(self._make(), device)
         except Exception as error:  # code of the user's may fail in any way
@@ -203,29 +143,3 @@ def not_a_value(metric: MetricSpec, value: float) -> str | None:
         return None
     bounds = f", outside of its bounds {metric.low} and {metric.high}" if math.isfinite(value) else ""
     return f"{metric.label} is {value:g}{bounds}"
-
-
-def _own_metric(
-    name: str, options: dict[str, Any], unit: str | None, field: str
-) -> tuple[MetricSpec, Callable[[], torchmetrics.Metric]]:
-    """The description of a metric of the user's, and what makes it."""
-    loaded = load_reference(name, field)
-    is_class = isinstance(loaded, type)
-    if not callable(loaded) or (is_class and not issubclass(loaded, torchmetrics.Metric)):
-        raise InvalidInput(field, name, "must be a torchmetrics.Metric class, or a function of outputs and targets")
-    direction = getattr(loaded, "direction", None)
-    if direction is None and is_class and isinstance(higher := getattr(loaded, "higher_is_better", None), bool):
-        direction = "maximize" if higher else "minimize"
-    if direction is None:
-        reason = f"does not say whether higher values are better: set {name.rpartition(':')[2]}.direction to 'maximize' or "
-        raise InvalidInput(field, name, f"{reason}'minimize'")
-    stated: dict[str, Any] = {
-        each: getattr(loaded, each) for each in ("label", "unit", "low", "high", "decimals") if hasattr(loaded, each)
-    }
-    if unit is not None:
-        stated["unit"] = unit
-    content = {"name": name, "label": name.rpartition(":")[2].replace("_", " "), "direction": direction, **stated}
-    metric = validated(MetricSpec, content, f"{field}: {name}")
-    if is_class:
-        return metric, partial(loaded, **options)
-    return metric, partial(OverWholeSplit, partial(loaded, **options))

@@ -178,7 +178,7 @@ def test_a_metric_that_is_no_number_is_found_on_a_tiny_batch(metric, monkeypatch
     failing_metric.direction = "maximize"
     monkeypatch.setattr(sources, "failing_metric", failing_metric, raising=False)
     task = Task(task_spec(loss="huber", metric=f"{SOURCES}:{metric}"))
-    with pytest.raises(InvalidInput, match="not a number is nan for a batch of 8 images|IndexError") as error:
+    with pytest.raises(InvalidInput, match=r"not a number is nan for a batch of 8 images|IndexError") as error:
         task.check()
     assert error.value.field == "objective.metric"
 
@@ -202,7 +202,7 @@ def test_settings_that_contradict_each_other_are_refused(objective, message):
 
 def test_mixing_is_for_classes():
     recipe = {"augmentation": {"mixup": 0.2}}
-    with pytest.raises(InvalidInput, match="mixup: 0.2: mixes classes, and the data has values"):
+    with pytest.raises(InvalidInput, match=r"mixup: 0.2: mixes classes, and the data has values"):
         Task(task_spec(recipe=recipe, loss="huber", metric="mae"))
     Task(task_spec("Imbalanced", recipe=recipe, loss="binary_cross_entropy")).check()
 

@@ -113,7 +113,7 @@ def test_a_class_that_refuses_its_options_is_named():
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 1.1, -0.1])
 def test_what_is_no_value_is_a_failure_with_its_reason(value):
-    with pytest.raises(NotMeasuredError, match="accuracy is .* on the test images"):
+    with pytest.raises(NotMeasuredError, match=r"accuracy is .* on the test images"):
         check_value(ACCURACY, value, "test")
 
 

@@ -155,7 +155,7 @@ def test_results_of_another_metric_are_not_reused(regression):
 def test_records_of_two_metrics_are_not_compared(regression):
     one, *others = regression.records()
     changed = one.model_copy(update={"outcome": one.outcome.model_copy(update={"metric": BUILT_IN["r2"]})})
-    with pytest.raises(ValueError, match="results of different metrics: R2 .maximize. and mean absolute error .minimize"):
+    with pytest.raises(ValueError, match=r"results of different metrics: R2 .maximize. and mean absolute error .minimize"):
         trials_frame([changed, *others], regression.header())
 
 
