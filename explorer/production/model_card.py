@@ -11,6 +11,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from explorer.console import printable
 from explorer.data.preprocessing import LOCAL
+from explorer.data.source import TargetKind
 from explorer.plan import Plan
 from explorer.production.measured import MeasuredMetric
 from explorer.production.result import RunResult
@@ -27,6 +28,17 @@ from explorer.sweep.versions import installed_versions
 
 SHOWN_CLASSES = 20
 """Classes that a card names; `config.json` has all names."""
+INTRODUCTIONS: dict[TargetKind, str] = {
+    "class": "An image classifier with {:,} classes",
+    "labels": "An image classifier with {:,} labels, of which an image may have any number",
+    "values": "A model that predicts numbers from an image ({:,} each)",
+}
+"""What a model is, by what it predicts."""
+LIMITATIONS: dict[TargetKind, str] = {
+    "class": "The model knows {:,} classes, and assigns every image to one of them.",
+    "labels": "The model knows {:,} labels, and decides on each of them for every image.",
+    "values": "The model predicts {:,} numbers for every image, whatever it shows.",
+}
 BINOMIAL = "The intervals are binomial: they say how exactly this number of images measures this model."
 SPECIAL = re.compile(r"([\\`*\[\]|~$])")
 """Characters that would be markup within a line."""
@@ -42,6 +54,7 @@ def model_card(
     schedule: Schedule | None,
     result: RunResult,
     measured: MeasuredMetric,
+    kind: TargetKind = "class",
 ) -> str:
     """The text of the card of one training run.
 
@@ -54,6 +67,7 @@ def model_card(
         schedule: the schedule that the plan was compiled from; `None` if it is not known.
         result: what the run cost, and its metrics.
         measured: the metric on test images, and how it was measured.
+        kind: what the model predicts for an image.
     """
     name = f"{architecture} trained on {_source(task)}"
     sections = {
@@ -62,10 +76,10 @@ def model_card(
         "Schedule": _schedule(plan),
         "Cost": _cost(plan, result, measured),
         "Recipe": _recipe(task, result),
-        "Limitations": _limitations(inventory, inputs, result.metric),
+        "Limitations": _limitations(inventory, inputs, result.metric, kind),
     }
     introduction = [
-        f"An image classifier with {len(inputs.class_names):,} classes, trained by vit-budget-explorer at a budget of "
+        f"{INTRODUCTIONS[kind].format(len(inputs.class_names))}, trained by vit-budget-explorer at a budget of "
         f"{escaped(result.budget)}. Plain timm opens this folder:",
         "",
         '```python\nmodel = timm.create_model("local-dir:PATH", pretrained=True).eval()\n```',
@@ -73,7 +87,7 @@ def model_card(
     body = [f"# {escaped(name)}", "", *introduction]
     for title, lines in sections.items():
         body += ["", f"## {title}", "", *lines]
-    return f"---\n{_metadata(name, task, measured, result)}\n---\n\n" + "\n".join(body) + "\n"
+    return f"---\n{_metadata(name, task, measured, result, kind)}\n---\n\n" + "\n".join(body) + "\n"
 
 
 def escaped(text: str) -> str:
@@ -81,10 +95,10 @@ def escaped(text: str) -> str:
     return SPECIAL.sub(r"\\\1", html.escape(" ".join(printable(text).split()), quote=False))
 
 
-def _metadata(name: str, task: TaskSpec, measured: MeasuredMetric, result: RunResult) -> str:
-    metric = result.metric
+def _metadata(name: str, task: TaskSpec, measured: MeasuredMetric, result: RunResult, kind: TargetKind) -> str:
+    metric, is_classifier = result.metric, kind != "values"
     evaluation = EvalResult(
-        task_type="image-classification",
+        task_type="image-classification" if is_classifier else "other",
         dataset_type=_source(task),
         dataset_name=_source(task),
         dataset_split="test",
@@ -94,10 +108,10 @@ def _metadata(name: str, task: TaskSpec, measured: MeasuredMetric, result: RunRe
         metric_value=measured.value,
         metric_args=measured.of_evaluation(),
     )
-    tags = ["image-classification", "timm", "vit-budget-explorer"]
+    tags = [*(["image-classification"] if is_classifier else []), "timm", "vit-budget-explorer"]
     return ModelCardData(
         library_name="timm",
-        pipeline_tag="image-classification",
+        pipeline_tag="image-classification" if is_classifier else None,
         tags=tags,
         metrics=[metric.slug],
         model_name=name,
@@ -232,14 +246,14 @@ def _initialization(model: ModelSpec) -> str:
     return "pretrained weights of a local folder" if model.name.startswith(LOCAL) else f"pretrained weights of {model.name}"
 
 
-def _limitations(inventory: Inventory, inputs: ModelInput, metric: MetricSpec) -> list[str]:
+def _limitations(inventory: Inventory, inputs: ModelInput, metric: MetricSpec, kind: TargetKind) -> list[str]:
     label = escaped(metric.label)
     intervals = ", which the intervals above do not contain" if metric.is_fraction_of_images else ""
     lines = [
         f"This is one run with one seed. Another seed gives another {label}{intervals}.",
         f"The {label} holds for images like those of the test split. Nothing else was measured: not other data, not "
         f"robustness, not the {label} on groups of images.",
-        f"The model knows {len(inputs.class_names):,} classes, and assigns every image to one of them.",
+        LIMITATIONS[kind].format(len(inputs.class_names)),
     ]
     lines += [f"{count:,} images are in both {pair}." for pair, count in inventory.overlaps.items()]
     if not inventory.checked:

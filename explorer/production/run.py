@@ -208,6 +208,7 @@ def _card(run: Run, task: Task, result: RunResult, architecture: str) -> str:
         schedule=run.schedule,
         result=result,
         measured=measured,
+        kind=task.objective.kind,
     )
 
 

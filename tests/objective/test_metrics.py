@@ -168,6 +168,7 @@ distributed.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_two_processes_measure_what_one_does(tmp_path):
     """State that is summed (MAE), moments (R2), and whole splits (a function, average precision)."""
     script = tmp_path / "two.py"
