@@ -36,7 +36,7 @@ def measured_provenance(task: TaskSpec | dict, **changes) -> Provenance:
         "seed": 3,
         "learning_rate": 2e-3,
         "batch_size": 32,
-        "validation_accuracy": 0.5,
+        "validation": 0.5,
         "mean_test": 0.48,
         "seeds": 3,
         "expected_test": (0.4, 0.56),

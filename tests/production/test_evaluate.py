@@ -91,11 +91,11 @@ def test_another_accuracy_or_other_images_are_said(digits_run, folder, tmp_path)
     again = evaluated(folder)  # every image is a 3, as 37 of 360 are
     assert (again.measured.correct, again.measured.images) == (37, 360)
     assert again.lines[-1] == (
-        f"DIFFERS from the model card: {stated.accuracy:.4%}, {stated.correct} of 360 images, on the CPU in float32"
+        f"DIFFERS from the model card: {stated.value:.4%}, {stated.correct} of 360 images, on the CPU in float32"
     )
     card = folder / "README.md"
     card.write_text(card.read_text().replace(stated.listing, "f" * 64))
-    assert evaluated(folder).lines[-1].startswith(f"not comparable with the model card ({stated.accuracy:.4%}, ")
+    assert evaluated(folder).lines[-1].startswith(f"not comparable with the model card ({stated.value:.4%}, ")
     card.unlink()
     assert evaluated(folder).lines[-1].startswith("nothing to compare with: README.md states no test accuracy")
 

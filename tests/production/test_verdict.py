@@ -22,8 +22,8 @@ RESULT = {
     "train_seconds": 1.5,
     "cost": 0.5,
     "steps": 1,
-    "validation_accuracy": 0.5,
-    "test_accuracy": 0.5,
+    "validation": 0.5,
+    "test": 0.5,
 }
 
 
@@ -165,7 +165,7 @@ def test_where_one_more_run_is_expected():
 
 PREDICTED = {
     "budget": "25%",
-    "test_accuracy": 0.45,
+    "test": 0.45,
     "interval": (0.42, 0.5),
     "run_interval": (0.41, 0.53),
     "trained_budgets": 4,
