@@ -30,6 +30,9 @@ MEASURED_SECONDS = 3.0
 """How long each of the rates is measured."""
 UNRELATED_TO_STEP_TIME = (
     "model.pretrained",
+    "objective.metric",  # and its options
+    "objective.also",
+    "objective.unit",
     "recipe.epochs",
     "recipe.learning_rate",
     "recipe.lr_schedule",

@@ -97,10 +97,11 @@ class Objective:
         return (1 - self.teacher.spec.alpha) * base + self.teacher.spec.alpha * learned
 
     def check(self) -> None:
-        """Try loss and metrics on a tiny batch of random outputs.
+        """Try loss and metrics on a tiny batch of random outputs, and the teacher on an image.
 
         Raises:
-            InvalidInput: when the loss is no scalar, is not finite or has no gradient, or a metric is not a finite number.
+            InvalidInput: when the loss is no scalar, is not finite or has no gradient, a metric is not a finite number, or the
+                teacher cannot be used.
         """
         outputs_BK = torch.randn(max(8, CHECKED_TARGETS * self.classes), self.classes, generator=_generator(0))
         targets = example_targets(self.kind, *outputs_BK.shape)
@@ -109,6 +110,8 @@ class Objective:
             self._check_loss(outputs_BK, functional.one_hot(targets, self.classes).float() * 0.7 + 0.3 / self.classes)
         for measure in self.measures:
             measure.check(outputs_BK, targets)
+        if self.teacher is not None:
+            self.teacher.check()
 
     def _check_loss(self, outputs_BK: Tensor, targets: Tensor) -> None:
         outputs_BK = outputs_BK.clone().requires_grad_()

@@ -77,6 +77,15 @@ class TeacherModel:
         self.cost = _image_cost(self._key)
         """Cost of its forward pass per image: FLOPs and multiply-adds."""
 
+    def check(self) -> None:
+        """Check that its weights can be loaded, and that it gives finite outputs.
+
+        Raises:
+            InvalidInput: when they cannot, or it does not.
+        """
+        if not self(torch.zeros(1, *self._shape)).isfinite().all():
+            raise InvalidInput(f"{FIELD}.model", self.spec.model, "has outputs that are not finite")
+
     @property
     def _key(self) -> _Key:
         return _Key(self.spec, self._classes, self._shape)
