@@ -23,7 +23,7 @@ from one_process import opened, trained
 from rich.console import Console
 
 from explorer import SearchSpace
-from explorer.frontier import AccuracyCurve, best_by_budget, trials_frame
+from explorer.frontier import MetricCurve, best_by_budget, trials_frame
 from explorer.frontier.curve import Match
 from explorer.frontier.trials import describe
 from explorer.ledger import KINDS, Ledger, Record
@@ -82,7 +82,7 @@ def run(task: str, storage: str, console: Console) -> None:
             if (record := next(running, None)) is None:
                 del searches[currency]
                 continue
-            accuracy = f"{record.outcome.validation_accuracy:.3f}" if record.outcome else record.reason
+            accuracy = f"{record.outcome.validation:.3f}" if record.outcome else record.reason
             console.print(f"{sweeps[currency][0].name} {record.trial.id}: {accuracy}", highlight=False)
             _write(RESULTS, results(task, sweeps, table), task)
     table = _verify(sweeps, table)
@@ -142,8 +142,8 @@ def results(task: str, sweeps: dict[Currency, tuple[SearchSpace, Ledger]], table
                     "seconds": round(_seconds(record, space, table, measured), 6),
                     "planned_seconds": outcome.planned_seconds,
                     "train_seconds": round(outcome.train_seconds, 4),
-                    "validation_accuracy": round(outcome.validation_accuracy, 6),
-                    "test_accuracy": round(outcome.test_accuracy, 6),
+                    "validation_accuracy": round(outcome.validation, 6),
+                    "test_accuracy": round(outcome.test, 6),
                     "learning_rate": trial.learning_rate,
                     "batch_size": trial.batch_size,
                     "schedule": describe(trial.schedule),
@@ -203,7 +203,7 @@ def match(table: pd.DataFrame, found_by: str, kind: str, cost: str) -> Match:
     full = table[(table.kind == "baseline") & (table.budget == "100%")]
     target = full.loc[full.test_mean.idxmax()]
     rows = table[(table.found_by == found_by) & (table.kind == kind)]
-    curve = AccuracyCurve.through(rows.assign(cost=rows[cost]))
+    curve = MetricCurve.through(rows.assign(cost=rows[cost]))
     return curve.cost_to_match(target.test_mean, target.test_error, int(target.seeds))
 
 

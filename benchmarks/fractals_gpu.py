@@ -79,13 +79,13 @@ def main() -> None:
         for name, schedule in schedules().items():
             best = max(
                 LEARNING_RATES[:1] if options.tiny else LEARNING_RATES,
-                key=lambda rate: run(schedule, rate, budget, 0).validation_accuracy,
+                key=lambda rate: run(schedule, rate, budget, 0).validation,
             )
             runs = [run(schedule, best, budget, 1 + seed) for seed in range(options.seeds)]
-            shown = ", ".join(f"{100 * each.test_accuracy:.1f}" for each in runs)
+            shown = ", ".join(f"{100 * each.test:.1f}" for each in runs)
             seconds = statistics.mean(each.seconds for each in runs)
             print(f"| {budget} | {name} | {best:g} | {shown} | {seconds:.1f} |", flush=True)
-            keep(f"{name} at {budget}: test accuracy", statistics.mean(each.test_accuracy for each in runs), 0.1)
+            keep(f"{name} at {budget}: test accuracy", statistics.mean(each.test for each in runs), 0.1)
 
 
 if __name__ == "__main__":

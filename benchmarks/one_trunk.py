@@ -124,9 +124,9 @@ def run(seeds: int) -> None:
                     result = train(task, plan, seed=seed, store=store)
                     executed = result.executed_flops / plan.full_flops
                     if name not in done:
-                        costs = (plan.cost, executed, result.validation_accuracy, result.test_accuracy)
+                        costs = (plan.cost, executed, result.validation, result.test)
                         _add([*name, *(f"{each:.6f}" for each in costs)])
-                    print(*name, f"{plan.cost:.4f} {executed:.4f} {result.test_accuracy:.4f}", flush=True)
+                    print(*name, f"{plan.cost:.4f} {executed:.4f} {result.test:.4f}", flush=True)
 
 
 def _add(row: list[object]) -> None:

@@ -45,7 +45,7 @@ SECTIONS: dict[str, dict[str, tuple[str, ...] | None]] = {
         "explorer.frontier.candidates": None,
         "explorer.frontier.best_by_budget": None,
         "explorer.frontier.best_schedule": None,
-        "explorer.frontier.AccuracyCurve": None,
+        "explorer.frontier.MetricCurve": None,
         "explorer.frontier.PredictedCurve": ("through", "reach", "weights", "at"),
         "explorer.spec.provenance.PredictedAccuracy": None,
         "explorer.frontier.non_dominated": None,

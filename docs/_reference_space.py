@@ -31,7 +31,7 @@ def search_space() -> str:
         "A sweep is described by one YAML file; `explorer init` writes one. Unknown keys are refused, and everything is "
         "checked before the first trial: the model can be built, every rate is possible for its heads, every budget can be "
         "planned, and the data can be opened. In Python: `SearchSpace.load(path)`. A task file, for `explorer plan` and "
-        "`explorer train`, has the sections `model`, `data`, `recipe`, `staging`, `import` and `resources` only.",
+        "`explorer train`, has the sections `model`, `data`, `recipe`, `staging`, `objective`, `import` and `resources` only.",
     ]
     for title, model, prefix in sections(SearchSpace, ""):
         lines += ["", f"## {title or 'The file'}", "", summary(model), "", "| field, value, default | what it is |"]

@@ -47,10 +47,10 @@ def main() -> None:
     expected = Schedule.load("runs/demo-best.json").provenance
     measured = json.loads(Path("runs/demo/result.json").read_text())
     assert expected is not None
-    print(f"\nvalidation accuracy, sweep:      {expected.validation_accuracy:.6f}")
-    print(f"validation accuracy, production: {measured['validation_accuracy']:.6f}")
+    print(f"\nvalidation accuracy, sweep:      {expected.validation:.6f}")
+    print(f"validation accuracy, production: {measured['validation']:.6f}")
     print(f"open reports/demo/index.html    ({(time.monotonic() - started) / 60:.1f} minutes in total)")
-    if expected.validation_accuracy != measured["validation_accuracy"]:
+    if expected.validation != measured["validation"]:
         sys.exit("the production training did not reproduce the accuracy of the sweep")
 
 

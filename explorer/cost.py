@@ -97,6 +97,20 @@ def count_passes(model: nn.Module, image_shape_BCHW: tuple[int, int, int, int]) 
     return StepFlops(total, forward // 2 + norms)
 
 
+def count_forward(model: nn.Module, image_shape_BCHW: tuple[int, int, int, int]) -> StepFlops:
+    """Count the FLOPs and multiply-adds of a forward pass alone, of a model that is not trained.
+
+    Args:
+        model: a model on the meta device, in evaluation mode.
+        image_shape_BCHW: shape of the input batch.
+    """
+    counter = _counter()
+    with counter, torch.no_grad():
+        model(torch.empty(image_shape_BCHW, device="meta"))
+    forward, norms = _counted(counter)
+    return StepFlops(forward, forward // 2 + norms)
+
+
 def count_parts(model: nn.Module, image_shape_BCHW: tuple[int, int, int, int]) -> PartFlops:
     """Count the FLOPs of one forward and backward pass by part, from the names of timm's modules.
 
@@ -121,16 +135,20 @@ def _flops_of(counter: FlopCounterMode, names: tuple[str, ...]) -> int:
     return total
 
 
-def _count(model: nn.Module, image_shape_BCHW: tuple[int, int, int, int]) -> tuple[FlopCounterMode, int, int]:
-    """A counter of both passes, and FLOPs of the forward pass without and of layer norms."""
-    images_BCHW = torch.empty(image_shape_BCHW, device="meta")
-    counter = FlopCounterMode(
+def _counter() -> FlopCounterMode:
+    return FlopCounterMode(
         display=False,
         custom_mapping={
             torch.ops.aten.convolution_backward: _convolution_backward_flops,
             torch.ops.aten.native_layer_norm: _layer_norm_macs,
         },
     )
+
+
+def _count(model: nn.Module, image_shape_BCHW: tuple[int, int, int, int]) -> tuple[FlopCounterMode, int, int]:
+    """A counter of both passes, and FLOPs of the forward pass without and of layer norms."""
+    images_BCHW = torch.empty(image_shape_BCHW, device="meta")
+    counter = _counter()
     with counter:
         output = model(images_BCHW)
         forward, norms = _counted(counter)

@@ -164,7 +164,7 @@ def test_train_saves_weights_and_resumes(explorer, space_file, schedule_file, tm
     assert sum(p.numel() for p in model.parameters()) > 1000
     again = explorer(*arguments)
     assert again.returncode == 0, again.stderr
-    assert yaml.safe_load((tmp_path / "run" / "result.json").read_text())["test_accuracy"] == result["test_accuracy"]
+    assert yaml.safe_load((tmp_path / "run" / "result.json").read_text())["test"] == result["test"]
 
 
 def interrupt(number, when):

@@ -118,7 +118,7 @@ def run(table: str, name: str, learning_rate: float, task: str, seed: int) -> tu
     with_moments = patch("explorer.elastic.resizable.reset_copies", take_over_state)
     with with_moments if name.endswith(WITH_MOMENTS) else nullcontext():
         result = trained(variant, task, seed)
-    return result.validation_accuracy, result.test_accuracy
+    return result.validation, result.test
 
 
 def best_learning_rates(results: pd.DataFrame) -> dict[str, float]:

@@ -124,7 +124,7 @@ def main() -> None:
     known = set(pd.read_csv(kept)[["variant", "seed"]].itertuples(index=False, name=None))
     for seed in range(FIRST_SEED, FIRST_SEED + (0 if options.table else options.seeds)):
         for name in (each for each in options.only if (each, seed) not in known):
-            row = name, seed, round(trained(VARIANTS[name], options.task, seed).test_accuracy, 6)
+            row = name, seed, round(trained(VARIANTS[name], options.task, seed).test, 6)
             with kept.open("a", newline="", encoding="utf-8") as file:  # for several processes
                 csv.writer(file, lineterminator="\n").writerow(row)
     results = pd.read_csv(kept)

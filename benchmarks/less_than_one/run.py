@@ -69,7 +69,7 @@ def sweep(space: SearchSpace, storage: str, console: Console) -> list[Record]:
     for line in search.limit_lines() if not records else []:
         console.print(f"{space.name}: {line}", highlight=False)
     for record in trained(search, search.space, ledger):
-        accuracy = f"{record.outcome.validation_accuracy:.3f}" if record.outcome else record.reason
+        accuracy = f"{record.outcome.validation:.3f}" if record.outcome else record.reason
         console.print(f"{space.name} {record.trial.id}: {accuracy}", highlight=False)
     return ledger.records()
 
@@ -115,7 +115,7 @@ def run(tasks: list[str], variants: list[str], seeds: int, storage: str, console
                 trained_task = Task(spec)
                 plan = compile_plan(schedule, trained_task, space.search.goal, trained_task.step_cost)
                 for fresh in missing:
-                    accuracy = train(trained_task, plan, seed=fresh).test_accuracy
+                    accuracy = train(trained_task, plan, seed=fresh).test
                     cost, on_proxies = cost_of(records)
                     row = [
                         task,

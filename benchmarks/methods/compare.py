@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from explorer.frontier import AccuracyCurve
+from explorer.frontier import MetricCurve
 from explorer.frontier.curve import Match
 
 FOLDER = Path(__file__).parent
@@ -59,10 +59,10 @@ def points() -> pd.DataFrame:
     return table.assign(seconds=table.seconds / full.seconds)
 
 
-def curve(table: pd.DataFrame, method: str, currency: str) -> AccuracyCurve:
+def curve(table: pd.DataFrame, method: str, currency: str) -> MetricCurve:
     """Accuracy of a method as a function of a currency."""
     rows = table[table.method == method]
-    return AccuracyCurve.through(rows.assign(cost=rows[currency]))
+    return MetricCurve.through(rows.assign(cost=rows[currency]))
 
 
 def match(table: pd.DataFrame, method: str, currency: str) -> Match:

@@ -61,7 +61,7 @@ class OneKind(Search):
 def run(space: SearchSpace, ledger: Ledger, kind: Kind, console: Console) -> Iterator[None]:
     """Run the trials that are missing from a ledger, one per iteration."""
     for record in trained(OneKind(space, ledger, kind), space, ledger):
-        accuracy = f"{record.outcome.validation_accuracy:.3f}" if record.outcome else record.reason
+        accuracy = f"{record.outcome.validation:.3f}" if record.outcome else record.reason
         seconds = record.finished - record.started
         console.print(f"{space.name} {record.trial.id}: {accuracy}, {seconds:.0f} s", highlight=False)
         yield
@@ -86,8 +86,8 @@ def table(storage: str, methods: Sequence[str]) -> pd.DataFrame:
                         "budget": run.budget,
                         "seed": run.seed,
                         "cost": round(run.cost, 6),
-                        "validation_accuracy": round(run.validation_accuracy, 6),
-                        "test_accuracy": round(run.test_accuracy, 6),
+                        "validation_accuracy": round(run.validation_score, 6),
+                        "test_accuracy": round(run.test_score, 6),
                         "learning_rate": run.learning_rate,
                         "batch_size": run.batch_size,
                         "stages": "; ".join(stages),

@@ -69,8 +69,8 @@ def results(setting: tuple[float, int]) -> list[dict[str, object]]:
                     "learning_rate": f"{setting[0]:.6g}",
                     "batch_size": setting[1],
                     "units": trial.id,
-                    "validation_accuracy": round(done.validation_accuracy, 6),
-                    "test_accuracy": round(done.test_accuracy, 6),
+                    "validation_accuracy": round(done.validation, 6),
+                    "test_accuracy": round(done.test, 6),
                     "seconds": round(done.seconds, 2),
                 }
             )

@@ -65,7 +65,7 @@ def ours(table: Table, seed: int, sharing: bool = True, **search: Any) -> Progre
         for record in work.take_shared_records():
             if record.trial.kind == "staged" and record.outcome:
                 cost = record.outcome.planned_flops / record.outcome.full_flops
-                progress.add(record.trial.budget, record.outcome.validation_accuracy, cost)
+                progress.add(record.trial.budget, record.outcome.validation, cost)
 
     while isinstance(planned := work.next(), PlannedTrial):
         add_shared()

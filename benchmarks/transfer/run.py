@@ -151,7 +151,7 @@ def run(tasks: Sequence[str], proxies: Sequence[str], seeds: int) -> None:
         plan = compile_plan(schedule, task, BUDGET, task.step_cost)
         full = target.epochs * target.train_images * target.step_cost(Rates()).flops / target.batch_size
         result = train(task, plan, seed=seed)
-        accuracies = (round(value, 6) for value in (result.validation_accuracy, result.test_accuracy))
+        accuracies = (round(value, 6) for value in (result.validation, result.test))
         row = [name, proxy, number, seed, round(plan.flops / full, 6), *accuracies, describe(schedule)]
         with RESULTS.open("a", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerow(row)

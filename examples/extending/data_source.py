@@ -72,7 +72,7 @@ def main() -> None:
     task = Task(TaskSpec.model_validate(TASK))
     plan = compile_plan(schedule, task, Budget.parse("50%"), task.step_cost)
     result = train(task, plan, seed=0)
-    print(f"{result.steps} steps, test accuracy {result.test_accuracy:.1%}")
+    print(f"{result.steps} steps, test accuracy {result.test:.1%}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The command `evaluate`: the test accuracy of a trained model, from its folder alone."""
+"""The command `evaluate`: what is measured of a trained model on test images, from its folder."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from explorer.spec.task_file import TaskFile
 
 if TYPE_CHECKING:
     from explorer.spec.data import DataSpec
+    from explorer.spec.task import TaskSpec
 
 
 def evaluate(
@@ -23,27 +24,28 @@ def evaluate(
         typer.Option(help="digits, a folder of images, or NAME:FOLDER such as torch/cifar10:/data.", metavar="DATA"),
     ] = None,
     task: Annotated[
-        Path | None, typer.Option("--task", help="Task file, or a search space, whose data to take instead of --data.")
+        Path | None,
+        typer.Option("--task", help="Task file, or a search space, whose data and metric to take instead of --data."),
     ] = None,
 ) -> None:
-    """Repeat the test accuracy of a trained model; the folder has its weights, classes and preprocessing."""
+    """Repeat what was measured of a trained model on test images; the folder has its weights, classes and preprocessing."""
     if (data is None) == (task is None):
         raise InvalidInput("data", data, "give either --data or --task")
     from explorer.production.model_folder import ModelFolder
     from explorer.production.repeated_evaluation import data_for, repeat_evaluation
 
     opened = ModelFolder(folder)
-    given = _named(task) if task else _inspected(data or "")
-    spec = data_for(opened, given)
+    given = _named(task) if task else None
+    spec = data_for(opened, given.data if given else _inspected(data or ""))
     checked = check_and_print(spec, "all" if spec.unreadable == "skip" else "sample")
-    print_line(console, "\n".join(repeat_evaluation(opened, checked.spec).lines))
+    print_line(console, "\n".join(repeat_evaluation(opened, checked.spec, given.objective if given else None).lines))
 
 
-def _named(task: Path) -> DataSpec:
-    """The data set of a task file."""
+def _named(task: Path) -> TaskSpec:
+    """The task of a task file."""
     file = TaskFile.load_task(task)
     print_imports(file)
-    return file.task.data
+    return file.task
 
 
 def _inspected(data: str) -> DataSpec:

@@ -76,7 +76,7 @@ def _print_found(ledgers: Sequence[Ledger], storage: str) -> None:
     from explorer.frontier.winners import found_schedules
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("found by your sweeps", "task", "test accuracy", "cost", "stages"):
+    for title in ("found by your sweeps", "task", "on test images", "cost", "stages"):
         table.add_column(title, no_wrap=title != "stages")
     for ledger in ledgers:
         try:
@@ -91,7 +91,7 @@ def _print_found(ledgers: Sequence[Ledger], storage: str) -> None:
             task = f"{header.space.task.model.name} on {header.space.task.data.name}"
             if each.proxy is not None:
                 task += f", proxy {each.proxy}"
-            table.add_row(f"{folder}:{each.budget}", task, each.accuracy, f"{each.cost:.3g}", each.stages)
+            table.add_row(f"{folder}:{each.budget}", task, f"{each.metric} {each.result}", f"{each.cost:.3g}", each.stages)
     if table.row_count:
         console.print(table)
         print_line(console, "cost in full trainings; explorer schedules SWEEP:BUDGET --out FILE writes one")
@@ -101,4 +101,4 @@ def _print_found(ledgers: Sequence[Ledger], storage: str) -> None:
 
 def _measured(found: FoundSchedule) -> str:
     where = "" if found.proxy is None else f" on proxy {found.proxy}, without settings that do not transfer"
-    return f"test accuracy {found.accuracy} for {found.cost:.3g} full trainings{where}"
+    return f"test {found.metric} {found.result} for {found.cost:.3g} full trainings{where}"

@@ -121,10 +121,10 @@ def _data_comment(key: str, found: ModelOnData) -> str:
             return f"    # pixels; the size that {found.model} was published with"
         return f"    # pixels; {found.model} was published for {found.published_size}, but these images are smaller"
     if key == "test_split" and not found.data.test_split:
-        return "    # a tenth of the training images is set aside, on which accuracy is reported"
+        return "    # a tenth of the training images is set aside, on which results are reported"
     comments = {
         "validation_split": "    # schedules are chosen on these images",
-        "test_split": "    # accuracy is reported on these images, and nothing is chosen by them",
+        "test_split": "    # results are reported on these images, and nothing is chosen by them",
     }
     return comments.get(key, "")
 

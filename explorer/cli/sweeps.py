@@ -151,7 +151,7 @@ def sweep(
             print_line(console, "\n".join(expected.warm_starts))
         if (allocation := expected.allocation_table()) is not None:
             console.print(allocation)
-            print_line(console, f"{expected.spending_summary()}\nas a search with random accuracies goes:")
+            print_line(console, f"{expected.spending_summary()}\nas a search with random results goes:")
         console.print(expected.table())
         print_line(console, expected.summary(planned.space, parallel_trials))
         return
@@ -254,15 +254,26 @@ def best(
 def _measured_lines(measured: pd.DataFrame) -> Iterator[str]:
     """What was measured at a budget, from the rows of its winners."""
     from explorer.frontier import compare_budgets
+    from explorer.frontier.trials import metric_of, rows
     from explorer.report.headline import verdict_text
 
-    for row in measured.itertuples():
+    for row in rows(measured):
         kind = "staged" if row.kind == "staged" else "baseline"
-        interval = f"95 % interval {row.test_low:.2%} to {row.test_high:.2%}"
+        metric, interval = row.metric, "equal seeds, no interval"
+        if row.test_low == row.test_low:
+            interval = f"95 % interval {metric.interval_text(row.test_low, row.test_high, 1)}"
         seeds = "one seed, no interval" if row.seeds == 1 else f"mean of {row.seeds} seeds, {interval}"
-        yield f"best {kind}: validation {row.validation_mean:.2%}, test {row.test_mean:.2%} ({seeds})"
+        validation, test = (metric.score_text(mean, 1) for mean in (row.validation_mean, row.test_mean))
+        also = "" if row.also is None else f"; test {row.also.label} {row.also.text(row.also_test, 1)}"
+        yield f"best {kind}: validation {validation}, test {test} ({seeds}){also}"
+    metric = metric_of(measured)
+    if metric.name != "accuracy":
+        yield f"compared by {metric.label}, of which {metric.better} values are better; {_NOT_PREDICTED}"
     for comparison in compare_budgets(measured):
         yield f"staged training against the baseline, on test data: {verdict_text(comparison)}"
+
+
+_NOT_PREDICTED = "budgets that were not trained are predicted for accuracy alone"
 
 
 def _predicted_lines(winners: pd.DataFrame, trials: pd.DataFrame, header: SweepHeader, budget: Budget) -> Iterator[str]:

@@ -17,7 +17,6 @@ from explorer.data.labels import some
 from explorer.data.overlaps import overlaps_of
 from explorer.data.seeding import seed_for
 from explorer.data.source import Batch, Split, TargetKind, TrainStream
-from explorer.data.stream import stream_indices
 from explorer.data.subset import stratified_subset
 from explorer.data.targets import Targets, per_class_of, ranges_of, strata_of
 from explorer.errors import InvalidInput
@@ -77,6 +76,12 @@ class ResidentData:
         labels = self.labels[split].cpu()
         return labels.tolist() if self.target_kind == "class" else labels.float().numpy()
 
+    @property
+    def train_labels(self) -> Sequence[int]:
+        """See `HasLabels`."""
+        labels: list[int] = self.labels["train"].tolist()
+        return labels
+
     @cached_property
     def inventory(self) -> Inventory:
         """What is in each split; contents are those of the tensors."""
@@ -109,7 +114,7 @@ class ResidentData:
         augmentation = stream.augmentation
         for step in range(stream.steps):
             start = stream.position(step, 0)
-            index_B = stream_indices(stream.seed, start, stream.batch_size, self.train_images)
+            index_B = stream.indices(start, stream.batch_size, self.train_images)
             index_B = index_B[stream.local_slice].to(stream.device)
             images_BCSS = _normalized(images_NCSS[index_B])
             if augmentation.shift or augmentation.flip:

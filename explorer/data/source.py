@@ -5,13 +5,14 @@ Shapes: B batch, C channels, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from explorer.data.stream import BalancedOrder, stream_indices
 from explorer.spec.data import TargetKind as TargetKind
 from explorer.spec.inventory import Inventory
 from explorer.spec.recipe import Augmentation
@@ -57,6 +58,20 @@ class TrainStream:
     """Where batches are placed."""
     local_slice: slice = field(default_factory=lambda: slice(None))
     """The part of every batch that this process reads; the whole batch by default."""
+    order: BalancedOrder | None = None
+    """An order of the images other than permutations. Only sources with `HasLabels` are given one."""
+
+    def indices(self, start: int, count: int, images: int) -> Tensor:
+        """Image numbers at positions from `start`, int64 (count,); see `stream_indices`.
+
+        Args:
+            start: first position, counted from the start of the run.
+            count: number of positions.
+            images: number of training images.
+        """
+        if self.order is None:
+            return stream_indices(self.seed, start, count, images)
+        return self.order.indices(self.seed, start, count)
 
     @property
     def local_range(self) -> range:
@@ -135,6 +150,15 @@ def target_kind(source: DataSource) -> TargetKind:
     """What the images of a source are given: its attribute `target_kind`, or one class each where it has none."""
     kind: TargetKind = getattr(source, "target_kind", "class")
     return kind
+
+
+@runtime_checkable
+class HasLabels(Protocol):
+    """A data source whose images can be drawn in another order than permutations: it asks `TrainStream.indices` for them."""
+
+    @property
+    def train_labels(self) -> Sequence[int]:
+        """The label of each training image."""
 
 
 @runtime_checkable

@@ -29,7 +29,6 @@ from explorer.data.opened_split import OpenedSplit
 from explorer.data.residence import Residence, SplitImages
 from explorer.data.seeding import seed_for, seeded
 from explorer.data.source import Batch, Split, TrainStream
-from explorer.data.stream import stream_indices
 from explorer.data.subset import stratified_subset
 from explorer.data.targets import check_targets_of, names_of, part_of, read_targets, strata_of
 from explorer.data.tensor_batches import Normalization, PackedBatch, TensorBatches
@@ -162,6 +161,11 @@ class StreamedData:
         """
         self._residence.file(self.backend, device, console)
 
+    @property
+    def train_labels(self) -> Sequence[int]:
+        """See `HasLabels`: for one class per image."""
+        return list(map(int, self.splits["train"].labels))
+
     @cached_property
     def inventory(self) -> Inventory:
         """What is in each split, without opening images."""
@@ -253,7 +257,7 @@ class _StreamImages(_Images):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Any]:
         position = self.stream.position_of(index)
-        index_in_epoch = int(stream_indices(self.stream.seed, position, 1, len(self.places)))
+        index_in_epoch = int(self.stream.indices(position, 1, len(self.places)))
         with seeded(seed_for("sample", self.stream.seed, position)):
             return super().__getitem__(index_in_epoch)
 

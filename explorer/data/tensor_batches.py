@@ -22,7 +22,6 @@ from explorer.data.loader_processes import ignore_ctrl_c
 from explorer.data.residence import SplitImages
 from explorer.data.seeding import preserved_generators, seed_for, seed_generators
 from explorer.data.source import Batch, TrainStream
-from explorer.data.stream import stream_indices
 from explorer.data.tensor_operations import apply_operations
 
 CHUNK = 4
@@ -192,7 +191,7 @@ class _TrainingSamples(_Samples):
 
     def _sample(self, position: int) -> Sample:
         seed = self.stream.seed
-        index = int(stream_indices(seed, position, 1, len(self.images)))
+        index = int(self.stream.indices(position, 1, len(self.images)))
         sample = super().__getitem__(index)
         if not self.drawer.is_random:
             return sample

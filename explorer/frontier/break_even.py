@@ -16,7 +16,7 @@ Payback = Literal["after", "never", "undecided", "unknown"]
 
 @dataclass(frozen=True)
 class BreakEven:
-    """What finding out cost, and what it saves of each full training that is replaced by a staged one of equal accuracy."""
+    """What finding out cost, and what it saves of each full training that is replaced by an equally good staged one."""
 
     search_cost: float
     """What all completed trials executed, in full trainings of the sweep's currency."""

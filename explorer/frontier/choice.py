@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from explorer.errors import InvalidInput
-from explorer.frontier.trials import row_with_largest
+from explorer.frontier.trials import metric_of, row_with_largest
 from explorer.frontier.uncertainty import floored_error, interval, run_interval
 from explorer.frontier.untrained import untrained_budget
 from explorer.ledger import SweepHeader
@@ -29,6 +29,8 @@ SEARCHED_COLUMNS = (
     "full_flops",
     "full_seconds",
     "currency",
+    "metric",
+    "also",
     "steps",
     "schedule",
     "stages",
@@ -44,6 +46,8 @@ MEASURED_COLUMNS = (
     "test_error",
     "seed_error",
     "test_images",
+    "also_validation",
+    "also_test",
     "train_seconds",
 )
 """Columns that are means over a candidate's runs."""
@@ -54,18 +58,20 @@ def candidates(trials: pd.DataFrame) -> pd.DataFrame:
     """One row per completed search trial, with means over its seeds.
 
     Where a trial was repeated with fresh seeds, means and intervals are over those runs alone: the searched run was selected
-    for its high accuracy and would bias the mean.
+    for its high score and would bias the mean.
 
     Args:
         trials: the table that `trials_frame` returns.
 
     Returns:
         Columns id, kind, budget, budget_amount, budget_unit, cost, learning_rate, batch_size, planned_flops, planned_seconds,
-        full_flops, full_seconds, currency, steps, schedule, stages (the StageOutcomes of the searched run), seeds (number of
-        runs behind the means), repeated (True if fresh seeds were trained), validation_mean, test_mean, test_low and
-        test_high (95 % confidence interval of the mean test accuracy), test_error (the standard error behind the interval:
-        `floored_error`), seed_error (standard error over the seeds alone), test_images (NaN if unknown) and train_seconds
-        (mean). Interval and errors are NaN for one seed, and for equal seeds if the number of test images is unknown.
+        full_flops, full_seconds, currency, metric and also (the MetricSpecs), steps, schedule, stages (the StageOutcomes of the
+        searched run), seeds (number of runs behind the means), repeated (True if fresh seeds were trained), validation_mean,
+        test_mean, test_low and test_high (scores, of which the higher one is better: the mean and its 95 % confidence interval
+        on test data), test_error (the standard error behind the interval: `floored_error`), seed_error (standard error over the
+        seeds alone), test_images (NaN if unknown), also_validation and also_test (mean values of a second metric) and
+        train_seconds (mean). Interval and errors are NaN for one seed, and for equal seeds if the number of test images is
+        unknown.
     """
     completed = trials[trials.status == "completed"]
     searched = completed.drop_duplicates("candidate").set_index("candidate")  # records are in the order of finishing
@@ -74,21 +80,23 @@ def candidates(trials: pd.DataFrame) -> pd.DataFrame:
     runs = completed[fresh | ~repeated].groupby("candidate", sort=False)
     measured = runs.agg(
         seeds=("seed", "size"),
-        validation_mean=("validation_accuracy", "mean"),
-        test_mean=("test_accuracy", "mean"),
-        seed_error=("test_accuracy", "sem"),
+        validation_mean=("validation_score", "mean"),
+        test_mean=("test_score", "mean"),
+        seed_error=("test_score", "sem"),
         test_images=("test_images", "first"),
+        also_validation=("also_validation", "mean"),
+        also_test=("also_test", "mean"),
         train_seconds=("train_seconds", "mean"),
     ).reindex(searched.index)
     measured["test_error"] = floored_error(measured.test_mean, measured.seed_error, measured.seeds, measured.test_images)
-    low, high = interval(measured.test_mean, measured.test_error, measured.seeds)
+    low, high = interval(measured.test_mean, measured.test_error, measured.seeds, metric_of(trials).score_bounds)
     table = searched[list(SEARCHED_COLUMNS)].join(measured).assign(test_low=low, test_high=high)
     table["repeated"] = repeated.groupby(completed.candidate).first()
     return table.rename_axis("id").reset_index()[list(COLUMNS)]
 
 
 def best_by_budget(trials: pd.DataFrame) -> pd.DataFrame:
-    """The best candidate of each kind at each budget, by mean validation accuracy; see `candidates` for the columns.
+    """The best candidate of each kind at each budget, by mean score on validation data; see `candidates` for the columns.
 
     Where some candidates were repeated with fresh seeds, only those compete.
     """
@@ -131,7 +139,7 @@ def schedule_with_provenance(
     table: StepTimeTable | None = None,
     prediction: PredictedAccuracy | None = None,
 ) -> Schedule:
-    """A candidate's schedule with its provenance: seed and accuracies of the searched run, means over all of its seeds.
+    """A candidate's schedule with its provenance: seed and results of the searched run, means over all of its seeds.
 
     Args:
         winner: a row of `candidates`.
@@ -144,6 +152,10 @@ def schedule_with_provenance(
     searched = runs[runs.id == winner["id"]]
     run = (runs if searched.empty else searched).iloc[0]  # the record of the searched run may be lost while repeats are there
     schedule: Schedule = winner["schedule"]
+    metric = metric_of(runs)
+    expected = run_interval(
+        winner["test_mean"], winner["seed_error"], int(winner["seeds"]), winner["test_images"], metric.score_bounds
+    )
     provenance = Provenance(
         sweep=header.name,
         trial=run.id,
@@ -157,14 +169,13 @@ def schedule_with_provenance(
         staging=run.staging,
         lr_schedule=run.lr_schedule,
         optimizer=run.optimizer,
-        validation_accuracy=run.validation_accuracy,
-        test_accuracy=run.test_accuracy,
-        mean_validation_accuracy=winner["validation_mean"],
-        mean_test_accuracy=winner["test_mean"],
+        metric=metric,
+        validation=metric.value(run.validation_score),
+        test=metric.value(run.test_score),
+        mean_validation=metric.value(winner["validation_mean"]),
+        mean_test=metric.value(winner["test_mean"]),
         seeds=int(winner["seeds"]),
-        expected_test_accuracy=run_interval(
-            winner["test_mean"], winner["seed_error"], int(winner["seeds"]), winner["test_images"]
-        ),
+        expected_test=None if expected is None else metric.interval(*expected),
         prediction=prediction,
         task=header.space.task,
         model_input=header.model_input,

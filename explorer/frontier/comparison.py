@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from explorer.frontier.curve import AccuracyCurve, Match
+from explorer.frontier.curve import Match, MetricCurve
 from explorer.frontier.prediction import PredictedCurve
 from explorer.frontier.trials import rows
 from explorer.frontier.uncertainty import percentiles
@@ -27,8 +27,8 @@ Verdict = Literal["ahead", "behind", "undecided"]
 
 
 @dataclass(frozen=True)
-class MeanAccuracy:
-    """A mean test accuracy in [0, 1] with its 95 % confidence interval; NaN bounds for one seed."""
+class MeanScore:
+    """A mean test score with its 95 % confidence interval, of which higher ones are better; NaN bounds for one seed."""
 
     mean: float
     low: float
@@ -41,12 +41,12 @@ class BudgetComparison:
     """The best staged and the best baseline training of one budget."""
 
     budget: Budget
-    staged: MeanAccuracy
-    baseline: MeanAccuracy
+    staged: MeanScore
+    baseline: MeanScore
 
     @property
     def gain(self) -> float:
-        """Mean test accuracy of staged training minus that of the baseline."""
+        """Mean test score of staged training minus that of the baseline: positive where staged training is better."""
         return self.staged.mean - self.baseline.mean
 
     @property
@@ -86,15 +86,15 @@ def compare_budgets(curves: pd.DataFrame) -> list[BudgetComparison]:
     return comparisons
 
 
-def _mean(row: Any) -> MeanAccuracy:
-    return MeanAccuracy(float(row.test_mean), float(row.test_low), float(row.test_high), int(row.seeds))
+def _mean(row: Any) -> MeanScore:
+    return MeanScore(float(row.test_mean), float(row.test_low), float(row.test_high), int(row.seeds))
 
 
 @dataclass(frozen=True)
 class FullTrainingMatch:
-    """At what cost staged training reaches the accuracy of full training: the baseline at 100 % of its cost."""
+    """At what cost staged training reaches the score of full training: the baseline at 100 % of its cost."""
 
-    target: MeanAccuracy
+    target: MeanScore
     """The baseline at full training."""
     match: Match
     measured: tuple[float, float]
@@ -113,12 +113,12 @@ class FullTrainingMatch:
         return self.reached and self.match.high < FULL_TRAINING
 
 
-def match_full_training(curves: pd.DataFrame, between: dict[Kind, AccuracyCurve]) -> FullTrainingMatch | None:
+def match_full_training(curves: pd.DataFrame, between: dict[Kind, MetricCurve]) -> FullTrainingMatch | None:
     """The cost at which staged training matches full training; `None` if one of the two was not measured.
 
     Args:
         curves: the table that `best_by_budget` returns.
-        between: the accuracy curve of each kind that was trained.
+        between: the curve of each kind that was trained.
     """
     full = curves[(curves.kind == "baseline") & (curves.cost >= FULL_TRAINING)]
     if full.empty or "staged" not in between:
@@ -145,6 +145,6 @@ def predict_full_training_match(predicted: dict[Kind, PredictedCurve]) -> FullTr
     cost_D = np.where(reached_DM.any(axis=1), cost_M[reached_DM.argmax(axis=1)], np.inf)
     low, high = percentiles(cost_D)
     mean, bound_low, bound_high = (float(values[0]) for values in baseline.at([1.0]))
-    target = MeanAccuracy(mean, bound_low, bound_high, baseline.deviation.measured.seeds)
+    target = MeanScore(mean, bound_low, bound_high, baseline.deviation.measured.seeds)
     median = float(np.quantile(cost_D, 0.5, method="nearest"))
     return FullTrainingMatch(target, Match(median, float(low), float(high)), (smallest, end), predicted=True)

@@ -1,4 +1,7 @@
-"""Accuracy as a function of cost between the measured budgets, and the cost at which an accuracy is reached."""
+"""The metric as a function of cost between the measured budgets, and the cost at which a value is reached.
+
+All values are scores, of which the higher one is better; see `MetricSpec.score`.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,15 @@ from scipy.interpolate import PchipInterpolator
 from scipy.optimize import isotonic_regression
 
 from explorer.errors import InvalidInput
-from explorer.frontier.uncertainty import percentiles, resampled_means
+from explorer.frontier.trials import metric_of
+from explorer.frontier.uncertainty import UNIT_INTERVAL, Bounds, percentiles, resampled_means
 
 GRID_POINTS = 400
 """Costs, evenly spaced over the logarithm, between which the cost to match is interpolated."""
 
 
 class Expected(NamedTuple):
-    """Mean test accuracies in [0, 1] at M costs with their 95 % intervals; bounds are NaN if a measured budget has one seed."""
+    """Mean test scores at M costs with their 95 % intervals; bounds are NaN if a measured budget has one seed."""
 
     mean: NDArray[np.float64]
     low: NDArray[np.float64]
@@ -27,7 +31,7 @@ class Expected(NamedTuple):
 
 
 class Match(NamedTuple):
-    """The smallest cost at which a target accuracy is reached, a fraction of full training."""
+    """The smallest cost at which a target is reached, a fraction of full training."""
 
     cost: float
     """Infinite if the target is not reached within the measured costs; the smallest of them if it is reached there already."""
@@ -37,32 +41,34 @@ class Match(NamedTuple):
 
 
 @dataclass(frozen=True)
-class AccuracyCurve:
-    """The mean accuracy of one kind of training between its measured budgets.
+class MetricCurve:
+    """The mean score of one kind of training between its measured budgets.
 
     A monotone cubic (PCHIP) over the logarithm of cost, through the measured means made non-decreasing by isotonic regression
     weighted by seeds. Its uncertainty is that of the means: the same curve is computed through means resampled from their
-    t distributions. What happens between two budgets is not measured; the accuracy is assumed to increase steadily.
+    t distributions. What happens between two budgets is not measured; the score is assumed to increase steadily.
     """
 
     costs: NDArray[np.float64]
     """(N,) increasing; fractions of full training."""
     means: NDArray[np.float64]
-    """(N,) mean test accuracies in [0, 1]."""
+    """(N,) mean test scores."""
     errors: NDArray[np.float64]
     """(N,) standard errors of the means; NaN for one seed."""
     seeds: NDArray[np.int64]
     """(N,) numbers of runs behind the means."""
+    bounds: Bounds = UNIT_INTERVAL
+    """Smallest and largest possible score."""
 
     @classmethod
-    def through(cls, points: pd.DataFrame) -> AccuracyCurve:
+    def through(cls, points: pd.DataFrame) -> MetricCurve:
         """The curve through rows of `best_by_budget` of one kind; at least one row."""
         ordered = points.sort_values("cost").drop_duplicates("cost")
-        columns = (ordered[name].to_numpy() for name in ("cost", "test_mean", "test_error", "seeds"))
-        return cls(*columns)
+        costs, means, errors, seeds = (ordered[name].to_numpy() for name in ("cost", "test_mean", "test_error", "seeds"))
+        return cls(costs, means, errors, seeds, metric_of(points).score_bounds)
 
     def at(self, costs: ArrayLike) -> Expected:
-        """The expected accuracy at given costs.
+        """The expected score at given costs.
 
         Args:
             costs: (M,) fractions of full training.
@@ -78,7 +84,7 @@ class AccuracyCurve:
         mean_M = self._monotone(self.means[None], cost_M)[0]
         if not self.has_interval:
             return Expected(mean_M, np.full_like(mean_M, np.nan), np.full_like(mean_M, np.nan))
-        return Expected(mean_M, *percentiles(self._monotone(resampled_means(self.means, self.errors, self.seeds), cost_M)))
+        return Expected(mean_M, *percentiles(self._monotone(self._resampled(self.means, self.errors, self.seeds), cost_M)))
 
     @property
     def has_interval(self) -> bool:
@@ -86,10 +92,10 @@ class AccuracyCurve:
         return not np.isnan(self.errors).any()
 
     def cost_to_match(self, mean: float, error: float, seeds: int) -> Match:
-        """The smallest cost at which this curve reaches a target: the mean accuracy of another training.
+        """The smallest cost at which this curve reaches a target: the mean score of another training.
 
         Args:
-            mean: the target, in [0, 1].
+            mean: the target.
             error: its standard error; NaN for one seed.
             seeds: number of runs behind the target.
         """
@@ -103,9 +109,12 @@ class AccuracyCurve:
         if not self.has_interval or np.isnan(error):
             return Match(cost, np.nan, np.nan)
         # Curve and target are resampled in one call, so that their deviations are independent.
-        together = resampled_means(np.append(self.means, mean), np.append(self.errors, error), np.append(self.seeds, seeds))
+        together = self._resampled(np.append(self.means, mean), np.append(self.errors, error), np.append(self.seeds, seeds))
         low, high = percentiles(reached(together[:, :-1], together[:, -1]))
         return Match(cost, float(low), float(high))
+
+    def _resampled(self, means: ArrayLike, errors: ArrayLike, seeds: ArrayLike) -> NDArray[np.float64]:
+        return resampled_means(means, errors, seeds, bounds=self.bounds)
 
     def _monotone(self, means_DN: NDArray[np.float64], cost_M: NDArray[np.float64]) -> NDArray[np.float64]:
         """Curves through D sets of N means, at M costs: (D, M)."""

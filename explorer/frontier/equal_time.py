@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from explorer.frontier.comparison import BudgetComparison, MeanAccuracy
-from explorer.frontier.curve import AccuracyCurve
+from explorer.frontier.comparison import BudgetComparison, MeanScore
+from explorer.frontier.curve import MetricCurve
 from explorer.frontier.pareto import non_dominated
 from explorer.frontier.trials import rows
 from explorer.ledger import KINDS
@@ -27,7 +27,7 @@ class TimeComparison:
 def time_frontier(curves: pd.DataFrame) -> pd.DataFrame:
     """The rows of `best_by_budget` that are worth their time: no other of their kind is quicker and as good.
 
-    Decided on validation accuracy, so that the test accuracies of the rows stay unbiased.
+    Decided on validation images, so that the test scores of the rows stay unbiased.
     """
     timed = curves[curves.train_seconds > 0]
     of_kinds = [timed[timed.kind == kind] for kind in KINDS]
@@ -37,7 +37,7 @@ def time_frontier(curves: pd.DataFrame) -> pd.DataFrame:
 def compare_at_equal_time(curves: pd.DataFrame) -> list[TimeComparison]:
     """Compare each baseline of the frontier over time with the staged training that takes no longer, from the shortest.
 
-    The accuracy of staged training is interpolated between its measured times, like `AccuracyCurve` between costs. Baselines
+    The score of staged training is interpolated between its measured times, like `MetricCurve` between costs. Baselines
     that are quicker than any staged training are left out.
 
     Args:
@@ -47,14 +47,14 @@ def compare_at_equal_time(curves: pd.DataFrame) -> list[TimeComparison]:
     staged, baselines = kept[kept.kind == "staged"], kept[kept.kind == "baseline"]
     if staged.empty:
         return []
-    over_time = AccuracyCurve.through(staged.assign(cost=staged.train_seconds))
+    over_time = MetricCurve.through(staged.assign(cost=staged.train_seconds))
     seeds = int(staged.seeds.min())
     comparisons = []
     for row in rows(baselines.sort_values("train_seconds", kind="stable")):
         if row.train_seconds >= over_time.costs[0]:
             mean, low, high = (float(values[0]) for values in over_time.at(min(row.train_seconds, over_time.costs[-1])))
-            baseline = MeanAccuracy(float(row.test_mean), float(row.test_low), float(row.test_high), int(row.seeds))
+            baseline = MeanScore(float(row.test_mean), float(row.test_low), float(row.test_high), int(row.seeds))
             budget = Budget(row.budget_amount, row.budget_unit)
-            comparison = BudgetComparison(budget, MeanAccuracy(mean, low, high, seeds), baseline)
+            comparison = BudgetComparison(budget, MeanScore(mean, low, high, seeds), baseline)
             comparisons.append(TimeComparison(float(row.train_seconds), comparison))
     return comparisons

@@ -1,5 +1,7 @@
 """Accuracy at budgets that were not trained, above and between those that were, with an interval.
 
+Nothing is predicted of other metrics: laws and coverage were measured with accuracy.
+
 What is predicted is what a sweep would measure if it searched that budget, too: the mean test accuracy of its winner over fresh
 seeds. The model, for the logit of accuracy at cost c:
 
@@ -29,6 +31,7 @@ from explorer.errors import InvalidInput
 from explorer.frontier.curve import Expected
 from explorer.frontier.laws import LAWS, Array, Law
 from explorer.frontier.posterior import Deviation, LawDraws, MeasuredLogits, weighted_draws
+from explorer.frontier.trials import metric_of
 from explorer.spec.binomial import LEVEL
 from explorer.spec.provenance import MAX_REACH, MIN_BUDGETS
 
@@ -48,6 +51,8 @@ def obstacle(points: pd.DataFrame) -> str | None:
     Args:
         points: rows of `best_by_budget` of one kind, or none.
     """
+    if not (metric := metric_of(points)).is_fraction_of_images:
+        return f"the laws of error against cost are for accuracy, and the metric is {metric.label}"
     costs = points.cost.nunique() if len(points) else 0
     if costs < MIN_BUDGETS:
         return f"a prediction needs at least {MIN_BUDGETS} trained budgets, and there {'is' if costs == 1 else 'are'} {costs}"

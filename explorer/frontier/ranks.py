@@ -15,9 +15,9 @@ MIN_COMMON_TRIALS = 5
 
 
 def rank_correlations(trials: pd.DataFrame, durations_of: Literal["budget", "full_training"] = "budget") -> pd.DataFrame:
-    """Spearman's rank correlation of validation accuracies between neighbouring budgets.
+    """Spearman's rank correlation of scores on validation images between neighbouring budgets.
 
-    Computed over completed search trials with equal schedule and settings; equal accuracies share their mean rank.
+    Computed over completed search trials with equal schedule and settings; equal scores share their mean rank.
 
     Args:
         trials: as `trials_frame` gives.
@@ -26,27 +26,27 @@ def rank_correlations(trials: pd.DataFrame, durations_of: Literal["budget", "ful
 
     Returns:
         One row per pair of neighbouring budgets, with the columns budget, next_budget, common (number of trials at both) and
-        spearman (NaN for fewer than `MIN_COMMON_TRIALS` in common, or where all accuracies are equal).
+        spearman (NaN for fewer than `MIN_COMMON_TRIALS` in common, or where all scores are equal).
     """
     searched = trials[(trials.status == "completed") & (trials.phase == "search")]
     budgets = searched[["budget", "budget_amount"]].drop_duplicates().sort_values("budget_amount").budget
-    accuracies = {budget: _by_candidate(searched[searched.budget == budget], durations_of) for budget in budgets}
+    scores = {budget: _by_candidate(searched[searched.budget == budget], durations_of) for budget in budgets}
     rows = []
     for budget, following in zip(budgets, budgets.iloc[1:], strict=False):
-        both = pd.concat([accuracies[budget], accuracies[following]], axis=1, join="inner")
+        both = pd.concat([scores[budget], scores[following]], axis=1, join="inner")
         spearman = both.rank().corr().iloc[0, 1] if len(both) >= MIN_COMMON_TRIALS else float("nan")
         rows.append({"budget": budget, "next_budget": following, "common": len(both), "spearman": spearman})
     return pd.DataFrame(rows, columns=pd.Index(["budget", "next_budget", "common", "spearman"]))
 
 
 def _by_candidate(trials: pd.DataFrame, durations_of: str) -> pd.Series:
-    """Validation accuracy by schedule and settings."""
+    """Score on validation images by schedule and settings."""
     keys = []
     for row in rows_of(trials):
         settings = settings_key(row.learning_rate, row.batch_size, row.seed, row.staging, row.lr_schedule, row.optimizer)
         same_at_budgets = schedule_key if durations_of == "budget" else _early_stages_key
         keys.append(same_at_budgets(settings, row.schedule))
-    return pd.Series(trials.validation_accuracy.to_numpy(), index=pd.Index(keys)).groupby(level=0).first()
+    return pd.Series(trials.validation_score.to_numpy(), index=pd.Index(keys)).groupby(level=0).first()
 
 
 def _early_stages_key(settings: str, schedule: Schedule) -> str:

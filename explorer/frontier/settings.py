@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from explorer.frontier.trials import metric_of
 from explorer.spec.rates import AXES
 from explorer.spec.schedule import Schedule, Stage
 
@@ -20,8 +21,8 @@ def settings_table(trials: pd.DataFrame) -> pd.DataFrame:
         trials: the table that `trials_frame` returns.
 
     Returns:
-        Columns id, budget, budget_amount, validation_accuracy; `share 1`, `share 2`, ... of the budget for each stage
-        and `full share` for the last one; `rate 1` ... where all axes move together, else `heads 1`, `mlp 1`, ...;
+        Columns id, budget, budget_amount, validation (the value of the metric); `share 1`, `share 2`, ... of the budget for
+        each stage and `full share` for the last one; `rate 1` ... where all axes move together, else `heads 1`, `mlp 1`, ...;
         learning_rate, batch_size, lr_schedule, optimizer, and every searched setting of `staging`. Rates, learning rate, batch
         size, learning-rate schedule, optimizer and staging have a column only if they vary. Known schedules that the search
         could not propose are left out, and so are rates that are numbers (of heads, channels, tokens or blocks) or lists: they
@@ -31,12 +32,13 @@ def settings_table(trials: pd.DataFrame) -> pd.DataFrame:
     searched = searched[searched.known_schedule.isna() | searched.parameters.map(bool)]
     searched = searched[[_plain(schedule) for schedule in searched.schedule]].reset_index(drop=True)
     if searched.empty:
-        return pd.DataFrame(columns=pd.Index(["id", "budget", "budget_amount", "validation_accuracy", FULL_SHARE]))
+        return pd.DataFrame(columns=pd.Index(["id", "budget", "budget_amount", "validation", FULL_SHARE]))
     count = max(len(schedule.stages) for schedule in searched.schedule)
     padded = [_padded(schedule, count) for schedule in searched.schedule]
     moving = [axis for axis in AXES if any(getattr(stage.rates, axis) < 1 for stages in padded for stage in stages)]
     tied = all(len({getattr(stage.rates, axis) for axis in moving}) <= 1 for stages in padded for stage in stages)
-    columns = {name: searched[name] for name in ("id", "budget", "budget_amount", "validation_accuracy")}
+    columns = {name: searched[name] for name in ("id", "budget", "budget_amount")}
+    columns["validation"] = metric_of(searched).values(searched.validation_score)
     varying: dict[str, list[float] | pd.Series] = {}
     for number in range(count - 1):
         columns[f"share {number + 1}"] = pd.Series([stages[number].share for stages in padded])

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from explorer.frontier.trials import row_with_largest, rows
+from explorer.frontier.trials import metric_of, row_with_largest, rows
 from explorer.frontier.uncertainty import test_set_error
 from explorer.spec.binomial import LEVEL
+from explorer.spec.metric import ACCURACY, MetricSpec
 from explorer.training_key import schedule_key
 
 MIN_SCHEDULES = 5
@@ -26,7 +28,7 @@ Verdict = Literal["carries over", "poor", "undecided"]
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer:
-    """The schedules that were trained on a proxy and on the target. Accuracies are validation accuracies."""
+    """The schedules that were trained on a proxy and on the target, by their scores on validation images."""
 
     proxy: int
     """Number of the proxy, from 1."""
@@ -37,17 +39,19 @@ class Transfer:
     controls: int
     """Number of controls: schedules that the proxy did not choose."""
     spearman: float
-    """Spearman's rank correlation; NaN for fewer than `MIN_SCHEDULES` schedules, or if all accuracies are equal."""
+    """Spearman's rank correlation; NaN for fewer than `MIN_SCHEDULES` schedules, or if all scores are equal."""
     spearman_low: float
     spearman_high: float
     """Its 95 % interval; see `spearman_interval`."""
     regret: float
-    """Accuracy on the target of the best of these schedules, minus that of the one that is best on the proxy. The best one was
-    chosen for its accuracy, so the regret is overestimated."""
+    """Score on the target of the best of these schedules, minus that of the one that is best on the proxy. The best one was
+    chosen for its score, so the regret is overestimated."""
     ahead_of_control: float
-    """Accuracy on the target of the best schedule that is no control, minus that of the best control; NaN without a control."""
+    """Score on the target of the best schedule that is no control, minus that of the best control; NaN without a control."""
     noise: float
     """Half of the 95 % interval of a difference between two trainings with one seed each."""
+    metric: MetricSpec = ACCURACY
+    """What was measured."""
     has_seeds: bool
     """Whether `noise` includes the differences between seeds; otherwise it is that of the validation images alone, because
     nothing was repeated with fresh seeds."""
@@ -72,7 +76,9 @@ class Transfer:
     def __str__(self) -> str:
         name = f"proxy {self.proxy} at {self.budget}"
         low, high = self.regret_interval
-        regret = f"regret {_points(self.regret)} ({_points(low)} to {_points(high)}) points"
+        gain = partial(self.metric.gain_number, signed=False)
+        unit = f" {unit}" if (unit := self.metric.unit_of_differences) else ""
+        regret = f"regret {gain(self.regret)} ({gain(low)} to {gain(high)}){unit}"
         if math.isnan(self.spearman):
             return f"{name}: {self.schedules} schedules are too few to say whether its ranks carry over; {regret}"
         said = {
@@ -83,7 +89,7 @@ class Transfer:
         numbers = f"rank correlation {self.spearman:.2f} ({self.spearman_low:.2f} to {self.spearman_high:.2f})"
         control = ""
         if self.ahead_of_control < -self.noise:
-            control = f"; a control is {_points(-self.ahead_of_control)} points ahead of all that were promoted"
+            control = f"; a control is {gain(-self.ahead_of_control)}{unit} ahead of all that were promoted"
         return f"{name}: {said}: {numbers} over {self.schedules} schedules, {regret}{control}"
 
 
@@ -101,7 +107,7 @@ def transfers(trials: pd.DataFrame, validation_images: int | None = None) -> lis
     seed_variance = _seed_variance(trials[is_target])
     # Those taken from a proxy come first: they have a common learning rate. On a proxy, the best trial of a schedule counts.
     on_target = _searched(trials[is_target]).sort_values("from_proxy", kind="stable")
-    on_proxies = _searched(trials[~is_target]).sort_values("validation_accuracy", ascending=False, kind="stable")
+    on_proxies = _searched(trials[~is_target]).sort_values("validation_score", ascending=False, kind="stable")
     found = []
     for proxy in sorted(on_proxies.proxy.unique()):
         for amount, budget in sorted(set(zip(on_target.budget_amount, on_target.budget, strict=True))):
@@ -112,7 +118,7 @@ def transfers(trials: pd.DataFrame, validation_images: int | None = None) -> lis
             theirs = _by_schedule(of_proxy[of_proxy.budget_amount == of_proxy.budget_amount.min()])
             at = theirs.budget.iloc[0]
             name = budget if at == budget else f"{at}, on the target at {budget}"
-            both = ours.assign(accuracy_on_proxy=theirs.validation_accuracy).dropna(subset="accuracy_on_proxy")
+            both = ours.assign(score_on_proxy=theirs.validation_score).dropna(subset="score_on_proxy")
             if len(both) >= 2:
                 found.append(_transfer(int(proxy), str(name), both, seed_variance, validation_images))
     return found
@@ -126,9 +132,11 @@ def _by_schedule(searched: pd.DataFrame) -> pd.DataFrame:
 def _transfer(
     proxy: int, budget: str, both: pd.DataFrame, seed_variance: float | None, validation_images: int | None
 ) -> Transfer:
-    target, on_proxy = both.validation_accuracy, both.accuracy_on_proxy
-    chosen, best = float(row_with_largest(both, "accuracy_on_proxy").validation_accuracy), float(target.max())
-    images_variance = float(test_set_error(best, validation_images or math.nan)) ** 2
+    target, on_proxy = both.validation_score, both.score_on_proxy
+    chosen, best = float(row_with_largest(both, "score_on_proxy").validation_score), float(target.max())
+    metric = metric_of(both)
+    images = validation_images if metric.is_fraction_of_images and validation_images else math.nan
+    images_variance = float(test_set_error(best, images)) ** 2
     half = float(stats.norm.ppf((1 + LEVEL) / 2)) * math.sqrt(2 * (images_variance + (seed_variance or 0.0)))
     spearman = low = high = math.nan
     if len(both) >= MIN_SCHEDULES and target.nunique() > 1 and on_proxy.nunique() > 1:
@@ -147,6 +155,7 @@ def _transfer(
         regret=best - chosen,
         ahead_of_control=ahead,
         noise=half,
+        metric=metric,
         has_seeds=seed_variance is not None,
     )
 
@@ -176,12 +185,8 @@ def _searched(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def _seed_variance(trials: pd.DataFrame) -> float | None:
-    """Variance of the validation accuracy over fresh seeds, pooled over everything that was repeated; `None` if nothing was."""
-    repeats = trials[(trials.status == "completed") & (trials.phase == "repeat")].groupby("candidate").validation_accuracy
+    """Variance of the score over fresh seeds, pooled over everything that was repeated; `None` if nothing was."""
+    repeats = trials[(trials.status == "completed") & (trials.phase == "repeat")].groupby("candidate").validation_score
     counts = repeats.size()
     degrees = np.maximum(counts - 1, 0)
     return float((repeats.var() * degrees).sum() / degrees.sum()) if degrees.sum() else None
-
-
-def _points(difference: float) -> str:
-    return f"{100 * difference:.1f}"

@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from explorer.errors import InvalidInput
 from explorer.ledger import Outcome, Record, SweepHeader, of_target
+from explorer.spec.metric import ACCURACY, MetricSpec
 from explorer.spec.schedule import Schedule
 
 COLUMNS = [
@@ -36,8 +38,12 @@ COLUMNS = [
     "reason",
     "shared_with",
     "reused_from",
-    "validation_accuracy",
-    "test_accuracy",
+    "metric",
+    "validation_score",
+    "test_score",
+    "also",
+    "also_validation",
+    "also_test",
     "test_images",
     "planned_flops",
     "executed_flops",
@@ -61,7 +67,7 @@ COLUMNS = [
     "versions",
 ]
 Tasks = Literal["target", "all"]
-MEASURED = [name for name in COLUMNS if name.endswith(("_accuracy", "_flops", "_seconds")) or name in ("steps", "processes")]
+MEASURED = [name for name in COLUMNS if name.endswith(("_score", "_flops", "_seconds")) or name in ("steps", "processes")]
 """Columns that a failed trial leaves NaN."""
 OF_EACH_DEVICE = ("train_seconds", "executed_seconds", "evaluation_seconds")
 """Times of a record that are those of one of its devices."""
@@ -75,7 +81,10 @@ def trials_frame(records: Sequence[Record], header: SweepHeader | None = None, *
         header: the header of the ledger. Its inventory has the number of test images, without which confidence intervals may
             be narrower than the test set allows; see `explorer.frontier.uncertainty.floored_error`.
         of: whose trials: those of the sweep's own task (`target`), or of its proxies too (`all`), which say what the sweep cost
-            and nothing about the target's accuracies.
+            and nothing about the target's results.
+
+    Raises:
+        InvalidInput: when trials were measured by different metrics.
 
     Returns:
         A table with the columns of `COLUMNS`. `candidate` is the id of the search trial that a row belongs to: its own, or the
@@ -84,8 +93,12 @@ def trials_frame(records: Sequence[Record], header: SweepHeader | None = None, *
         `train_seconds`, `executed_seconds` and `evaluation_seconds` are device-seconds as measured: seconds times the number of
         `processes` that trained together, each on a device. `planned_seconds` and `full_seconds` are by the sweep's table of
         step times, and NaN without one. `shared_with` is the id of the trial whose training this record shares, if any; such a
-        training is charged to that trial alone. Accuracies are in [0, 1]; what was measured is NaN for failed trials.
-        `test_images` is the number of test images, NaN if unknown. `schedule` is the Schedule, `stages` the StageOutcomes,
+        training is charged to that trial alone. `metric` is the MetricSpec of completed trials. `validation_score` and
+        `test_score` are its values as scores, of which the higher one is better: the value itself, or its negative where lower
+        values are better. `also` is the MetricSpec of a second metric, `also_validation` and `also_test` are its values. What
+        was measured is NaN for failed trials. `test_images` is the number of test images, NaN if unknown, and for metrics that
+        are no fraction of the images, whose intervals are those of the seeds alone. `schedule` is the Schedule, `stages` the
+        StageOutcomes,
         `losses` the mean training loss of each segment and `segment_ends` the budget time at the end of each, `lr_schedule` is
         the kind of the learning-rate schedule and `optimizer` the OptimizerChoice where the search compares several,
         `known_schedule` the name of a schedule of `search.first`, `proxy` the number of the proxy that was trained,
@@ -97,6 +110,11 @@ def trials_frame(records: Sequence[Record], header: SweepHeader | None = None, *
     inventory = header.inventory if header else None
     test_images = inventory.test.images if inventory and inventory.test.images else math.nan
     chosen = of_target(records) if of == "target" else records
+    if len(metrics := {record.outcome.metric for record in chosen if record.outcome}) > 1:
+        names = " and ".join(sorted(f"{metric.label} ({metric.direction})" for metric in metrics))
+        raise InvalidInput("sweep", header.name if header else "records", f"has results of different metrics: {names}")
+    if any(not metric.is_fraction_of_images for metric in metrics):
+        test_images = math.nan
     rows = [{**_row(record), "test_images": test_images} for record in chosen]
     return pd.DataFrame(rows, columns=pd.Index(COLUMNS))
 
@@ -128,6 +146,10 @@ def _row(record: Record) -> dict[str, Any]:
         "reason": record.reason,
         "shared_with": record.shared_with,
         "reused_from": None if record.reused_from is None else str(record.reused_from),
+        "metric": outcome.metric if outcome else None,
+        "also": outcome.also.metric if outcome and outcome.also else None,
+        "also_validation": outcome.also.validation if outcome and outcome.also else math.nan,
+        "also_test": outcome.also.test if outcome and outcome.also else math.nan,
         **{name: _measured(outcome, name) if outcome else math.nan for name in MEASURED},
         "started": record.started,
         "finished": record.finished,
@@ -147,6 +169,13 @@ def _measured(outcome: Outcome, name: str) -> float:
     if value is None:
         return math.nan
     return value * outcome.processes if name in OF_EACH_DEVICE else value
+
+
+def metric_of(table: pd.DataFrame) -> MetricSpec:
+    """The metric of a table of trials or candidates; accuracy if the table does not say, or nothing is completed."""
+    metrics = list(table["metric"].dropna()) if "metric" in table.columns else []
+    metric: MetricSpec = metrics[0] if metrics else ACCURACY
+    return metric
 
 
 def charged(trials: pd.DataFrame) -> pd.DataFrame:

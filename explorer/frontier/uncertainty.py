@@ -5,7 +5,8 @@ three of four cases where 95 of 100 are claimed. Resampled means are therefore d
 is based on (parametric bootstrap). A test measures both coverages.
 
 Seeds that agree say nothing about the test images, which all of them share: two equal accuracies have a standard error of 0.
-The error of a mean is therefore never smaller than what the number of test images allows (`floored_error`).
+The error of a mean accuracy is therefore never smaller than what the number of test images allows (`floored_error`). That
+number says nothing of metrics that are no fraction of the images; their intervals are those of the seeds alone.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ from scipy import stats
 from explorer.spec.binomial import LEVEL, binomial_error
 
 DRAWS = 2000
-"""Number of resampled means; percentiles of a cost or an accuracy then vary by less than the digits shown."""
+"""Number of resampled means; percentiles of a cost or a score then vary by less than the digits shown."""
+Bounds = tuple[float, float]
+"""Smallest and largest possible score; infinite where there is none."""
+UNIT_INTERVAL: Bounds = (0.0, 1.0)
+"""Bounds of an accuracy."""
 
 
 def test_set_error(mean: ArrayLike, images: ArrayLike) -> NDArray[np.float64]:
@@ -55,29 +60,35 @@ def floored_error(mean: ArrayLike, error: ArrayLike, seeds: ArrayLike, images: A
     return np.where(floored_N > 0, floored_N, np.nan)
 
 
-def interval(mean: ArrayLike, error: ArrayLike, seeds: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """95 % confidence intervals of mean accuracies, within [0, 1] (Student's t); NaN for fewer than two seeds.
+def interval(
+    mean: ArrayLike, error: ArrayLike, seeds: ArrayLike, bounds: Bounds = UNIT_INTERVAL
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """95 % confidence intervals of mean scores (Student's t); NaN for fewer than two seeds.
 
     Args:
-        mean: (N,) mean accuracies.
+        mean: (N,) mean scores.
         error: (N,) standard errors of the means.
         seeds: (N,) numbers of values behind each mean.
+        bounds: smallest and largest possible score.
 
     Returns:
         Lower and upper bounds, (N,) each.
     """
     mean_N, half_N = np.asarray(mean, float), _t(seeds) * np.asarray(error, float)
-    return np.maximum(0, mean_N - half_N), np.minimum(1, mean_N + half_N)
+    return np.maximum(bounds[0], mean_N - half_N), np.minimum(bounds[1], mean_N + half_N)
 
 
-def run_interval(mean: float, error: float, seeds: int, images: float = np.nan) -> tuple[float, float] | None:
-    """The interval that contains the value of one more run with 95 % probability, within [0, 1]: Student's prediction interval.
+def run_interval(
+    mean: float, error: float, seeds: int, images: float = np.nan, bounds: Bounds = UNIT_INTERVAL
+) -> tuple[float, float] | None:
+    """The interval that contains the score of one more run with 95 % probability: Student's prediction interval.
 
     Args:
         mean: mean of the existing runs.
         error: standard error of the mean over seeds.
         seeds: number of existing runs.
         images: number of test images; NaN if unknown. Half of the interval is at least 1.96 times `test_set_error`.
+        bounds: smallest and largest possible score.
 
     Returns:
         Lower and upper bound; `None` for fewer than two runs.
@@ -86,24 +97,27 @@ def run_interval(mean: float, error: float, seeds: int, images: float = np.nan) 
         return None
     floor = float(stats.norm.ppf((1 + LEVEL) / 2) * test_set_error(mean, images))
     half = max(float(_t(seeds)) * error * (seeds + 1) ** 0.5, floor)
-    return max(0.0, mean - half), min(1.0, mean + half)
+    return max(bounds[0], mean - half), min(bounds[1], mean + half)
 
 
-def resampled_means(mean: ArrayLike, error: ArrayLike, seeds: ArrayLike, draws: int = DRAWS) -> NDArray[np.float64]:
-    """Mean accuracies as other seeds could have given them; equal calls return equal numbers.
+def resampled_means(
+    mean: ArrayLike, error: ArrayLike, seeds: ArrayLike, draws: int = DRAWS, bounds: Bounds = UNIT_INTERVAL
+) -> NDArray[np.float64]:
+    """Mean scores as other seeds could have given them; equal calls return equal numbers.
 
     Args:
-        mean: (N,) mean accuracies.
+        mean: (N,) mean scores.
         error: (N,) standard errors of the means.
         seeds: (N,) numbers of values behind each mean, at least two.
         draws: D, the number of resampled means.
+        bounds: smallest and largest possible score.
 
     Returns:
-        (D, N) within [0, 1]
+        (D, N) within the bounds
     """
     mean_N, error_N, seeds_N = np.asarray(mean, float), np.asarray(error, float), np.asarray(seeds, int)
     deviations_DN = np.random.default_rng(0).standard_t(seeds_N - 1, size=(draws, len(mean_N)))
-    return np.clip(mean_N + error_N * deviations_DN, 0, 1)
+    return np.clip(mean_N + error_N * deviations_DN, *bounds)
 
 
 def percentiles(values: NDArray[np.float64]) -> NDArray[np.float64]:

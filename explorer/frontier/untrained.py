@@ -112,7 +112,7 @@ def prediction_at(curve: PredictedCurve, budget: Budget, cost: float) -> Predict
     _, run_low, run_high = (float(values[0]) for values in curve.at([cost], runs=1))
     return PredictedAccuracy(
         budget=budget,
-        test_accuracy=mean,
+        test=mean,
         interval=(low, high),
         run_interval=(run_low, run_high),
         trained_budgets=len(curve.deviation.measured.costs),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,8 +22,10 @@ class FoundSchedule:
     budget: str
     proxy: int | None
     """Number of the proxy that it was measured on; `None` for the sweep's own task."""
-    accuracy: str
-    """Mean test accuracy, with its 95 % interval or the number of seeds."""
+    metric: str
+    """What was measured on test data: `accuracy`."""
+    result: str
+    """Its mean, with its 95 % interval or the number of seeds."""
     cost: float
     """Planned cost of one training, in full trainings of the sweep's own task."""
     stages: str
@@ -65,13 +68,17 @@ def found_schedules(records: Sequence[Record], header: SweepHeader, table: StepT
     """
     trials, found = trials_frame(records, header, of="all"), []
     for _, winner in staged_winners(records, header).iterrows():
-        interval = f"{winner.test_low:.2%} to {winner.test_high:.2%}" if winner.seeds > 1 else "one seed"
+        metric, interval = winner.metric, "one seed"
+        if winner.seeds > 1:
+            known = not math.isnan(winner.test_low)
+            interval = metric.interval_text(winner.test_low, winner.test_high, 1) if known else "equal seeds, no interval"
         of_task = winner.proxy is None
         found.append(
             FoundSchedule(
                 budget=winner.budget,
                 proxy=winner.proxy,
-                accuracy=f"{winner.test_mean:.2%} ({interval})",
+                metric=metric.label,
+                result=f"{metric.score_text(winner.test_mean, 1)} ({interval})",
                 cost=winner.cost,
                 stages=describe(winner.schedule),
                 schedule=schedule_with_provenance(winner, trials, header, table) if of_task else winner.schedule,

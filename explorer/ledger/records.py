@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    Field,
+    FiniteFloat,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
-from explorer.spec.base import Frozen
+from explorer.spec.base import Frozen, renamed
 from explorer.spec.budget import BudgetField, Currency
 from explorer.spec.inventory import Inventory
 from explorer.spec.lr_schedule import Decay
+from explorer.spec.metric import ACCURACY, ACCURACY_NAMES, MetricSpec, SecondMetric
 from explorer.spec.model_input import ModelInput
 from explorer.spec.optimizer_choice import OptimizerChoice
 from explorer.spec.rates import Rates
@@ -26,8 +35,6 @@ Failure = Literal["diverged", "memory", "error", "place", "lost", "preempted"]
 hosts may have (data, storage, device, package); the worker or its node was lost; the node was about to be taken away, and the
 training stopped to resume elsewhere."""
 
-Accuracy = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-"""A fraction in [0, 1]."""
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 """A number of seconds, not negative."""
 Count = Annotated[int, Field(ge=0)]
@@ -108,9 +115,14 @@ class StageOutcome(Frozen):
 class Outcome(Frozen):
     """Results of a completed trial."""
 
-    validation_accuracy: Accuracy
-    test_accuracy: Accuracy
-    """Accuracies in [0, 1]."""
+    metric: MetricSpec = ACCURACY
+    """What `validation` and `test` are values of, and by which the trial was compared. Accuracy is not written."""
+    validation: FiniteFloat
+    """Value of the metric on validation images; of accuracy, a fraction in [0, 1]."""
+    test: FiniteFloat
+    """Value of the metric on test images."""
+    also: SecondMetric | None = None
+    """A second metric; `None` if none was measured. It is not written then."""
     planned_flops: Count
     """Cost of the trial's plan."""
     executed_flops: Count
@@ -152,6 +164,34 @@ class Outcome(Frozen):
     shared training. What was measured is in `executed_seconds`."""
     full_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Cost of full training in device-seconds, by the same table; `None` without one."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_release(cls, data: Any) -> Any:
+        return renamed(data, ACCURACY_NAMES)
+
+    @model_serializer(mode="wrap")
+    def _without_default_metrics(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        unwritten = {"metric": self.metric == ACCURACY, "also": self.also is None}
+        return {name: value for name, value in content.items() if not unwritten.get(name)}
+
+    @field_validator("validation", "test")
+    @classmethod
+    def _is_within_bounds(cls, value: float, info: ValidationInfo) -> float:
+        if "metric" in info.data:
+            info.data["metric"].check(value)
+        return value
+
+    @property
+    def validation_score(self) -> float:
+        """The value on validation images as a score, of which the higher one is better."""
+        return self.metric.score(self.validation)
+
+    @property
+    def test_score(self) -> float:
+        """The value on test images as a score."""
+        return self.metric.score(self.test)
 
     @model_validator(mode="after")
     def _has_seconds(self) -> Outcome:
@@ -232,7 +272,7 @@ class Record(Frozen):
 
 
 def of_target(records: Iterable[Record]) -> list[Record]:
-    """The records of a sweep's own task: without those of its proxies, which say nothing about its accuracies."""
+    """The records of a sweep's own task: without those of its proxies, which say nothing about its results."""
     return [record for record in records if record.trial.proxy is None]
 
 
@@ -256,3 +296,10 @@ class SweepHeader(Frozen):
     """Number of parameters of the full model. `None` if it was not recorded."""
     model_input: ModelInput | None = None
     """What its models were given, and what their outputs mean. `None` if it was not recorded."""
+    metric: MetricSpec = ACCURACY
+    """What its schedules are compared by. Accuracy is not written."""
+
+    @model_serializer(mode="wrap")
+    def _without_default_metric(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        return {name: value for name, value in content.items() if name != "metric" or self.metric != ACCURACY}

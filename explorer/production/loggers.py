@@ -127,11 +127,11 @@ class RunLoggers:
         for logger in self._loggers:
             logger.log(self._run, new)
 
-    def finish(self, accuracies: Row, step: int) -> None:
-        """Log the accuracies of the finished run."""
-        self._to_tensorboard(accuracies, step)
+    def finish(self, results: Row, step: int) -> None:
+        """Log the metrics of the finished run."""
+        self._to_tensorboard(results, step)
         cost = {"cost": self._points[-1].metrics["cost"]} if self._points else {}
-        self._ending = Ending("finished", results=Point(step, {**cost, **accuracies}))
+        self._ending = Ending("finished", results=Point(step, {**cost, **results}))
 
     def __enter__(self) -> Self:
         for logger in self._loggers:

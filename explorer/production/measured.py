@@ -1,4 +1,4 @@
-"""A measured test accuracy as a model card has it in its metadata, with what is needed to repeat it."""
+"""A metric measured on test images as a model card has it in its metadata, with what is needed to repeat it."""
 
 from __future__ import annotations
 
@@ -7,21 +7,25 @@ from typing import Any, Literal
 
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from explorer.console import printable
 from explorer.errors import InvalidInput, validated
 from explorer.spec.base import Frozen
+from explorer.spec.metric import ACCURACY, BUILT_IN
+from explorer.spec.objective import MetricName
 
 OF_DATA = ("images", "listing")
 """Fields that describe the test images."""
 
 
-class MeasuredAccuracy(Frozen):
-    """A test accuracy, and how it was measured."""
+class MeasuredMetric(Frozen):
+    """A metric of a model on test images, and how it was measured."""
 
-    accuracy: float = Field(ge=0, le=1)
-    """Fraction of the images that are classified correctly."""
+    metric: MetricName = ACCURACY.name
+    """Name of the metric, as in `objective.metric`."""
+    value: float = Field(allow_inf_nan=False)
+    """Its value; of accuracy, the fraction of the images that are classified correctly."""
     images: int = Field(ge=1)
     """Number of test images."""
     listing: str
@@ -35,10 +39,16 @@ class MeasuredAccuracy(Frozen):
     threads: int = Field(ge=1)
     """Number of CPU threads."""
 
+    @model_validator(mode="after")
+    def _is_a_value(self) -> MeasuredMetric:
+        if self.metric in BUILT_IN:
+            BUILT_IN[self.metric].check(self.value)
+        return self
+
     @property
     def correct(self) -> int:
-        """Number of images that are classified correctly."""
-        return round(self.accuracy * self.images)
+        """Number of images that are classified correctly, where the metric is accuracy."""
+        return round(self.value * self.images)
 
     def of_data(self) -> dict[str, Any]:
         """What belongs to the data, for the metadata of a card."""
@@ -46,11 +56,11 @@ class MeasuredAccuracy(Frozen):
 
     def of_evaluation(self) -> dict[str, Any]:
         """What belongs to the evaluation, for the metadata of a card."""
-        return self.model_dump(exclude={"accuracy", *OF_DATA})
+        return self.model_dump(exclude={"metric", "value", *OF_DATA})
 
     @classmethod
-    def in_card(cls, path: Path) -> MeasuredAccuracy | None:
-        """The test accuracy that a model card states; `None` if there is no card, or it states none.
+    def in_card(cls, path: Path) -> MeasuredMetric | None:
+        """What a model card states of test images; `None` if there is no card, or it states nothing that can be repeated.
 
         Raises:
             InvalidInput: when the card is damaged.
@@ -63,7 +73,12 @@ class MeasuredAccuracy(Frozen):
             raise InvalidInput(str(path), "damaged", f"must be a model card with YAML metadata: {printable(error)}") from None
         assert isinstance(metadata, ModelCardData)
         for result in metadata.eval_results or []:
-            if result.metric_type == "accuracy" and result.dataset_split == "test" and result.metric_args:
-                content = {"accuracy": result.metric_value, **(result.dataset_args or {}), **result.metric_args}
+            if result.dataset_split == "test" and result.metric_args:
+                content = {
+                    "metric": result.metric_type,
+                    "value": result.metric_value,
+                    **(result.dataset_args or {}),
+                    **result.metric_args,
+                }
                 return validated(cls, content, f"{path}: model-index")
         return None

@@ -12,12 +12,14 @@ from timm.models import model_entrypoint
 
 from explorer.console import printable
 from explorer.data.preprocessing import LOCAL
+from explorer.data.source import TargetKind
 from explorer.plan import Plan
-from explorer.production.measured import MeasuredAccuracy
+from explorer.production.measured import MeasuredMetric
 from explorer.production.result import RunResult
 from explorer.production.verdict import expectation, other_task
 from explorer.spec.binomial import accuracy_interval
 from explorer.spec.inventory import Inventory
+from explorer.spec.metric import ACCURACY, MetricSpec
 from explorer.spec.model import ModelSpec
 from explorer.spec.model_input import ModelInput
 from explorer.spec.rates import AXES
@@ -27,6 +29,18 @@ from explorer.sweep.versions import installed_versions
 
 SHOWN_CLASSES = 20
 """Classes that a card names; `config.json` has all names."""
+INTRODUCTIONS: dict[TargetKind, str] = {
+    "class": "An image classifier with {:,} classes",
+    "labels": "An image classifier with {:,} labels, of which an image may have any number",
+    "values": "A model that predicts numbers from an image ({:,} each)",
+}
+"""What a model is, by what it predicts."""
+LIMITATIONS: dict[TargetKind, str] = {
+    "class": "The model knows {:,} classes, and assigns every image to one of them.",
+    "labels": "The model knows {:,} labels, and decides on each of them for every image.",
+    "values": "The model predicts {:,} numbers for every image, whatever it shows.",
+}
+BINOMIAL = "The intervals are binomial: they say how exactly this number of images measures this model."
 SPECIAL = re.compile(r"([\\`*\[\]|~$])")
 """Characters that would be markup within a line."""
 
@@ -40,7 +54,8 @@ def model_card(
     plan: Plan,
     schedule: Schedule | None,
     result: RunResult,
-    measured: MeasuredAccuracy,
+    measured: MeasuredMetric,
+    kind: TargetKind = "class",
 ) -> str:
     """The text of the card of one training run.
 
@@ -51,20 +66,21 @@ def model_card(
         inventory: what the model was trained and evaluated on.
         plan: the plan that was executed.
         schedule: the schedule that the plan was compiled from; `None` if it is not known.
-        result: what the run cost, and its accuracies.
-        measured: the test accuracy, and how it was measured.
+        result: what the run cost, and its metrics.
+        measured: the metric on test images, and how it was measured.
+        kind: what the model predicts for an image.
     """
     name = f"{architecture} trained on {_source(task)}"
     sections = {
-        "Accuracy": _accuracy(result, inventory, _expected(task, plan, schedule)),
+        "Accuracy" if result.metric == ACCURACY else "Results": _results(result, inventory, _expected(task, plan, schedule)),
         "Data": _data(task, inventory, inputs),
         "Schedule": _schedule(plan),
         "Cost": _cost(plan, result, measured),
         "Recipe": _recipe(task, result),
-        "Limitations": _limitations(inventory, inputs),
+        "Limitations": _limitations(inventory, inputs, result.metric, kind),
     }
     introduction = [
-        f"An image classifier with {len(inputs.class_names):,} classes, trained by vit-budget-explorer at a budget of "
+        f"{INTRODUCTIONS[kind].format(len(inputs.class_names))}, trained by vit-budget-explorer at a budget of "
         f"{escaped(result.budget)}. {_opened_by(architecture)}:",
         "",
         '```python\nmodel = timm.create_model("local-dir:PATH", pretrained=True).eval()\n```',
@@ -72,7 +88,7 @@ def model_card(
     body = [f"# {escaped(name)}", "", *introduction]
     for title, lines in sections.items():
         body += ["", f"## {title}", "", *lines]
-    return f"---\n{_metadata(name, task, measured)}\n---\n\n" + "\n".join(body) + "\n"
+    return f"---\n{_metadata(name, task, measured, result, kind)}\n---\n\n" + "\n".join(body) + "\n"
 
 
 def _opened_by(architecture: str) -> str:
@@ -87,24 +103,25 @@ def escaped(text: str) -> str:
     return SPECIAL.sub(r"\\\1", html.escape(" ".join(printable(text).split()), quote=False))
 
 
-def _metadata(name: str, task: TaskSpec, measured: MeasuredAccuracy) -> str:
+def _metadata(name: str, task: TaskSpec, measured: MeasuredMetric, result: RunResult, kind: TargetKind) -> str:
+    metric, is_classifier = result.metric, kind != "values"
     evaluation = EvalResult(
-        task_type="image-classification",
+        task_type="image-classification" if is_classifier else "other",
         dataset_type=_source(task),
         dataset_name=_source(task),
         dataset_split="test",
         dataset_args=measured.of_data(),
-        metric_type="accuracy",
-        metric_name="top-1 test accuracy",
-        metric_value=measured.accuracy,
+        metric_type=metric.name,
+        metric_name="top-1 test accuracy" if metric == ACCURACY else f"test {metric.label}",
+        metric_value=measured.value,
         metric_args=measured.of_evaluation(),
     )
-    tags = ["image-classification", "timm", "vit-budget-explorer"]
+    tags = [*(["image-classification"] if is_classifier else []), "timm", "vit-budget-explorer"]
     return ModelCardData(
         library_name="timm",
-        pipeline_tag="image-classification",
+        pipeline_tag="image-classification" if is_classifier else None,
         tags=tags,
-        metrics=["accuracy"],
+        metrics=[metric.slug],
         model_name=name,
         eval_results=[evaluation],
     ).to_yaml()
@@ -121,23 +138,30 @@ def _expected(task: TaskSpec, plan: Plan, schedule: Schedule | None) -> str:
         return "What to expect of the schedule is not known."
     expected = expectation(schedule, task, plan)
     if expected is None or schedule.provenance is None:
-        return f"No accuracy was predicted: {escaped(other_task(schedule, task) or 'the sweep ran a single seed')}."
+        return f"Nothing was predicted: {escaped(other_task(schedule, task) or 'the sweep ran a single seed')}."
     return f"By the sweep {escaped(schedule.provenance.sweep)}: {escaped(expected)}."
 
 
-def _accuracy(result: RunResult, inventory: Inventory, expected: str) -> list[str]:
-    rows = []
-    for split, accuracy in (("validation", result.validation_accuracy), ("test", result.test_accuracy)):
-        images = inventory.splits[split].images
-        low, high = accuracy_interval(accuracy, images)
-        rows.append((split, f"{images:,}", f"{accuracy:.2%}", f"{low:.2%} to {high:.2%}"))
-    return [
-        *_table(("split", "images", "top-1 accuracy", "95 % interval"), rows),
-        "",
-        "The intervals are binomial: they say how exactly this number of images measures this model.",
-        "",
-        expected,
-    ]
+def _results(result: RunResult, inventory: Inventory, expected: str) -> list[str]:
+    measured = [(result.metric, result.validation, result.test)]
+    if (also := result.also) is not None:
+        measured.append((also.metric, also.validation, also.test))
+    lines = []
+    for metric, *values in measured:
+        rows = []
+        for split, value in zip(("validation", "test"), values, strict=True):
+            images = inventory.splits[split].images
+            row: tuple[str, ...] = (split, f"{images:,}", metric.text(value, 1))
+            if metric.is_fraction_of_images:
+                row = (*row, "{:.2%} to {:.2%}".format(*accuracy_interval(value, images)))
+            rows.append(row)
+        name = "top-1 accuracy" if metric == ACCURACY else escaped(metric.label)
+        columns = ("split", "images", name)
+        if metric.is_fraction_of_images:
+            lines += [*_table((*columns, "95 % interval"), rows), "", BINOMIAL, ""]
+        else:
+            lines += [*_table(columns, rows), "", f"Of the {escaped(metric.label)}, {metric.better} values are better.", ""]
+    return [*lines, expected]
 
 
 def _data(task: TaskSpec, inventory: Inventory, inputs: ModelInput) -> list[str]:
@@ -202,7 +226,7 @@ def _schedule(plan: Plan) -> list[str]:
     ]
 
 
-def _cost(plan: Plan, result: RunResult, measured: MeasuredAccuracy) -> list[str]:
+def _cost(plan: Plan, result: RunResult, measured: MeasuredMetric) -> list[str]:
     rows = [
         ("planned", f"{plan.flops:.6g}", f"{plan.flops / plan.full_flops:.3%}"),
         ("executed", f"{result.realised_flops:.6g}", f"{result.cost:.3%}"),
@@ -233,12 +257,14 @@ def _initialization(model: ModelSpec) -> str:
     return "pretrained weights of a local folder" if model.name.startswith(LOCAL) else f"pretrained weights of {model.name}"
 
 
-def _limitations(inventory: Inventory, inputs: ModelInput) -> list[str]:
+def _limitations(inventory: Inventory, inputs: ModelInput, metric: MetricSpec, kind: TargetKind) -> list[str]:
+    label = escaped(metric.label)
+    intervals = ", which the intervals above do not contain" if metric.is_fraction_of_images else ""
     lines = [
-        "This is one run with one seed. Another seed gives another accuracy, which the intervals above do not contain.",
-        "The accuracy holds for images like those of the test split. Nothing else was measured: not other data, not "
-        "robustness, not the accuracy on groups of images.",
-        f"The model knows {len(inputs.class_names):,} classes, and assigns every image to one of them.",
+        f"This is one run with one seed. Another seed gives another {label}{intervals}.",
+        f"The {label} holds for images like those of the test split. Nothing else was measured: not other data, not "
+        f"robustness, not the {label} on groups of images.",
+        LIMITATIONS[kind].format(len(inputs.class_names)),
     ]
     lines += [f"{count:,} images are in both {pair}." for pair, count in inventory.overlaps.items()]
     if not inventory.checked:

@@ -18,7 +18,7 @@ from explorer.files import write_file
 from explorer.plan import Plan
 from explorer.production.drift import DriftWatch
 from explorer.production.loggers import METRICS, RUN_KEY, RunLoggers
-from explorer.production.measured import MeasuredAccuracy
+from explorer.production.measured import MeasuredMetric
 from explorer.production.model_card import model_card
 from explorer.production.model_folder import MODEL, timm_config, write_model_folder
 from explorer.production.result import RunResult
@@ -172,8 +172,10 @@ def _trained(
         cost=trained.flops / run.plan.full_flops,
         steps=trained.steps,
         processes=processes.count,
-        validation_accuracy=trained.validation_accuracy,
-        test_accuracy=trained.test_accuracy,
+        metric=trained.metric,
+        validation=trained.validation,
+        test=trained.test,
+        also=trained.also,
         inventory=run.inventory or task.data.inventory,
     )
     if loggers:
@@ -183,8 +185,7 @@ def _trained(
         if config is not None:
             write_model_folder(run.out / MODEL, config, tensors, _card(run, task, result, config["architecture"]))
         result.save(run.out)
-        accuracies = {"validation_accuracy": result.validation_accuracy, "test_accuracy": result.test_accuracy}
-        loggers.finish(accuracies, result.steps)
+        loggers.finish(result.metric.logged(result.validation, result.test, result.also), result.steps)
         (run.out / PROGRESS).unlink(missing_ok=True)
     return result
 
@@ -192,8 +193,9 @@ def _trained(
 def _card(run: Run, task: Task, result: RunResult, architecture: str) -> str:
     """The text of the model card."""
     inventory = result.inventory or task.data.inventory
-    measured = MeasuredAccuracy(
-        accuracy=result.test_accuracy,
+    measured = MeasuredMetric(
+        metric=result.metric.name,
+        value=result.test,
         images=inventory.test.images,
         listing=inventory.test.listing,
         device=device_name(run.device),
@@ -210,6 +212,7 @@ def _card(run: Run, task: Task, result: RunResult, architecture: str) -> str:
         schedule=run.schedule,
         result=result,
         measured=measured,
+        kind=task.objective.kind,
     )
 
 

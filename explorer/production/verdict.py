@@ -9,6 +9,7 @@ from explorer.plan import Plan
 from explorer.production.drift import seconds_text, signed_seconds, time_difference
 from explorer.production.result import RunResult
 from explorer.spec.budget import Budget
+from explorer.spec.metric import ACCURACY, MetricSpec
 from explorer.spec.provenance import PredictedAccuracy, Provenance
 from explorer.spec.schedule import Schedule
 from explorer.spec.task import TaskSpec
@@ -16,7 +17,7 @@ from explorer.training.checkpoint import MACHINE_FIELDS
 
 
 def other_task(schedule: Schedule, task: TaskSpec) -> str | None:
-    """Why the measured accuracy of a schedule is no prediction for a task.
+    """Why what was measured of a schedule is no prediction for a task.
 
     Returns:
         A clause that names the first field that differs with both values (`recipe.epochs is 300, was 40`); `None` if the
@@ -28,7 +29,7 @@ def other_task(schedule: Schedule, task: TaskSpec) -> str | None:
     if provenance.task is None:
         return "the schedule's file does not say on which task it was measured"
     measured = provenance.task.measured_as(provenance)
-    ignored: tuple[str, ...] = MACHINE_FIELDS
+    ignored: tuple[str, ...] = (*MACHINE_FIELDS, "objective.teacher.sha256")  # known where a task is opened
     if measured.data.unreadable == "skip" and {*measured.data.skip_files} <= {*task.data.skip_files}:
         ignored = (*ignored, "data.skip_files")  # the check of the images has added those that the sweep left out, too
     difference = first_difference(measured.model_dump(mode="json"), task.model_dump(mode="json"), ignored)
@@ -43,11 +44,14 @@ def transfer_warning(schedule: Schedule, task: TaskSpec) -> str | None:
     if schedule.provenance is None or reason is None:
         return None
     settings = f"learning rate {task.recipe.learning_rate:.4g} and batch size {task.recipe.batch_size}"
-    return f"{reason}: the accuracy in its file is no prediction for this task, and {settings} are also taken from there"
+    measured = schedule.provenance.metric
+    return (
+        f"{reason}: the {measured.label} in its file is no prediction for this task, and {settings} are also taken from there"
+    )
 
 
 def verdict(schedule: Schedule, task: TaskSpec, plan: Plan, result: RunResult) -> list[str]:
-    """Lines that compare realised with planned cost, and realised with predicted accuracy.
+    """Lines that compare realised with planned cost, and the realised with the predicted metric.
 
     Args:
         schedule: the schedule that was executed, with its provenance.
@@ -60,44 +64,57 @@ def verdict(schedule: Schedule, task: TaskSpec, plan: Plan, result: RunResult) -
         f"cost: {result.cost:.3%} of full training{in_flops}, planned {plan.flops / plan.full_flops:.3%}; "
         f"{result.steps:,} steps in {result.train_seconds:.1f} s",
         *time_lines(plan, result),
-        f"validation accuracy {result.validation_accuracy:.4%}, test accuracy {result.test_accuracy:.4%}",
+        ", ".join(f"{split} {metric.label} {metric.text(value, 3)}" for metric, split, value in _measured(result)),
     ]
     provenance, reason = schedule.provenance, other_task(schedule, task)
     if provenance is None or reason:
         return [*lines, f"no prediction: {reason}"]
     predicted = provenance.prediction
     if predicted is not None and str(predicted.budget) == str(plan.budget):
-        inside = "inside" if predicted.run_interval[0] <= result.test_accuracy <= predicted.run_interval[1] else "OUTSIDE"
+        inside = "inside" if predicted.run_interval[0] <= result.test <= predicted.run_interval[1] else "OUTSIDE"
         return [*lines, f"{predicted_line(predicted)}: {inside}"]
     if str(provenance.budget) != str(plan.budget):
         return [*lines, f"no prediction: {_other_budget(provenance, plan)}"]
-    if provenance.expected_test_accuracy and provenance.mean_test_accuracy is not None:
-        low, high = provenance.expected_test_accuracy
-        inside = "inside" if low <= result.test_accuracy <= high else "OUTSIDE"
-        lines.append(
-            f"predicted test accuracy {provenance.mean_test_accuracy:.2%}, for a single run {low:.2%} to {high:.2%} "
-            f"(95 %, {provenance.seeds} seeds): {inside}"
-        )
+    if provenance.expected_test and provenance.mean_test is not None:
+        low, high = provenance.expected_test
+        inside = "inside" if low <= result.test <= high else "OUTSIDE"
+        lines.append(f"predicted {_expected(provenance, (low, high))}: {inside}")
     if provenance.seed == result.seed:
-        same = provenance.validation_accuracy == result.validation_accuracy
+        same = provenance.validation == result.validation
         lines.append(
-            f"the sweep measured validation accuracy {provenance.validation_accuracy:.4%} with seed {provenance.seed}: "
+            f"the sweep measured validation {provenance.metric.label} {provenance.metric.text(provenance.validation, 3)} with "
+            f"seed {provenance.seed}: "
             + ("reproduced exactly" if same else "NOT reproduced (another number of processes, machine, device or version?)")
         )
     return lines
+
+
+def _measured(result: RunResult) -> list[tuple[MetricSpec, str, float]]:
+    """What was measured in a run: metric, split and value."""
+    both = [(result.metric, "validation", result.validation), (result.metric, "test", result.test)]
+    if (also := result.also) is not None:
+        both += [(also.metric, "validation", also.validation), (also.metric, "test", also.test)]
+    return both
+
+
+def _expected(provenance: Provenance, interval: tuple[float, float]) -> str:
+    """What to expect of a single run: `test accuracy 95.00%, for a single run 93.00% to 97.00% (95 %, 3 seeds)`."""
+    metric, (low, high) = provenance.metric, (provenance.metric.text(bound, 1) for bound in interval)
+    mean = metric.text(provenance.mean_test or 0.0, 1)
+    return f"test {metric.label} {mean}, for a single run {low} to {high} (95 %, {provenance.seeds} seeds)"
 
 
 def predicted_line(predicted: PredictedAccuracy) -> str:
     """What is predicted for a single run at a budget that the sweep did not train."""
     low, high = predicted.run_interval
     return (
-        f"predicted test accuracy {predicted.test_accuracy:.2%}, for a single run {low:.2%} to {high:.2%} (95 %; the sweep did "
+        f"predicted test accuracy {predicted.test:.2%}, for a single run {low:.2%} to {high:.2%} (95 %; the sweep did "
         f"not train {predicted.budget}: by laws of error against cost through {predicted.trained_budgets} trained budgets)"
     )
 
 
 def expectation(schedule: Schedule, task: TaskSpec, plan: Plan) -> str | None:
-    """What accuracy to expect of a schedule at the budget of a plan, as a line; `None` if nothing was measured on this task.
+    """What to expect of a schedule at the budget of a plan, as a line; `None` if nothing was measured on this task.
 
     Args:
         schedule: the schedule, with its provenance.
@@ -110,19 +127,17 @@ def expectation(schedule: Schedule, task: TaskSpec, plan: Plan) -> str | None:
     if provenance.prediction is not None and str(provenance.prediction.budget) == str(plan.budget):
         return predicted_line(provenance.prediction)
     if str(provenance.budget) != str(plan.budget):
-        return f"accuracy not predicted: {_other_budget(provenance, plan)}"
-    if provenance.expected_test_accuracy is None or provenance.mean_test_accuracy is None:
+        return f"{provenance.metric.label} not predicted: {_other_budget(provenance, plan)}"
+    if provenance.expected_test is None or provenance.mean_test is None:
         return None
-    low, high = provenance.expected_test_accuracy
-    return (
-        f"measured test accuracy {provenance.mean_test_accuracy:.2%}, for a single run {low:.2%} to {high:.2%} (95 %, "
-        f"{provenance.seeds} seeds)"
-    )
+    return f"measured {_expected(provenance, provenance.expected_test)}"
 
 
 def _other_budget(provenance: Provenance, plan: Plan) -> str:
     """That a schedule file is for another budget, and which command makes one with a prediction."""
     predicted = f", and predicts {provenance.prediction.budget}" if provenance.prediction else ""
+    if provenance.metric != ACCURACY:
+        return f"the sweep measured this schedule at {provenance.budget}, not at {plan.budget}, and accuracy alone is predicted"
     return (
         f"the sweep measured this schedule at {provenance.budget}{predicted}, not at {plan.budget}; `explorer best "
         f"{provenance.sweep} --budget {shlex.quote(str(plan.budget))}` predicts"

@@ -33,7 +33,7 @@ SWEEP_COLUMNS = (
     Column("data"),
     Column("full training, FLOPs", is_number=True),
     Column("staging matches it at", is_number=True),
-    Column("best test accuracy", is_number=True),
+    Column("best on test data", is_number=True),
     Column("staging ahead at"),
 )
 
@@ -77,8 +77,16 @@ def write_comparison(
 
 
 def comparison_page(sweeps: Sequence[LoadedSweep], *, price: float | None = None, watch: WatchPayload | None = None) -> str:
-    """The page, as HTML."""
+    """The page, as HTML.
+
+    Raises:
+        InvalidInput: when the sweeps were measured by different metrics.
+    """
     names = _names(sweeps)
+    if len(metrics := {sweep.data.metric for sweep in sweeps}) > 1:
+        given = " and ".join(sorted(metric.label for metric in metrics))
+        raise InvalidInput("sweep", names, f"must have one metric, to be compared on one axis: they have {given}")
+    (metric,) = metrics
     currencies = {sweep.data.currency for sweep in sweeps}
     shared = currencies.pop() if len(currencies) == 1 else "flops"
     units = cost_units(pd.concat([sweep.data.shown_budgets for sweep in sweeps]), price, several=True, currency=shared)
@@ -100,6 +108,7 @@ def comparison_page(sweeps: Sequence[LoadedSweep], *, price: float | None = None
         "compare.html",
         payload,
         name=title,
+        metric=metric.label,
         units=units,
         models_differ=len(full_flops) > 1,
         sweeps=named,
@@ -123,7 +132,7 @@ def _summary(named: NamedSweep) -> tuple[str, ...]:
         data_text(task.data),
         f"{data.full_flops:.3g}",
         match_verdict(data.match)[0],
-        f"{best.test_mean:.1%} at {best.budget}",
+        f"{data.metric.score_text(best.test_mean)} at {best.budget}",
         ahead_count(data.comparisons),
     )
 

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from explorer.frontier import (
-    AccuracyCurve,
+    MetricCurve,
     PredictedCurve,
     best_by_budget,
     compare_budgets,
@@ -20,10 +20,12 @@ from explorer.frontier import (
 from explorer.frontier.break_even import BreakEven, break_even
 from explorer.frontier.comparison import BudgetComparison, FullTrainingMatch, predict_full_training_match
 from explorer.frontier.prediction import obstacle
+from explorer.frontier.trials import metric_of
 from explorer.ledger import KINDS, Kind
 from explorer.report.headline import break_even_sentence, headline
 from explorer.report.units import amounts_at
 from explorer.spec.budget import Currency
+from explorer.spec.metric import MetricSpec
 
 NEXT_TO = 1.05
 """A prediction that ends at less than this multiple of the largest measured cost is not shown."""
@@ -31,14 +33,14 @@ NEXT_TO = 1.05
 
 @dataclass(frozen=True)
 class FrontierData:
-    """Accuracies are fractions in [0, 1], costs fractions of full training."""
+    """Values of the metric are scores, of which the higher one is better; costs are fractions of full training."""
 
     curves: pd.DataFrame
     """The best of each kind at each budget: the columns of `best_by_budget`, and `on_frontier`."""
     runs: pd.DataFrame
     """Every completed run: the columns of `trials_frame`, and `dominated` (by a run of the same kind)."""
-    between: dict[Kind, AccuracyCurve]
-    """Expected accuracy between the measured budgets, for each kind that was trained."""
+    between: dict[Kind, MetricCurve]
+    """Expected score between the measured budgets, for each kind that was trained."""
     comparisons: tuple[BudgetComparison, ...]
     """Staged against baseline at every budget that both have."""
     match: FullTrainingMatch | None
@@ -79,12 +81,17 @@ class FrontierData:
     @property
     def headline(self) -> str:
         """What the sweep shows, in a sentence or two."""
-        return headline(self.comparisons, self.match, self.currency)
+        return headline(self.comparisons, self.match, self.currency, self.metric)
 
     @property
     def summary(self) -> str:
         """The headline, and what finding out cost beside what it saves."""
         return f"{self.headline} {break_even_sentence(self.break_even)}"
+
+    @property
+    def metric(self) -> MetricSpec:
+        """The metric of the sweep."""
+        return metric_of(self.runs)
 
     @property
     def currency(self) -> Currency:
@@ -138,8 +145,8 @@ def frontier_data(trials: pd.DataFrame, all_trials: pd.DataFrame | None = None) 
     runs["dominated"] = True
     for kind in KINDS:
         of_kind = runs.kind == kind
-        runs.loc[of_kind, "dominated"] = ~non_dominated(runs.cost[of_kind], runs.test_accuracy[of_kind])
-    between = {kind: AccuracyCurve.through(curves[curves.kind == kind]) for kind in KINDS if (curves.kind == kind).any()}
+        runs.loc[of_kind, "dominated"] = ~non_dominated(runs.cost[of_kind], runs.test_score[of_kind])
+    between = {kind: MetricCurve.through(curves[curves.kind == kind]) for kind in KINDS if (curves.kind == kind).any()}
     comparisons, match = tuple(compare_budgets(curves)), match_full_training(curves, between)
     data = FrontierData(curves, runs, between, comparisons, match, break_even(paid_for, match))
     if match is None and (predicted := predict_full_training_match(data.predicted)) is not None:

@@ -8,19 +8,26 @@ from collections.abc import Sequence
 from explorer.frontier.break_even import BreakEven
 from explorer.frontier.comparison import FULL_TRAINING, BudgetComparison, FullTrainingMatch
 from explorer.spec.budget import Budget, Currency
+from explorer.spec.metric import ACCURACY, MetricSpec
 
 COST_NAMES: dict[Currency, str] = {"flops": "cost", "device_seconds": "device-seconds"}
 """What costs are called: where nothing else is said, they are FLOPs."""
 BY_CURRENCY: dict[Currency, str] = {"flops": "", "device_seconds": ", at equal device-seconds"}
 
 
-def headline(comparisons: Sequence[BudgetComparison], match: FullTrainingMatch | None, currency: Currency = "flops") -> str:
+def headline(
+    comparisons: Sequence[BudgetComparison],
+    match: FullTrainingMatch | None,
+    currency: Currency = "flops",
+    metric: MetricSpec = ACCURACY,
+) -> str:
     """One to three sentences that hold whichever side is ahead.
 
     Args:
         comparisons: of both kinds at each budget, as `compare_budgets` returns.
         match: the cost at which staged training matches full training, as `match_full_training` returns.
         currency: currency of the sweep, which costs and budgets are in.
+        metric: what was measured.
     """
     if not comparisons:
         return "Staged and baseline training have no budget in common yet."
@@ -30,7 +37,8 @@ def headline(comparisons: Sequence[BudgetComparison], match: FullTrainingMatch |
         matches = "is predicted to match" if match.predicted else "matches"
         predicted = ", predicted" if match.predicted else ""
         return (
-            f"Staging {matches} full training ({match.target.mean:.1%} test accuracy{predicted}) at {match_cost(match)} of its "
+            f"Staging {matches} full training ({metric.score_text(match.target.mean)} test {metric.label}{predicted}) at "
+            f"{match_cost(match)} of its "
             f"{COST_NAMES[currency]} "
             f"(95 % interval {match_interval(match)}, means of {seeds})."
         )
@@ -49,8 +57,14 @@ def headline(comparisons: Sequence[BudgetComparison], match: FullTrainingMatch |
     losses = f" It is behind at {behind}." if behind else ""
     return (
         f"Staging is ahead at {len(ahead)} of {of_all}, most at {_of_full_training(best.budget)}: "
-        f"{best.staged.mean:.1%} against {best.baseline.mean:.1%} ({basis}).{losses}{rest}"
+        f"{_named(metric)}{metric.score_text(best.staged.mean)} against {metric.score_text(best.baseline.mean)} "
+        f"({basis}).{losses}{rest}"
     )
+
+
+def _named(metric: MetricSpec) -> str:
+    """The metric's name before its values, and which ones are better; nothing for accuracy, which percentages stand for."""
+    return "" if metric == ACCURACY else f"{metric.label} ({metric.better} is better) "
 
 
 def break_even_sentence(paid: BreakEven) -> str:
@@ -74,7 +88,7 @@ def break_even_verdict(paid: BreakEven) -> tuple[str, str]:
     if paid.payback == "unknown":
         return "not known", "what is saved of each training was neither measured nor predicted"
     if paid.payback == "never":
-        more = "" if math.isinf(paid.saving) else f": equal accuracy costs {-paid.saving:.2g} of a full training more"
+        more = "" if math.isinf(paid.saving) else f": being equally good costs {-paid.saving:.2g} of a full training more"
         return "never", f"staging saves nothing of a full training{predicted}{more}"
     saving = f"saving {paid.saving:.2g} of each{predicted}" if paid.saving > 0 else f"estimate: no saving{predicted}"
     fewest, most = (trainings_text(count) for count in paid.trainings_interval)

@@ -26,7 +26,7 @@ class LoadedSweep:
 
     header: SweepHeader
     trials: pd.DataFrame
-    """One row per trial of the target, as `trials_frame` returns: what accuracies are taken from."""
+    """One row per trial of the target, as `trials_frame` returns: what results are taken from."""
     all_trials: pd.DataFrame
     """The same with the trials of proxies: what the sweep cost."""
     data: FrontierData

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from explorer.errors import InvalidInput
 from explorer.files import write_file
 from explorer.frontier.choice import schedule_with_provenance
-from explorer.frontier.trials import describe
+from explorer.frontier.trials import describe, metric_of
 from explorer.ledger import Ledger
 from explorer.paths import expanded
 from explorer.report.html import publish, render
@@ -103,8 +103,18 @@ def write_report(
 
 
 def frontier_table(curves: pd.DataFrame) -> pd.DataFrame:
-    """The best of each kind at each budget as a flat table."""
-    table = curves.drop(columns=["schedule", "stages", "budget_amount", "budget_unit", "repeated"])
+    """The best of each kind at each budget as a flat table. Means and bounds are values of the metric, as people read them."""
+    metric = metric_of(curves)
+    values = {name: metric.values(curves[name]) for name in ("validation_mean", "test_mean", "test_low", "test_high")}
+    if metric.direction == "minimize":
+        values["test_low"], values["test_high"] = values["test_high"], values["test_low"]
+    values["metric"] = metric.name
+    table = curves.assign(**values).drop(columns=["schedule", "stages", "budget_amount", "budget_unit", "repeated"])
+    second = curves.also.dropna()
+    if second.empty:
+        table = table.drop(columns=["also", "also_validation", "also_test"])
+    else:
+        table["also"] = second.iloc[0].name
     table.insert(len(table.columns), "schedule", [describe(schedule) for schedule in curves.schedule])
     return table
 
@@ -117,6 +127,7 @@ def page(sweep: LoadedSweep, *, watch: WatchPayload | None = None, panels: Seque
         page_payload(sweep, contents, watch),
         name=sweep.header.name,
         headline=sweep.data.summary,
+        metric=sweep.data.metric.label,
         subject=subject(sweep.header),
         notices=notices(sweep.header, sweep.all_trials, sweep.failed_attempts, sweep.transfers),
         tiles=tiles(sweep),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from explorer.ledger import Kind
+from explorer.spec.metric import MetricSpec
 
 STAGED = "#0072b2"
 BASELINE = "#d55e00"
@@ -49,7 +50,8 @@ DARK: dict[str, str] = {
     "#2f86bd": "#4a9fd6",
     "#00547e": "#0b6ea3",
 }
-ACCURACY_SCALE = "Cividis"
+SCORE_SCALE = "Cividis"
+"""Color scale of values of the metric, brighter for higher ones."""
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"
 
 LAYOUT: dict[str, Any] = {
@@ -75,9 +77,9 @@ SHARE_TICKS: dict[str, Any] = {"tickvals": [0, 0.2, 0.4, 0.6, 0.8, 1], "tickform
 """Ticks of an axis from 0 to 1; plotly's own ticks leave out the last."""
 
 
-def accuracy_bar(title: str) -> dict[str, object]:
-    """The legend of a color scale of accuracies."""
-    return {"thickness": 12, "outlinewidth": 0, "tickformat": ".0%", "title": {"text": title, "font": {"size": 13}}}
+def metric_bar(title: str, metric: MetricSpec) -> dict[str, object]:
+    """The legend of a color scale of values of a metric."""
+    return {"thickness": 12, "outlinewidth": 0, **metric.axis, "title": {"text": title, "font": {"size": 13}}}
 
 
 def faded(color: str, opacity: float) -> str:

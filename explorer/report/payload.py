@@ -17,7 +17,7 @@ from explorer.ledger import Kind
 from explorer.report import palette
 from explorer.report.units import CostUnit
 
-PAYLOAD_VERSION = 2
+PAYLOAD_VERSION = 3
 """Raised with every change of the fields below, here and in `report.js`."""
 
 PlotlyJson = dict[str, Any]
@@ -46,8 +46,8 @@ class FigurePayload:
 
 
 @dataclass(frozen=True)
-class Accuracy:
-    """A test accuracy as text."""
+class Result:
+    """A value of the metric on test images, as text."""
 
     value: str
     interval: str
@@ -83,7 +83,7 @@ class SchedulePayload:
     """Learning rate as text."""
     other_settings: str
     """Batch size and searched settings of `staging` as text."""
-    accuracy: Accuracy
+    result: Result
     when_clicked: str
     """Sentence for a reader who clicked one of its runs; `{run}` stands for the run."""
     file_name: str
@@ -98,7 +98,7 @@ class SchedulePayload:
     stages: tuple[StagePayload, ...]
     seeds: int
     test: tuple[float | None, float | None, float | None]
-    """Mean test accuracy and its interval."""
+    """Mean test score and its interval."""
     validation: float
     factors: tuple[float, ...] | None
     """Learning rate over its peak at the chooser's `times`; `None` for the chooser's own `factors`."""
@@ -124,8 +124,8 @@ class PositionPayload:
     x: dict[str, float]
     """Cost in every unit, by the unit's key."""
     expected: dict[Kind, tuple[float | None, float | None, float | None]]
-    """Expected mean test accuracy and its interval."""
-    accuracy: dict[Kind, Accuracy]
+    """Expected mean test score and its interval."""
+    result: dict[Kind, Result]
     """The same as text."""
     basis: str
     """What the numbers are based on."""

@@ -26,19 +26,22 @@ class Tile:
 def tiles(sweep: LoadedSweep) -> list[Tile]:
     """The tiles of a sweep."""
     winners = sweep.data.winners.sort_values("cost").reset_index(drop=True)
+    metric = sweep.data.metric
     top = row_with_largest(winners, "test_mean")
     comparison = next((each for each in sweep.data.comparisons if str(each.budget) == top.budget), None)
     shown = [
         Tile("staging ahead at", *_ahead(sweep.data.comparisons)),
         Tile("staging matches full training at", *match_verdict(sweep.data.match)),
         Tile(
-            "best test accuracy", f"{top.test_mean:.1%}", f"at {top.budget}, {top.kind}{_against_other(top.kind, comparison)}"
+            f"best test {metric.label}",
+            metric.score_text(top.test_mean),
+            f"at {top.budget}, {top.kind}{_against_other(top.kind, comparison)}",
         ),
     ]
     bend = knee(winners.cost, winners.test_mean)
     if bend is not None:
         at_knee = winners.iloc[bend]
-        remark = f"{at_knee.test_mean:.1%}; above it, more cost gains less"
+        remark = f"{metric.score_text(at_knee.test_mean)}; above it, more cost gains less"
         shown.append(Tile("knee of the curve", str(at_knee.budget), remark))
     pays = Tile("pays after", *break_even_verdict(sweep.data.break_even))
     return [*shown, _search_cost(sweep), pays, *_spending(sweep.spending)]
@@ -61,7 +64,7 @@ def _ahead(comparisons: Sequence[BudgetComparison]) -> tuple[str, str]:
 
 
 def _against_other(kind: str, comparison: BudgetComparison | None) -> str:
-    """What is decided about the most accurate training and the other kind at its budget."""
+    """What is decided about the best training and the other kind at its budget."""
     if comparison is None:
         return ""
     other = "baseline" if kind == "staged" else "staged training"

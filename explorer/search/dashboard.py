@@ -21,6 +21,7 @@ from optuna.trial import TrialState
 from explorer.ledger import KINDS, Kind, Record, Trial
 from explorer.search.rung import objective_values, rung_name
 from explorer.spec.budget import Budget
+from explorer.spec.metric import ACCURACY, MetricSpec
 from explorer.spec.rates import AXES
 from explorer.spec.schedule import Stage
 from explorer.spec.search_space import SearchSettings, SearchSpace
@@ -35,13 +36,14 @@ class Dashboard:
         space: the search space.
         path: the file, to be opened with `optuna-dashboard`.
         records: what the ledger already holds.
+        metric: what trials are compared by.
     """
 
-    def __init__(self, space: SearchSpace, path: Path, records: Iterable[Record] = ()) -> None:
-        self._space = space
+    def __init__(self, space: SearchSpace, path: Path, records: Iterable[Record] = (), metric: MetricSpec = ACCURACY) -> None:
+        self._space, self._metric = space, metric
         path.unlink(missing_ok=True)
         storage = JournalStorage(JournalFileBackend(str(path)))
-        names = ["validation_accuracy"] + ([space.search.minimize] if space.search.minimize else [])
+        names = [f"validation_{metric.slug}"] + ([space.search.minimize] if space.search.minimize else [])
         self._studies: dict[tuple[int | None, Kind, Budget], optuna.Study] = {}
         searched: list[tuple[int | None, Kind]] = [(None, kind) for kind in KINDS]
         searched += [(number, "staged") for number in range(1, len(space.proxy) + 1)]
@@ -50,7 +52,7 @@ class Dashboard:
                 study = optuna.create_study(
                     storage=storage,
                     study_name=f"{space.name} {rung_name(budget, kind, proxy)}",
-                    directions=["maximize", "minimize"][: len(names)],
+                    directions=[metric.direction, "minimize"][: len(names)],
                 )
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", ExperimentalWarning)
@@ -74,13 +76,13 @@ class Dashboard:
             "from_sweep": None if trial.from_sweep is None else str(trial.from_sweep),
             "reused_from": None if record.reused_from is None else str(record.reused_from),
             "cost": outcome.planned_flops / outcome.full_flops if outcome else None,
-            "test_accuracy": outcome.test_accuracy if outcome else None,
+            f"test_{self._metric.slug}": outcome.test if outcome else None,
         }
         parameters = shown_parameters(self._space.search, trial)
         distributions = shown_distributions(self._space.search, trial.kind)
         shown = optuna.trial.create_trial(
             state=TrialState.COMPLETE if outcome else TrialState.FAIL,
-            values=objective_values(self._space, outcome) if outcome else None,
+            values=[outcome.validation, *objective_values(self._space, outcome)[1:]] if outcome else None,
             params=parameters,
             distributions={name: each for name, each in distributions.items() if name in parameters},
             user_attrs={name: value for name, value in attributes.items() if value is not None},

@@ -30,7 +30,7 @@ TRIAL_OVERHEAD_SECONDS = 0.5
 
 
 MAX_TRIALS = 1000
-"""Trials that a forecast goes through at most: a search of thousands takes long even with random accuracies."""
+"""Trials that a forecast goes through at most: a search of thousands takes long even with random results."""
 
 
 @dataclass
@@ -155,7 +155,7 @@ class Forecast:
         )
         return (
             f"{counted}; all of them together cost {self.planned:.2f} full trainings, of which about "
-            f"{self.executed:.2f} are trained and {shared:.0%} are shared (estimated with random accuracies{hint})\n"
+            f"{self.executed:.2f} are trained and {shared:.0%} are shared (estimated with random results{hint})\n"
             f"one full training takes about {duration_text(self.full_seconds)}; evaluation takes about "
             f"{self.evaluation_share:.0%} of the FLOPs\n"
             f"{self._time(space, parallel_trials)}"
@@ -188,7 +188,7 @@ def forecast(
     table: StepTimeTable | None = None,
     earlier_sweeps: Sequence[EarlierSweep] = (),
 ) -> Forecast:
-    """Search as a sweep would, with accuracies drawn at random, and add up the cost of the plans.
+    """Search as a sweep would, with results drawn at random, and add up the cost of the plans.
 
     Real searches concentrate on good settings and share more. Time is estimated from the step times of the machines and from
     the overhead of a trial.
@@ -215,7 +215,7 @@ def forecast(
     expected.budgets = list(rows.values())
     full = full_training_plan(space, table)
     trained: set[str] = set()
-    accuracies = random.Random(space.search.seed)
+    results = random.Random(space.search.seed)
     priced = priced_limit(space, table)
     expected.spending = Spending(space, priced) if priced else None
     with quiet_optuna():
@@ -233,7 +233,7 @@ def forecast(
             expected.seconds += TRIAL_OVERHEAD_SECONDS
             expected.trained += 1
             new = len(plan.segments) - known
-            dispatcher.finished(synthetic_record(trial, plan, accuracies.random(), new, full))
+            dispatcher.finished(synthetic_record(trial, plan, results.random(), new, full))
             _add_shared(dispatcher, rows)
             if expected.trials >= MAX_TRIALS:
                 expected.is_cut_off = True
@@ -257,14 +257,14 @@ def _add_shared(dispatcher: Dispatcher, rows: Mapping[tuple[int | None, Budget],
 
 
 def synthetic_record(
-    trial: Trial, plan: Plan, accuracy: float, executed_segments: int | None = None, full: Plan | None = None
+    trial: Trial, plan: Plan, score: float, executed_segments: int | None = None, full: Plan | None = None
 ) -> Record:
-    """The record that a worker would have written if the training had ended with this accuracy.
+    """The record that a worker would have written if the training had ended with this result.
 
     Args:
         trial: the trial.
         plan: its plan.
-        accuracy: validation and test accuracy.
+        score: of validation and test images, from 0 to 1, as an accuracy.
         executed_segments: number of segments at the end that were not in the stage store; `None` for all.
         full: as for `outcome_costs`.
     """
@@ -281,8 +281,8 @@ def synthetic_record(
         for s in plan.stages()
     )
     outcome = Outcome(
-        validation_accuracy=accuracy,
-        test_accuracy=accuracy,
+        validation=score,
+        test=score,
         **outcome_costs(plan, 0 if executed_segments is None else len(plan.segments) - executed_segments, full),
         steps=plan.steps,
         train_seconds=1.0,

@@ -280,7 +280,7 @@ class Rung:
             self.distinct = self.wanted = self.asked
 
     def best(self, count: int) -> list[Record]:
-        """The best completed search trials by validation accuracy; among equals, the first.
+        """The best completed search trials on validation images; among equals, the first.
 
         With a second objective, trials that no other trial beats in both objectives come first.
         """
@@ -369,6 +369,6 @@ class Rung:
 
 
 def objective_values(space: SearchSpace, outcome: Outcome) -> list[float]:
-    """What a study is told: the validation accuracy, and the second objective where the space has one."""
+    """What a study is told: the score on validation images, and the second objective where the space has one."""
     minimize = space.search.minimize
-    return [outcome.validation_accuracy] + ([float(getattr(outcome, minimize) or 0)] if minimize else [])
+    return [outcome.validation_score] + ([float(getattr(outcome, minimize) or 0)] if minimize else [])

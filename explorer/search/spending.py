@@ -35,6 +35,7 @@ from explorer.search.proxy_allocation import (
 from explorer.search.rung import Rung
 from explorer.search.trial_plan import full_training_plan, proxy_costs
 from explorer.spec.budget import Budget
+from explorer.spec.metric import ACCURACY
 from explorer.spec.provenance import MAX_REACH, MIN_BUDGETS
 from explorer.spec.search_space import KINDS, SearchSpace
 from explorer.spec.spending_limit import FIELD, SpendingLimit
@@ -265,6 +266,9 @@ class Spending:
         """Check that the accuracy at the budget of `search.goal` can be predicted from the budgets that are searched."""
         if self._searched == len(self.costs) or any(self.verified):
             return
+        if (metric := self.space.task.objective.metric) != ACCURACY.name:
+            reason = f"cannot be trained within {self.priced.given}, and {metric} cannot be predicted there: raise search.spend"
+            raise InvalidInput("search.goal", str(self.space.search.goal), reason)
         searched = [number for number, trials in enumerate(self.at_start[: self._searched]) if trials.staged]
         largest, goal = searched[-1], str(self.space.search.goal)
         if len(searched) < MIN_BUDGETS:

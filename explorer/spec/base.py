@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict
@@ -16,6 +18,18 @@ class Frozen(BaseModel):
     """A pydantic model that is immutable and refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def renamed(data: Any, names: Mapping[str, str]) -> Any:
+    """The content of a file of an earlier release under today's names; anything but a mapping is returned as it is.
+
+    Args:
+        data: the content.
+        names: today's name of each former one.
+    """
+    if not isinstance(data, dict):
+        return data
+    return {names.get(name, name) if names.get(name) not in data else name: value for name, value in data.items()}
 
 
 def read_mapping(path: str | Path) -> object:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from explorer.spec.base import Frozen
+from typing import Any
+
+from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from explorer.spec.base import Frozen, renamed
 from explorer.spec.budget import BudgetField, Currency
 from explorer.spec.lr_schedule import Decay
+from explorer.spec.metric import ACCURACY, ACCURACY_NAMES, MetricSpec
 from explorer.spec.model_input import ModelInput
 from explorer.spec.optimizer_choice import OptimizerChoice
 from explorer.spec.step_times import StepTimeTable
@@ -21,14 +26,19 @@ class PredictedAccuracy(Frozen):
 
     budget: BudgetField
     """The budget that the prediction is for."""
-    test_accuracy: float
-    """Predicted test accuracy, in [0, 1]."""
+    test: float
+    """Predicted test accuracy, in [0, 1]: nothing is predicted of other metrics."""
     interval: tuple[float, float]
     """Interval that contains the mean test accuracy of as many runs as the sweep repeats, with a probability of 95 %."""
     run_interval: tuple[float, float]
     """The same for a single run."""
     trained_budgets: int
     """Number of trained budgets that the prediction was made from."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_release(cls, data: Any) -> Any:
+        return renamed(data, ACCURACY_NAMES)
 
 
 class Provenance(Frozen):
@@ -47,7 +57,7 @@ class Provenance(Frozen):
     model: str
     """Name of the model."""
     seed: int
-    """Seed of the run whose accuracies are given; on the CPU, training again with it gives the same accuracies."""
+    """Seed of the run whose results are given; on the CPU, training again with it gives the same results."""
     learning_rate: float
     """Peak learning rate of the trial."""
     batch_size: int
@@ -58,18 +68,20 @@ class Provenance(Frozen):
     """Kind of the learning-rate schedule that the sweep chose; `None` if it did not compare any."""
     optimizer: OptimizerChoice | None = None
     """Optimizer that the sweep chose; `None` if it did not compare any."""
-    validation_accuracy: float
-    """Validation accuracy of that run, in [0, 1]."""
-    test_accuracy: float | None = None
-    """Test accuracy of that run, in [0, 1]."""
-    mean_validation_accuracy: float | None = None
-    """Mean validation accuracy over all seeds."""
-    mean_test_accuracy: float | None = None
-    """Mean test accuracy over all seeds."""
+    metric: MetricSpec = ACCURACY
+    """The metric that was measured. Accuracy is not written."""
+    validation: float
+    """Value of the metric on validation images in that run; of accuracy, a fraction in [0, 1]."""
+    test: float | None = None
+    """Value on test images in that run."""
+    mean_validation: float | None = None
+    """Mean value on validation images over all seeds."""
+    mean_test: float | None = None
+    """Mean value on test images over all seeds."""
     seeds: int = 1
     """Number of seeds behind the means."""
-    expected_test_accuracy: tuple[float, float] | None = None
-    """Interval that contains the test accuracy of another run with a probability of 95 %; `None` for a single seed."""
+    expected_test: tuple[float, float] | None = None
+    """Interval that contains the value on test images of another run with a probability of 95 %; `None` for a single seed."""
     prediction: PredictedAccuracy | None = None
     """Prediction for another budget than that of the trial, for which the schedule was chosen; `None` if there is none."""
     task: TaskSpec | None = None
@@ -78,3 +90,13 @@ class Provenance(Frozen):
     """Names of the classes, size and preprocessing of the images; `None` if the sweep did not record them."""
     versions: dict[str, str] = {}
     """Versions of the packages that the trial used."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_release(cls, data: Any) -> Any:
+        return renamed(data, ACCURACY_NAMES)
+
+    @model_serializer(mode="wrap")
+    def _without_default_metric(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        return {name: value for name, value in content.items() if name != "metric" or self.metric != ACCURACY}

@@ -113,7 +113,8 @@ class SearchSettings(Frozen):
     is repeated. `None`: `trials` and `baseline_trials` decide."""
     goal: BudgetField | None = None
     """The budget that a schedule is wanted for, one of `budgets`: those above it are not searched. Within a spending limit that
-    has no room to search it, a few schedules are trained there, or none: then its accuracy is predicted."""
+    has no room to search it, a few schedules are trained there, or none: then its accuracy is predicted, which
+    is possible for accuracy alone."""
     plan: Literal["limited", "exhaustive"] = "limited"
     """`exhaustive` searches all budgets of the sweep's own task with `trials` and `baseline_trials`, and leaves out `spend`,
     `goal` and `proxy`."""
@@ -139,7 +140,7 @@ class SearchSettings(Frozen):
     promote: int = Field(5, ge=0)
     """Number of the best trials of a budget that are tried first at the next budget."""
     minimize: Literal["train_seconds", "peak_memory"] | None = None
-    """Second objective beside accuracy, as measured; `peak_memory` needs a GPU. `None`: accuracy is the only objective."""
+    """Second objective beside the metric, as measured; `peak_memory` needs a GPU. `None`: the metric is the only objective."""
     stages: int = Field(3, ge=2)
     """Number of stages, the full model included. A stage may get no duration."""
     grid: int = Field(20, ge=2, le=MAX_GRID)

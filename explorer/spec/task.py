@@ -1,4 +1,4 @@
-"""The task: model, data, recipe and staging; everything about a training run except its schedule."""
+"""The task: model, data, recipe, staging and objective; everything about a training run except its schedule."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from explorer.spec.data import DataSpec
 from explorer.spec.imports import MODULES
 from explorer.spec.lr_schedule import Decay
 from explorer.spec.model import ModelSpec
+from explorer.spec.objective import ObjectiveSpec
 from explorer.spec.optimizer_choice import OptimizerChoice
 from explorer.spec.recipe import Recipe
 from explorer.spec.staging import Staging
@@ -43,15 +44,17 @@ class TaskSpec(Frozen):
     data: DataSpec
     recipe: Recipe
     staging: Staging = Staging()
+    objective: ObjectiveSpec = ObjectiveSpec()
     imports: Annotated[tuple[str, ...], AfterValidator(_module_names), MODULES] = Field((), alias=IMPORT)
     """Python modules of your own that are imported before the model is built, in every process: they register models with timm
     or layouts with `explorer.elastic`. They must be importable on every machine that trains."""
 
     @model_serializer(mode="wrap")
-    def _without_empty_imports(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Written under the key of files, and tasks without imports as they were before there were any."""
+    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Imports under their key of files; tasks without them or with the default objective as before there were others."""
         content: dict[str, Any] = handler(self)
         imports = content.pop("imports", None) or content.pop(IMPORT, None)
+        content = {name: value for name, value in content.items() if name != "objective" or value}
         return {**content, IMPORT: imports} if imports else content
 
     def with_settings(

@@ -74,4 +74,5 @@ def has_foreign_code(task: TaskSpec) -> bool:
             pending.extend(value)
         elif isinstance(value, str) and (is_reference(value) or value.startswith(("local-dir:", "hf-hub:", "/"))):
             return True
-    return "checkpoint_path" in task.model.options
+    has_weights = task.objective.teacher is not None and task.objective.teacher.weights is not None
+    return has_weights or "checkpoint_path" in task.model.options

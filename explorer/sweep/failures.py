@@ -17,7 +17,7 @@ from explorer.training.loop import DivergedError, PreemptedError
 
 CPU_OUT_OF_MEMORY = "DefaultCPUAllocator: can't allocate memory"
 """Message of torch's plain RuntimeError when memory runs out on the CPU."""
-PLACE_FIELDS = ("data.name", "data.root", "data.", "storage", "resources.gpus", "resources.accelerator")
+PLACE_FIELDS = ("data.name", "data.root", "data.", "objective.", "storage", "resources.gpus", "resources.accelerator")
 """Settings that the driver has checked on its own machine: refused on a worker, they are wrong there."""
 PLACE_ERRORS = (ImportError, ConnectionError, TimeoutError, FileNotFoundError, PermissionError)
 """Errors that say what a host lacks."""

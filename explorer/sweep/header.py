@@ -55,6 +55,7 @@ def new_header(name: str, space: SearchSpace, inventory: Inventory) -> SweepHead
         augmentation=task.augmentation_as_applied,
         model_parameters=task.model_parameters,
         model_input=task.model_input,
+        metric=task.objective.metric,
     )
 
 
@@ -78,6 +79,11 @@ def open_sweep(ledger: Ledger, space: SearchSpace, inventory: Inventory, make_he
     if different := first_difference(stored, given, CHANGEABLE):
         allowed = f"the sweep at {ledger.location} has {different.before!r}; give this one another --name"
         raise InvalidInput(different.field, different.after, allowed)
+    if space.task.objective.references and (metric := Task(space.task).objective.metric) != header.metric:
+        different = first_difference(header.metric.model_dump(), metric.model_dump())
+        assert different is not None
+        allowed = f"the sweep at {ledger.location} was started with {different.before!r}; give this one another --name"
+        raise InvalidInput(f"objective.metric: {different.field}", different.after, allowed)
     if header.inventory is not None:
         _check_same_data(header.inventory, inventory, ledger.location)
 

@@ -26,8 +26,7 @@ def learning_curve(record: Record) -> list[Point]:
 def results(outcome: Outcome) -> Point:
     """What was measured of a finished trial, at its last step."""
     measured = {
-        "validation_accuracy": outcome.validation_accuracy,
-        "test_accuracy": outcome.test_accuracy,
+        **outcome.metric.logged(outcome.validation, outcome.test, outcome.also),
         "train_seconds": outcome.train_seconds,
         "executed_seconds": outcome.executed_seconds,
         "evaluation_seconds": outcome.evaluation_seconds,

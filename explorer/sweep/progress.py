@@ -15,11 +15,12 @@ from explorer.frontier.trials import rows
 from explorer.ledger import KINDS, Kind, Record
 from explorer.ledger.time_left import device_seconds_left
 from explorer.spec.budget import Budget
+from explorer.spec.metric import ACCURACY, MetricSpec
 from explorer.spec.search_space import SearchSpace
 from explorer.sweep.interrupts import interrupted_line
 
 LAST_TABLE = (
-    "accuracy of the best trial of each kind, chosen on validation images: the mean over fresh seeds where it was repeated, "
+    "{metric} of the best trial of each kind, chosen on validation images: the mean over fresh seeds where it was repeated, "
     "otherwise that of the single run that was chosen"
 )
 
@@ -60,7 +61,7 @@ class SweepProgress:
             self._live.refresh()
             return
         outcome = record.outcome
-        result = f"{outcome.validation_accuracy:7.2%}" if outcome else f"failed: {record.reason}"
+        result = f"{outcome.metric.text(outcome.validation, 1):>7}" if outcome else f"failed: {record.reason}"
         if record.shared_with:
             result += f"  (training shared with {record.shared_with})"
         if record.reused_from:
@@ -77,7 +78,7 @@ class SweepProgress:
         return (device_seconds_left(self.space, self.planned, self.records) or 0.0) / self.at_once
 
     def table(self) -> Group:
-        """While the sweep runs: the highest validation accuracy of a single run at each budget, staged against baseline."""
+        """While the sweep runs: the best single run on validation images at each budget, staged against baseline."""
         table = _table("budget", "best staged", "best baseline")
         for proxy in (*range(1, len(self.space.proxy) + 1), None):
             for budget in self.space.budgets:
@@ -86,10 +87,12 @@ class SweepProgress:
                     continue
                 name = str(budget) if proxy is None else f"proxy {proxy}, {budget}"
                 table.add_row(name, self._best(here, "staged"), self._best(here, "baseline"), *_counts(here))
-        return Group(Text("highest validation accuracy of a single run so far"), table)
+        metric = self._metric
+        best = "highest" if metric.direction == "maximize" else "lowest"
+        return Group(Text(f"{best} validation {metric.label} of a single run so far"), table)
 
     def last_table(self) -> Group:
-        """At the end: the accuracies of the best trial of each kind at each budget, as reports show them."""
+        """At the end: the results of the best trial of each kind at each budget, as reports show them."""
         table = _table("budget", *(f"{kind} {what}" for kind in KINDS for what in ("validation", "test", "seeds")))
         best = {(row.budget, row.kind): row for row in rows(best_by_budget(trials_frame(self.records)))}
         for budget in self.space.budgets:
@@ -97,9 +100,15 @@ class SweepProgress:
             for kind in KINDS:
                 row = best.get((str(budget), kind))
                 seeds = (f"{row.seeds} fresh" if row.repeated else "1") if row else "-"
-                cells += [f"{row.validation_mean:.2%}", f"{row.test_mean:.2%}", seeds] if row else ["-"] * 3
+                means = [row.metric.score_text(mean, 1) for mean in (row.validation_mean, row.test_mean)] if row else []
+                cells += [*means, seeds] if row else ["-"] * 3
             table.add_row(str(budget), *cells, *_counts(self._records_at(budget)))
-        return Group(Text(LAST_TABLE), table)
+        return Group(Text(LAST_TABLE.format(metric=self._metric.label)), table)
+
+    @property
+    def _metric(self) -> MetricSpec:
+        """The metric of the sweep; accuracy until something is measured."""
+        return next((record.outcome.metric for record in self.records if record.outcome), ACCURACY)
 
     def _records_at(self, budget: Budget, proxy: int | None = None) -> list[Record]:
         """The records of the target or of a proxy at a budget."""
@@ -107,8 +116,9 @@ class SweepProgress:
 
     @staticmethod
     def _best(records: Sequence[Record], kind: Kind) -> str:
-        accuracies = [r.outcome.validation_accuracy for r in records if r.outcome and r.trial.kind == kind]
-        return f"{max(accuracies):.2%}" if accuracies else "-"
+        outcomes = [record.outcome for record in records if record.outcome and record.trial.kind == kind]
+        best = max(outcomes, key=lambda outcome: outcome.validation_score, default=None)
+        return "-" if best is None else best.metric.text(best.validation, 1)
 
     def _view(self) -> Group:
         minutes = self.seconds_left() / 60

@@ -178,8 +178,10 @@ def _outcome(planned: Plan, full: Plan, result: TrainingResult, processes: int) 
             )
         )
     return Outcome(
-        validation_accuracy=result.validation_accuracy,
-        test_accuracy=result.test_accuracy,
+        metric=result.metric,
+        validation=result.validation,
+        test=result.test,
+        also=result.also,
         **outcome_costs(planned, result.reused_segments, full),
         steps=result.steps,
         processes=processes,

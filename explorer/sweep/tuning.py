@@ -98,7 +98,9 @@ def run_trials(run: SweepRun) -> None:
         if record.outcome is None and not record.diverged:
             raise FailedTrialError(record.reason)  # the process may be damaged: Tune starts another one
 
-    dashboard = None if "://" in location else Dashboard(space, Path(location, DASHBOARD), run.records)
+    dashboard = (
+        None if "://" in location else Dashboard(space, Path(location, DASHBOARD), run.records, run.ledger.header().metric)
+    )
 
     def on_record(record: Record) -> None:
         first_failures.add(record)

@@ -12,7 +12,7 @@ from explorer.ledger import SweepHeader
 PACKAGES = ("vit-budget-explorer", "torch", "timm", "ray", "optuna")
 """Packages whose versions a sweep keeps."""
 NUMERICAL = ("torch", "timm")
-"""Packages that compute: with other versions of them, the same trial may end with another accuracy."""
+"""Packages that compute: with other versions of them, the same trial may end with another result."""
 
 
 def installed_versions() -> dict[str, str]:
@@ -43,7 +43,7 @@ def check_versions(header: SweepHeader, *, mix: bool) -> None:
         before = header.versions.get(package, here)
         if before != here and not mix:
             allowed = (
-                f"the sweep was started with {before}, and accuracies of different versions may not be comparable; "
+                f"the sweep was started with {before}, and results of different versions may not be comparable; "
                 "install that version, give this one another --name, or mix them with --mix-versions"
             )
             raise InvalidInput(f"version of {package}", here, allowed)

@@ -50,6 +50,7 @@ def plan_batches(
                 image_size=image_size,
                 device=device,
                 local_slice=processes.local_slice(images),
+                order=task.objective.order,
             )
             yield from task.batches_of(stream)
         start += steps * images

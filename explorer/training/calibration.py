@@ -32,6 +32,9 @@ UNRELATED_TO_STEP_TIME = (
     "model.pretrained",
     "model.checkpoint",
     "model.weights_sha256",
+    "objective.metric",  # and its options
+    "objective.also",
+    "objective.unit",
     "recipe.epochs",
     "recipe.learning_rate",
     "recipe.lr_schedule",

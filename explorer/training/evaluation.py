@@ -1,44 +1,75 @@
-"""Accuracy on data that training does not see."""
+"""The metrics of a task on data that training does not see."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from explorer.data import Batch, Split
+from explorer.spec.metric import MetricSpec
 from explorer.training.distributed import SINGLE_PROCESS, Processes
+from explorer.training.metrics import Measure, not_a_value
 from explorer.training.task import MixedPrecision, Task, autocast
 
 # Shapes: B batch, C channels, H height, W width, K classes
 
 
-def accuracy(model: nn.Module, task: Task, split: Split, device: torch.device, processes: Processes = SINGLE_PROCESS) -> float:
-    """Fraction of a split's images that the model classifies correctly, in [0, 1]. The processes divide the images."""
+class NotMeasuredError(ArithmeticError):
+    """A metric of a trained model is no number; the message says which, and where."""
+
+
+def evaluated(
+    model: nn.Module, task: Task, split: Split, device: torch.device, processes: Processes = SINGLE_PROCESS
+) -> tuple[float, ...]:
+    """The metric of a task's objective on a split, and the second one if there is one. The processes divide the images.
+
+    Raises:
+        NotMeasuredError: when a metric is NaN, infinite, or outside of its bounds.
+    """
     batches = task.data.evaluation_batches(split, device, processes.rank, processes.count)
-    counted = correct_and_seen(model, batches, device, task.precision(device))
-    correct, seen = processes.all_reduce(counted).tolist()
-    return correct / seen
+    measures = task.objective.measures
+    values = measured(model, batches, measures, device, task.precision(device), processes)
+    for measure, value in zip(measures, values, strict=True):
+        check_value(measure.metric, value, split)
+    return values
+
+
+def check_value(metric: MetricSpec, value: float, split: str) -> None:
+    """Check that a number can be a value of a metric.
+
+    Raises:
+        NotMeasuredError: when it cannot.
+    """
+    if reason := not_a_value(metric, value):
+        raise NotMeasuredError(f"{reason} on the {split} images")
 
 
 @torch.no_grad()
-def correct_and_seen(
-    model: nn.Module, batches: Iterable[Batch], device: torch.device, precision: MixedPrecision | None
-) -> Tensor:
-    """Number of images that the model classifies correctly, and of all images: int64 (2,) on the device.
+def measured(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    measures: Sequence[Measure],
+    device: torch.device,
+    precision: MixedPrecision | None,
+    processes: Processes = SINGLE_PROCESS,
+) -> tuple[float, ...]:
+    """Metrics of a model.
 
     Args:
-        model: maps images (B, C, H, W) to scores (B, K).
-        batches: the images and their labels.
+        model: maps images (B, C, H, W) to outputs (B, K).
+        batches: this process's images and their targets.
+        measures: the metrics.
         device: where model and batches are.
         precision: the lower precision of mixed precision; `None` for float32 alone.
+        processes: the processes that divide the images; each of them calls this function.
     """
     model.eval()
-    counted = torch.zeros(2, dtype=torch.int64, device=device)
-    for images_BCHW, labels_B in batches:
+    running = [measure.running(device) for measure in measures]
+    for images_BCHW, targets in batches:
         with autocast(device, precision):
-            logits_BK = model(images_BCHW)
-        counted[0] += (logits_BK.argmax(dim=1) == labels_B).sum()
-        counted[1] += len(labels_B)
-    return counted
+            outputs_BK: Tensor = model(images_BCHW)
+        for measure, metric in zip(measures, running, strict=True):
+            metric.update(outputs_BK, measure.targets(targets))
+    return tuple(metric.compute(processes) for metric in running)

@@ -16,6 +16,7 @@ from torch import nn
 
 from explorer.plan import Plan
 from explorer.segment import Segment
+from explorer.spec.metric import MetricSpec, SecondMetric
 from explorer.spec.rates import Rates
 from explorer.spec.time_spent import StageTime, TimeSpent
 from explorer.training import stopwatch
@@ -24,7 +25,7 @@ from explorer.training.checkpoint import identity, own_checkpoint, save_checkpoi
 from explorer.training.compilation import CompiledCode, without_compiling
 from explorer.training.compile_choice import with_compilation_chosen
 from explorer.training.distributed import SINGLE_PROCESS, Processes
-from explorer.training.evaluation import accuracy
+from explorer.training.evaluation import evaluated
 from explorer.training.progress import Progress, SegmentResult
 from explorer.training.stage_store import StageStore, interrupted_key, prefix_keys
 from explorer.training.steps import training_steps
@@ -58,10 +59,14 @@ class TrainingResult:
 
     model: nn.Module
     """The plain timm model at full size, in evaluation mode; the average of its weights if the recipe keeps one."""
-    validation_accuracy: float
-    """Fraction of the validation images that are classified correctly, in [0, 1]."""
-    test_accuracy: float
-    """Fraction of the test images that are classified correctly, in [0, 1]."""
+    validation: float
+    """Value of the objective's metric on the validation images; of accuracy, a fraction in [0, 1]."""
+    test: float
+    """The same on the test images."""
+    metric: MetricSpec
+    """The metric of the objective."""
+    also: SecondMetric | None
+    """The second metric; `None` if there is none."""
     steps: int
     """Optimizer steps."""
     flops: int
@@ -130,6 +135,7 @@ def train(
     Raises:
         DivergedError: when the loss is NaN or infinite.
         PreemptedError: when `stop_requested` said so.
+        NotMeasuredError: when a metric of the trained model is no number.
         InvalidInput: when the checkpoint is damaged or belongs to another run, or the processes cannot divide a batch equally.
     """
     begun = stopwatch.now()
@@ -249,14 +255,17 @@ def train(
     started = stopwatch.now()
     model = state.result
     with without_compiling() if state.is_compiled else nullcontext():
-        validation, test = (accuracy(model, task, split, device, processes) for split in ("validation", "test"))
+        validation, test = (evaluated(model, task, split, device, processes) for split in ("validation", "test"))
+    second = task.objective.also
     evaluation_seconds = stopwatch.now() - started
     if store and was_interrupted and processes.is_main:
         store.remove(key_of_interrupted)
     return TrainingResult(
         model=model.eval(),
-        validation_accuracy=validation,
-        test_accuracy=test,
+        validation=validation[0],
+        test=test[0],
+        metric=task.objective.metric,
+        also=None if second is None else SecondMetric(metric=second, validation=validation[1], test=test[1]),
         steps=progress.steps,
         flops=progress.flops,
         reused_segments=progress.reused,

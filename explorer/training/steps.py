@@ -9,7 +9,6 @@ import torch
 from timm.models import model_parameters
 from timm.utils import dispatch_clip_grad
 from torch import Tensor
-from torch.nn import functional
 
 from explorer.data import Batch
 from explorer.segment import Segment
@@ -29,7 +28,8 @@ def training_steps(
         task: the task; its recipe says how to train.
         state: the state to train, at the segment's size.
         segment: the segment; it gives the learning rates.
-        batches: images (B, C, H, W) and labels (B,) or class probabilities (B, K); one batch per step.
+        batches: images (B, C, H, W) and targets as `explorer.data.source.TargetKind` says, or class probabilities (B, K); one
+            batch per step.
         first_step: number within the segment of the first batch's step, from 0.
     """
     recipe, optimizer = task.spec.recipe, state.optimizer
@@ -48,7 +48,7 @@ def training_steps(
                 if state.uses_cuda_graphs:
                     begin_step()
                 with task.autocast(device):
-                    loss = functional.cross_entropy(model(part_BCHW), part_targets, label_smoothing=recipe.label_smoothing)
+                    loss = task.objective.training_loss(model(part_BCHW), part_targets, part_BCHW)
                 state.scaler.scale(loss / len(parts)).backward()
             step_loss += loss.detach() / len(parts)
         if recipe.clip_grad is not None:

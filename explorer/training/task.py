@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -40,8 +41,10 @@ from explorer.training.distributed import SINGLE_PROCESS, Processes
 from explorer.training.drop_path import has_drop_path
 from explorer.training.frozen_parts import check_frozen_parts
 from explorer.training.initial_weights import checkpoint_noted, fitted_weights
+from explorer.training.objective import Objective
 from explorer.training.optimizer_check import check_optimizer, check_optimizer_name
 from explorer.training.parameter_groups import build_optimizer, check_layer_decay
+from explorer.training.teacher import with_digest
 
 FULL_RATES = Rates()
 
@@ -71,8 +74,11 @@ class Task:
     """
 
     def __init__(self, spec: TaskSpec, data: DataSource | Mapping[str, Any] | None = None) -> None:
-        self.spec, self._given = checkpoint_noted(spec), data
-        spec = self.spec
+        spec = checkpoint_noted(spec)
+        if spec.objective.teacher is not None:
+            known = spec.objective.model_copy(update={"teacher": with_digest(spec.objective.teacher)})
+            spec = spec.model_copy(update={"objective": known})
+        self.spec, self._given = spec, data
         for module in spec.imports:
             import_user_module(module, "import", module)
         _check_names(spec)
@@ -100,6 +106,8 @@ class Task:
                 raise InvalidInput(f"recipe.augmentation.{name}", given, reason)
         if recipe.augmentation.mixes and recipe.batch_size % 2:
             raise InvalidInput("recipe.batch_size", recipe.batch_size, "must be even if images are mixed (mixup, cutmix)")
+        self.objective = Objective(spec, self.data, self._normalization)
+        """Loss and metrics."""
         self._architecture = Architecture(
             model=spec.model,
             channels=self.data.channels,
@@ -107,6 +115,12 @@ class Task:
             image_size=self.data.image_size,
             staging=spec.staging,
         )
+
+    @property
+    def _normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+        """Mean and standard deviation with which images are normalized; `None` where they are not of timm's transforms."""
+        applied = self.preprocessing
+        return None if applied is None or applied.mean is None or applied.std is None else (applied.mean, applied.std)
 
     def _with_backend(self, data: DataSource) -> DataSource:
         """The data for the recipe's backend, where settings that concern images on disk apply to it."""
@@ -191,6 +205,7 @@ class Task:
             image_size=self.cropped_size(rates),
             device=device,
             local_slice=processes.local_slice(self.batch_size),
+            order=self.objective.order,
         )
         return self.batches_of(stream)
 
@@ -226,6 +241,8 @@ class Task:
         model = create_model(self.spec.model, self.model_arguments(), self.spec.model.pretrained)
         if self.spec.model.checkpoint is not None:
             fitted_weights(model, self.spec.model).load(model)
+        if self.objective.teacher is not None and hasattr(model, "set_distilled_training"):
+            model.set_distilled_training(True)  # type: ignore[operator] # in training, the head of the distillation token learns of the teacher
         return model
 
     def model_arguments(self) -> dict[str, Any]:
@@ -239,18 +256,28 @@ class Task:
     def step_cost(self, rates: Rates) -> StepCost:
         """Counted FLOPs of one training step at the requested rates, and the realised rates. Cached in the process.
 
+        The forward pass of a teacher is part of it.
+
         Raises:
             InvalidInput: when the model cannot have these rates, or cannot process images of this size.
         """
         try:
-            return counted_model(self._architecture).counter.step_cost(rates, self.batch_size)
+            cost = counted_model(self._architecture).counter.step_cost(rates, self.batch_size)
         except UnsuitableImagesError as error:
             reason = f"{self.spec.model.name} with these options cannot process such images: {error}"
             raise InvalidInput("data.image_size", self.data.image_size, reason) from None
+        if self.objective.teacher is None:
+            return cost
+        of_teacher = self.objective.teacher.cost  # the same at all rates: it always sees full images
+        macs = None if cost.forward_macs is None else cost.forward_macs + of_teacher.forward_macs * self.batch_size
+        return replace(cost, flops=cost.flops + of_teacher.total * self.batch_size, forward_macs=macs)
 
     def step_size(self, rates: Rates) -> StepSize:
         """What the time of a training step at the requested rates depends on, per image. Cached in the process."""
-        return counted_model(self._architecture).counter.step_size(rates)
+        size = counted_model(self._architecture).counter.step_size(rates)
+        if self.objective.teacher is None:
+            return size
+        return replace(size, other_flops=size.other_flops + self.objective.teacher.cost.total)
 
     @property
     def model_parameters(self) -> int:
@@ -331,7 +358,7 @@ class Task:
         )
 
     def check(self) -> None:
-        """Check that the model can be built and classifies, and that the optimizer can be used, without training.
+        """Check that the model can be built and classifies, and that loss, metrics and optimizer can be used, without training.
 
         Raises:
             InvalidInput: naming the wrong setting.
@@ -339,6 +366,7 @@ class Task:
         self.step_cost(Rates())
         check_output(self._architecture)
         check_checkpoint(self._architecture)
+        self.objective.check()
         self.check_optimizer()
         recipe = self.spec.recipe
         if recipe.frozen or recipe.layer_decay:

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from explorer.frontier.break_even import BreakEven, break_even
-from explorer.frontier.comparison import FullTrainingMatch, MeanAccuracy, predict_full_training_match
+from explorer.frontier.comparison import FullTrainingMatch, MeanScore, predict_full_training_match
 from explorer.frontier.curve import Match
 from explorer.frontier.prediction import PredictedCurve
 from explorer.report.headline import break_even_sentence, break_even_verdict
@@ -61,7 +61,7 @@ def test_a_negative_saving_never_pays():
     assert break_even_sentence(dearer) == "Found for 2.0 full trainings; it saves nothing of a full training, and never pays."
     assert break_even_verdict(dearer) == (
         "never",
-        "staging saves nothing of a full training: equal accuracy costs 0.25 of a full training more",
+        "staging saves nothing of a full training: being equally good costs 0.25 of a full training more",
     )
     unreached = BreakEven(2.0, -math.inf, -math.inf, -math.inf)
     assert break_even_verdict(unreached) == ("never", "staging saves nothing of a full training")
@@ -71,7 +71,7 @@ def test_what_trials_share_is_paid_once():
     trials = pd.DataFrame(
         {"executed_cost": [0.5, 0.25, 0.0], "shared_with": [None, None, "a"], "reused_from": [None, None, None]}
     )
-    target = MeanAccuracy(0.9, 0.89, 0.91, 3)
+    target = MeanScore(0.9, 0.89, 0.91, 3)
     paid = break_even(trials, FullTrainingMatch(target, Match(0.4, 0.3, 0.5), (0.1, 1.0)))
     assert (paid.search_cost, paid.saving, paid.low, paid.high) == pytest.approx((0.75, 0.6, 0.5, 0.7))
     assert break_even(trials, None).payback == "unknown"

@@ -54,8 +54,8 @@ def test_the_best_schedule_carries_its_provenance():
     header = make_header().model_copy(update={"model_input": seen})
     provenance = best_schedule(trials_frame(records), header, Budget(0.25)).provenance
     assert provenance.model_input == seen
-    assert (provenance.trial, provenance.seed, provenance.validation_accuracy) == ("base", 0, 0.85)
-    assert (provenance.mean_validation_accuracy, provenance.seeds, provenance.model) == (0.83, 1, "vit")
+    assert (provenance.trial, provenance.seed, provenance.validation) == ("base", 0, 0.85)
+    assert (provenance.mean_validation, provenance.seeds, provenance.model) == (0.83, 1, "vit")
 
 
 def trained(**means):
@@ -82,10 +82,10 @@ def test_a_budget_that_was_not_trained_has_a_neighbours_schedule_and_a_predictio
     assert above.trial == "baseline_40"  # the most expensive budget, where the baseline is better on validation data
     assert (str(between.prediction.budget), between.prediction.trained_budgets) == ("15%", 3)
     low, high = between.prediction.interval
-    assert 0.7 < low < between.prediction.test_accuracy < high < 0.85
+    assert 0.7 < low < between.prediction.test < high < 0.85
     assert between.prediction.run_interval[0] < low
     assert between.prediction.run_interval[1] > high
-    assert above.prediction.test_accuracy > 0.87
+    assert above.prediction.test > 0.87
     assert best_schedule(trials, make_header(), Budget(0.2)).provenance.prediction is None
 
 

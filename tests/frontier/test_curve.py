@@ -5,13 +5,13 @@ import pandas as pd
 import pytest
 
 from explorer import InvalidInput
-from explorer.frontier import AccuracyCurve
+from explorer.frontier import MetricCurve
 
 
 def curve(*points, error=math.nan, seeds=1):
     """From (cost, mean accuracy)."""
     columns = pd.DataFrame(points, columns=["cost", "test_mean"])
-    return AccuracyCurve.through(columns.assign(test_error=error, seeds=seeds))
+    return MetricCurve.through(columns.assign(test_error=error, seeds=seeds))
 
 
 def test_between_two_budgets_it_is_straight_in_the_logarithm_of_cost():

@@ -35,7 +35,7 @@ def test_schedules_are_aligned_at_the_full_model():
         pytest.approx([0, 0, 1, 1, 1, 1e-3]),
     ]
     assert table.id.tolist() == ["a", "b", "c"]
-    assert table.validation_accuracy[0] == 0.9
+    assert table.validation[0] == 0.9
 
 
 def test_axes_that_move_separately_have_their_own_columns_and_constant_ones_have_none():

@@ -119,7 +119,7 @@ def test_on_the_target_the_trial_with_the_common_learning_rate_counts():
 def test_trials_of_proxies_are_in_no_curve():
     records = [record(0.1, 0.99, 0, proxy=1), record(0.2, 0.98, 1, proxy=2), record(0.3, 0.5, 2)]
     trials = trials_frame(records)
-    assert list(trials.validation_accuracy) == [0.5]
+    assert list(trials.validation_score) == [0.5]
     assert list(best_by_budget(trials).validation_mean) == [0.5]
     every = trials_frame(records, of="all")
     assert len(every) == 3

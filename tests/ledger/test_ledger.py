@@ -26,8 +26,8 @@ def make_record(
     fraction = float(budget.rstrip("%")) / 100
     stage = StageOutcome(rates=Rates(), steps=10, step_flops=100, flops=1000, seconds=1.0, mean_loss=0.5)
     outcome = Outcome(
-        validation_accuracy=validation,
-        test_accuracy=test,
+        validation=validation,
+        test=test,
         planned_flops=int(fraction * 100_000),
         executed_flops=int(fraction * 100_000),
         full_flops=100_000,
@@ -104,7 +104,7 @@ def test_what_is_appended_is_read_back_in_order_of_finishing(ledger):
 def test_records_are_immutable(ledger):
     ledger.append(make_record(test=0.8))
     ledger.append(make_record(test=0.1))
-    assert [r.outcome.test_accuracy for r in ledger.records()] == [0.8]
+    assert [r.outcome.test for r in ledger.records()] == [0.8]
 
 
 def test_a_half_written_file_is_not_a_record(ledger):
@@ -202,11 +202,11 @@ def test_copies_foreign_files_and_half_written_records_are_passed_over_and_count
         "copies under another name": 3 + 1,
         "not written by a sweep": 4 + 1,
         "damaged or half-written": 2,
-        "invalid at outcome.validation_accuracy": 1,
+        "invalid at outcome.validation": 1,
     }
     assert ledger.warning == (
         f"12 files of {ledger.location} were passed over (4 copies under another name, 2 damaged or half-written, "
-        "1 invalid at outcome.validation_accuracy, 5 not written by a sweep), the first is ledger/._25pct-staged-000.json"
+        "1 invalid at outcome.validation, 5 not written by a sweep), the first is ledger/._25pct-staged-000.json"
     )
     for trial in unfinished:  # run again
         ledger.append(make_record(trial.id, finished=3.0))
@@ -224,9 +224,9 @@ def test_copies_foreign_files_and_half_written_records_are_passed_over_and_count
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("validation_accuracy", 1.5),
-        ("validation_accuracy", -0.1),
-        ("test_accuracy", float("nan")),
+        ("validation", 1.5),
+        ("validation", -0.1),
+        ("test", float("nan")),
         ("planned_flops", -1),
         ("executed_flops", -1),
         ("full_flops", 0),

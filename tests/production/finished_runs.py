@@ -36,10 +36,10 @@ def measured_provenance(task: TaskSpec | dict, **changes) -> Provenance:
         "seed": 3,
         "learning_rate": 2e-3,
         "batch_size": 32,
-        "validation_accuracy": 0.5,
-        "mean_test_accuracy": 0.48,
+        "validation": 0.5,
+        "mean_test": 0.48,
         "seeds": 3,
-        "expected_test_accuracy": (0.4, 0.56),
+        "expected_test": (0.4, 0.56),
         "task": task,
     }
     return Provenance(**{**known, **changes})

@@ -85,13 +85,13 @@ def test_production_reaches_the_accuracy_that_the_sweep_predicted(folder, tmp_pa
     schedule = Schedule.load(best)
     provenance = schedule.provenance
     assert provenance.seeds == 3
-    low, high = provenance.expected_test_accuracy
-    assert 0.6 < provenance.mean_test_accuracy < 0.92
+    low, high = provenance.expected_test
+    assert 0.6 < provenance.mean_test < 0.92
 
     shown = train_in_a_fresh_process(best, tmp_path)
     assert "reproduced exactly" in shown
     result = RunResult.load(tmp_path / "same")
-    assert result.test_accuracy == provenance.test_accuracy
+    assert result.test == provenance.test
     assert result.realised_flops == result.planned_flops
     plain = timm.create_model(**result.timm_create_model, checkpoint_path=str(tmp_path / "same" / WEIGHTS))
     weights = load_file(tmp_path / "same" / WEIGHTS)
@@ -101,5 +101,5 @@ def test_production_reaches_the_accuracy_that_the_sweep_predicted(folder, tmp_pa
     compiled = compile_plan(schedule, task, Budget.parse("50%"), task.step_cost)
     run = Run(task=task.spec, plan=compiled, seed=77, threads=1, device="cpu", out=tmp_path / "fresh")
     fresh = train_to_folder(run, quiet())
-    assert low <= fresh.test_accuracy <= high
+    assert low <= fresh.test <= high
     assert any(line.endswith("inside") for line in verdict(schedule, task.spec, compiled, fresh))

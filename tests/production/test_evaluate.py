@@ -58,16 +58,16 @@ def evaluated(folder, data=DIGITS):
 @pytest.mark.parametrize("named", ["task", "data"])
 def test_the_accuracy_of_the_result_is_repeated_exactly(explorer, digits_run, folder, named):
     result = RunResult.load(digits_run)
-    assert 0.1 < result.test_accuracy < 1  # neither all nor chance
+    assert 0.1 < result.test < 1  # neither all nor chance
     where = digits_run.parent / "task.yaml" if named == "task" else "digits"
     done = explorer("evaluate", folder, f"--{named}", where)
     assert done.returncode == 0, done.stderr
     *_, accuracy, agreement = done.stdout.splitlines()
-    correct = round(360 * result.test_accuracy)
-    assert accuracy.startswith(f"test accuracy {result.test_accuracy:.4%}, 95 % interval ")
+    correct = round(360 * result.test)
+    assert accuracy.startswith(f"test accuracy {result.test:.4%}, 95 % interval ")
     assert accuracy.endswith(f": {correct} of 360 images, on the CPU in float32")
     assert agreement == "agrees exactly with the model card"
-    assert evaluated(folder).measured.accuracy == result.test_accuracy
+    assert evaluated(folder).measured.value == result.test
 
 
 def test_images_in_folders_are_prepared_as_the_folder_of_the_model_says(explorer, folder_run, monkeypatch, tmp_path):
@@ -75,7 +75,7 @@ def test_images_in_folders_are_prepared_as_the_folder_of_the_model_says(explorer
     done = explorer("evaluate", folder_run / MODEL, "--data", f"folder:{folder_run.parent / 'images'}")
     assert done.returncode == 0, done.stderr
     *_, accuracy, agreement = done.stdout.splitlines()
-    assert accuracy.startswith(f"test accuracy {RunResult.load(folder_run).test_accuracy:.4%}, ")
+    assert accuracy.startswith(f"test accuracy {RunResult.load(folder_run).test:.4%}, ")
     assert " of 12 images" in accuracy
     assert agreement == "agrees exactly with the model card"
     task = yaml.safe_load((folder_run.parent / "task.yaml").read_text())
@@ -91,11 +91,11 @@ def test_another_accuracy_or_other_images_are_said(digits_run, folder, tmp_path)
     again = evaluated(folder)  # every image is a 3, as 37 of 360 are
     assert (again.measured.correct, again.measured.images) == (37, 360)
     assert again.lines[-1] == (
-        f"DIFFERS from the model card: {stated.accuracy:.4%}, {stated.correct} of 360 images, on the CPU in float32"
+        f"DIFFERS from the model card: {stated.value:.4%}, {stated.correct} of 360 images, on the CPU in float32"
     )
     card = folder / "README.md"
     card.write_text(card.read_text().replace(stated.listing, "f" * 64))
-    assert evaluated(folder).lines[-1].startswith(f"not comparable with the model card ({stated.accuracy:.4%}, ")
+    assert evaluated(folder).lines[-1].startswith(f"not comparable with the model card ({stated.value:.4%}, ")
     card.unlink()
     assert evaluated(folder).lines[-1].startswith("nothing to compare with: README.md states no test accuracy")
 
@@ -109,7 +109,7 @@ def test_classes_in_another_order_are_matched_by_name(digits_run, folder):
     save_file(weights, folder / "model.safetensors")
     change(folder, label_names=[str(number) for number in reversed(range(10))])
     again = evaluated(folder)
-    assert again.measured.accuracy == RunResult.load(digits_run).test_accuracy
+    assert again.measured.value == RunResult.load(digits_run).test
     assert "the data numbers the classes in another order than the model: labels were matched by name" in again.lines
 
 

@@ -55,7 +55,7 @@ def assert_same_up_to_rounding(one: Path, other: Path) -> None:
     weights = load_file(other / WEIGHTS)
     for name, tensor in load_file(one / WEIGHTS).items():
         assert torch.allclose(tensor, weights[name], rtol=1e-3, atol=2e-5), (name, (tensor - weights[name]).abs().max())
-    assert RunResult.load(one).test_accuracy == RunResult.load(other).test_accuracy
+    assert RunResult.load(one).test == RunResult.load(other).test
 
 
 def wait_for_segments(out: Path, segments: int, process: subprocess.Popen | None = None) -> None:

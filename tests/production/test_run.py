@@ -99,7 +99,7 @@ def test_metrics_and_event_files_are_complete_after_an_interruption(tiny_task, t
     shown = tensorboard(tmp_path)
     for row in rows:
         assert shown["loss", int(float(row["step"]))] == pytest.approx(float(row["loss"]), rel=1e-6)
-    assert shown["test_accuracy", compiled.steps] == pytest.approx(result.test_accuracy)
+    assert shown["test_accuracy", compiled.steps] == pytest.approx(result.test)
 
     # A finished run that is started again logs everything again; nothing is lost.
     train_to_folder(run, quiet())
@@ -153,7 +153,7 @@ def test_weights_and_result_name_the_classes_and_the_pixels(image_folder, tmp_pa
     compiled = planned(task, Schedule.full_model(), "100%")
     out = tmp_path / "runs" / "production"
     result = train_to_folder(run_of(task, compiled, out), quiet())
-    assert result.test_accuracy == 1  # bright and dark images
+    assert result.test == 1  # bright and dark images
     expected = {"class_names": ["bright", "dark"], "image_size": 8, "channels": 3, "preprocessing": pixels}
     assert json.loads((out / RESULT).read_text())["model_input"] == expected
     with safe_open(out / WEIGHTS, "pt") as weights:

@@ -62,4 +62,4 @@ def test_an_interrupted_run_is_killed_and_then_continued_and_a_diverged_one_is_f
 
     monkeypatch.setattr(loop, "save_checkpoint", save)
     result = train_to_folder(run, quiet())
-    assert mlflow_runs() == [("FINISHED", None, ends, result.test_accuracy)]
+    assert mlflow_runs() == [("FINISHED", None, ends, result.test)]

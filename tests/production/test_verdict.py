@@ -22,8 +22,8 @@ RESULT = {
     "train_seconds": 1.5,
     "cost": 0.5,
     "steps": 1,
-    "validation_accuracy": 0.5,
-    "test_accuracy": 0.5,
+    "validation": 0.5,
+    "test": 0.5,
 }
 
 
@@ -107,8 +107,8 @@ def test_a_run_on_the_same_task_is_compared_with_the_prediction(measured, tiny_s
     assert accuracies == "validation accuracy 50.0000%, test accuracy 50.0000%"
     assert predicted == "predicted test accuracy 48.00%, for a single run 40.00% to 56.00% (95 %, 3 seeds): inside"
     assert reproduced.endswith("with seed 3: reproduced exactly")
-    assert judged(measured, tiny_spec, test_accuracy=0.39)[2].endswith("OUTSIDE")
-    assert "NOT reproduced" in judged(measured, tiny_spec, validation_accuracy=0.51)[3]
+    assert judged(measured, tiny_spec, test=0.39)[2].endswith("OUTSIDE")
+    assert "NOT reproduced" in judged(measured, tiny_spec, validation=0.51)[3]
     assert len(judged(measured, tiny_spec, seed=4)) == 3
     assert transfer_warning(measured, tiny_spec) is None
 
@@ -165,7 +165,7 @@ def test_where_one_more_run_is_expected():
 
 PREDICTED = {
     "budget": "25%",
-    "test_accuracy": 0.45,
+    "test": 0.45,
     "interval": (0.42, 0.5),
     "run_interval": (0.41, 0.53),
     "trained_budgets": 4,
@@ -181,8 +181,8 @@ def predicted(measured: Schedule) -> Schedule:
 def test_a_budget_that_was_not_trained_is_compared_with_the_predicted_interval_and_says_so(measured, tiny_spec):
     by_laws = "(95 %; the sweep did not train 25%: by laws of error against cost through 4 trained budgets)"
     line = f"predicted test accuracy 45.00%, for a single run 41.00% to 53.00% {by_laws}"
-    assert judged(predicted(measured), tiny_spec, budget="25%", test_accuracy=0.53)[-1] == f"{line}: inside"
-    assert judged(predicted(measured), tiny_spec, budget="25%", test_accuracy=0.54)[-1] == f"{line}: OUTSIDE"
+    assert judged(predicted(measured), tiny_spec, budget="25%", test=0.53)[-1] == f"{line}: inside"
+    assert judged(predicted(measured), tiny_spec, budget="25%", test=0.54)[-1] == f"{line}: OUTSIDE"
     assert "predicted test accuracy 48.00%" in judged(predicted(measured), tiny_spec)[-2]  # its own budget is measured
 
 

@@ -186,7 +186,7 @@ def test_predictions_are_dashed_named_and_kept_in_the_schedule_file(opened, repo
     prediction = Schedule.load(path).provenance.prediction
     assert str(prediction.budget) == "100%"
     shown = "baseline" if "baseline" in page.inner_text("#schedule-name") else "staged"
-    assert f"{prediction.test_accuracy:.1%}" == page.inner_text(f"#expect-{shown}")
+    assert f"{prediction.test:.1%}" == page.inner_text(f"#expect-{shown}")
     low, high = prediction.interval
     assert page.inner_text(f"#interval-{shown}") == f"predicted, 95 % interval {low:.1%} to {high:.1%}"
 

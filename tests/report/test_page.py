@@ -135,7 +135,7 @@ def test_files_beside_the_page(ledger, tmp_path):
     ]
     assert list(written.schedules) == ["6.25%"]
     saved = Schedule.load(tmp_path / "out" / "schedules" / "6.25pct.json")
-    assert (saved.provenance.trial, saved.provenance.test_accuracy) == ("a", 0.8)
+    assert (saved.provenance.trial, saved.provenance.test) == ("a", 0.8)
 
 
 def test_nothing_finished_is_an_error(ledger, tmp_path):

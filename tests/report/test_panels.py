@@ -48,7 +48,7 @@ def test_seconds_between_measured_budgets():
 def test_importance_finds_the_setting_that_matters(large_ledger):
     trials = trials_frame(large_ledger.records())
     trials = trials[trials.budget == "20%"].copy()
-    trials["validation_accuracy"] = 0.9 + 0.02 * np.log10(trials.learning_rate)
+    trials["validation_score"] = 0.9 + 0.02 * np.log10(trials.learning_rate)
     data = importance_data(trials)
     assert data.importance.sum() == pytest.approx(1)
     top = data.loc[data.importance.idxmax()]
@@ -60,7 +60,7 @@ def test_importance_finds_the_setting_that_matters(large_ledger):
 def test_parallel_coordinates_end_with_the_accuracy(real_trials):
     data = parallel_data(real_trials)
     assert data.columns[0] == "budget_amount"
-    assert data.columns[-1] == "validation_accuracy"
+    assert data.columns[-1] == "validation"
     assert len(data) == ((real_trials.kind == "staged") & (real_trials.phase == "search")).sum()
     assert data.filter(like="share").sum(axis=1).to_numpy() == pytest.approx(1)
 
@@ -68,14 +68,12 @@ def test_parallel_coordinates_end_with_the_accuracy(real_trials):
 def test_the_surface_of_a_triangle_is_a_weighted_mean_near_trials(large_ledger):
     table = ternary_data(trials_frame(large_ledger.records()))
     assert table.filter(like="share").sum(axis=1).to_numpy() == pytest.approx(1)
-    two = pd.DataFrame(
-        {"share 1": [0.2, 0.3], "share 2": [0.2, 0.1], "full share": [0.6, 0.6], "validation_accuracy": [0.8, 0.9]}
-    )
+    two = pd.DataFrame({"share 1": [0.2, 0.3], "share 2": [0.2, 0.1], "full share": [0.6, 0.6], "validation": [0.8, 0.9]})
     surface = surface_data(two)
     assert surface.filter(like="share").sum(axis=1).to_numpy() == pytest.approx(1)
-    assert surface.validation_accuracy.between(0.8, 0.9).all()
+    assert surface.validation.between(0.8, 0.9).all()
     middle = surface[(surface["share 1"] - 0.25).abs() + (surface["share 2"] - 0.15).abs() < 0.04]
-    assert middle.validation_accuracy.to_numpy() == pytest.approx(0.85, abs=0.03)
+    assert middle.validation.to_numpy() == pytest.approx(0.85, abs=0.03)
     assert surface["share 1"].max() < 0.6  # nothing far from a trial
     assert ternary_data(trials_frame([make_record()])) is None
 
@@ -165,7 +163,7 @@ def test_the_chooser_offers_budgets_between_the_measured_ones(real_ledger, real_
         assert texts[label].basis.startswith(
             "Predicted from 2 trained budgets, by laws of error against cost; not trained here."
         )
-        assert texts[label].accuracy["staged"].interval.startswith("predicted, 95 % interval ")
+        assert texts[label].result["staged"].interval.startswith("predicted, 95 % interval ")
         assert PredictedAccuracy.model_validate(texts[label].prediction).budget == Budget.parse(label)
     assert texts["50%"].prediction is None
     for position in positions:
@@ -200,7 +198,7 @@ def test_one_budget_is_a_curve_of_one_point(tmp_path):
     assert position.label == "25%"
     assert sweep.data.match is None
     assert position.expected["staged"][1:] == (None, None)
-    assert position.accuracy["staged"].interval == "no interval"
+    assert position.result["staged"].interval == "no interval"
     assert math.isnan(sweep.data.curves.test_low[0])
 
 

@@ -104,7 +104,7 @@ def checked(space, records):
     assert spending_data(frame).spent.iloc[-1] == pytest.approx(charged / records[0].outcome.full_flops, rel=0.01)
     for budget, kind in product(space.budgets, KINDS):
         of_kind = [r for r in records if (r.trial.budget, r.trial.kind, r.trial.phase) == (budget, kind, "search")]
-        best = max(r.outcome.validation_accuracy for r in of_kind)
+        best = max(r.outcome.validation for r in of_kind)
         if not search.repeat:
             table = best_by_budget(frame)
             row = table[(table.budget == str(budget)) & (table.kind == kind)].iloc[0]
@@ -112,7 +112,7 @@ def checked(space, records):
         repeats = [r for r in records if (r.trial.budget, r.trial.kind, r.trial.phase) == (budget, kind, "repeat")]
         assert len(repeats) == min(search.repeat, len(of_kind)) * search.repeat_seeds
         if repeats:
-            assert max(of_kind, key=lambda r: r.outcome.validation_accuracy).trial.id in {r.trial.repeat_of for r in repeats}
+            assert max(of_kind, key=lambda r: r.outcome.validation).trial.id in {r.trial.repeat_of for r in repeats}
 
 
 spaces = st.fixed_dictionaries(

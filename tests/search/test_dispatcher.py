@@ -29,7 +29,7 @@ class Listed:
         self.told.append(record.trial.id)
 
     def deduplicated(self, trial, record):
-        self.duplicates.append((trial.id, record.outcome.validation_accuracy if record.outcome else None))
+        self.duplicates.append((trial.id, record.outcome.validation if record.outcome else None))
 
 
 def following(dispatcher):
@@ -167,7 +167,7 @@ def test_the_same_training_of_another_kind_gets_a_record_of_its_own_and_costs_no
     assert following(work) == (Status.FINISHED if running else other)
     (record,) = work.take_shared_records()
     assert (record.trial, record.shared_with, record.plan) == (baseline, "s", shared.digest(staged))
-    assert record.outcome.validation_accuracy == 0.7
+    assert record.outcome.validation == 0.7
     assert record.outcome.planned_flops > 0
     assert (record.outcome.executed_flops, record.outcome.executed_seconds) == (0, 0.0)
     assert search.told == ["s", "b"]

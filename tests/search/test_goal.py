@@ -95,13 +95,13 @@ def test_a_search_trains_what_the_proxy_chose_at_the_goal_and_stays_within_its_l
         ("baseline", "search", None),
     ]
     on_proxy = [record for record in records if record.trial.proxy and str(record.trial.budget) == "25%"]
-    best = sorted(on_proxy, key=lambda record: -record.outcome.validation_accuracy)
+    best = sorted(on_proxy, key=lambda record: -record.outcome.validation)
     assert at_goal[0].schedule == best[0].trial.schedule
     # With the learning rate of the best one of its kind at the only other budget of the target that was searched.
     for trial in at_goal:
         place = (None, trial.kind, "2.5%", "search")
         tuned = [r for r in records if (r.trial.proxy, r.trial.kind, str(r.trial.budget), r.trial.phase) == place]
-        best_one = max(tuned, key=lambda record: record.outcome.validation_accuracy).trial
+        best_one = max(tuned, key=lambda record: record.outcome.validation).trial
         assert (trial.learning_rate, trial.batch_size) == (best_one.learning_rate, best_one.batch_size)
 
     resumed = Search(space, records, (), spending=Spending(space, priced_limit(space), records))

@@ -56,7 +56,7 @@ def test_the_best_schedules_of_a_proxy_are_tried_first_at_the_same_share_with_ra
     records = run(Search(space), lambda trial: by_length(trial) if trial.budget == QUARTER else 1 - by_length(trial))
     on_proxy = [record for record in records if record.trial.proxy]
     ranked = {
-        budget: sorted((r for r in on_proxy if r.trial.budget == budget), key=lambda r: -r.outcome.validation_accuracy)
+        budget: sorted((r for r in on_proxy if r.trial.budget == budget), key=lambda r: -r.outcome.validation)
         for budget in space.budgets
     }
     target = [r.trial for r in records if r.trial.proxy is None and r.trial.kind == "staged"]
@@ -100,7 +100,7 @@ def test_budgets_without_trials_hand_nothing_on(space_with):
     on_proxy = [record for record in run(Search(space), by_length) if record.trial.proxy]
     assert [str(record.trial.budget) for record in on_proxy].count("25%") == 0
     cheap = [record for record in on_proxy if str(record.trial.budget) == "12.5%"]
-    best = sorted(cheap, key=lambda record: -record.outcome.validation_accuracy)[:2]
+    best = sorted(cheap, key=lambda record: -record.outcome.validation)[:2]
     assert [r.trial.schedule for r in on_proxy if r.trial.budget == HALF] == [record.trial.schedule for record in best]
 
 

@@ -62,7 +62,7 @@ def test_the_result_is_copied_and_costs_nothing(space, tmp_path):
     assert len(found) == 1
     copy = reused(found, space, mine)
     assert (copy.trial, copy.reused_from) == (mine, OtherTrial(sweep="A", trial=trial.id))
-    assert copy.outcome.validation_accuracy == 0.75
+    assert copy.outcome.validation == 0.75
     assert copy.outcome.planned_cost == record.outcome.planned_cost > 0.2
     assert copy.outcome.executed_cost == copy.outcome.executed_seconds == 0
     assert (copy.worker, copy.device, copy.plan) == ("w", "cpu", record.plan)

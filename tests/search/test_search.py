@@ -20,7 +20,7 @@ def finish(trial: Trial, accuracy: float | None) -> Record:
     record = make_record(finished=time.time())
     if accuracy is None:
         return record.model_copy(update={"trial": trial, "status": "failed", "reason": "x", "outcome": None})
-    outcome = record.outcome.model_copy(update={"validation_accuracy": accuracy})
+    outcome = record.outcome.model_copy(update={"validation": accuracy})
     return record.model_copy(update={"trial": trial, "outcome": outcome})
 
 
@@ -193,7 +193,7 @@ def test_a_second_objective_is_searched_and_trials_that_none_dominates_are_best(
     study = search.rungs[0].study
     assert [d.name for d in study.directions] == ["MAXIMIZE", "MINIMIZE"]
     assert sorted(t.number for t in study.best_trials) == [0, 1]
-    assert [r.outcome.validation_accuracy for r in search.rungs[0].best(3)] == [0.9, 0.5, 0.8]
+    assert [r.outcome.validation for r in search.rungs[0].best(3)] == [0.9, 0.5, 0.8]
 
 
 def test_failed_trials_are_not_repeated_and_the_planned_number_falls_to_what_can_be_reached(space_file):

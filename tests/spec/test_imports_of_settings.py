@@ -38,17 +38,21 @@ def test_a_space_says_what_it_imports(space_file):
     content["search"]["sampler"] = "mine.data:sampler"
     content["model"] = {"name": "mine.models:small"}
     content["import"] = ["mine.layouts", "mine.data"]
+    content["objective"] = {"loss": "mine.losses:focal", "metric": "f1", "also": "mine.metrics:worst"}
     space = SearchSpace.model_validate(content)
     assert imports_of(space) == {
         "model.name": "mine.models:small",
         "data.name": "mine.data:Pictures",
+        "objective.loss": "mine.losses:focal",
+        "objective.also": "mine.metrics:worst",
         "import.0": "mine.layouts",
         "import.1": "mine.data",
         "search.sampler": "mine.data:sampler",
     }
     assert imports_line(space, "this search space") == (
         "this search space imports, and so runs, code from outside of this package: "
-        "mine.models (model.name), mine.data (data.name, import.1, search.sampler), mine.layouts (import.0)"
+        "mine.models (model.name), mine.data (data.name, import.1, search.sampler), mine.losses (objective.loss), "
+        "mine.metrics (objective.also), mine.layouts (import.0)"
     )
 
 

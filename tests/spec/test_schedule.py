@@ -84,7 +84,7 @@ def measured(schedule: Schedule, task: TaskSpec | None) -> Schedule:
         seed=3,
         learning_rate=1e-3,
         batch_size=16,
-        validation_accuracy=0.9,
+        validation=0.9,
         task=task,
         versions={"torch": "2.15.0"},
     )

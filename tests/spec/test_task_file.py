@@ -50,12 +50,15 @@ WRONG = [
     ({"resource": {}}, r"f: resource: .*did you mean 'resources'\?"),
     (
         {"zzz": 1},
-        r"f: zzz: 'zzz': unknown key; allowed are model, data, recipe, staging, import, resources, name, budgets, currency, price, search, ",
+        r"f: zzz: 'zzz': unknown key; allowed are model, data, recipe, staging, objective, import, resources, name, budgets, ",
     ),
     ({"data": {}}, r"f: data\.name: 'missing': this key is required"),
     ({"model": 3}, r"f: model: 3: "),
     ({"recipe": {"epochs": 0, "batch_size": 1, "learning_rate": 1}}, r"f: recipe\.epochs: 0: "),
-    ({"task": {}}, r"f: .*task: remove this key: its sections \(model, data, recipe, staging, import\) are at the top level"),
+    (
+        {"task": {}},
+        r"f: .*task: remove this key: its sections \(model, data, recipe, staging, objective, import\) are at the top level",
+    ),
 ]
 
 
@@ -97,5 +100,7 @@ def test_a_misspelled_search_section_is_named(tmp_path, content):
 def test_a_file_that_is_not_a_mapping_is_refused(tmp_path, text):
     path = tmp_path / "task.yaml"
     path.write_text(text)
-    with pytest.raises(InvalidInput, match="must be a mapping with the keys model, data, recipe, staging, import, resources"):
+    with pytest.raises(
+        InvalidInput, match="must be a mapping with the keys model, data, recipe, staging, objective, import, resources"
+    ):
         TaskFile.load_task(path)

@@ -128,7 +128,5 @@ def test_a_whole_sweep_on_an_object_store(s3, tmp_path, request):
     assert not any("/tune/" in path for _, path in s3.requests)
 
     best = best_schedule(trials_frame(records), ledger.header(), Budget.parse("50%"))
-    assert best.provenance.validation_accuracy == max(
-        r.outcome.validation_accuracy for r in records if r.trial.kind == "staged"
-    )
+    assert best.provenance.validation == max(r.outcome.validation for r in records if r.trial.kind == "staged")
     assert Path(write_report(ledger, tmp_path / "report").page).exists()

@@ -87,7 +87,7 @@ def test_every_logger_has_one_run_per_trial_with_its_ending_after_an_interruptio
         history = client.get_metric_history(run.info.run_id, "train_loss")
         assert [metric.step for metric in history] == steps
         assert [metric.value for metric in history] == list(record.outcome.losses)
-        assert run.data.metrics["test_accuracy"] == record.outcome.test_accuracy
+        assert run.data.metrics["test_accuracy"] == record.outcome.test
         assert run.data.metrics["cost"] == pytest.approx(plan.cost)
         assert float(run.data.params["learning_rate"]) == record.trial.learning_rate
 

@@ -28,7 +28,7 @@ def test_a_larger_budget_starts_where_the_cooldown_of_the_smaller_one_began(spac
     records = {record.trial.id: record for record in sweep.ledger.records()}
     assert {record.status for record in records.values()} == {"completed"}
     plans = {name: compile_trial(record.trial, space)[1] for name, record in records.items()}
-    best = max(("25pct-staged-000", "25pct-staged-001"), key=lambda name: records[name].outcome.validation_accuracy)
+    best = max(("25pct-staged-000", "25pct-staged-001"), key=lambda name: records[name].outcome.validation)
     chains = [
         ("25pct-baseline-000", "50pct-baseline-000", "100pct-baseline-000"),
         (best, "50pct-staged-000", "100pct-staged-000"),
@@ -46,7 +46,7 @@ def test_a_larger_budget_starts_where_the_cooldown_of_the_smaller_one_began(spac
         trial = records[name].trial
         alone = train(task_of(trial, space), plans[name], seed=trial.seed)
         outcome = records[name].outcome
-        assert (alone.validation_accuracy, alone.test_accuracy) == (outcome.validation_accuracy, outcome.test_accuracy)
+        assert (alone.validation, alone.test) == (outcome.validation, outcome.test)
     correlations = rank_correlations(trials_frame(list(records.values())), "full_training")
     assert correlations.common.tolist() == [2, 2]  # the promoted schedule and the baseline are found again
     # As a file, the schedule of a budget has shares of any budget.

@@ -124,7 +124,7 @@ def test_a_drained_node_and_sigterm_cost_a_trial_no_step(tmp_path):
     task, plan = compile_trial(staged.trial, digits)
     uninterrupted = train(task, plan, seed=staged.trial.seed)
     assert staged.outcome.losses == tuple(segment.mean_loss for segment in uninterrupted.segments)
-    assert staged.outcome.test_accuracy == uninterrupted.test_accuracy
+    assert staged.outcome.test == uninterrupted.test
 
 
 @pytest.mark.ray

@@ -71,8 +71,8 @@ def test_a_sweep_runs_reports_progress_resumes_and_extends(local_ray, space_file
     task = Task(space.task.measured_as(schedule.provenance))
     torch.set_num_threads(1)
     result = train(task, compile_plan(schedule, task, Budget(0.5), task.step_cost), seed=schedule.provenance.seed)
-    assert result.validation_accuracy == schedule.provenance.validation_accuracy
-    assert result.test_accuracy == schedule.provenance.test_accuracy
+    assert result.validation == schedule.provenance.validation
+    assert result.test == schedule.provenance.test
     assert len(best_by_budget(trials_frame(extended))) == 4
 
 
@@ -132,5 +132,5 @@ def test_trials_of_a_sweep_share_their_prefixes_and_end_as_if_they_did_not(space
     trial, outcome = min(trained, key=lambda pair: pair[1].executed_flops)
     task = Task(space.task.with_settings(trial.learning_rate, trial.batch_size))
     unshared = train(task, compile_plan(trial.schedule, task, Budget(0.5), task.step_cost), seed=trial.seed)
-    assert (unshared.validation_accuracy, unshared.test_accuracy) == (outcome.validation_accuracy, outcome.test_accuracy)
+    assert (unshared.validation, unshared.test) == (outcome.validation, outcome.test)
     assert not Path(sweep.location, "stages").exists()  # removed as the sweep ended

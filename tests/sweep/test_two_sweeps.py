@@ -13,7 +13,7 @@ pytestmark = RAY_SWEEP_MARKS
 
 
 def accuracies(ledger: Ledger) -> dict[str, tuple[float, float]]:
-    return {r.trial.id: (r.outcome.validation_accuracy, r.outcome.test_accuracy) for r in ledger.records()}
+    return {r.trial.id: (r.outcome.validation, r.outcome.test) for r in ledger.records()}
 
 
 def test_a_second_sweep_starts_from_the_first_and_trains_nothing_twice(local_ray, space_file, tmp_path):
@@ -35,7 +35,7 @@ def test_a_second_sweep_starts_from_the_first_and_trains_nothing_twice(local_ray
     of_first = {record.trial.id: record for record in first.ledger.records()}
     for record in reused:
         original = of_first[record.reused_from.trial]
-        assert record.outcome.test_accuracy == original.outcome.test_accuracy
+        assert record.outcome.test == original.outcome.test
         assert (record.plan, record.trial.seed) == (original.plan, original.trial.seed)
         assert record.outcome.executed_cost == 0 < record.outcome.planned_cost == original.outcome.planned_cost
     status = sweep_status(second.ledger)

@@ -44,7 +44,7 @@ def trained(spec, plan, folder, processes, on_segment=None):
     store = StageStore(str(folder), 10**9) if folder else None
     result = train(Task(spec), plan, seed=0, store=store, processes=processes, on_segment=on_segment)
     interface = os.environ.get("GLOO_SOCKET_IFNAME")
-    return result.model.state_dict(), result.executed_flops, result.test_accuracy, os.getpid(), interface
+    return result.model.state_dict(), result.executed_flops, result.test, os.getpid(), interface
 
 
 def test_two_processes_train_what_one_trains_and_share_it_through_the_store(group, tmp_path):
@@ -64,7 +64,7 @@ def test_two_processes_train_what_one_trains_and_share_it_through_the_store(grou
     assert interface in ("lo", "lo0")
     assert reported == sorted(reported)
     assert executed == plan.flops
-    assert accuracy == single.test_accuracy
+    assert accuracy == single.test
     for name, tensor in single.model.state_dict().items():
         assert torch.allclose(tensor, weights[name], rtol=1e-3, atol=2e-5), name
     shared, executed, *_, same_process, _ = group.run(trained, task.spec, other, tmp_path)

@@ -46,5 +46,5 @@ def assert_resumes_exactly(task, plan, stops, folder):
         assert seen[0] == stop + 1
         assert same_weights(straight.model, resumed.model), stop
         assert (resumed.steps, resumed.flops) == (straight.steps, straight.flops)
-        assert resumed.test_accuracy == straight.test_accuracy
+        assert resumed.test == straight.test
     return straight

@@ -50,7 +50,7 @@ def test_runs_with_a_store_end_in_the_same_bits_and_train_only_what_is_new(task,
         assert len(plan.segments) == 20
         without, with_store = train(task, plan, seed=1), train(task, plan, seed=1, store=store)
         assert same_weights(without.model, with_store.model), slots
-        assert with_store.test_accuracy == without.test_accuracy
+        assert with_store.test == without.test
         assert (with_store.flops, without.executed_flops) == (without.flops, without.flops)
         assert with_store.executed_flops == sum(segment.flops for segment in plan.segments[known:])
         assert [s.stage for s in with_store.segments] == [s.stage for s in plan.segments]
@@ -226,7 +226,7 @@ def test_budgets_share_the_trunk_and_end_in_the_same_bits(task, tmp_path, monkey
         assert len(plan.segments) == slots
         without, with_store = train(changed, plan, seed=1), train(changed, plan, seed=1, store=store)
         assert same_weights(without.model, with_store.model), budget
-        assert with_store.test_accuracy == without.test_accuracy
+        assert with_store.test == without.test
         assert with_store.reused_segments == shared[number]
         assert with_store.executed_flops == sum(segment.flops for segment in plan.segments[shared[number] :])
         assert len(entries(tmp_path)) == number + 1

@@ -139,8 +139,8 @@ def weights() -> dict[str, dict[str, Any]]:
                 "weights": digest.hexdigest(),
                 "plan": compiled.digest(),
                 "losses": [round(segment.mean_loss, 6) for segment in result.segments],
-                "validation_accuracy": result.validation_accuracy,
-                "test_accuracy": result.test_accuracy,
+                "validation_accuracy": result.validation,
+                "test_accuracy": result.test,
             }
     return found
 

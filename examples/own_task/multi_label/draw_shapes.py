@@ -1,6 +1,6 @@
 """Draw small images with any number of shapes, and list them in a CSV file, as data of one's own would be.
 
-    python draw_shapes.py shapes
+python draw_shapes.py shapes
 """
 
 import csv

@@ -13,6 +13,7 @@ from explorer.ledger import Kind
 from explorer.report.frontier_data import NEXT_TO, FrontierData
 from explorer.report.headline import verdict_text
 from explorer.report.panels.panel import Column, Panel, Table
+from explorer.spec.metric import MetricSpec
 
 COLUMNS = (
     Column("budget"),
@@ -28,26 +29,32 @@ COLUMNS = (
     Column("LR, batch size"),
     Column("schedule", wraps=True),
 )
+AFTER_VALIDATION = 6
+"""Place of the column of a second metric."""
 DOUBLING = 2
 
 
 def budgets_table(data: FrontierData) -> Table:
     """One row per budget and kind; the schedule to use at each budget is highlighted."""
-    winners = set(data.winners.id)
+    metric, winners, second = data.metric, set(data.winners.id), _second_metric(data)
+    columns = list(COLUMNS)
+    if second is not None:
+        columns[AFTER_VALIDATION:AFTER_VALIDATION] = [Column(f"test {second.label}", is_number=True)]
     verdicts = {str(comparison.budget): verdict_text(comparison) for comparison in data.comparisons}
     full_seconds = _measured_full_seconds(data)
     cells: tuple[tuple[str, ...], ...] = tuple(
         (
             str(row.budget),
             f"{row.kind}{' ◂ use this' if row.id in winners else ''}",
-            f"{row.test_mean:.1%}",
-            f"{row.test_low:.1%} to {row.test_high:.1%}"
+            metric.score_text(row.test_mean),
+            metric.interval_text(row.test_low, row.test_high)
             if pd.notna(row.test_low)
             else "one seed"
             if row.seeds == 1
             else "none: equal seeds",
             verdicts.get(row.budget, "not compared") if row.kind == "staged" else "",
-            f"{row.validation_mean:.1%}",
+            metric.score_text(row.validation_mean),
+            *_second(row),
             f"{row.train_seconds:.1f}",
             f"{row.planned_flops / row.full_flops:.1%}",
             _share_of_seconds(row, full_seconds),
@@ -59,7 +66,17 @@ def budgets_table(data: FrontierData) -> Table:
     )
     cells += tuple(_predicted_row(data, kind, cost) for cost, kind in _untrained(data))
     highlighted = frozenset(number for number, row in enumerate(rows(data.curves)) if row.id in winners)
-    return Table(COLUMNS, cells, highlighted)
+    return Table(tuple(columns), tuple(row + ("",) * (len(columns) - len(row)) for row in cells), highlighted)
+
+
+def _second_metric(data: FrontierData) -> MetricSpec | None:
+    """The second metric that was recorded; `None` without one."""
+    second = data.curves.also.dropna()
+    return None if second.empty else second.iloc[0]
+
+
+def _second(row: Any) -> tuple[str, ...]:
+    return () if row.also is None else (row.also.text(row.also_test),)
 
 
 def _untrained(data: FrontierData) -> list[tuple[float, Kind]]:
@@ -98,10 +115,11 @@ def _share_of_seconds(row: Any, full_seconds: float) -> str:
 PANEL = Panel(
     name="budgets",
     section="budgets",
-    note=(
-        "The schedule to use has the higher mean validation accuracy at its budget. Staged training counts as ahead of the "
-        "baseline, or behind it, only where the 95 % intervals of their mean test accuracies are apart. Budgets marked "
-        "as predicted were not trained; they are shares of full training."
+    note=lambda data: (
+        f"The schedule to use has the better mean {data.metric.label} on validation data at its budget "
+        f"({data.metric.better} is better). Staged training counts as ahead of the baseline, or behind it, only where the 95 % "
+        "intervals of their means on test data are apart. Budgets marked as predicted were not trained; they are shares of "
+        "full training."
     ),
     data=lambda sweep: sweep.data,
     table=budgets_table,

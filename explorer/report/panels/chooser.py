@@ -1,4 +1,4 @@
-"""Choosing a budget: which schedule to train with, what accuracy to expect, and the file to take along."""
+"""Choosing a budget: which schedule to train with, what to expect of it, and the file to take along."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from explorer.frontier import candidates, knee
 from explorer.frontier.choice import schedule_with_provenance
 from explorer.frontier.comparison import BudgetComparison
-from explorer.frontier.curve import AccuracyCurve
+from explorer.frontier.curve import MetricCurve
 from explorer.frontier.prediction import PLAN_TOLERANCE
+from explorer.frontier.trials import metric_of
 from explorer.frontier.untrained import neighbour, prediction_at
 from explorer.ledger import KINDS, Kind, SweepHeader
 from explorer.report.frontier_data import FrontierData
@@ -25,10 +26,11 @@ from explorer.report.headline import verdict_text
 from explorer.report.loaded_sweep import LoadedSweep
 from explorer.report.panels.panel import Panel
 from explorer.report.panels.timeline import bar_arrays, schedule_figure, stage_bars, stage_shares, step_amount
-from explorer.report.payload import Accuracy, ChooserPayload, PositionPayload, SchedulePayload, StagePayload
+from explorer.report.payload import ChooserPayload, PositionPayload, Result, SchedulePayload, StagePayload
 from explorer.report.trained_on import data_text
 from explorer.spec.budget import Budget, Unit
 from explorer.spec.lr_schedule import LearningRateSchedule
+from explorer.spec.metric import MetricSpec
 from explorer.spec.rates import Axis, shown_axes
 from explorer.spec.search_space import SearchSpace
 from explorer.spec.step_times import StepTimeTable
@@ -42,7 +44,9 @@ EPOCHS_CELL = "{epochs}"
 STAGE_COLUMNS = ("share of the budget", "epochs", "cost of a step", "learning rate")
 
 Interval = tuple[float | None, float | None, float | None]
-"""Mean test accuracy, lower and upper bound of its 95 % interval; `None` if not known."""
+"""Mean test score, lower and upper bound of its 95 % interval; `None` if not known."""
+
+NOT_KNOWN: Interval = (None, None, None)
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,9 @@ class ChooserData:
     first_stages: pd.DataFrame
     """Bars of the cheapest budget's schedule, as `stage_bars` returns."""
     task: str
-    """What the accuracies were measured with."""
+    """What the results were measured with."""
+    metric: str
+    """What was measured."""
 
 
 def chooser_data(sweep: LoadedSweep) -> ChooserData:
@@ -78,7 +84,7 @@ def chooser_data(sweep: LoadedSweep) -> ChooserData:
     )
     task = header.space.task
     measured_with = f"{task.model.name} on {data_text(task.data)}; full training is {task.recipe.epochs:g} epochs"
-    return ChooserData(payload, stage_bars(data.winners.iloc[0].stages, axes), measured_with)
+    return ChooserData(payload, stage_bars(data.winners.iloc[0].stages, axes), measured_with, data.metric.label)
 
 
 def chooser_figure(data: ChooserData) -> go.Figure:
@@ -105,7 +111,7 @@ def _schedule(
     table: StepTimeTable | None,
 ) -> SchedulePayload:
     """A candidate with its settings, bars, table and file; `runs` are its own."""
-    bars = stage_bars(row["stages"], axes)
+    bars, metric = stage_bars(row["stages"], axes), metric_of(runs)
     name, seeds = str(row["id"]), int(row["seeds"])
     staging = [f"{setting} {value}" for setting, value in runs.staging.iloc[0].items()]
     decay = runs.lr_schedule.iloc[0]
@@ -124,10 +130,10 @@ def _schedule(
         title=f"{name}: {kind}",
         settings=f"LR {_short(row['learning_rate'])}",
         other_settings=", ".join([f"batch size {int(row['batch_size'])}", *staging]),
-        accuracy=_accuracy(test),
+        result=_result(test, metric),
         when_clicked=(
-            f"You clicked {{run}}. The accuracy of its schedule is the mean of {seeds} seed{'s' if seeds > 1 else ''}, "
-            f"next to the best of the other kind at {row['budget']}."
+            f"You clicked {{run}}. The test {metric.label} of its schedule is the mean of {seeds} "
+            f"seed{'s' if seeds > 1 else ''}, next to the best of the other kind at {row['budget']}."
         ),
         file_name=f"{header.name}-{name}.json",
         learning_rate=row["learning_rate"],
@@ -212,7 +218,7 @@ def _position(
     *,
     measured: bool = False,
 ) -> PositionPayload:
-    """A budget, with a schedule to use there and the accuracy to expect of both kinds."""
+    """A budget, with a schedule to use there and what to expect of both kinds."""
     predicted = () if measured else tuple(sweep.data.predicted)
     costs = sweep.data.costs_at(winner.kind, [cost])
     in_units = {unit.key: float(unit.amounts(costs)[0]) for unit in sweep.units}
@@ -225,7 +231,7 @@ def _position(
         near=winner.budget,
         x=in_units,
         expected=expected,
-        accuracy={kind: _accuracy(expected.get(kind, (None, None, None)), kind in predicted) for kind in KINDS},
+        result={kind: _result(expected.get(kind, NOT_KNOWN), sweep.data.metric, kind in predicted) for kind in KINDS},
         basis=_basis(winner.budget, schedules[winner.id], measured, sweep.data),
         cost_text=sweep.units[0].text(cost),
         other_costs=", ".join(unit.text(in_units[unit.key]) for unit in sweep.units[1:]),
@@ -242,7 +248,9 @@ def _verdict(comparison: BudgetComparison) -> str:
 def _basis(budget: str, schedule: SchedulePayload, measured: bool, data: FrontierData) -> str:
     """What the numbers at a position are based on."""
     baseline = (
-        " The schedule is the baseline's, which has the higher validation accuracy." if schedule.kind == "baseline" else ""
+        f" The schedule is the baseline's, which has the {data.metric.better} validation {data.metric.label}."
+        if schedule.kind == "baseline"
+        else ""
     )
     if measured:
         seeds = f"mean of {schedule.seeds} fresh seeds" if schedule.seeds > 1 else "one seed"
@@ -254,8 +262,8 @@ def _basis(budget: str, schedule: SchedulePayload, measured: bool, data: Frontie
             f"of {budget}.{baseline}"
         )
     return (
-        "Interpolated between measured budgets (monotone cubic over the logarithm of cost, through means made "
-        f"non-decreasing); the schedule is that of {budget}.{baseline}"
+        "Interpolated between measured budgets (monotone cubic over the logarithm of cost, through means that are "
+        f"made never worse at a higher cost); the schedule is that of {budget}.{baseline}"
     )
 
 
@@ -286,7 +294,7 @@ def _expected(data: FrontierData, kind: Kind, cost_M: NDArray[np.float64]) -> ND
     return expected_M3
 
 
-def _between(curve: AccuracyCurve, cost_M: NDArray[np.float64]) -> NDArray[np.float64]:
+def _between(curve: MetricCurve, cost_M: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean, low and high at each cost, (M, 3); NaN outside the curve's own range.
 
     Plans of one budget end up to a step below it, each at its own cost: costs within `PLAN_TOLERANCE` of the range count as its
@@ -317,12 +325,12 @@ def _known(values: NDArray[np.float64]) -> Interval:
     return mean, low, high
 
 
-def _accuracy(interval: Interval, predicted: bool = False) -> Accuracy:
+def _result(interval: Interval, metric: MetricSpec, predicted: bool = False) -> Result:
     mean, low, high = interval
     if mean is None:
-        return Accuracy("not predicted" if predicted else "not measured", "")
-    spread = "no interval" if low is None else f"95 % interval {low:.1%} to {high:.1%}"
-    return Accuracy(f"{mean:.1%}", f"predicted, {spread}" if predicted else spread)
+        return Result("not predicted" if predicted else "not measured", "")
+    spread = "no interval" if low is None or high is None else f"95 % interval {metric.interval_text(low, high)}"
+    return Result(metric.score_text(mean), f"predicted, {spread}" if predicted else spread)
 
 
 def _short(value: float) -> str:

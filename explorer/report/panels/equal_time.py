@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import plotly.graph_objects as go
 
-from explorer.frontier import AccuracyCurve
-from explorer.frontier.comparison import MeanAccuracy
+from explorer.frontier import MetricCurve
+from explorer.frontier.comparison import MeanScore
 from explorer.frontier.equal_time import TimeComparison, compare_at_equal_time, time_frontier
 from explorer.report.frontier_data import FrontierData
 from explorer.report.headline import verdict_text
@@ -16,6 +16,7 @@ from explorer.report.loaded_sweep import LoadedSweep
 from explorer.report.panels.frontier import TraceStyle, frontier_figure
 from explorer.report.panels.panel import Column, Panel, Table
 from explorer.report.units import CostUnit
+from explorer.spec.metric import ACCURACY, MetricSpec
 
 COLUMNS = (
     Column("seconds", is_number=True),
@@ -36,15 +37,15 @@ class EqualTimeData:
     comparisons: tuple[TimeComparison, ...]
 
 
-def equal_time_table(comparisons: tuple[TimeComparison, ...]) -> Table:
-    """One row per baseline; accuracies with their 95 % intervals."""
+def equal_time_table(comparisons: tuple[TimeComparison, ...], metric: MetricSpec = ACCURACY) -> Table:
+    """One row per baseline; values of the metric with their 95 % intervals."""
     cells = tuple(
         (
             f"{each.seconds:.3g}",
             str(each.comparison.budget),
-            _with_interval(each.comparison.baseline),
-            _with_interval(each.comparison.staged),
-            f"{100 * each.comparison.gain:+.1f} points",
+            _with_interval(each.comparison.baseline, metric),
+            _with_interval(each.comparison.staged, metric),
+            metric.gain_text(each.comparison.gain),
             verdict_text(each.comparison),
         )
         for each in comparisons
@@ -58,7 +59,7 @@ def _panel_data(sweep: LoadedSweep) -> EqualTimeData | None:
         return None
     seconds = next(unit for unit in sweep.units if unit.key == "seconds")
     kept = time_frontier(sweep.data.curves)
-    between = {kind: AccuracyCurve.through(kept[kept.kind == kind]) for kind in sweep.data.between}
+    between = {kind: MetricCurve.through(kept[kept.kind == kind]) for kind in sweep.data.between}
     return EqualTimeData(replace(sweep.data, curves=kept, between=between), seconds, comparisons)
 
 
@@ -68,9 +69,9 @@ def _figure(data: EqualTimeData) -> go.Figure:
     return figure
 
 
-def _with_interval(accuracy: MeanAccuracy) -> str:
-    spread = "no interval" if math.isnan(accuracy.low) else f"{accuracy.low:.1%} to {accuracy.high:.1%}"
-    return f"{accuracy.mean:.1%} ({spread})"
+def _with_interval(score: MeanScore, metric: MetricSpec) -> str:
+    spread = "no interval" if math.isnan(score.low) else metric.interval_text(score.low, score.high)
+    return f"{metric.score_text(score.mean)} ({spread})"
 
 
 PANEL = Panel(
@@ -85,8 +86,8 @@ PANEL = Panel(
     ),
     data=_panel_data,
     figure=_figure,
-    table=lambda data: equal_time_table(data.comparisons),
-    label="Test accuracy against measured seconds of training, staged schedules and baseline",
+    table=lambda data: equal_time_table(data.comparisons, data.frontier.metric),
+    label="Test metric against measured seconds of training, staged schedules and baseline",
     missing=(
         "Times cannot be compared: the trials ran on several kinds of device, one of the two kinds of training is missing, or "
         "all baselines are quicker than any staged training."

@@ -1,4 +1,4 @@
-"""Accuracy against cost, staged against baseline."""
+"""The metric against cost, staged against baseline."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from explorer.frontier import AccuracyCurve
+from explorer.frontier import MetricCurve
 from explorer.frontier.curve import Expected
-from explorer.frontier.trials import describe, rows
+from explorer.frontier.trials import describe, metric_of, rows
 from explorer.ledger import Kind
 from explorer.report.frontier_data import NEXT_TO, FrontierData
 from explorer.report.loaded_sweep import LoadedSweep
@@ -21,6 +21,7 @@ from explorer.report.palette import AXIS, BASELINE, KIND_DASHES, LAYOUT, STAGED,
 from explorer.report.panels.panel import Panel
 from explorer.report.plotly_values import accepted
 from explorer.report.units import CostUnit
+from explorer.spec.metric import ACCURACY, MetricSpec
 
 LEGEND: dict[Kind, str] = {"staged": "staged schedules", "baseline": "baseline (full model throughout)"}
 BAND_POINTS = 60
@@ -70,13 +71,15 @@ def frontier_figure(
     costs = np.concatenate([units[0].amounts(data.runs) for data, _ in sweeps])
     if costs.max() < 1.5 * costs.min():  # one budget: the plans differ by a step or two, which is not to fill the axis
         figure.update_xaxes(range=[np.log10(costs.min() / 2), np.log10(2 * costs.max())])
-    figure.update_yaxes(AXIS, title_text="test accuracy", tickformat=".0%")
+    metric = sweeps[0][0].metric
+    better = "" if metric == ACCURACY else f", {metric.better} is better"
+    figure.update_yaxes(AXIS, title_text=f"test {metric.label}{better}", **metric.axis)
     return figure
 
 
 NOTE = (
     "Curves: the best schedule of each budget, chosen on validation data and shown on test data. Bars are 95 % intervals "
-    "over fresh seeds (Student's t), at least as wide as the number of test images allows. A difference counts only where the "
+    "over fresh seeds (Student's t){floor}. A difference counts only where the "
     "intervals of both kinds are apart. Small points: single runs, dominated ones fainter. The baseline trains the full model "
     "throughout, at every budget, with the same recipe, seeds and choices of learning rate and batch size; its learning rate "
     "decays to zero within the budget. Click a point to see its schedule."
@@ -85,6 +88,15 @@ PREDICTED_NOTE = (
     "Bands are predicted: what a search at that budget would find lies in them with a probability of 95 %, by laws of error "
     "against cost through the trained budgets. Dashed lines lead on to budgets that were not trained."
 )
+
+
+def _note(data: FrontierData) -> str:
+    """How to read the figure, with what intervals and predictions are for the metric."""
+    metric = data.metric
+    floor = ", at least as wide as the number of test images allows"
+    if not metric.is_fraction_of_images:
+        floor = f"; what the number of test images allows is not in them, since {metric.label} is no fraction of the images"
+    return " ".join([NOTE.format(floor=floor), *_predictions_note(data)])
 
 
 def _predictions_note(data: FrontierData) -> list[str]:
@@ -105,8 +117,8 @@ PANEL = Panel(
     section="frontier",
     data=lambda sweep: sweep,
     figure=_sweep_figure,
-    label="Test accuracy against training cost, staged schedules and baseline",
-    note=lambda sweep: " ".join([NOTE, *_predictions_note(sweep.data)]),
+    label="Test metric against training cost, staged schedules and baseline",
+    note=lambda sweep: _note(sweep.data),
     template="frontier.html",
 )
 
@@ -115,18 +127,20 @@ def _add_band(
     figure: go.Figure,
     data: FrontierData,
     kind: Kind,
-    between: AccuracyCurve,
+    between: MetricCurve,
     style: TraceStyle,
     units: Sequence[CostUnit],
 ) -> None:
-    """The 95 % band of the accuracy between the measured budgets: what is predicted there, or the uncertainty of the means."""
+    """The 95 % band of the metric between the measured budgets: what is predicted there, or the uncertainty of the means."""
     predicted = data.predicted.get(kind)
     if len(between.costs) < 2 or not (predicted or between.has_interval):
         return
     cost_M = np.geomspace(between.costs[0], between.costs[-1], BAND_POINTS)
     cost_M[-1] = between.costs[-1]
     expected = predicted.at(cost_M) if predicted else between.at(cost_M)
-    _add_area(figure, data.costs_at(kind, np.concatenate((cost_M, cost_M[::-1]))), expected, style.color(kind), units)
+    _add_area(
+        figure, data.costs_at(kind, np.concatenate((cost_M, cost_M[::-1]))), expected, style.color(kind), units, data.metric
+    )
 
 
 def _add_prediction(figure: go.Figure, data: FrontierData, kind: Kind, style: TraceStyle, units: Sequence[CostUnit]) -> None:
@@ -168,12 +182,17 @@ def _add_prediction(figure: go.Figure, data: FrontierData, kind: Kind, style: Tr
 
 
 def _add_area(
-    figure: go.Figure, there_and_back: pd.DataFrame, expected: Expected, color: str, units: Sequence[CostUnit]
+    figure: go.Figure,
+    there_and_back: pd.DataFrame,
+    expected: Expected,
+    color: str,
+    units: Sequence[CostUnit],
+    metric: MetricSpec = ACCURACY,
 ) -> None:
     """The area between the bounds of an interval; the costs are those of the upper bounds, then of the lower ones back."""
     figure.add_scatter(
         x=units[0].amounts(there_and_back),
-        y=np.concatenate((expected.high, expected.low[::-1])),
+        y=metric.values(np.concatenate((expected.high, expected.low[::-1]))),
         fill="toself",
         fillcolor=faded(color, 0.12),
         line={"width": 0},
@@ -190,7 +209,7 @@ def _add_runs(figure: go.Figure, runs: pd.DataFrame, style: TraceStyle, opacity:
     kind: Kind = runs.kind.iloc[0]
     figure.add_scatter(
         x=units[0].amounts(runs),
-        y=runs.test_accuracy,
+        y=metric_of(runs).values(runs.test_score),
         mode="markers",
         marker={"color": style.color(kind), "size": 6, "opacity": opacity},
         text=[_hover(run) for run in rows(runs)],
@@ -204,14 +223,16 @@ def _add_runs(figure: go.Figure, runs: pd.DataFrame, style: TraceStyle, opacity:
 
 def _add_curve(figure: go.Figure, curve: pd.DataFrame, style: TraceStyle, units: Sequence[CostUnit]) -> None:
     kind: Kind = curve.kind.iloc[0]
+    metric = metric_of(curve)
+    above, below = curve.test_high - curve.test_mean, curve.test_mean - curve.test_low
     figure.add_scatter(
         x=units[0].amounts(curve),
-        y=curve.test_mean,
+        y=metric.values(curve.test_mean),
         error_y={
             "type": "data",
             "symmetric": False,
-            "array": (curve.test_high - curve.test_mean).fillna(0),
-            "arrayminus": (curve.test_mean - curve.test_low).fillna(0),
+            "array": (above if metric.direction == "maximize" else below).fillna(0),
+            "arrayminus": (below if metric.direction == "maximize" else above).fillna(0),
             "thickness": 1.4,
             "width": 4,
         },
@@ -236,7 +257,7 @@ def _hover(run: Any) -> str:
     shared += "" if pd.isna(run.from_sweep) else f", schedule of {html.escape(run.from_sweep)}"
     lines = [
         f"<b>{html.escape(run.id)}</b>{', repeat with a fresh seed' if run.phase == 'repeat' else ''}{shared}",
-        f"test {run.test_accuracy:.1%}, validation {run.validation_accuracy:.1%}",
+        f"test {run.metric.score_text(run.test_score)}, validation {run.metric.score_text(run.validation_score)}{_also(run)}",
         f"budget {run.budget}: {run.cost:.3%} of full training, {_planned(run)}{run.planned_flops:.3g} FLOPs",
         describe(run.schedule),
         f"learning rate {run.learning_rate:.2e}, batch size {run.batch_size:.0f}, seed {run.seed}",
@@ -248,14 +269,22 @@ def _hover(run: Any) -> str:
     return "<br>".join([*lines, html.escape(settings)] if settings else lines)
 
 
+def _also(run: Any) -> str:
+    """The second metric on test images; nothing if there is none."""
+    return "" if run.also is None else f"; test {html.escape(run.also.label)} {run.also.text(run.also_test)}"
+
+
 def _planned(run: Any) -> str:
     return "" if pd.isna(run.planned_seconds) else f"{run.planned_seconds:.3g} device-seconds planned, "
 
 
 def _hover_mean(point: Any) -> str:
-    interval = f" [{point.test_low:.1%}, {point.test_high:.1%}]" if pd.notna(point.test_low) else ""
+    metric, interval = point.metric, ""
+    if pd.notna(point.test_low):
+        interval = " [{}, {}]".format(*map(metric.text, metric.interval(point.test_low, point.test_high)))
     return (
-        f"<b>test {point.test_mean:.1%}</b>{interval}, {point.seeds} seed{'s' if point.seeds > 1 else ''}<br>"
-        f"budget {point.budget}, validation {point.validation_mean:.1%}<br>{describe(point.schedule)}<br>"
+        f"<b>test {metric.score_text(point.test_mean)}</b>{interval}, {point.seeds} seed{'s' if point.seeds > 1 else ''}<br>"
+        f"budget {point.budget}, validation {metric.score_text(point.validation_mean)}{_also(point)}<br>"
+        f"{describe(point.schedule)}<br>"
         f"learning rate {point.learning_rate:.2e}, batch size {point.batch_size:.0f}, {point.train_seconds:.1f} s"
     )

@@ -1,4 +1,4 @@
-"""Which settings affect the accuracy: Optuna's fANOVA importances, per budget."""
+"""Which settings affect the metric: Optuna's fANOVA importances, per budget."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ MIN_TRIALS = 8
 """With fewer trials at a budget, importances mean nothing."""
 MAX_TRIALS = 250
 """Trials of a budget that are evaluated, drawn at random if there are more: fANOVA takes a second per thousand."""
-NOT_SETTINGS = ("id", "budget", "budget_amount", "validation_accuracy")
+NOT_SETTINGS = ("id", "budget", "budget_amount", "validation")
 EVALUATOR = optuna.importance.FanovaImportanceEvaluator(n_trees=16, seed=0)
 
 
 def importance_data(trials: pd.DataFrame) -> pd.DataFrame:
     """Importance of every setting at every budget with enough trials; the importances of one budget sum to 1.
 
-    An importance is the fraction of the variance of validation accuracy that a setting explains (fANOVA: Hutter, Hoos,
-    Leyton-Brown 2014).
+    An importance is the fraction of the variance of the metric on validation images that a setting explains (fANOVA: Hutter,
+    Hoos, Leyton-Brown 2014).
 
     Args:
         trials: the table that `trials_frame` returns.
@@ -38,21 +38,21 @@ def importance_data(trials: pd.DataFrame) -> pd.DataFrame:
     for budget, at_budget in table.groupby("budget", sort=False):
         sample = at_budget.sample(min(len(at_budget), MAX_TRIALS), random_state=0)
         settings = {name: sample[name] for name in sample.columns if name not in NOT_SETTINGS and sample[name].nunique() > 1}
-        if len(sample) < MIN_TRIALS or sample.validation_accuracy.nunique() < 2 or not settings:
+        if len(sample) < MIN_TRIALS or sample.validation.nunique() < 2 or not settings:
             continue
-        study = _study(settings, sample.validation_accuracy)
+        study = _study(settings, sample.validation)
         explained = optuna.importance.get_param_importances(study, evaluator=EVALUATOR)
         importances += [{"budget": budget, "setting": name, "importance": explained.get(name, 0.0)} for name in settings]
     return pd.DataFrame(importances, columns=pd.Index(["budget", "setting", "importance"]))
 
 
-def _study(settings: dict[str, pd.Series], accuracy: pd.Series) -> optuna.Study:
+def _study(settings: dict[str, pd.Series], scores: pd.Series) -> optuna.Study:
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize")
     optuna.logging.set_verbosity(verbosity)
     distributions = {name: _distribution(name, values) for name, values in settings.items()}
-    for row, value in enumerate(accuracy):
+    for row, value in enumerate(scores):
         parameters = {name: values.iloc[row] for name, values in settings.items()}
         study.add_trial(optuna.trial.create_trial(params=parameters, distributions=distributions, value=float(value)))
     return study
@@ -99,10 +99,10 @@ def _panel_data(sweep: LoadedSweep) -> pd.DataFrame | None:
 PANEL = Panel(
     name="importance",
     section="settings",
-    title="Which settings affect the accuracy",
+    title="Which settings matter for the result",
     note=(
-        "Fraction of the variance of validation accuracy that each setting explains among the staged trials of a budget "
-        "(fANOVA, by Optuna). The search samples where accuracy is high, so the importances hold there, not everywhere."
+        "Fraction of the variance of the metric on validation images that each setting explains among the staged trials of a "
+        "budget (fANOVA, by Optuna). The search samples where results are good, so the importances hold there, not everywhere."
     ),
     data=_panel_data,
     figure=importance_figure,

@@ -1,4 +1,4 @@
-"""Every staged trial as a line through its settings, colored by its accuracy."""
+"""Every staged trial as a line through its settings, colored by its metric."""
 
 from __future__ import annotations
 
@@ -10,38 +10,40 @@ import plotly.graph_objects as go
 
 from explorer.frontier.settings import settings_table
 from explorer.report.loaded_sweep import LoadedSweep
-from explorer.report.palette import ACCURACY_SCALE, INK, LAYOUT, MUTED, accuracy_bar
+from explorer.report.palette import INK, LAYOUT, MUTED, SCORE_SCALE, metric_bar
 from explorer.report.panels.panel import Panel
+from explorer.spec.metric import ACCURACY, MetricSpec
 
-LABELS = {"learning_rate": "learning rate", "batch_size": "batch size", "validation_accuracy": "validation"}
+LABELS = {"learning_rate": "learning rate", "batch_size": "batch size"}
 TICKS_PER_DECADE = (1, 2, 5)
 MIN_TRIALS = 8
 """Fewer lines show nothing that the tables do not say."""
 
 
 def parallel_data(trials: pd.DataFrame) -> pd.DataFrame:
-    """The columns of `settings_table` that are drawn: the budget first (if there are several), the accuracy last."""
+    """The columns of `settings_table` that are drawn: the budget first (if there are several), the metric last."""
     table = settings_table(trials).drop(columns=["id", "budget"])
     first = ["budget_amount"] if table.budget_amount.nunique() > 1 else []
-    middle = [name for name in table.columns if name not in ("budget_amount", "validation_accuracy")]
-    return table[[*first, *middle, "validation_accuracy"]]
+    middle = [name for name in table.columns if name not in ("budget_amount", "validation")]
+    return table[[*first, *middle, "validation"]]
 
 
-def parallel_figure(data: pd.DataFrame, budgets: dict[float, str]) -> go.Figure:
+def parallel_figure(data: pd.DataFrame, budgets: dict[float, str], metric: MetricSpec = ACCURACY) -> go.Figure:
     """Draw a line per trial.
 
     Args:
         data: the table that `parallel_data` returns.
         budgets: the text of each amount in the column budget_amount.
+        metric: what was measured.
     """
     figure = go.Figure()
     figure.add_parcoords(
-        dimensions=[_dimension(name, data[name], budgets) for name in data.columns],
+        dimensions=[_dimension(name, data[name], budgets, metric) for name in data.columns],
         line={
-            "color": data.validation_accuracy,
-            "colorscale": ACCURACY_SCALE,
+            "color": data.validation,
+            "colorscale": SCORE_SCALE,
             "showscale": True,
-            "colorbar": accuracy_bar("validation"),
+            "colorbar": metric_bar("validation", metric),
         },
         labelfont={"size": 13, "color": INK},
         tickfont={"size": 12, "color": MUTED},
@@ -51,7 +53,7 @@ def parallel_figure(data: pd.DataFrame, budgets: dict[float, str]) -> go.Figure:
     return figure
 
 
-def _dimension(name: str, values: pd.Series, budgets: dict[float, str]) -> dict[str, object]:
+def _dimension(name: str, values: pd.Series, budgets: dict[float, str], metric: MetricSpec) -> dict[str, object]:
     label = LABELS.get(name, name)
     if name == "budget_amount":
         return _logarithmic("budget", values, budgets)
@@ -69,9 +71,10 @@ def _dimension(name: str, values: pd.Series, budgets: dict[float, str]) -> dict[
             "tickvals": list(range(len(choices))),
             "ticktext": [str(c) for c in choices],
         }
-    if name.startswith(("share", "full share", "validation")):
-        bounds = {} if name.startswith("validation") else {"range": [0, 1]}
-        return {"label": label, "values": values.tolist(), "tickformat": ".0%", **bounds}
+    if name == "validation":
+        return {"label": label, "values": values.tolist(), "tickformat": metric.axis["tickformat"]}
+    if name.startswith(("share", "full share")):
+        return {"label": label, "values": values.tolist(), "tickformat": ".0%", "range": [0, 1]}
     return {"label": label, "values": values.tolist(), "tickvals": sorted(set(values))}
 
 
@@ -90,12 +93,13 @@ class ParallelData:
 
     settings: pd.DataFrame
     budgets: dict[float, str]
+    metric: MetricSpec
 
 
 def _panel_data(sweep: LoadedSweep) -> ParallelData | None:
     settings = parallel_data(sweep.trials)
     budgets = dict(zip(sweep.data.curves.budget_amount, sweep.data.curves.budget, strict=True))
-    return None if len(settings) < MIN_TRIALS else ParallelData(settings, budgets)
+    return None if len(settings) < MIN_TRIALS else ParallelData(settings, budgets, sweep.data.metric)
 
 
 PANEL = Panel(
@@ -107,7 +111,7 @@ PANEL = Panel(
         "stage is the full model."
     ),
     data=_panel_data,
-    figure=lambda data: parallel_figure(data.settings, data.budgets),
-    label="Settings of all staged trials as lines, colored by validation accuracy",
+    figure=lambda data: parallel_figure(data.settings, data.budgets, data.metric),
+    label="Settings of all staged trials as lines, colored by the metric on validation images",
     lazy=True,
 )

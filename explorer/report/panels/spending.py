@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from explorer.frontier import hypervolume
-from explorer.frontier.trials import charged
+from explorer.frontier.trials import charged, metric_of
 from explorer.ledger import KINDS
 from explorer.report.loaded_sweep import LoadedSweep
 from explorer.report.palette import AXIS, KIND_COLORS, KIND_DASHES, LAYOUT, MUTED, STAGED, faded
@@ -29,7 +31,8 @@ def spending_data(trials: pd.DataFrame) -> pd.DataFrame:
         Columns runs (finished so far; a training that two trials share counts once, and
         one of another sweep not at all), spent and planned (executed and planned
         cost so far, in full trainings), staged and baseline (hypervolume of the target's single runs of each kind on test data;
-        reference point: full training, accuracy 0).
+        reference point: full training, and accuracy 0 or the worst possible value of another metric, or that of the worst
+        run where there is none).
     """
     runs = trials[trials.status == "completed"].sort_values("finished", kind="stable").reset_index(drop=True)
     is_charged = runs.index.isin(charged(runs).index)
@@ -41,10 +44,13 @@ def spending_data(trials: pd.DataFrame) -> pd.DataFrame:
         }
     )
     sampled = np.unique(np.linspace(0, len(runs) - 1, min(len(runs), MAX_POINTS)).astype(int))
+    worst = metric_of(runs).score_bounds[0]
+    if math.isinf(worst):
+        worst = float(runs.test_score[runs.proxy.isna()].min())
     for kind in KINDS:
         of_kind = ((runs.kind == kind) & runs.proxy.isna()).to_numpy()
         finished = [runs[of_kind & (np.arange(len(runs)) <= last)] for last in sampled]
-        table.loc[sampled, kind] = [hypervolume(part.cost, part.test_accuracy) for part in finished]
+        table.loc[sampled, kind] = [hypervolume(part.cost, part.test_score, (1.0, worst)) for part in finished]
     return table.loc[sampled].reset_index(drop=True)
 
 
@@ -121,8 +127,8 @@ HYPERVOLUME_PANEL = Panel(
     section="sweep",
     title="Progress of the frontier",
     note=(
-        "Hypervolume of all single runs so far: the mean, over all costs up to full training, of the best accuracy at that "
-        "cost or below."
+        "Hypervolume of all single runs so far: the mean, over all costs up to full training, of how much better the best run "
+        "at that cost or below is than the worst possible value of the metric (than the worst run, where there is none)."
     ),
     data=_progress,
     figure=hypervolume_figure,

@@ -1,15 +1,19 @@
-"""How to divide the budget among three stages: a triangle of their shares, with the accuracy as a surface."""
+"""How to divide the budget among three stages: a triangle of their shares, with the metric as a surface."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from explorer.frontier.settings import FULL_SHARE, settings_table
-from explorer.report.palette import ACCURACY_SCALE, FONT, INK, LAYOUT, MUTED, SURFACE, accuracy_bar
+from explorer.report.loaded_sweep import LoadedSweep
+from explorer.report.palette import FONT, INK, LAYOUT, MUTED, SCORE_SCALE, SURFACE, metric_bar
 from explorer.report.panels.panel import Panel
 from explorer.report.plotly_values import accepted
+from explorer.spec.metric import ACCURACY, MetricSpec
 
 BELOW = {"orientation": "h", "x": 0.5, "y": -0.12, "xanchor": "center", "yanchor": "top", "len": 0.9}
 """Place of the legend of the colors: beside the triangle it would cover a label on a narrow page."""
@@ -19,17 +23,17 @@ MIN_TRIALS = 8
 SURFACE_CELLS = 30
 """Cells along a side of the surface."""
 KERNEL_WIDTH = 0.08
-"""Standard deviation of the Gaussian kernel that smooths accuracies, in shares of the budget."""
+"""Standard deviation of the Gaussian kernel that smooths values, in shares of the budget."""
 SURFACE_REACH = 0.15
 """Distance from the nearest trial at which the surface ends, in shares of the budget."""
 
 
 def ternary_data(trials: pd.DataFrame) -> pd.DataFrame | None:
-    """Shares of three stages and accuracy for every staged search trial of budgets with at least `MIN_TRIALS`; `None` unless
+    """Shares of three stages and the metric for every staged search trial of budgets with at least `MIN_TRIALS`; `None` unless
     schedules have three stages.
 
     Returns:
-        Columns budget, `share 1`, `share 2`, `full share`, validation_accuracy, id.
+        Columns budget, `share 1`, `share 2`, `full share`, validation, id.
     """
     table = settings_table(trials)
     if not set(SHARES) <= set(table.columns) or "share 3" in table.columns:
@@ -37,17 +41,17 @@ def ternary_data(trials: pd.DataFrame) -> pd.DataFrame | None:
     table = table[table.groupby("budget").id.transform("size") >= MIN_TRIALS]
     if table.empty:
         return None
-    return table[["budget", *SHARES, "validation_accuracy", "id"]]
+    return table[["budget", *SHARES, "validation", "id"]]
 
 
 def surface_data(trials: pd.DataFrame) -> pd.DataFrame:
-    """Accuracies smoothed over the trials of one budget (a mean weighted by a Gaussian kernel), whatever their rates.
+    """Values of the metric smoothed over the trials of one budget (a mean weighted by a Gaussian kernel), whatever their rates.
 
     Args:
         trials: rows of `ternary_data` at one budget.
 
     Returns:
-        The three shares and validation_accuracy, at evenly spaced points no farther than `SURFACE_REACH` from a trial.
+        The three shares and validation, at evenly spaced points no farther than `SURFACE_REACH` from a trial.
     """
     steps = np.arange(SURFACE_CELLS + 1) / SURFACE_CELLS
     first, second = (grid.ravel() for grid in np.meshgrid(steps, steps))
@@ -57,15 +61,15 @@ def surface_data(trials: pd.DataFrame) -> pd.DataFrame:
     squared_PT = ((points_PS[:, None] - measured_TS[None]) ** 2).sum(axis=2) / 2
     near = squared_PT.min(axis=1) <= SURFACE_REACH**2
     weights_PT = np.exp(-squared_PT[near] / (2 * KERNEL_WIDTH**2))
-    smoothed_P = weights_PT @ trials.validation_accuracy.to_numpy(float) / weights_PT.sum(axis=1)
-    return pd.DataFrame(points_PS[near], columns=pd.Index(SHARES)).assign(validation_accuracy=smoothed_P)
+    smoothed_P = weights_PT @ trials.validation.to_numpy(float) / weights_PT.sum(axis=1)
+    return pd.DataFrame(points_PS[near], columns=pd.Index(SHARES)).assign(validation=smoothed_P)
 
 
-def ternary_figure(trials: pd.DataFrame) -> go.Figure:
+def ternary_figure(trials: pd.DataFrame, metric: MetricSpec = ACCURACY) -> go.Figure:
     """Draw one budget: the surface as small hexagons, with the trials as circles on it."""
     surface = surface_data(trials)
-    low, high = trials.validation_accuracy.min(), trials.validation_accuracy.max()
-    colors = {"colorscale": ACCURACY_SCALE, "cmin": low, "cmax": high}
+    low, high = trials.validation.min(), trials.validation.max()
+    colors = {"colorscale": SCORE_SCALE, "cmin": low, "cmax": high}
     hover = "stage 1 %{a:.0%}, stage 2 %{b:.0%}, full model %{c:.0%}<br>"
     figure = go.Figure()
     figure.add_scatterternary(
@@ -73,8 +77,8 @@ def ternary_figure(trials: pd.DataFrame) -> go.Figure:
         b=surface[SHARES[1]],
         c=surface[SHARES[2]],
         mode="markers",
-        marker={"color": surface.validation_accuracy, "symbol": "hexagon", "size": 13, "opacity": 0.55, **colors},
-        hovertemplate=hover + "%{marker.color:.1%} (smoothed)<extra></extra>",
+        marker={"color": surface.validation, "symbol": "hexagon", "size": 13, "opacity": 0.55, **colors},
+        hovertemplate=hover + f"%{{marker.color:{metric.number_format}}} (smoothed)<extra></extra>",
         showlegend=False,
     )
     figure.add_scatterternary(
@@ -83,15 +87,15 @@ def ternary_figure(trials: pd.DataFrame) -> go.Figure:
         c=trials[SHARES[2]],
         mode="markers",
         marker={
-            "color": trials.validation_accuracy,
+            "color": trials.validation,
             "size": 9,
             "line": {"color": SURFACE, "width": 1.5},
-            "colorbar": {**accuracy_bar("validation"), **BELOW},
+            "colorbar": {**metric_bar("validation", metric), **BELOW},
             **colors,
         },
         text=accepted(trials.id),
         customdata=accepted([[name] for name in trials.id]),
-        hovertemplate="%{text}: %{marker.color:.1%}<br>" + hover + "<extra></extra>",
+        hovertemplate=f"%{{text}}: %{{marker.color:{metric.number_format}}}<br>" + hover + "<extra></extra>",
         showlegend=False,
     )
     axes = {
@@ -110,16 +114,31 @@ def ternary_figure(trials: pd.DataFrame) -> go.Figure:
     return figure
 
 
+@dataclass(frozen=True)
+class TernaryData:
+    """The table that `ternary_data` returns, and its metric."""
+
+    trials: pd.DataFrame
+    metric: MetricSpec
+
+
+def _panel_data(sweep: LoadedSweep) -> TernaryData | None:
+    trials = ternary_data(sweep.trials)
+    return None if trials is None else TernaryData(trials, sweep.data.metric)
+
+
 PANEL = Panel(
     name="ternary",
     section="settings",
     title="How to divide the budget among three stages",
     note=(
-        "In a corner, one stage has all of the budget. Circles are trials; the surface is their smoothed validation accuracy, "
-        "whatever their rates."
+        "In a corner, one stage has all of the budget. Circles are trials; the surface is the smoothed metric on validation "
+        "images, whatever their rates."
     ),
-    data=lambda sweep: ternary_data(sweep.trials),
-    figure=lambda data: {str(budget): ternary_figure(at_budget) for budget, at_budget in data.groupby("budget")},
-    label="Accuracy over the shares of three stages",
+    data=_panel_data,
+    figure=lambda data: {
+        str(budget): ternary_figure(at_budget, data.metric) for budget, at_budget in data.trials.groupby("budget")
+    },
+    label="The metric over the shares of three stages",
     half_width=True,
 )

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 from explorer.frontier.transfer import Transfer, Verdict
 from explorer.report.panels.panel import Column, Panel, Table
 
 NOTE = (
-    "Schedules that this sweep trained on a proxy and on the target, by validation accuracy: those that the proxy promoted, "
-    "and controls that it did not choose. Ranks: Spearman's correlation, with Bonett and Wright's 95 % interval; schedules "
-    "that were promoted lie close together, so it is lower than over all schedules. Regret: what is lost on the target by "
-    "taking the schedule that is best on the proxy, with the 95 % interval of the difference between two trainings{noise}; it "
-    "is overestimated, because the best of several is partly lucky."
+    "Schedules that this sweep trained on a proxy and on the target, by their values on validation images: those that the "
+    "proxy promoted, and controls that it did not choose. Ranks: Spearman's correlation, with Bonett and Wright's 95 % "
+    "interval; schedules that were promoted lie close together, so it is lower than over all schedules. Regret: what is lost "
+    "on the target by taking the schedule that is best on the proxy, with the 95 % interval of the difference between two "
+    "trainings{noise}; it is overestimated, because the best of several is partly lucky."
 )
 VERDICTS: dict[Verdict, str] = {
     "carries over": "carry over",
@@ -23,14 +24,15 @@ VERDICTS: dict[Verdict, str] = {
 
 def transfer_table(transfers: list[Transfer]) -> Table:
     """One row per proxy and budget, as text."""
+    unit = f", {unit}" if (unit := transfers[0].metric.unit_of_differences) else ""
     columns = (
         Column("proxy"),
         Column("budget"),
         Column("schedules", is_number=True),
         Column("controls", is_number=True),
         Column("rank correlation", is_number=True),
-        Column("regret, points", is_number=True),
-        Column("promoted ahead of control, points", is_number=True),
+        Column(f"regret{unit}", is_number=True),
+        Column(f"promoted ahead of control{unit}", is_number=True),
         Column("ranks"),
     )
     return Table(columns, tuple(_cells(each) for each in transfers))
@@ -41,14 +43,15 @@ def _cells(transfer: Transfer) -> tuple[str, ...]:
     if not math.isnan(transfer.spearman):
         correlation = f"{transfer.spearman:.2f} ({transfer.spearman_low:.2f} to {transfer.spearman_high:.2f})"
     regret_low, regret_high = transfer.regret_interval
+    gain = partial(transfer.metric.gain_number, signed=False)
     return (
         str(transfer.proxy),
         transfer.budget,
         str(transfer.schedules),
         str(transfer.controls),
         correlation,
-        f"{100 * transfer.regret:.1f} ({100 * regret_low:.1f} to {100 * regret_high:.1f})",
-        "no control" if math.isnan(transfer.ahead_of_control) else f"{100 * transfer.ahead_of_control:+.1f}",
+        f"{gain(transfer.regret)} ({gain(regret_low)} to {gain(regret_high)})",
+        "no control" if math.isnan(transfer.ahead_of_control) else transfer.metric.gain_number(transfer.ahead_of_control),
         VERDICTS[transfer.verdict],
     )
 

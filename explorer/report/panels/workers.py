@@ -30,7 +30,9 @@ def workers_data(trials: pd.DataFrame) -> pd.DataFrame:
     """
     table = charged(trials).sort_values("started", kind="stable")
     numbers = {worker: number for number, worker in enumerate(dict.fromkeys(table.worker), start=1)}
-    results = [f"test {row.test_accuracy:.1%}" if row.status == "completed" else str(row.reason) for row in rows(table)]
+    results = [
+        f"test {row.metric.score_text(row.test_score)}" if row.status == "completed" else str(row.reason) for row in rows(table)
+    ]
     return pd.DataFrame(
         {
             "worker": [f"worker {numbers[worker]}" for worker in table.worker],

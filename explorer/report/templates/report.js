@@ -2,7 +2,7 @@
 // Draws the figures and lets the reader choose a budget. The fields of the payload are documented in payload.py; all wording
 // comes from there or from the templates.
 (async () => {
-  const PAYLOAD_VERSION = 2;
+  const PAYLOAD_VERSION = 3;
   const element = (id) => document.getElementById(id);
   const show = (id) => { element(id).hidden = false; };
   if (!("DecompressionStream" in window)) {
@@ -124,9 +124,9 @@
       "schedule-name": chosen.title,
       command: filled(chooser.command, { file: chosen.file_name, budget: shown.argument }),
     };
-    for (const [kind, accuracy] of Object.entries(shown.accuracy)) {
-      texts[`expect-${kind}`] = accuracy.value;
-      texts[`interval-${kind}`] = accuracy.interval;
+    for (const [kind, result] of Object.entries(shown.result)) {
+      texts[`expect-${kind}`] = result.value;
+      texts[`interval-${kind}`] = result.interval;
     }
     for (const [id, text] of Object.entries(texts)) element(id).textContent = text;
     document.querySelectorAll(".near").forEach((each) => { each.textContent = shown.near; });
@@ -167,8 +167,8 @@
     const near = chooser.positions.findIndex((position) => position.measured && position.label === chosen.budget);
     const position = chooser.positions[near];
     const which = run && run !== candidate ? filled(chooser.rerun, { run, candidate }) : candidate;
-    const accuracy = { ...position.accuracy, [chosen.kind]: chosen.accuracy };
-    shown = { ...position, basis: filled(chosen.when_clicked, { run: which }), schedule: candidate, accuracy, prediction: null };
+    const result = { ...position.result, [chosen.kind]: chosen.result };
+    shown = { ...position, basis: filled(chosen.when_clicked, { run: which }), schedule: candidate, result, prediction: null };
     move(near);
     return choice();
   }
