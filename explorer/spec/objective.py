@@ -113,12 +113,6 @@ class ObjectiveSpec(Frozen):
         defaults = {name: field.default for name, field in type(self).model_fields.items()}
         return {name: value for name, value in content.items() if getattr(self, name) != defaults[name]}
 
-    @property
-    def references(self) -> dict[str, str]:
-        """The objects of the user's that it names, by field."""
-        named = {"loss": self.loss, "metric": self.metric, "also": self.also}
-        return {field: name for field, name in named.items() if name is not None and is_reference(name)}
-
 
 def described_metric(name: str, unit: str | None = None) -> MetricSpec:
     """The description of a built-in metric.

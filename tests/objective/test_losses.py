@@ -128,8 +128,18 @@ def test_several_labels_are_weighted_by_images_without_over_images_with_them():
         ({"sampling": "balanced", "loss": "huber", "metric": "mae"}, "Brightness", "objective.sampling", "one class per image"),
         ({"sampling": "balanced"}, "Unlabelled", "objective.sampling", "does not say the labels of its images"),
         ({"loss": f"{SOURCES}:nothing"}, "Brightness", "objective.loss", "the module tests.objective.sources has no 'nothing'"),
-        ({"loss": "tests.nowhere:loss"}, "Brightness", "objective.loss", "cannot be imported: No module named"),
-        ({"loss": "tests.objective.broken:loss"}, "Brightness", "objective.loss", "cannot be imported: the user's own error"),
+        (
+            {"loss": "tests.nowhere:loss"},
+            "Brightness",
+            "objective.loss",
+            "cannot be imported: ModuleNotFoundError: No module named",
+        ),
+        (
+            {"loss": "tests.objective.broken:loss"},
+            "Brightness",
+            "objective.loss",
+            "cannot be imported: RuntimeError: the user's own error",
+        ),
         (
             {"loss": "huber", "metric": f"{SOURCES}:without_direction"},
             "Brightness",

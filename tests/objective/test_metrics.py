@@ -1,6 +1,7 @@
 """Metrics against scikit-learn, in one process and divided among two; how they are described and compared."""
 
 import math
+import os
 import pickle
 import subprocess
 import sys
@@ -174,7 +175,8 @@ def test_two_processes_measure_what_one_does(tmp_path):
     script = tmp_path / "two.py"
     script.write_text(textwrap.dedent(TWO_PROCESSES))
     arguments = [str(tmp_path / "rendezvous"), str(tmp_path / "values")]
-    started = [subprocess.Popen([sys.executable, str(script), str(rank), *arguments]) for rank in (0, 1)]
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    started = [subprocess.Popen([sys.executable, str(script), str(rank), *arguments], env=environment) for rank in (0, 1)]
     assert [process.wait(120) for process in started] == [0, 0]
     one, other = (pickle.loads((tmp_path / f"values-{rank}").read_bytes()) for rank in (0, 1))
     assert one == other
