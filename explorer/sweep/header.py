@@ -14,6 +14,7 @@ import torch
 from explorer.differences import first_difference
 from explorer.errors import InvalidInput
 from explorer.ledger import Ledger, SweepHeader
+from explorer.spec.imports import imports_of
 from explorer.spec.inventory import Inventory, SplitInventory
 from explorer.spec.search_space import SearchSpace
 from explorer.sweep.versions import installed_versions
@@ -79,7 +80,7 @@ def open_sweep(ledger: Ledger, space: SearchSpace, inventory: Inventory, make_he
     if different := first_difference(stored, given, CHANGEABLE):
         allowed = f"the sweep at {ledger.location} has {different.before!r}; give this one another --name"
         raise InvalidInput(different.field, different.after, allowed)
-    if space.task.objective.references and (metric := Task(space.task).objective.metric) != header.metric:
+    if imports_of(space.task.objective) and (metric := Task(space.task).objective.metric) != header.metric:
         different = first_difference(header.metric.model_dump(), metric.model_dump())
         assert different is not None
         allowed = f"the sweep at {ledger.location} was started with {different.before!r}; give this one another --name"
