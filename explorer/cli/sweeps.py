@@ -130,8 +130,9 @@ def sweep(
         step_times=given,
         console=console,
     )
-    warn(*Task(loaded.task).warnings, *check_known_schedules(loaded), *proxy_warnings(planned.space))
+    warn(*check_known_schedules(loaded), *proxy_warnings(planned.space))
     if dry_run:
+        warn(*Task(loaded.task).warnings)
         from explorer.report.trained_on import inventory_facts, trained_on
         from explorer.search.forecast import forecast
         from explorer.sweep.cluster_machines import machines_at, step_times_at

@@ -51,9 +51,8 @@ from explorer.sweep.trial import STORE
 from explorer.sweep.trial_reports import TrialObservers
 from explorer.sweep.tuning import SweepRun, run_trials
 from explorer.sweep.versions import check_versions
-from explorer.training.initial_weights import checkpoint_noted
 from explorer.training.stage_store import StageStore
-from explorer.training.task import Task
+from explorer.training.task import Task, with_files_noted
 
 Retry = Literal["failed", "none"]
 
@@ -108,7 +107,7 @@ class Sweep:
         step_times: StepTimeTable | None = None,
         console: Console | None = None,
     ) -> None:
-        space = space.model_copy(update={"task": checkpoint_noted(space.task)})
+        space = space.model_copy(update={"task": with_files_noted(space.task)})
         if spend is not None:
             limit = SpendingLimit.parse(spend)
             limit.check_fits(space.currency, space.price)
@@ -262,7 +261,8 @@ class Sweep:
     def checked_data(self) -> CheckedData:
         """The data, of which every image was read, and what is in it; it is printed. Trials use its settings."""
         checked = check_data(self.space.task.data, console=self.console)
-        for line in (*checked.inventory.summary, *(f"warning: {warning}" for warning in checked.inventory.warnings)):
+        warnings = (*checked.inventory.warnings, *Task(self.space.task).warnings)
+        for line in (*checked.inventory.summary, *(f"warning: {warning}" for warning in warnings)):
             self._say(line)
         return checked
 

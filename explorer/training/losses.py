@@ -18,10 +18,9 @@ from timm.loss import BinaryCrossEntropy
 from torch import Tensor, nn
 from torch.nn import functional
 
-from explorer.data.source import TargetKind
+from explorer.data.source import DataSource, TargetKind
 from explorer.errors import InvalidInput
 from explorer.references import is_reference, load_reference
-from explorer.spec.inventory import SplitInventory
 from explorer.spec.objective import ObjectiveSpec
 
 # Shapes: B batch, K classes, labels or values
@@ -42,15 +41,14 @@ OPTIONS = {"binary_cross_entropy": ("target_threshold", "sum_classes"), "huber":
 FIELD = "objective.loss"
 
 
-def make_loss(spec: ObjectiveSpec, kind: TargetKind, label_smoothing: float, train: SplitInventory, classes: int) -> Loss:
+def make_loss(spec: ObjectiveSpec, kind: TargetKind, label_smoothing: float, data: DataSource) -> Loss:
     """The training loss, without what is learned of a teacher.
 
     Args:
         spec: the objective.
         kind: kind of targets.
         label_smoothing: of the recipe.
-        train: the training images, by which `class_weights: balanced` is computed.
-        classes: K.
+        data: what is trained on, by whose training images `class_weights: balanced` is computed.
 
     Raises:
         InvalidInput: when the loss does not fit the targets, or cannot be made.
@@ -66,7 +64,7 @@ def make_loss(spec: ObjectiveSpec, kind: TargetKind, label_smoothing: float, tra
         if option not in allowed:
             reason = f"{name} has {'the options ' + ', '.join(allowed) if allowed else 'no options'}"
             raise InvalidInput(f"objective.loss_options.{option}", options[option], reason)
-    weight_K = _class_weights(spec, kind, train, classes)
+    weight_K = _class_weights(spec, kind, data)
     if name == "cross_entropy":
         if weight_K is None:
             return partial(functional.cross_entropy, label_smoothing=label_smoothing)
@@ -125,15 +123,17 @@ class _BinaryCrossEntropy(nn.Module):
         return loss
 
 
-def _class_weights(spec: ObjectiveSpec, kind: TargetKind, train: SplitInventory, classes: int) -> Tensor | None:
+def _class_weights(spec: ObjectiveSpec, kind: TargetKind, data: DataSource) -> Tensor | None:
     """Weight of each class, (K,); of images that have a label, for several labels per image."""
     given = spec.class_weights
     if given is None:
         return None
+    classes = data.classes
     if given != "balanced":
         if len(given) != classes:
             raise InvalidInput("objective.class_weights", list(given), f"must be {classes} numbers, one per class")
         return torch.tensor(given)
+    train = data.inventory.train
     counts = train.per_class
     if len(counts) != classes or not all(counts):
         empty = next((number for number, count in enumerate(counts) if not count), None)

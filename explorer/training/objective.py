@@ -44,7 +44,7 @@ class Objective:
             name = "mixup" if spec.recipe.augmentation.mixup else "cutmix"
             value = getattr(spec.recipe.augmentation, name)
             raise InvalidInput(f"recipe.augmentation.{name}", value, f"mixes classes, and the data has {DESCRIBED[self.kind]}")
-        self._loss: Loss = make_loss(objective, self.kind, spec.recipe.label_smoothing, data.inventory.train, self.classes)
+        self._loss: Loss = make_loss(objective, self.kind, spec.recipe.label_smoothing, data)
         arguments = (self.kind, self.classes, objective.unit)
         self.measures = [Measure(objective.metric, objective.metric_options, *arguments, "objective.metric")]
         if objective.also is not None:

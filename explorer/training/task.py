@@ -74,11 +74,8 @@ class Task:
     """
 
     def __init__(self, spec: TaskSpec, data: DataSource | Mapping[str, Any] | None = None) -> None:
-        spec = checkpoint_noted(spec)
-        if spec.objective.teacher is not None:
-            known = spec.objective.model_copy(update={"teacher": with_digest(spec.objective.teacher)})
-            spec = spec.model_copy(update={"objective": known})
-        self.spec, self._given = spec, data
+        self.spec, self._given = with_files_noted(spec), data
+        spec = self.spec
         for module in spec.imports:
             import_user_module(module, "import", module)
         _check_names(spec)
@@ -405,6 +402,19 @@ def _given_data(spec: DataSpec, data: Any) -> DataSource:
             raise InvalidInput("data.train_fraction", spec.train_fraction, "must be 1: the data has no with_train_fraction")
         return opened.with_train_fraction(spec.train_fraction)
     return opened
+
+
+def with_files_noted(spec: TaskSpec) -> TaskSpec:
+    """The task with the digests of the weights that it starts from and of its teacher's.
+
+    Raises:
+        InvalidInput: when a file cannot be read, or its content is not that of a digest that is noted already.
+    """
+    spec = checkpoint_noted(spec)
+    if spec.objective.teacher is None:
+        return spec
+    objective = spec.objective.model_copy(update={"teacher": with_digest(spec.objective.teacher)})
+    return spec.model_copy(update={"objective": objective})
 
 
 def _check_names(spec: TaskSpec) -> None:

@@ -1,5 +1,7 @@
 """Each loss against its formula, torch's or timm's own, and what is refused before any training."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from timm.data import Mixup
@@ -26,7 +28,8 @@ def task_spec(source="Brightness", recipe=None, **objective) -> TaskSpec:
 
 
 def loss_of(kind, classes=3, smoothing=0.0, **objective):
-    return make_loss(ObjectiveSpec(**objective), kind, smoothing, Imbalanced(None).inventory.train, classes)
+    data = SimpleNamespace(inventory=Imbalanced(None).inventory, classes=classes)
+    return make_loss(ObjectiveSpec(**objective), kind, smoothing, data)
 
 
 def outputs(images=8, classes=3):

@@ -56,9 +56,9 @@ def main() -> None:
                 "preprocessing": {"mean": [0.3, 0.2], "std": [0.4, 0.3], "crop_pct": 1},
             },
             "recipe": {
-                "epochs": 4,
+                "epochs": 16,
                 "batch_size": 32,
-                "learning_rate": 1e-3,
+                "learning_rate": 4e-3,
                 "layer_decay": 0.8,
                 "frozen": {"parts": ["patch_embed"], "until": 0.25},
                 "augmentation": {"transform": {"scale": [0.8, 1], "hflip": 0, "color_jitter": None}},
@@ -68,11 +68,13 @@ def main() -> None:
             "search": {
                 "trials": [3, 2],
                 "baseline_trials": 1,
-                "repeats": 1,
+                "repeat": 1,
+                "repeat_seeds": 2,
                 "stages": 2,
                 "grid": 10,
                 "rates": {"heads": [0.5, 1], "mlp": [0.5, 1]},
-                "learning_rate": [5e-4, 2e-3],
+                "learning_rate": [2e-3, 8e-3],
+                "batch_size": [32],
             },
         }
     )
