@@ -41,9 +41,21 @@ def blocks(page):
     """The fenced blocks of a page, in order."""
     text = (ROOT / page).read_text(encoding="utf-8")
     return [
-        Block(page, match[1], match[2], text[: match.start()].count("\n") + 1, not NOT_RUN.search(text[: match.start()]))
+        Block(
+            page,
+            match[1],
+            _included(match[2]),
+            text[: match.start()].count("\n") + 1,
+            not NOT_RUN.search(text[: match.start()]),
+        )
         for match in FENCE.finditer(text)
     ]
+
+
+def _included(text):
+    """The content of the file that a block includes; its own text if it includes none."""
+    include = re.fullmatch(r"--8<--\n(\S+)\n--8<--\n", text)
+    return (ROOT / include[1]).read_text(encoding="utf-8") if include else text
 
 
 def inline_code(page):
