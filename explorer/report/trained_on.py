@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from explorer.ledger import SweepHeader
-from explorer.spec.data import DataSpec
+from explorer.spec.data import DataSpec, TargetKind
 from explorer.spec.inventory import Inventory, SplitInventory
 from explorer.spec.model import ModelSpec
 from explorer.spec.recipe import Augmentation
@@ -13,12 +13,15 @@ from explorer.spec.task import TaskSpec
 
 MAX_CLASS_NAMES = 12
 """Classes that are named; of more, the first ones are."""
+OUTPUTS: dict[TargetKind, str] = {"class": "classes", "labels": "labels", "values": "values"}
+"""What a model predicts, in the plural."""
 BUILT_IN = ("digits", "fractals")
 """Data sources without files, whose splits have no names to choose."""
 
 
 def trained_on(header: SweepHeader) -> dict[str, str]:
-    """The task of a sweep by its parts: model, data, images of each split, classes, image size, augmentation, full training.
+    """The task of a sweep by its parts: model, data, images of each split, classes, image size, an objective that is not the
+    default, augmentation, full training.
 
     What the header does not hold is left out: sweeps of earlier releases have no inventory.
     """
@@ -27,6 +30,8 @@ def trained_on(header: SweepHeader) -> dict[str, str]:
     if inventory:
         facts |= inventory_facts(inventory)
     facts["image size"] = f"{task.data.image_size} x {task.data.image_size} pixels"
+    if chosen := task.objective.model_dump():
+        facts["objective"] = listed(chosen)
     facts["augmentation"] = header.augmentation or augmentation_text(task.recipe.augmentation)
     facts["full training"] = full_training_text(task, inventory)
     return facts
@@ -36,7 +41,11 @@ def subject(header: SweepHeader) -> str:
     """Model and data on one line: `vit_tiny on digits: 1,152 training images of 10 classes, 8 x 8 pixels`."""
     task, inventory = header.space.task, header.inventory
     size = f"{task.data.image_size} x {task.data.image_size} pixels"
-    images = f"{inventory.train.images:,} training images of {len(inventory.class_names)} classes, " if inventory else ""
+    images = (
+        f"{inventory.train.images:,} training images of {len(inventory.class_names)} {OUTPUTS[inventory.target_kind]}, "
+        if inventory
+        else ""
+    )
     return f"{task.model.name} on {data_text(task.data)}: {images}{size}"
 
 
@@ -62,7 +71,7 @@ def inventory_facts(inventory: Inventory) -> dict[str, str]:
     splits = [_split_text(role, split) for role, split in inventory.splits.items()]
     names = inventory.class_names
     shown = ", ".join(names[:MAX_CLASS_NAMES]) + (", ..." if len(names) > MAX_CLASS_NAMES else "")
-    facts = {"images": "; ".join(splits), "classes": f"{len(names)}: {shown}"}
+    facts = {"images": "; ".join(splits), OUTPUTS[inventory.target_kind]: f"{len(names)}: {shown}"}
     if inventory.warnings:
         facts["about the files"] = "; ".join(inventory.warnings)
     return facts

@@ -72,7 +72,8 @@ def test_several_labels_from_a_table_with_a_loss_of_ones_own(folder):
     assert "of 2 budgets" in report
     page = (folder / "reports" / "shapes" / "index.html").read_text()
     assert "mean average precision" in page
-    assert "asymmetric" in page
+    assert "loss asymmetric:asymmetric_loss" in page
+    assert "training images of 3 labels" in page
 
 
 @pytest.mark.parametrize("folder", ["distillation"], indirect=True)

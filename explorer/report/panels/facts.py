@@ -40,6 +40,7 @@ def facts(header: SweepHeader, trials: pd.DataFrame) -> dict[str, str]:
         "model": model_text(task.model),
         "data": listed(data_settings(task.data)).removeprefix("name "),
         "recipe": listed(task.recipe.model_dump()),
+        **({"objective": listed(chosen)} if (chosen := task.objective.model_dump()) else {}),
         "seeds": ", ".join(map(str, seeds)),
         "training": f"{seconds / 60:.1f} device-minutes on {devices}, {workers} worker{'s' if workers > 1 else ''}",
         "hardware": header.hardware,
