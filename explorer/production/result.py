@@ -46,6 +46,8 @@ class RunResult(Frozen):
     """Realised FLOPs as a fraction of full training."""
     steps: int
     """Optimizer steps."""
+    skipped_updates: int = 0
+    """Number of steps that changed nothing, because their gradients were not finite in fp16."""
     processes: int
     """Number of processes that trained together."""
     metric: MetricSpec = ACCURACY

@@ -171,6 +171,7 @@ def _trained(
         stage_times=trained.stage_times,
         cost=trained.flops / run.plan.full_flops,
         steps=trained.steps,
+        skipped_updates=trained.skipped_updates,
         processes=processes.count,
         metric=trained.metric,
         validation=trained.validation,
