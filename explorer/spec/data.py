@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from explorer.errors import InvalidInput
-from explorer.references import reference_to
 from explorer.spec.base import Frozen
-from explorer.spec.imports import MAY_IMPORT
+from explorer.spec.imports import Reference
 
 TargetKind = Literal["class", "labels", "values"]
 """What a model learns to predict for an image, with K classes or values:
@@ -73,7 +72,7 @@ class CacheSpec(Frozen):
 class DataSpec(Frozen):
     """Where the images come from."""
 
-    name: Annotated[str, MAY_IMPORT]
+    name: Reference
     """`digits` (scikit-learn's 1,797 handwritten digits) and `fractals` (drawn by formulas) need no download. `folder` reads
     one folder per class under root/split; `table` reads the images that a CSV or Parquet file lists; `wds` reads tar files in
     the WebDataset format; `torch/cifar10` and others are torchvision's data sets, `hfds/...` Hugging Face's.
@@ -119,17 +118,6 @@ class DataSpec(Frozen):
     options: dict[str, Any] = {}
     """Settings of `table` and `hfds/...`, and of data sets outside this package: keyword arguments of map-style data sets,
     besides `input_key`, `target_key` and `target_kind`; data sources read them as `spec.options`."""
-
-    @field_validator("name", mode="before")
-    @classmethod
-    def _reference(cls, name: Any) -> Any:
-        """The reference to a class or function."""
-        if not callable(name):
-            return name
-        try:
-            return reference_to(name, "data.name")
-        except InvalidInput as error:
-            raise ValueError(f"{error.value}: {error.allowed}") from None
 
     @model_validator(mode="before")
     @classmethod

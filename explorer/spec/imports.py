@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Annotated, Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
 
-from explorer.references import is_reference
+from explorer.errors import InvalidInput
+from explorer.references import is_reference, reference_to
 
 MAY_IMPORT = "may import"
 """Marks a field whose value may be a reference, `package.module:name`: `Annotated[str, MAY_IMPORT]`."""
+
+
+def as_reference(named: Any) -> Any:
+    """The reference to a class or function that was given as an object; other values as they are.
+
+    Raises:
+        ValueError: when workers could not import it, with how to make it importable.
+    """
+    if not callable(named):
+        return named
+    try:
+        return reference_to(named, "")
+    except InvalidInput as error:
+        raise ValueError(f"{error.value}: {error.allowed}") from None
+
+
+Reference = Annotated[str, BeforeValidator(as_reference), MAY_IMPORT]
+"""A field that may be a reference; in Python, the class or function itself."""
 MODULES = "modules"
 """Marks a field that names modules: `Annotated[tuple[str, ...], MODULES]`."""
 

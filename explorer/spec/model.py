@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from explorer.spec.base import Frozen
-from explorer.spec.imports import MAY_IMPORT
+from explorer.spec.imports import Reference
 
 
 class ModelSpec(Frozen):
     """A model, by its name in timm or as a class or function."""
 
-    name: Annotated[str, MAY_IMPORT]
+    name: Reference
     """Name of the model, as in `timm.list_models()`, with the tag of pretrained weights if there are several
     (`vit_small_patch16_224.augreg_in1k`); or `hf-hub:owner/model` or `local-dir:/path/to/model`, as timm reads them; or
     `package.module:name`, a class or function that builds one: `torchvision.models:vit_b_16`,

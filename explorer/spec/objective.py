@@ -5,11 +5,11 @@ from __future__ import annotations
 import difflib
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from explorer.references import FORM, is_reference
 from explorer.spec.base import Frozen
-from explorer.spec.imports import MAY_IMPORT
+from explorer.spec.imports import MAY_IMPORT, as_reference
 from explorer.spec.metric import BUILT_IN, MetricSpec
 
 LOSSES = ("cross_entropy", "binary_cross_entropy", "mean_squared_error", "mean_absolute_error", "huber")
@@ -62,14 +62,14 @@ class Teacher(Frozen):
 class ObjectiveSpec(Frozen):
     """The loss that is trained, and the metric that is optimized and reported."""
 
-    loss: Annotated[LossName, MAY_IMPORT] = "cross_entropy"
+    loss: Annotated[LossName, BeforeValidator(as_reference), MAY_IMPORT] = "cross_entropy"
     """`cross_entropy`; `binary_cross_entropy`, one decision per class, as DeiT III trains, and for several labels per image;
     `mean_squared_error`, `mean_absolute_error` and `huber` for values. `package.module:name` is a loss of your own: a function
     (or a `torch.nn.Module` class) of outputs and targets."""
     loss_options: dict[str, Any] = {}
     """Keyword arguments of the loss. Of `binary_cross_entropy`: `target_threshold` and `sum_classes`, as in timm; of `huber`:
     `delta`."""
-    metric: Annotated[MetricName, MAY_IMPORT] = "accuracy"
+    metric: Annotated[MetricName, BeforeValidator(as_reference), MAY_IMPORT] = "accuracy"
     """What schedules are compared by. For one class per image: `accuracy`, `balanced_accuracy`, `f1`, `auc`; for several labels
     per image: `mean_average_precision`, `f1`, `auc`; for values: `r2`, `mae`, `rmse`. `package.module:name` is a metric of your
     own: a `torchmetrics.Metric` class, or a function of all outputs and targets."""
@@ -77,7 +77,7 @@ class ObjectiveSpec(Frozen):
     """Keyword arguments of a metric of your own."""
     unit: str | None = Field(None, max_length=30)
     """Unit of the metric's values, for `mae` and `rmse` (`years`). `None` for none, or what a metric of your own says."""
-    also: Annotated[MetricName | None, MAY_IMPORT] = None
+    also: Annotated[MetricName | None, BeforeValidator(as_reference), MAY_IMPORT] = None
     """A second metric, which is recorded and shown; nothing is chosen by it."""
     also_options: dict[str, Any] = {}
     """Keyword arguments of the second metric."""

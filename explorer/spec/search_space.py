@@ -16,7 +16,7 @@ from explorer.errors import InvalidInput, validated
 from explorer.spec.base import Frozen, read_mapping
 from explorer.spec.budget import CURRENCY_NAMES, Budget, BudgetField, Currency, Unit
 from explorer.spec.data import DataSpec
-from explorer.spec.imports import MAY_IMPORT
+from explorer.spec.imports import Reference
 from explorer.spec.loggers import LoggerName
 from explorer.spec.lr_schedule import Decay
 from explorer.spec.optimizer_choice import OptimizerChoice, OptimizerScales
@@ -125,7 +125,7 @@ class SearchSettings(Frozen):
     baseline_trials: TrialCounts | None = None
     """Number of baseline trials, which train the full model throughout, over the same learning rates and batch sizes. One
     number or a list, as for `trials`. Required without `spend`."""
-    sampler: Annotated[str, MAY_IMPORT] = "tpe"
+    sampler: Reference = "tpe"
     """Optuna sampler that proposes trials: `tpe`, `random`, `gp` (Gaussian process), `paper` (random durations as in the paper,
     with rates that rise in even steps), or `package.module:name` of a function that takes
     `explorer.search.samplers.StudySettings` and returns a sampler."""

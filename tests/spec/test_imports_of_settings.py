@@ -9,6 +9,8 @@ from explorer.errors import validated
 from explorer.references import load_reference, reference_to
 from explorer.spec import DataSpec
 from explorer.spec.imports import imports_line, imports_of
+from explorer.spec.model import ModelSpec
+from explorer.spec.objective import ObjectiveSpec
 
 
 class Pictures:
@@ -60,6 +62,15 @@ def test_a_class_may_be_given_as_an_object():
     name = f"{__name__}:Pictures"
     assert DataSpec(name=Pictures, image_size=8).name == name
     assert load_reference(reference_to(Pictures, "field"), "field") is Pictures
+
+
+def test_losses_metrics_and_models_may_be_given_as_objects():
+    name = f"{__name__}:replaced"
+    objective = ObjectiveSpec(loss=replaced, metric="f1", also=replaced)
+    assert (objective.loss, objective.also) == (name, name)
+    assert ModelSpec(name=replaced).name == name
+    with pytest.raises(InvalidInput, match=r"loss: .*lambda.*is defined inside of a function or class"):
+        validated(ObjectiveSpec, {"loss": lambda outputs, targets: outputs.mean()}, "objective")
 
 
 def in_the_script():
