@@ -49,7 +49,8 @@ def headline(
     basis = f"95 % intervals apart, means of {_seeds(decided)}{BY_CURRENCY[currency]}"
     ahead = [comparison for comparison in decided if comparison.verdict == "ahead"]
     behind = len(decided) - len(ahead)
-    rest = f" At {len(open_budgets)}, the two are {undecided_text(open_budgets)}." if open_budgets else ""
+    others = f"{len(open_budgets)} other{'s' if len(open_budgets) > 1 else ''}"
+    rest = f" At {others}, the two are {undecided_text(open_budgets)}." if open_budgets else ""
     of_all = f"{len(comparisons)} budget{'s' if len(comparisons) > 1 else ''}"
     if not ahead:
         return f"Staging is ahead at no budget and behind at {behind} of {of_all} ({basis}).{rest}"

@@ -61,7 +61,7 @@ def test_an_interrupted_sweep_counts_what_is_decided_and_names_the_rest():
     comparisons = [*repeated.comparisons, *single.comparisons]
     assert headline(comparisons, None) == (
         "Staging is ahead at 1 of 2 budgets, most at 25% of full training: 80.0% against 60.0% "
-        "(95 % intervals apart, means of 3 seeds). At 1, the two are not distinguishable with 1 seed."
+        "(95 % intervals apart, means of 3 seeds). At 1 other, the two are not distinguishable with 1 seed."
     )
     assert ahead_count(comparisons) == "1 of 2 budgets"
 
