@@ -74,9 +74,9 @@ def test_what_the_sweeps_of_a_storage_found_is_listed_and_can_be_written(explore
     assert listed.returncode == 0
     lines = [line.split() for line in listed.stdout.splitlines() if line.startswith(("mine:", "empty:", "old:"))]
     # The accuracies of a sweep made by hand rise by a point with each trial: the third trial has 12 %, the seventh 16 %.
-    assert [(line[0], *line[1:5]) for line in lines] == [
-        ("mine:25%", "vit_tiny_patch16_224", "on", "digits", "12.00%"),
-        ("mine:50%", "vit_tiny_patch16_224", "on", "digits", "16.00%"),
+    assert [(line[0], *line[1:6]) for line in lines] == [
+        ("mine:25%", "vit_tiny_patch16_224", "on", "digits", "accuracy", "12.00%"),
+        ("mine:50%", "vit_tiny_patch16_224", "on", "digits", "accuracy", "16.00%"),
     ]
     assert f"{old.location} is left out" in listed.stderr
     best = Ledger(f"{storage}/mine").record_of("50pct-staged-002").trial
