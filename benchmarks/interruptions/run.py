@@ -1,7 +1,7 @@
 """What interruptions cost a staged training: updates, weights, and the files that somebody may pick up.
 
     python benchmarks/interruptions/run.py --table     the table of kept results
-    python benchmarks/interruptions/run.py --run       makes it: about twenty minutes
+    python benchmarks/interruptions/run.py --run       makes what is missing of it: about twenty minutes
     python benchmarks/interruptions/run.py --quick     one kind of interruption per trainer, kept nowhere
 
 Each training is interrupted in real processes, by real signals, and started again by the same command until it ends. Said are:
@@ -71,8 +71,8 @@ def interrupted(trainer: str, kind: str, folder: Path, straight: Path) -> dict[s
     """A row of the table: a training that is interrupted and started again until it ends."""
     sizes: list[int] = []
     for stop, how in KINDS[kind]:
-        code = started(trainer, folder, stop, how)
-        if code == 0:
+        started(trainer, folder, stop, how)  # Lightning ends with exit code 0 after SIGTERM
+        if (folder / "final.pt").exists():
             raise SystemExit(f"{trainer}, {kind}: was not interrupted")
         sizes += widths(folder)
     if started(trainer, folder) != 0:
@@ -93,17 +93,27 @@ def interrupted(trainer: str, kind: str, folder: Path, straight: Path) -> dict[s
     }
 
 
-def measured(kinds: list[str]) -> pd.DataFrame:
-    """The rows of some kinds of interruption, for all trainers."""
-    rows = []
+def measured(kinds: list[str], keep: Path | None = None) -> pd.DataFrame:
+    """The rows of some kinds of interruption, for all trainers.
+
+    Args:
+        kinds: kinds of interruption.
+        keep: file to which each row is written; rows that it has are not measured again.
+    """
+    rows = pd.read_csv(keep).to_dict("records") if keep and keep.exists() else []
     for trainer in TRAINERS:
+        missing = [kind for kind in kinds if not any((row["trainer"], row["interruption"]) == (trainer, kind) for row in rows)]
+        if not missing:
+            continue
         with tempfile.TemporaryDirectory() as folder:
             straight = Path(folder, "straight")
             if started(trainer, straight) != 0:
                 raise SystemExit(f"{trainer}: does not train")
-            for kind in kinds:
+            for kind in missing:
                 rows.append(interrupted(trainer, kind, Path(folder, kind.replace(" ", "-")), straight))
                 print(*rows[-1].values(), sep=", ", flush=True)
+                if keep:
+                    pd.DataFrame(rows).to_csv(keep, index=False)
     return pd.DataFrame(rows)
 
 
@@ -130,7 +140,7 @@ def main() -> None:
     given = parser.parse_args()
     assert set(HOWS) == {how for stops in KINDS.values() for _, how in stops}
     if given.run:
-        measured(list(KINDS)).to_csv(KEPT, index=False)
+        measured(list(KINDS), KEPT)
     if given.quick:
         rows = measured(["killed twice"])
         print(table(rows))

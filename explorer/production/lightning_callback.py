@@ -28,6 +28,7 @@ class StagedTrainingCallback(pl.Callback):
 
     The module configures an optimizer with the peak learning rate, and no scheduler: the callback sets the learning rate. With
     several optimizers, each of them makes a step for each batch (manual optimization).
+
     All checkpoints contain the model at full size, those of weights alone too; `fit(..., ckpt_path=...)` resumes in the middle
     of a stage. However training ends, the model is at full size afterwards. With several devices (`strategy="ddp"`),
     `batch_size` counts the images of all of them.
@@ -53,9 +54,9 @@ class StagedTrainingCallback(pl.Callback):
         """Compile the plan for the module's model and optimizer; resume if a checkpoint was loaded.
 
         Raises:
-            InvalidInput: as `StagedTraining`; also for another strategy than DDP with several devices,
-                for Lightning's own weight averaging, for a checkpoint callback that chooses the best one, and when the Trainer
-                has a limit of its own.
+            InvalidInput: as `StagedTraining`; also for another strategy than DDP with several devices, for Lightning's own
+                weight averaging, for a checkpoint callback that chooses the best one, and when the Trainer has a limit of its
+                own.
         """
         if trainer.world_size > 1 and not isinstance(trainer.strategy, DDPStrategy):
             raise InvalidInput(

@@ -62,6 +62,8 @@ class _State(Frozen):
     """As `StagedModel.subset_orders`."""
     pretrained: bool = False
     """As `StagedModel.pretrained`."""
+    ended: bool = False
+    """Whether training was ended early, and the model has grown to full size since."""
 
 
 class StagedTraining:
@@ -148,6 +150,7 @@ class StagedTraining:
         self._drop_path = DropPathRates(model)
         self._sets_learning_rates = lr_schedule is not None
         self._partial: RemovableHandle | None = None
+        self._ended = False
         counter = StepCounter.of_copy(model, staging, shape_CHW)
 
         def step_cost(rates: Rates) -> StepCost:
@@ -225,7 +228,7 @@ class StagedTraining:
             InvalidInput: in the second step, when the state that the optimizer has made cannot be resized.
         """
         self.resized = False
-        if self.done:
+        if self.done or self._ended:
             return False
         if self._slices_weights and self.begun == 1:
             check_states(self.optimizers)
@@ -314,14 +317,14 @@ class StagedTraining:
         your own needs it only where it ends early.
 
         Args:
-            grow: whether what is newly active starts as at the beginning of a stage, for a model that will be used. `False`
-                leaves it as it was, so that a checkpoint of it resumes exactly.
+            grow: whether what is newly active starts as at the beginning of a stage, for a model that will be used; training
+                cannot go on then. `False` leaves it as it was, so that a checkpoint of it resumes exactly.
         """
         if not self.done:
             reason = "the learning rate has not decayed to its end" if self._sets_learning_rates else "the budget is not spent"
             text = f"training ended at step {self.begun} of the {self.plan.steps} of its schedule: {reason}"
             warnings.warn(text, stacklevel=2)
-        self._set_rates(Rates(), grow=grow)
+        self._ended = self._set_rates(Rates(), grow=grow) and grow
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the schedule, as plain data. The states of model, optimizer and average are saved separately."""
@@ -330,6 +333,7 @@ class StagedTraining:
             "plan": self.plan.digest(),
             "orders": self._staged.subset_orders,
             "pretrained": self._staged.pretrained,
+            **({"ended": True} if self._ended else {}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -344,6 +348,9 @@ class StagedTraining:
         saved = validated(_State, state, "state")
         if saved.plan != self.plan.digest():
             raise InvalidInput("state", "plan", "belongs to another schedule, budget, model, batch size or full_steps")
+        if saved.ended:
+            reason = f"was ended at step {saved.begun}, and the model grew to full size: resume from an earlier checkpoint"
+            raise InvalidInput("state", "ended", reason)
         if saved.begun > self.plan.steps:
             raise InvalidInput("state: begun", saved.begun, f"must be at most {self.plan.steps}, the steps of the plan")
         if _sorted(saved.orders) != _sorted(self._staged.subset_orders):

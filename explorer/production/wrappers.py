@@ -8,7 +8,7 @@ import gc
 from collections.abc import Iterator
 
 import torch
-from torch import nn
+from torch import distributed, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from explorer.errors import InvalidInput
@@ -57,7 +57,7 @@ def renew_wrappers(model: nn.Module) -> int:
     Returns:
         The number of wrappers.
     """
-    wrappers = list(_data_parallel_around(model))
+    wrappers = list(_data_parallel_around(model)) if distributed.is_initialized() else []
     for wrapper in wrappers:
         state = wrapper.__getstate__()
         hooks = list(state.get("_comm_hooks", ()))

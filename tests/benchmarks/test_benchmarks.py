@@ -347,3 +347,29 @@ def test_sweeps_of_one_full_training_are_compared_with_the_exhaustive_one():
     means = rows.groupby(["sweep", "seed"]).test_accuracy.mean()
     behind = 100 * (means[limited.EXHAUSTIVE].iloc[0] - means["one training"]).mean()
     assert f"digits, one training: at most 0.99 full trainings, {behind:.1f} points behind" in limited.table(results)
+
+
+def interruptions(option: str) -> str:
+    command = [sys.executable, "benchmarks/interruptions/run.py", option]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_kept_interruptions_lost_nothing_and_are_the_table_of_the_page():
+    kept = pd.read_csv(BENCHMARKS / "interruptions" / "results.csv")
+    assert len(kept) == 10 * kept.trainer.nunique() >= 40
+    assert kept.equal.all()
+    assert (kept.files == kept.full).all()
+    page = (BENCHMARKS / "README.md").read_text()
+    printed = [line for line in interruptions("--table").splitlines() if line.startswith("|")]
+    assert len(printed) == 12
+    assert all(line in page for line in printed)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(1800)
+def test_trainings_that_are_killed_twice_end_in_the_same_bits():
+    assert "| killed twice | equal, 3 again" in interruptions("--quick")

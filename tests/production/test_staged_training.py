@@ -247,6 +247,11 @@ def test_an_early_end_leaves_the_full_model_and_says_so():
     assert model.state_dict()["blocks.0.mlp.fc1.weight"].shape == (128, 32)
     # What was learned stays: the default growth does not change the outputs.
     assert torch.allclose(model(torch.ones(1, 3, 16, 16)), before, atol=1e-5)
+    assert not training.step()
+    with pytest.raises(
+        InvalidInput, match="state: 'ended': was ended at step 3, and the model grew to full size: resume from an"
+    ):
+        staged(*small(), WIDTHS).load_state_dict(training.state_dict())
 
 
 def test_a_finished_training_ends_in_silence():
@@ -383,7 +388,7 @@ def test_invalid_states_are_refused():
     state = training.state_dict()
     steps = training.plan.steps
     for wrong, said in [
-        (None, "state: None: must be a mapping with the keys begun, plan, orders, pretrained"),
+        (None, "state: None: must be a mapping with the keys begun, plan, orders, pretrained, ended"),
         ({}, "state: begun: 'missing': this key is required"),
         ({**state, "begun": "3"}, "state: begun: '3': Input should be a valid integer"),
         ({**state, "begun": -1}, "state: begun: -1: Input should be greater than or equal to 0"),
