@@ -32,12 +32,7 @@ def read_labels(given: GivenSplit) -> list[int]:
         InvalidInput: when a label is missing, hidden (`None` or negative) or not an integer, or their number is not that of the
             images.
     """
-    data = given.data
-    values = label_values(data)
-    if len(values) != len(data):
-        raise InvalidInput(given.field, given.split, f"has {len(values)} labels for {len(data)} images")
-    if not values:
-        raise InvalidInput(given.field, given.split, "has no images")
+    data, values = given.data, given_values(given, "labels")
     labels, hidden = [], []
     for number, value in enumerate(values):
         try:
@@ -126,6 +121,25 @@ def image_name(data: Any, number: int) -> str:
     """Name of an image for messages."""
     names = image_names(data)
     return names[number] if names is not None else f"image {number}"
+
+
+def given_values(given: GivenSplit, called: str) -> list[Any]:
+    """The target of every image as the data set gives it.
+
+    Args:
+        given: the images of a split.
+        called: what targets are called in messages: `labels`.
+
+    Raises:
+        InvalidInput: when their number is not that of the images, or there are none.
+    """
+    data = given.data
+    values = label_values(data)
+    if len(values) != len(data):
+        raise InvalidInput(given.field, given.split, f"has {len(values)} {called} for {len(data)} images")
+    if not values:
+        raise InvalidInput(given.field, given.split, "has no images")
+    return values
 
 
 def label_values(data: Any) -> list[Any]:

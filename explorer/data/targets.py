@@ -17,8 +17,8 @@ from explorer.data.labels import (
     GivenSplit,
     check_held_out,
     class_names,
+    given_values,
     image_name,
-    label_values,
     read_labels,
     some,
 )
@@ -43,12 +43,7 @@ def read_targets(given: GivenSplit, kind: TargetKind) -> Targets:
     """
     if kind == "class":
         return read_labels(given)
-    data = given.data
-    values = label_values(data)
-    if len(values) != len(data):
-        raise InvalidInput(given.field, given.split, f"has {len(values)} targets for {len(data)} images")
-    if not values:
-        raise InvalidInput(given.field, given.split, "has no images")
+    data, values = given.data, given_values(given, "targets")
     rows: list[TargetRows] = []
     for number, value in enumerate(values):
         row = _row(value)

@@ -15,11 +15,11 @@ from pydantic import (
     model_validator,
 )
 
-from explorer.spec.base import Frozen, renamed
+from explorer.spec.base import Frozen
 from explorer.spec.budget import BudgetField, Currency
 from explorer.spec.inventory import Inventory
 from explorer.spec.lr_schedule import Decay
-from explorer.spec.metric import ACCURACY, ACCURACY_NAMES, MetricSpec, SecondMetric
+from explorer.spec.metric import ACCURACY, MetricSpec, OfMetric, SecondMetric
 from explorer.spec.model_input import ModelInput
 from explorer.spec.optimizer_choice import OptimizerChoice
 from explorer.spec.rates import Rates
@@ -112,7 +112,7 @@ class StageOutcome(Frozen):
     """Device-seconds of all steps by the sweep's table of step times; `None` without one."""
 
 
-class Outcome(Frozen):
+class Outcome(OfMetric):
     """Results of a completed trial."""
 
     metric: MetricSpec = ACCURACY
@@ -164,17 +164,6 @@ class Outcome(Frozen):
     shared training. What was measured is in `executed_seconds`."""
     full_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Cost of full training in device-seconds, by the same table; `None` without one."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_earlier_release(cls, data: Any) -> Any:
-        return renamed(data, ACCURACY_NAMES)
-
-    @model_serializer(mode="wrap")
-    def _without_default_metrics(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        content: dict[str, Any] = handler(self)
-        unwritten = {"metric": self.metric == ACCURACY, "also": self.also is None}
-        return {name: value for name, value in content.items() if not unwritten.get(name)}
 
     @field_validator("validation", "test")
     @classmethod

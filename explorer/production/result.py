@@ -6,21 +6,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
-
 from explorer.errors import validated
 from explorer.files import write_file
-from explorer.spec.base import Frozen, read_mapping, renamed
+from explorer.spec.base import read_mapping
 from explorer.spec.budget import Currency
 from explorer.spec.inventory import Inventory
-from explorer.spec.metric import ACCURACY, ACCURACY_NAMES, MetricSpec, SecondMetric
+from explorer.spec.metric import ACCURACY, MetricSpec, OfMetric, SecondMetric
 from explorer.spec.model_input import ModelInput
 from explorer.spec.time_spent import StageTime, TimeSpent
 
 RESULT = "result.json"
 
 
-class RunResult(Frozen):
+class RunResult(OfMetric):
     """What was trained, at which cost, and how good it became."""
 
     timm_create_model: dict[str, Any]
@@ -60,17 +58,6 @@ class RunResult(Frozen):
     """A second metric; `None`, and not written, if none was measured."""
     inventory: Inventory | None = None
     """What the model was trained and evaluated on. `None` if it was not recorded."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_earlier_release(cls, data: Any) -> Any:
-        return renamed(data, ACCURACY_NAMES)
-
-    @model_serializer(mode="wrap")
-    def _without_default_metrics(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        content: dict[str, Any] = handler(self)
-        unwritten = {"metric": self.metric == ACCURACY, "also": self.also is None}
-        return {name: value for name, value in content.items() if not unwritten.get(name)}
 
     def save(self, out: Path) -> None:
         """Write `result.json` into the run's folder."""

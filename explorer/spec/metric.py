@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-from pydantic import Field, FiniteFloat, model_validator
+from pydantic import Field, FiniteFloat, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from explorer.spec.base import Frozen
+from explorer.spec.base import Frozen, renamed
 
 Direction = Literal["maximize", "minimize"]
 PLAIN_TEXT = r"^[^<>&\"\x00-\x1f\x7f]*$"
@@ -211,3 +211,20 @@ ACCURACY_NAMES = {
     "expected_test_accuracy": "expected_test",
 }
 """Today's names of the fields of files of releases that knew no metric but accuracy."""
+
+
+class OfMetric(Frozen):
+    """What holds values of a metric. Accuracy is not written, nor a second metric that was not measured; the names in files of
+    releases that knew no metric but accuracy are read.
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_release(cls, data: Any) -> Any:
+        return renamed(data, ACCURACY_NAMES)
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        unwritten = {"metric": getattr(self, "metric", None) == ACCURACY, "also": getattr(self, "also", None) is None}
+        return {name: value for name, value in content.items() if not unwritten.get(name)}

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
-
-from explorer.spec.base import Frozen, renamed
 from explorer.spec.budget import BudgetField, Currency
 from explorer.spec.lr_schedule import Decay
-from explorer.spec.metric import ACCURACY, ACCURACY_NAMES, MetricSpec
+from explorer.spec.metric import ACCURACY, MetricSpec, OfMetric
 from explorer.spec.model_input import ModelInput
 from explorer.spec.optimizer_choice import OptimizerChoice
 from explorer.spec.step_times import StepTimeTable
@@ -21,7 +16,7 @@ MIN_BUDGETS = 2
 """Trained budgets that a prediction needs."""
 
 
-class PredictedAccuracy(Frozen):
+class PredictedAccuracy(OfMetric):
     """What was predicted for a budget that the sweep did not train."""
 
     budget: BudgetField
@@ -35,13 +30,8 @@ class PredictedAccuracy(Frozen):
     trained_budgets: int
     """Number of trained budgets that the prediction was made from."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _of_earlier_release(cls, data: Any) -> Any:
-        return renamed(data, ACCURACY_NAMES)
 
-
-class Provenance(Frozen):
+class Provenance(OfMetric):
     """Where a schedule comes from, and what was measured with it."""
 
     sweep: str
@@ -90,13 +80,3 @@ class Provenance(Frozen):
     """Names of the classes, size and preprocessing of the images; `None` if the sweep did not record them."""
     versions: dict[str, str] = {}
     """Versions of the packages that the trial used."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_earlier_release(cls, data: Any) -> Any:
-        return renamed(data, ACCURACY_NAMES)
-
-    @model_serializer(mode="wrap")
-    def _without_default_metric(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        content: dict[str, Any] = handler(self)
-        return {name: value for name, value in content.items() if name != "metric" or self.metric != ACCURACY}
