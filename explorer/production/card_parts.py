@@ -127,7 +127,7 @@ def metadata(
         pipeline_tag="image-classification" if is_classifier else None,
         tags=tags,
         metrics=[metric.slug] if metric is not None else None,
-        model_name=name,
+        model_name=name if evaluations else None,
         eval_results=evaluations,
         **more,
     )
