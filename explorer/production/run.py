@@ -191,7 +191,7 @@ def _trained(
         if config is not None:
             write_model_folder(run.out / MODEL, config, tensors, _card(run, task, result, config["architecture"]))
         elif remove_model_folder(run.out / MODEL):
-            print_line(console, f"{MODEL}/ in {run.out} was that of an earlier run, and is removed")
+            print_line(console, f"{MODEL}/ in {run.out} was that of an earlier run: its files are removed")
         result.save(run.out)
         loggers.finish(result.metric.logged(result.validation, result.test, result.also), result.steps)
         (run.out / PROGRESS).unlink(missing_ok=True)
