@@ -27,9 +27,12 @@ from explorer.production.exported_model import HandedOver
 from explorer.production.measured import MeasuredMetric
 from explorer.production.staged_training import StagedTraining
 from explorer.spec.metric import ACCURACY, MetricSpec
+from explorer.spec.rates import Axis
 
 PLAN = "explorer_plan"
 """Key of the plan's digest in the metadata of a card."""
+OF_WEIGHTS: tuple[Axis, ...] = ("heads", "mlp", "depth")
+"""Axes of the model that have weights; with fewer tokens, all weights are trained."""
 OF_OPTIMIZERS = ("weight_decay", "betas", "momentum", "eps")
 """Settings of an optimizer's parameter groups that a card shows."""
 
@@ -92,11 +95,16 @@ def early_end(staged: StagedTraining) -> str | None:
     """That training ended before its schedule did; `None` if it did not."""
     if staged.done:
         return None
-    parts = "" if staged.in_last_stage else " The last stage had not begun, so parts of the model were never trained."
-    return (
+    text = (
         f"Training ended early: {staged.begun:,} of the {staged.plan.steps:,} steps of the schedule, {staged.spent:.1%} of the "
-        f"budget. The learning rate had not decayed to its end.{parts}"
+        "budget."
     )
+    if staged.lr_schedule is not None:
+        text += " The learning rate had not decayed to its end."
+    reached, _ = staged.plan.position(max(0, staged.begun - 1))
+    if any(reached.rates.reduces(axis) for axis in OF_WEIGHTS):  # rates never fall: these were reduced in every step
+        text += " Parts of the model were not active in any step, and were not trained."
+    return text
 
 
 def _results(measured: MeasuredMetric | None, metric: MetricSpec | None, split: str) -> list[str]:

@@ -139,7 +139,7 @@ def export(
 
 
 def _is_main() -> bool:
-    """Whether this process writes. torchrun's variable tells it where the processes have parted already."""
+    """Whether this process writes. Where the process group has ended already, torchrun's variable says so."""
     processes = Processes.here()
     return processes.is_main and (processes.count > 1 or os.environ.get("RANK", "0") == "0")
 
@@ -187,8 +187,9 @@ def _timm_messages(over: HandedOver, temporary: Path) -> Iterator[None]:
     try:
         yield
     except InvalidInput as error:
-        reason = f"timm cannot open it from a folder: {str(error).replace(f'{temporary}{os.sep}', '')}"
-        raise InvalidInput("model", over.config["architecture"], f"{reason}; build it with timm.create_model") from None
+        problem = str(error).replace(f"{temporary}{os.sep}", "")
+        reason = f"timm cannot open it from a folder, as timm.create_model built it: {problem}"
+        raise InvalidInput("model", over.config["architecture"], reason) from None
 
 
 @contextmanager

@@ -13,10 +13,10 @@ from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 from torch.utils.data.distributed import DistributedSampler
 
-from explorer import InvalidInput, StagedTraining
+from explorer import InvalidInput, Rates, Schedule, Stage, StagedTraining
 from explorer.data import open_data
 from explorer.production import check_export, export
-from explorer.production.export_card import executed_flops
+from explorer.production.export_card import early_end, executed_flops
 from explorer.production.model_folder import MODEL
 from explorer.spec.data import DataSpec
 from tests.production.loops import HALVES, one_step, same, small, staged
@@ -33,7 +33,7 @@ def pairs(count=4):
 def trained(steps=None, **options):
     """A training after some steps, or at its end."""
     model, optimizer = small(**options)
-    training = staged(model, optimizer)
+    training = staged(model, optimizer, full_steps=10)
     while (steps is None or training.begun < steps) and training.step():
         one_step(model, optimizer, training.begun)
     return model, optimizer, training
@@ -104,7 +104,7 @@ def test_an_export_in_the_first_stage_has_the_full_model_and_training_does_not_s
     model.norm.train()
     text = (tmp_path / "m" / "README.md").read_text()
     assert f"**Training ended early: 3 of the {training.plan.steps} steps of the schedule, " in text
-    assert "parts of the model were never trained" in text
+    assert "Parts of the model were not active in any step, and were not trained." in text
     assert "Nothing was measured.\n" in text
     assert "model-index" not in text
     first = training.plan.segments[0]
@@ -113,6 +113,15 @@ def test_an_export_in_the_first_stage_has_the_full_model_and_training_does_not_s
     while training.step():
         one_step(model, optimizer, training.begun)
     assert same(model, straight)
+
+
+def test_an_early_end_says_only_what_is_known():
+    stages = (Stage(rates=Rates(tokens=0.5), duration_ratio=0.5), Stage(rates=Rates(), duration_ratio=0.5))
+    training = staged(*small(), schedule=Schedule(stages=stages, grid=4), lr_schedule=None)
+    training.step()
+    share = training.spent
+    text = f"Training ended early: 1 of the {training.plan.steps} steps of the schedule, {share:.1%} of the budget."
+    assert early_end(training) == text  # all weights were trained, and the learning rate is another's
 
 
 def test_preprocessing_that_was_assumed_is_said(tmp_path):
@@ -150,7 +159,7 @@ def test_the_average_and_wrapped_models_are_found(tmp_path):
     for name, given, expected in (
         ("average", average, average.module),
         ("inner", average.module, average.module),
-        ("compiled", torch.compile(model), model),
+        ("model", model, model),
     ):
         export(given, training, tmp_path / name, class_names=NAMES, preprocessing=PIXELS)
         assert same(opened(tmp_path / name), expected)
@@ -164,6 +173,13 @@ def test_the_average_and_wrapped_models_are_found(tmp_path):
     assert (
         "2 parameters of modules around the timm model are not in this folder" in (tmp_path / "net" / "README.md").read_text()
     )
+
+
+@pytest.mark.slow
+def test_a_compiled_model_is_found(tmp_path):
+    model, _, training = trained()
+    export(torch.compile(model), training, tmp_path / "m", class_names=NAMES, preprocessing=PIXELS)
+    assert same(opened(tmp_path / "m"), model)
 
 
 def test_an_earlier_export_of_the_plan_is_replaced_and_other_folders_are_refused(tmp_path, digits_run):
