@@ -32,6 +32,9 @@ SECTIONS: dict[str, dict[str, tuple[str, ...] | None]] = {
     },
     "Training with a schedule": {
         "explorer.StagedTraining": None,
+        "explorer.production.export": None,
+        "explorer.production.check_export": None,
+        "explorer.production.ExportedModel": None,
         "explorer.production.lightning_callback.StagedTrainingCallback": (),
         "explorer.production.transformers_callback.StagedTrainingCallback": ("steps_for",),
     },

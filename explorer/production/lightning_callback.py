@@ -48,7 +48,7 @@ class StagedTrainingCallback(pl.Callback):
         self._schedule, self._settings = check_schedule(schedule), settings
         self._saved: dict[str, Any] | None = None
         self.training: StagedTraining | None = None
-        """The running schedule; `None` before training has started."""
+        """The running schedule, which `explorer.production.export` takes; `None` before training has started."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compile the plan for the module's model and optimizer; resume if a checkpoint was loaded.

@@ -28,14 +28,15 @@ class MeasuredMetric(Frozen):
     """Its value; of accuracy, the fraction of the images that are classified correctly."""
     images: int = Field(ge=1)
     """Number of test images."""
-    listing: str
-    """Digest of the test images; see `SplitInventory.listing`."""
+    listing: str = ""
+    """Digest of the test images; see `SplitInventory.listing`. Empty, and not written, where a data loader gave them."""
     device: str = Field(pattern=r"^[ -~]{1,100}$")
     """The GPU's name, or `cpu`."""
     precision: Literal["float32", "bf16", "fp16"]
     """Precision in which the model ran: float32, or mixed precision with a lower one."""
-    backend: Literal["pil", "tensor"]
-    """What prepared the images; see `Augmentation.backend`."""
+    backend: Literal["pil", "tensor", "loader"]
+    """What prepared the images; see `Augmentation.backend`. `loader`: a data loader of the user's, which does not say which
+    images it gave."""
     threads: int = Field(ge=1)
     """Number of CPU threads."""
 
@@ -52,7 +53,7 @@ class MeasuredMetric(Frozen):
 
     def of_data(self) -> dict[str, Any]:
         """What belongs to the data, for the metadata of a card."""
-        return self.model_dump(include=set(OF_DATA))
+        return self.model_dump(include={name for name in OF_DATA if getattr(self, name)})
 
     def of_evaluation(self) -> dict[str, Any]:
         """What belongs to the evaluation, for the metadata of a card."""

@@ -56,32 +56,78 @@ def write_model_folder(folder: Path, config: dict[str, Any], tensors: dict[str, 
         tensors: the state of the full model, each with its own storage.
         card: the text of the model card.
     """
-    write_file(folder / WEIGHTS, to_safetensors(tensors, {"format": "pt"}))
-    write_file(folder / CONFIG, json.dumps(config, indent=2) + "\n")
+    (folder / CARD).unlink(missing_ok=True)  # one of an earlier model: it must not stand beside these weights
+    write_weights_and_config(folder, config, tensors)
     write_file(folder / CARD, card)
 
 
+def write_weights_and_config(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Write the files that timm reads; the arguments are those of `write_model_folder`."""
+    write_file(folder / WEIGHTS, to_safetensors(tensors, {"format": "pt"}))
+    write_file(folder / CONFIG, json.dumps(config, indent=2) + "\n")
+
+
+def remove_model_folder(folder: Path) -> bool:
+    """Remove the files that `write_model_folder` writes, the card first, and the folder if nothing else is in it.
+
+    Returns:
+        Whether there was one of these files.
+    """
+    files = [folder / name for name in (CARD, CONFIG, WEIGHTS) if (folder / name).is_file()]
+    for path in files:
+        path.unlink()
+    if files and not any(folder.iterdir()):
+        folder.rmdir()
+    return bool(files)
+
+
+def without_shared_storage(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors, each with its own storage, as safetensors requires: some models have one parameter under two names."""
+    separate: dict[str, Tensor] = {}
+    storages = set()
+    for name, tensor in tensors.items():
+        storage = tensor.untyped_storage().data_ptr()
+        shared = storage in storages
+        separate[name] = tensor.clone(memory_format=torch.contiguous_format) if shared else tensor.contiguous()
+        storages.add(storage)
+    return separate
+
+
 def timm_config(task: Task) -> dict[str, Any] | None:
-    """The content of `config.json` as timm's own export writes it; `None` for a model that timm could not open from it.
+    """The content of `config.json` for the model of a task; `None` for a model that timm could not open from it.
 
     Those are models of other libraries, and of the user's that were not built by timm's `build_model_with_cfg`.
     """
-    inputs = task.model_input
+    with torch.device("meta"):  # as timm builds it: stages have resized the trained one
+        model = create_model(task.spec.model, task.model_arguments())
+    if is_reference(task.spec.model.name) or not hasattr(model, "pretrained_cfg"):
+        return None
+    # A file of weights (model.checkpoint) may be anybody's: their license is not known.
+    return config_of(model, task.model_input, published=task.spec.model.pretrained)
+
+
+def config_of(model: nn.Module, inputs: ModelInput, *, published: bool) -> dict[str, Any]:
+    """The content of `config.json` as timm's own export writes it.
+
+    Args:
+        model: a timm model at full size.
+        inputs: what the model must be given, and what its outputs mean.
+        published: whether training started from the weights that timm has for this model, so that what timm says about them,
+            such as their license, holds for the trained ones, too.
+
+    Raises:
+        ValueError: when timm cannot describe the model, or it has other channels or another size of images.
+    """
     pixels: dict[str, Any] = {"interpolation": "bilinear", "crop_pct": 1.0, "crop_mode": "center"}
     pixels |= dict.fromkeys(("mean", "std"), (CENTERED,) * inputs.channels)
     if inputs.preprocessing:
         pixels |= inputs.preprocessing.model_dump(exclude_none=True)
     pixels["input_size"] = (inputs.channels, inputs.image_size, inputs.image_size)
-    with torch.device("meta"):  # as timm builds it: stages have resized the trained one
-        model = create_model(task.spec.model, task.model_arguments())
-    if is_reference(task.spec.model.name) or not hasattr(model, "pretrained_cfg"):
-        return None
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / CONFIG
         save_config_for_hf(model, str(path), model_config={"label_names": list(inputs.class_names)}, data_config=pixels)
         config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if not task.spec.model.pretrained:
-        # A file of weights (model.checkpoint) may be anybody's: their license is not known.
+    if not published:
         for name in OF_THE_SOURCE:
             config["pretrained_cfg"].pop(name, None)
     return config
@@ -150,8 +196,7 @@ class ModelFolder:
             InvalidInput: when the model cannot be built, or the weights are missing, damaged, or those of another architecture;
                 it names the first tensor that differs.
         """
-        with torch.device("meta"):
-            self._check_weights(self._built())
+        self.check_tensors(self._shapes_in_file(), f"{self.folder / WEIGHTS}: tensor")
         model = self._built()
         model.load_state_dict(load_file(self.folder / WEIGHTS))
         return model.eval()
@@ -164,8 +209,8 @@ class ModelFolder:
             reason = f"timm refuses to build {self.architecture}: {printable(error)}"
             raise InvalidInput(f"{self.folder / CONFIG}: model_args", self.arguments, reason) from None
 
-    def _check_weights(self, model: nn.Module) -> None:
-        """Check that the file has the tensors of a model, and that the model returns class scores."""
+    def _shapes_in_file(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each tensor of the file of weights."""
         path = self.folder / WEIGHTS
         if not path.is_file():
             others = sorted(other.name for pattern in OTHER_WEIGHTS for other in self.folder.glob(pattern))
@@ -173,21 +218,34 @@ class ModelFolder:
             raise InvalidInput(str(path), "missing", f"there is no such file{ignored}")
         try:
             with safe_open(path, "pt") as weights:
-                shapes = {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
+                return {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             raise InvalidInput(str(path), "damaged", f"must be a safetensors file: {printable(error)}") from None
-        expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-        if different := first_different_tensor(shapes, expected):
-            where = f"{self.architecture} as {CONFIG} describes it"
-            reason = f"{different.in_file} in the file, and {different.in_model} in {where}"
-            raise InvalidInput(f"{path}: tensor", different.name, reason)
-        size = self.model_input.image_size
-        try:
-            scores = model.eval()(torch.empty(1, self.model_input.channels, size, size))
-            shape = tuple(scores.shape)
-        except Exception as error:
-            reason = f"{self.architecture} cannot process images of {size} pixels: {printable(error)}"
-            raise InvalidInput(f"{self.folder / CONFIG}: pretrained_cfg.input_size", size, reason) from None
+
+    def check_tensors(self, shapes: dict[str, tuple[int, ...]], field: str) -> None:
+        """Check that the model has the given tensors, and that it returns class scores. No weights are read.
+
+        Args:
+            shapes: the shape of each tensor.
+            field: where they come from, for the message.
+
+        Raises:
+            InvalidInput: when the model cannot be built, its tensors differ, or it returns something else.
+        """
+        with torch.device("meta"):
+            model = self._built().eval()
+            expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+            if different := first_different_tensor(shapes, expected):
+                where = f"{self.architecture} as {CONFIG} describes it"
+                reason = f"{different.in_file} in the file, and {different.in_model} in {where}"
+                raise InvalidInput(field, different.name, reason)
+            size = self.model_input.image_size
+            try:
+                scores = model(torch.empty(1, self.model_input.channels, size, size))
+                shape = tuple(scores.shape)
+            except Exception as error:
+                reason = f"{self.architecture} cannot process images of {size} pixels: {printable(error)}"
+                raise InvalidInput(f"{self.folder / CONFIG}: pretrained_cfg.input_size", size, reason) from None
         if shape != (1, len(self.model_input.class_names)):
             reason = f"{self.architecture} returns {shape} for an image, not one score for each class"
             raise InvalidInput(f"{self.folder / CONFIG}: model_args", self.arguments, reason)

@@ -62,6 +62,8 @@ class RepeatedEvaluation:
         if stated.metric != measured.metric:
             return f"not comparable with the model card, which states {stated.metric}"
         there = f"{self.metric.text(stated.value, 3)}, {_counted(stated, self.metric)}"
+        if stated.backend == "loader":
+            return f"not comparable with the model card ({there}): a data loader gave the images, which it does not identify"
         if stated.listing != measured.listing:
             return f"not comparable with the model card ({there}): these are other images, file names, or numbers of classes"
         if (stated.value, stated.images) == (measured.value, measured.images):
@@ -105,7 +107,7 @@ def repeat_evaluation(folder: ModelFolder, data: DataSpec, objective: ObjectiveS
     label_K = _labels_of_model(names, source.inventory.class_names, data)
     gpus = 0 if stated and stated.device == "cpu" else 1
     device = torch.device(available_device(gpus))
-    backend = stated.backend if stated and isinstance(source, StreamedData) else "pil"
+    backend = stated.backend if stated and stated.backend != "loader" and isinstance(source, StreamedData) else "pil"
     if isinstance(source, StreamedData):
         source = source.with_backend(backend)
     precision = stated.precision if stated and (device.type == "cuda" or stated.device == "cpu") else "float32"

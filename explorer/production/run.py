@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from safetensors.torch import save as to_safetensors
-from torch import Tensor
 
 from explorer.console import print_line
 from explorer.errors import InvalidInput
@@ -20,7 +19,13 @@ from explorer.production.drift import DriftWatch
 from explorer.production.loggers import METRICS, RUN_KEY, RunLoggers
 from explorer.production.measured import MeasuredMetric
 from explorer.production.model_card import model_card
-from explorer.production.model_folder import MODEL, timm_config, write_model_folder
+from explorer.production.model_folder import (
+    MODEL,
+    remove_model_folder,
+    timm_config,
+    without_shared_storage,
+    write_model_folder,
+)
 from explorer.production.result import RunResult
 from explorer.production.run_status import PROGRESS, BudgetBar, RunStatus
 from explorer.spec.inventory import Inventory
@@ -180,11 +185,13 @@ def _trained(
         inventory=run.inventory or task.data.inventory,
     )
     if loggers:
-        tensors = _without_shared_storage(trained.model.state_dict())
+        tensors = without_shared_storage(trained.model.state_dict())
         metadata = {"format": "pt", **task.model_input.as_metadata(), "timm_create_model": json.dumps(result.timm_create_model)}
         write_file(run.out / WEIGHTS, to_safetensors(tensors, metadata))
         if config is not None:
             write_model_folder(run.out / MODEL, config, tensors, _card(run, task, result, config["architecture"]))
+        elif remove_model_folder(run.out / MODEL):
+            print_line(console, f"{MODEL}/ in {run.out} was that of an earlier run: its files are removed")
         result.save(run.out)
         loggers.finish(result.metric.logged(result.validation, result.test, result.also), result.steps)
         (run.out / PROGRESS).unlink(missing_ok=True)
@@ -226,15 +233,3 @@ def _prepare_folder(out: Path) -> None:
                 (out / name).unlink(missing_ok=True)
     except OSError as error:
         raise InvalidInput("out", str(out), f"cannot be written: {error}") from None
-
-
-def _without_shared_storage(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors, each with its own storage, as safetensors requires: some models have one parameter under two names."""
-    separate: dict[str, Tensor] = {}
-    storages = set()
-    for name, tensor in tensors.items():
-        storage = tensor.untyped_storage().data_ptr()
-        shared = storage in storages
-        separate[name] = tensor.clone(memory_format=torch.contiguous_format) if shared else tensor.contiguous()
-        storages.add(storage)
-    return separate

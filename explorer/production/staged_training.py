@@ -148,6 +148,16 @@ class StagedTraining:
         except ValueError as error:
             raise InvalidInput("model", type(model).__name__, str(error)) from None
         self._drop_path = DropPathRates(model)
+        self.image_shape = shape_CHW
+        """Channels, height and width of full images."""
+        self.full_steps = steps
+        """Number of optimizer steps of full training."""
+        self.epoch_steps = epoch_steps
+        """Number of optimizer steps per epoch; `None` if it was not given."""
+        self.staging = staging
+        """How reduced models are derived from the full model."""
+        self.lr_schedule = lr_schedule
+        """Learning-rate schedule over budget time; `None` if the optimizer's learning rates are left as they are."""
         self._sets_learning_rates = lr_schedule is not None
         self._partial: RemovableHandle | None = None
         self._ended = False
@@ -180,6 +190,16 @@ class StagedTraining:
     def model(self) -> nn.Module:
         """The timm model."""
         return self._staged.model
+
+    @property
+    def average(self) -> nn.Module | None:
+        """The timm model within the average of the weights; `None` if there is none."""
+        return self._staged.average
+
+    @property
+    def peak_learning_rates(self) -> Sequence[float]:
+        """Peak learning rate of each parameter group of all optimizers, in order."""
+        return self._peaks
 
     @property
     def optimizers(self) -> Sequence[Optimizer]:

@@ -46,7 +46,7 @@ class StagedTrainingCallback(TrainerCallback):
         self._schedule, self._settings = check_schedule(schedule), settings
         self._full_size: AbstractContextManager[None] | None = None
         self.training: StagedTraining | None = None
-        """The running schedule; `None` before training has started."""
+        """The running schedule, which `explorer.production.export` takes; `None` before training has started."""
 
     def steps_for(self, model: nn.Module) -> int:
         """Number of optimizer steps until the budget is spent, for `TrainingArguments(max_steps=...)`.

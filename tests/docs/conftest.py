@@ -78,5 +78,6 @@ def namespace(monkeypatch):
         "model": model,
         "optimizer": torch.optim.AdamW(model.parameters(), lr=1e-3),
         "loader": DataLoader([(images, labels)], batch_size=None),
+        "test_loader": DataLoader([(images, labels)], batch_size=None),
         "images_and_labels": [{"pixel_values": image, "labels": label} for image, label in zip(images, labels, strict=True)],
     }

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import timm.data
 import timm.optim
 import timm.scheduler
 import timm.utils
@@ -18,6 +19,7 @@ OPTIONS = (
 )
 MODEL = {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 4}
 REPLACED = (
+    (timm.data, "create_dataset"),
     (timm.optim, "create_optimizer_v2"),
     (timm.utils, "init_distributed_device"),
     (timm.scheduler, "create_scheduler_v2"),

@@ -48,7 +48,8 @@ def main():
     data = resolve_data_config(vars(args), model=model)
     optimizer = create_optimizer_v2(model, **optimizer_kwargs(cfg=args))
     start = resume_checkpoint(model, args.resume, optimizer) if args.resume else 0
-    dataset = create_dataset("", root=args.data_dir, split="train")
+    dataset = create_dataset("", root=args.data_dir, split="train", is_training=True)
+    create_dataset("", root=args.data_dir, split="validation", is_training=False)
     loader = create_loader(dataset, data["input_size"], args.batch_size, is_training=True, use_prefetcher=False, num_workers=0)
     folder = utils.get_outdir(args.output, args.experiment)
     saver = utils.CheckpointSaver(model, optimizer, args, checkpoint_dir=folder, recovery_dir=folder)

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from transformers import Trainer, TrainingArguments
 
 from explorer import Rates, Schedule, Stage, StagedTraining
-from explorer.production import lightning_callback, transformers_callback
+from explorer.production import export, lightning_callback, transformers_callback
 from tests.production.conftest import SETTINGS, tiny_model
 
 STAGES = Schedule(
@@ -58,8 +58,11 @@ def world() -> tuple[int, int]:
     return (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
 
 
-def own_loop(out: Path, *, wraps="before", hooks=False, accumulate=1) -> nn.Module:
-    """A loop of DistributedDataParallel, which wraps the model before or after the schedule is made."""
+def own_loop(out: Path, *, wraps="before", hooks=False, accumulate=1, exports=False) -> nn.Module:
+    """A loop of DistributedDataParallel, which wraps the model before or after the schedule is made.
+
+    With `exports`, every process hands the model over, in mid-stage (`early`) and at the end (`model`).
+    """
     rank, count = world()
     model = tiny_model()
     optimizer = optimizer_over(model)
@@ -83,7 +86,18 @@ def own_loop(out: Path, *, wraps="before", hooks=False, accumulate=1) -> nn.Modu
         if number == SAVED_AT and rank == 0:  # one process alone
             with training.at_full_size():
                 torch.save(model.state_dict(), out / "checkpoint.pt")
+        if exports and number == SAVED_AT:
+            hand_over(wrapped, training, out / "early")
+    if exports:
+        hand_over(wrapped, training, out / "model")
     return model
+
+
+def hand_over(model: nn.Module, training: StagedTraining, folder: Path) -> None:
+    pixels = {"mean": [0.5], "std": [0.5], "interpolation": "bilinear", "crop_pct": 1.0, "crop_mode": "center"}
+    batches = DataLoader(Images(), batch_size=BATCH)
+    exported = export(model, training, folder, class_names=list("abcde"), preprocessing=pixels, loader=batches)
+    assert (exported is not None) == (world()[0] == 0)
 
 
 def with_accelerate(out: Path) -> nn.Module:
@@ -185,6 +199,7 @@ TRAININGS = {
     "after": lambda out: own_loop(out, wraps="after"),
     "hooks": lambda out: own_loop(out, wraps="after", hooks=True),
     "accumulated": lambda out: own_loop(out, accumulate=2),
+    "exporting": lambda out: own_loop(out, exports=True),
     "accelerate": with_accelerate,
     "lightning": with_lightning,
     "transformers": with_transformers,

@@ -13,7 +13,7 @@ from huggingface_hub import ModelCard
 from explorer.production.model_card import escaped
 from explorer.production.model_folder import MODEL
 from explorer.production.result import RunResult
-from explorer.production.run import WEIGHTS, Run, train_to_folder
+from explorer.production.run import CHECKPOINT, WEIGHTS, Run, train_to_folder
 from explorer.spec.binomial import accuracy_interval
 from explorer.spec.schedule import Schedule
 from explorer.training.task import Task
@@ -121,6 +121,33 @@ def test_the_interval_is_that_of_the_number_of_images():
     assert (low, high) == pytest.approx((1 - 1.96 * 0.0827, 1.0), abs=1e-3)
 
 
+@pytest.mark.parametrize("notes", [False, True])
+def test_a_model_of_an_earlier_run_does_not_stay_where_none_is_handed_over(tiny_task, tmp_path, monkeypatch, notes):
+    """Runs of a model that timm opens, and of one that is not built in timm's way."""
+    plan = planned(tiny_task, Schedule.full_model(), "2%")
+    run = Run(task=tiny_task.spec, plan=plan, seed=0, threads=1, device="cpu", out=tmp_path)
+    train_to_folder(run, quiet())
+    assert {path.name for path in (tmp_path / MODEL).iterdir()} == {"config.json", "model.safetensors", "README.md"}
+    if notes:
+        (tmp_path / MODEL / "notes.txt").write_text("mine")
+    (tmp_path / CHECKPOINT).unlink()
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "their_model.py").write_text(
+        "from timm.models.vision_transformer import VisionTransformer\n"
+        "def build(**arguments):\n"
+        "    return VisionTransformer(patch_size=2, embed_dim=32, depth=2, num_heads=4, **arguments)\n"
+    )
+    model = tiny_task.spec.model.model_copy(update={"name": "their_model:build", "options": {}})
+    spec = tiny_task.spec.model_copy(update={"model": model})
+    console = quiet()
+    train_to_folder(replace(run, task=spec, plan=planned(Task(spec), Schedule.full_model(), "2%")), console)
+    said = " ".join(console.file.getvalue().split())
+    assert "plain timm cannot build their_model:build" in said
+    assert f"{MODEL}/ in {tmp_path} was that of an earlier run: its files are removed" in said
+    left = [path.name for path in (tmp_path / MODEL).iterdir()] if notes else (tmp_path / MODEL).exists()
+    assert left == (["notes.txt"] if notes else False)
+
+
 def test_a_model_that_timm_cannot_build_is_not_handed_over_in_its_format(tiny_spec, tmp_path):
     pytest.importorskip("transformers", minversion="5.0")
     options = {"patch_size": 2, "embed_dim": 16, "depths": [1], "num_heads": [2], "window_size": 2}
@@ -135,3 +162,4 @@ def test_a_model_that_timm_cannot_build_is_not_handed_over_in_its_format(tiny_sp
     )
     assert (tmp_path / WEIGHTS).exists()
     assert not (tmp_path / MODEL).exists()
+    assert "earlier run" not in said

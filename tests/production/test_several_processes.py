@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 
+from explorer.production.model_folder import ModelFolder
 from tests.production.conftest import tiny_model
 from tests.production.several_processes import TRAININGS, own_loop
 
@@ -40,3 +41,15 @@ def test_two_processes_train_what_one_would(ended, alone, name):
         tiny_model().load_state_dict(found, strict=True)
         assert all(torch.allclose(found[key], expected[key], atol=1e-5) for key in expected)
     assert not torch.equal(checkpoint["head.weight"], first["head.weight"])
+
+
+def test_two_processes_hand_over_one_folder(ended):
+    """The main process alone writes and measures, in mid-stage too, where the other one trains on."""
+    for name, weights in (("early", "checkpoint"), ("model", "0")):
+        expected = torch.load(ended / "exporting" / f"{weights}.pt", weights_only=True)
+        written = ModelFolder(ended / "exporting" / name).load_model().state_dict()
+        assert all(torch.equal(written[key], expected[key]) for key in expected)
+        text = (ended / "exporting" / name / "README.md").read_text()
+        assert "| test | 8 | " in text
+        assert ("ended early" in text) == (name == "early")
+    assert not list((ended / "exporting").glob("*.tmp"))
