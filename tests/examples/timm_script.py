@@ -20,18 +20,18 @@ from timm.utils import ParseKwargs
 
 def parse_args():
     parser = argparse.ArgumentParser()
-    for name, default in {"data-dir": "", "model": "", "opt": "adamw", "output": "", "experiment": "", "resume": ""}.items():
-        parser.add_argument(f"--{name}", default=default)
+    for name in ("data-dir", "val-split", "model", "opt", "output", "experiment", "resume"):
+        parser.add_argument(f"--{name}", default="")
     for name, default in {
         "num-classes": 2,
         "epochs": 1,
         "grad-accum-steps": 1,
         "seed": 42,
-        "workers": 0,
         "recovery-interval": 0,
         "stop-after": 0,
     }.items():
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--workers", "-j", type=int, default=0)
     parser.add_argument("--batch-size", "-b", type=int, default=8)
     parser.add_argument("--input-size", type=int, nargs=3)
     parser.add_argument("--model-kwargs", nargs="*", default={}, action=ParseKwargs)
