@@ -4,7 +4,8 @@
     python benchmarks/interruptions/run.py --run       makes what is missing of it: about 25 minutes
     python benchmarks/interruptions/run.py --quick     one kind of interruption per trainer, kept nowhere
 
-timm's train.py is in no package: the environment variable TIMM_TRAIN names the file. Without it, `--run` leaves it out, and `--quick` takes the script of our tests.
+timm's train.py is in no package: the environment variable TIMM_TRAIN names the file. Without it, `--run` leaves it out, and
+`--quick` takes the script of our tests.
 
 Each training is interrupted in real processes, by real signals, and started again by the same command until it ends. Said are:
 the updates that the last weights are made of, of those that were planned; how often an update was made again because its

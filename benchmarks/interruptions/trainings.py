@@ -3,8 +3,7 @@
     python benchmarks/interruptions/trainings.py TRAINER FOLDER [--stop UPDATE --how HOW]
 
 Trains in a folder from the latest checkpoint there, and notes each update that was made. `--stop` interrupts the training after
-an update, in a way that `HOWS` lists. timm's train.py is in no package: the environment variable TIMM_TRAIN names the file; without
-it, the script of our tests takes its place.
+an update, in a way that `HOWS` lists.
 """
 
 from __future__ import annotations
@@ -38,6 +37,7 @@ NAME = "vit_tiny_patch16_224"
 ROOT = Path(__file__).parents[2]
 TIMM = "timm's train.py"
 TIMM_TRAIN = os.environ.get("TIMM_TRAIN") or ROOT / "tests" / "examples" / "timm_script.py"
+"""timm's train.py, which is in no package. If it is not given, the script of our tests takes its place."""
 
 
 class InterruptedTrainingError(Exception):
@@ -252,13 +252,13 @@ def timm_train(folder: Path, interruption: Interruption) -> nn.Module:
     RandomSampler.__iter__ = in_order  # type: ignore[method-assign]
     register_optimizer_step_post_hook(updated)
     launcher = ["--schedule", SCHEDULE.save(folder / "schedule.json"), "--budget", SETTINGS["budget"]]
-    epochs = SETTINGS["full_steps"] // epoch_updates
-    script = f"--model {NAME} --num-classes 5 --input-size 3 16 16 -b {BATCH} --opt adamw --lr 1e-2 --device cpu --epochs {epochs}"
-    script += f" --no-prefetcher --no-aug -j 0 --recovery-interval {SAVE_EVERY} --experiment run --output {folder}"
+    script = f"--model {NAME} --num-classes 5 --input-size 3 16 16 -b {BATCH} --opt adamw --lr 1e-2 --device cpu -j 0 --no-aug"
+    script += f" --no-prefetcher --epochs {SETTINGS['full_steps'] // epoch_updates} --recovery-interval {SAVE_EVERY}"
     model = [f"{name}={value}" for name, value in MODEL.items()]
     saved = [path for path in folder.glob("run/*.pth.tar") if path.name.startswith(("recovery-", "last"))]
     resume = ["--resume", max(saved, key=lambda path: path.stat().st_mtime_ns)] if saved else []
-    arguments = [*script.split(), "--data-dir", folder / "images", "--val-split", "", *resume, "--model-kwargs", *model]
+    folders = ["--data-dir", folder / "images", "--val-split", "", "--output", folder, "--experiment", "run"]
+    arguments = [*script.split(), *folders, *resume, "--model-kwargs", *model]
     sys.argv = [str(each) for each in ("timm_train", *launcher, TIMM_TRAIN, *arguments)]
     runpy.run_path(str(ROOT / "examples" / "timm_train.py"), run_name="__main__")  # exits if training does not end
     trained = new_model()
