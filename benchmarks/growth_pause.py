@@ -1,6 +1,6 @@
 """How long training pauses when the model grows: deit_small on two processes of the CPU, one thread each, with gloo.
 
-    python benchmarks/growth_pause.py --repeats 5     about two minutes on two otherwise idle cores
+    python benchmarks/growth_pause.py --repeats 5     ten minutes on two cores with other work
 
 The pause is the call of `StagedTraining.step` that begins the last stage: model and AdamW's state are resized, and
 DistributedDataParallel is renewed. Beside it: an ordinary step of the full model, and entering and leaving
