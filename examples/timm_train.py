@@ -17,7 +17,9 @@ train.py is part of timm's repository, not of its package: https://github.com/hu
 """
 
 import argparse
+import ast
 import math
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -48,6 +50,17 @@ REFUSED = {
     "no_resume_opt": "the position in the schedule is stored in a checkpoint's optimizer state",
 }
 """Options of train.py that cannot be used with a schedule, and why."""
+CALLS = (
+    "init_distributed_device",
+    "create_optimizer_v2",
+    "resume_task_checkpoint",
+    "prepare_distributed",
+    "CheckpointSaver",
+    "create_scheduler_v2",
+    "save_checkpoint",
+    "save_recovery",
+)
+"""What train.py calls, in the order of its source, in the version with which this launcher was tried."""
 STATE = "staged_training"
 """Key of the schedule's state in the optimizer's first parameter group, in checkpoints."""
 
@@ -141,7 +154,8 @@ class Launcher:
         assert self.model is not None
         pixels = resolve_data_config(vars(options), model=self.model)
         saved = optimizer.param_groups[0].pop(STATE, None)
-        if getattr(options, "resume", "") and saved is None:
+        begun_anew = getattr(options, "resume", "") in ("", "auto") and not optimizer.state
+        if saved is None and not begun_anew:
             raise InvalidInput("--resume", options.resume, "was saved without a schedule")
         self.training = StagedTraining(
             self.model,
@@ -213,6 +227,17 @@ def _lines(path: Path) -> list[str]:
         raise InvalidInput("--class-names", str(path), f"must be a text file with one name per line: {error}") from None
 
 
+def other_calls(script: str) -> str:
+    """In what the calls of a script differ from those of the train.py that was tried, or nothing."""
+    nodes = [node for node in ast.walk(ast.parse(Path(script).read_bytes())) if isinstance(node, ast.Call)]
+    names = [getattr(node.func, "attr", getattr(node.func, "id", "")) for node in sorted(nodes, key=lambda node: node.lineno)]
+    called = [name for name in names if name in CALLS]
+    missing = [name for name in CALLS if name not in called]
+    if missing:
+        return f"it does not call {', '.join(missing)}"
+    return "" if tuple(called) == CALLS else f"it calls {', '.join(called)}, in this order"
+
+
 def main() -> None:
     """Parse the launcher's options, and run the script with its own."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -240,10 +265,16 @@ def main() -> None:
         names = _lines(options.class_names) if options.class_names else None
         launcher = Launcher(Schedule.load(options.schedule), options.budget, lr_schedule, options.export, names)
         launcher.install()
+        if (difference := other_calls(options.script)) and os.environ.get("RANK", "0") == "0":
+            print(f"timm_train: warning: not the train.py that this launcher was tried with: {difference}", file=sys.stderr)
         sys.argv = [options.script, *options.arguments]
         runpy.run_path(options.script, run_name="__main__")
         training = launcher.training
-        if training is not None and not training.done:
+        if training is None:
+            sys.exit(
+                "timm_train: the script ended without the scheduler of timm's create_scheduler_v2: no schedule was executed"
+            )
+        if not training.done:
             sys.exit(
                 f"timm_train: the script ended after {training.begun} of the {training.plan.steps} updates of the schedule; "
                 "resume it with --resume"

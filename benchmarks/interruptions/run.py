@@ -1,8 +1,11 @@
 """What interruptions cost a staged training: updates, weights, and the files that somebody may pick up.
 
     python benchmarks/interruptions/run.py --table     the table of kept results
-    python benchmarks/interruptions/run.py --run       makes what is missing of it: about twenty minutes
+    python benchmarks/interruptions/run.py --run       makes what is missing of it: about 25 minutes
     python benchmarks/interruptions/run.py --quick     one kind of interruption per trainer, kept nowhere
+
+timm's train.py is in no package: the environment variable TIMM_TRAIN names the file. Without it, `--run` leaves it out, and
+`--quick` takes the script of our tests.
 
 Each training is interrupted in real processes, by real signals, and started again by the same command until it ends. Said are:
 the updates that the last weights are made of, of those that were planned; how often an update was made again because its
@@ -13,6 +16,7 @@ weights were found after each interruption, all of which must be those of the fu
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -21,7 +25,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from safetensors.torch import load_file
-from trainings import HOWS, TRAINERS
+from trainings import HOWS, TIMM, TRAINERS
 
 KEPT = Path(__file__).parent / "results.csv"
 SCRIPT = Path(__file__).parent / "trainings.py"
@@ -52,8 +56,9 @@ def started(trainer: str, folder: Path, stop: int | None = None, how: str = "kil
 def widths(folder: Path) -> list[int]:
     """Hidden channels of the first MLP in each file of weights in a folder."""
     found = []
-    for path in sorted([*folder.rglob("*.pt"), *folder.rglob("*.ckpt"), *folder.rglob("*.safetensors")]):
-        content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+    for path in sorted(path for pattern in ("*.pt", "*.ckpt", "*.safetensors", "*.pth.tar") for path in folder.rglob(pattern)):
+        with torch.serialization.safe_globals([argparse.Namespace]):  # timm's checkpoints hold the options
+            content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
         found += [tensor.shape[0] for name, tensor in _tensors(content) if name.endswith("blocks.0.mlp.fc1.weight")]
     return found
 
@@ -104,6 +109,9 @@ def measured(kinds: list[str], keep: Path | None = None) -> pd.DataFrame:
     for trainer in TRAINERS:
         missing = [kind for kind in kinds if not any((row["trainer"], row["interruption"]) == (trainer, kind) for row in rows)]
         if not missing:
+            continue
+        if keep and trainer == TIMM and "TIMM_TRAIN" not in os.environ:
+            print(f"{trainer}: left out, because TIMM_TRAIN does not name it", file=sys.stderr)
             continue
         with tempfile.TemporaryDirectory() as folder:
             straight = Path(folder, "straight")

@@ -11,10 +11,11 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import runpy
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,10 @@ BATCH, SAVE_EVERY = 8, 3
 SETTINGS: dict[str, Any] = {"budget": "50%", "full_steps": 32, "batch_size": BATCH, "image_shape": (3, 16, 16)}
 MODEL = {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 4}
 NAME = "vit_tiny_patch16_224"
+ROOT = Path(__file__).parents[2]
+TIMM = "timm's train.py"
+TIMM_TRAIN = os.environ.get("TIMM_TRAIN") or ROOT / "tests" / "examples" / "timm_script.py"
+"""timm's train.py, which is in no package. If it is not given, the script of our tests takes its place."""
 
 
 class InterruptedTrainingError(Exception):
@@ -222,11 +227,52 @@ def explorer_train(folder: Path, interruption: Interruption) -> nn.Module:
     return model
 
 
+def timm_train(folder: Path, interruption: Interruption) -> nn.Module:
+    """timm's train.py, with four epochs of eight updates as full training; each update has the same batch, from files.
+
+    The script resumes neither the order of images nor, in mid-epoch, the position within the epoch: here, the order is fixed.
+    """
+    from PIL import Image
+    from torch.optim.optimizer import register_optimizer_step_post_hook
+    from torch.utils.data import RandomSampler
+
+    def in_order(sampler: RandomSampler) -> Iterator[int]:
+        return iter(sorted(range(len(sampler)), key=lambda index: sampler.data_source.filename(index, basename=True)))
+
+    def updated(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        if optimizer.param_groups[0]["lr"] > 0:  # the last epoch ends after the plan does
+            interruption.updated()
+
+    epoch_updates = 8
+    for number, item in enumerate([Images()[number] for number in range(BATCH)] * epoch_updates):
+        path = folder / "images" / "train" / str(item["labels"]) / f"{number:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = (40 * item["pixel_values"] + 128).clamp(0, 255).byte()
+        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(path)
+    RandomSampler.__iter__ = in_order  # type: ignore[method-assign]
+    register_optimizer_step_post_hook(updated)
+    launcher = ["--schedule", SCHEDULE.save(folder / "schedule.json"), "--budget", SETTINGS["budget"]]
+    script = f"--model {NAME} --num-classes 5 --input-size 3 16 16 -b {BATCH} --opt adamw --lr 1e-2 --device cpu -j 0 --no-aug"
+    script += f" --no-prefetcher --epochs {SETTINGS['full_steps'] // epoch_updates} --recovery-interval {SAVE_EVERY}"
+    model = [f"{name}={value}" for name, value in MODEL.items()]
+    saved = [path for path in folder.glob("run/*.pth.tar") if path.name.startswith(("recovery-", "last"))]
+    resume = ["--resume", max(saved, key=lambda path: path.stat().st_mtime_ns)] if saved else []
+    folders = ["--data-dir", folder / "images", "--val-split", "", "--output", folder, "--experiment", "run"]
+    arguments = [*script.split(), *folders, *resume, "--model-kwargs", *model]
+    sys.argv = [str(each) for each in ("timm_train", *launcher, TIMM_TRAIN, *arguments)]
+    runpy.run_path(str(ROOT / "examples" / "timm_train.py"), run_name="__main__")  # exits if training does not end
+    trained = new_model()
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        trained.load_state_dict(torch.load(folder / "run" / "last.pth.tar", weights_only=True)["state_dict"])
+    return trained
+
+
 TRAINERS = {
     "own loop": own_loop,
     "Lightning": lightning,
     "Hugging Face": transformers,
     "explorer train": explorer_train,
+    TIMM: timm_train,
 }
 
 

@@ -139,6 +139,31 @@ def test_invalid_options_end_in_one_line(launch):
     assert errors.startswith("timm_train: script: 'nowhere/train.py': there is no such file")
 
 
+def test_a_script_without_timms_scheduler_has_not_executed_the_schedule(launch, tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text("print('trained')")
+    code, printed, errors = launch("other", script=script)
+    assert (printed, code) == (
+        "trained\n",
+        "timm_train: the script ended without the scheduler of timm's create_scheduler_v2: no schedule was executed",
+    )
+    assert errors.startswith("timm_train: warning: not the train.py that this launcher was tried with: it does not call init_")
+
+
+def test_it_resumes_from_whatever_is_there_or_begins_anew(launch, tmp_path):
+    """`--resume auto`, which train.py has since timm 1.0.31."""
+    automatic = ["--epochs", "4", "--resume", "auto"]
+    code, _, errors = launch("run", *automatic, "--stop-after", "9")
+    assert (code[:39], errors) == ("timm_train: the script ended after 9 of", "")
+    code, printed, errors = launch("run", *automatic)
+    assert (code, errors) == (0, "")
+    assert printed.startswith("schedule: ")
+    assert printed.split()[1] == str(int(printed.split()[3]) - 7)  # from the end of the first epoch
+    code, printed, _ = launch("run", *automatic)
+    assert code == 0
+    assert printed.startswith("schedule: 0 of ")
+
+
 @pytest.mark.skipif("TIMM_TRAIN" not in os.environ, reason="needs TIMM_TRAIN=/path/to/train.py, from timm's repository")
 def test_the_real_script(launch, tmp_path):
     script = os.environ["TIMM_TRAIN"]
