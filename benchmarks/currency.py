@@ -31,7 +31,7 @@ from explorer.search.search import Search
 from explorer.search.step_times import measure_again, measure_table, steps_of, steps_to_verify, verified_table
 from explorer.search.trial_plan import compile_trial
 from explorer.spec.budget import CURRENCIES, Currency
-from explorer.spec.rates import Rates
+from explorer.spec.rates import AXES, Rates
 from explorer.spec.step_times import StepTimeTable
 from explorer.training.calibration import Calibration
 from explorer.training.task import Task
@@ -41,13 +41,16 @@ RESULTS = FOLDER / "currency.csv"
 STEP_TIMES = FOLDER / "currency_step_times.csv"
 SPACES = {"fractals": FOLDER / "methods" / "copies.yaml", "digits": FOLDER.parent / "reports" / "digits" / "space.yaml"}
 BUDGETS = ("6.25%", "12.5%", "25%", "50%", "100%")
+LEVELS = (0.25, 0.5, 0.75, 1.0)
 SETTINGS = {
-    "trials": (8, 6, 4, 2, 1),
-    "baseline_trials": (3, 2, 2, 1, 1),
+    "trials": (16, 6, 4, 2, 1),
+    "baseline_trials": (8, 8, 6, 3, 2),
     "promote": 2,
+    "rates": dict.fromkeys(AXES, LEVELS),
     "repeat": 1,
-    "repeat_seeds": 3,
+    "repeat_seeds": 5,
 }
+"""Of both sweeps. The baseline tries all eight pairs of a learning rate and a batch size at the cheapest budgets."""
 FOUND: dict[Currency, str] = {"flops": "found by FLOPs", "device_seconds": "found by seconds"}
 COSTS = {"flops": "FLOPs", "seconds": "seconds"}
 UNMEASURED_CHECKED = 12
