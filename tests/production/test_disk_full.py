@@ -68,7 +68,7 @@ def test_training_continues_while_nothing_can_be_written_and_catches_up(tiny_tas
     assert kept == [4, 4, 4]
     printed = console.file.getvalue().splitlines()
     for name in ("the checkpoint", METRICS, "TensorBoard's file"):
-        (line,) = [line for line in printed if f"{name} cannot be written: File too large; training continues" in line]
+        assert sum(f"{name} cannot be written: File too large; training continues" in line for line in printed) == 1
     assert_same_weights(tmp_path / "straight", out)
     rows = [list(csv.DictReader((folder / METRICS).open())) for folder in (tmp_path / "straight", out)]
     assert [(row["step"], row["loss"], row["validation_accuracy"]) for row in rows[0]] == [
@@ -111,6 +111,8 @@ def test_the_command_ends_in_one_line_and_exit_code_1(explorer, space_file, thre
         done = explorer(*words)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"explorer: the results cannot be written into {tmp_path / 'run'}: File too large; make room for them; ")
+    assert line.startswith(
+        f"explorer: the results cannot be written into {tmp_path / 'run'}: File too large; make room for them; "
+    )
     assert line.endswith("there is no checkpoint yet, so the same command starts from the beginning")
     assert done.stdout.count("the checkpoint cannot be written") == 1

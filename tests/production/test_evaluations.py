@@ -71,7 +71,8 @@ def test_what_is_evaluated_is_the_average_of_the_weights(tiny_spec, tmp_path):
     with pytest.raises(Interrupted):
         train(task, plan, seed=0, checkpoint=tmp_path / "c.pt", evaluate_after=[step], on_segment=stop)
     content = load_checkpoint(tmp_path / "c.pt")
-    images, labels = (torch.cat(each) for each in zip(*task.data.evaluation_batches("validation", torch.device("cpu"))))
+    batches = task.data.evaluation_batches("validation", torch.device("cpu"))
+    images, labels = (torch.cat(each) for each in zip(*batches, strict=True))
     accuracies = []
     for name in ("average", "model"):
         model = timm.create_model(**task.model_arguments())
@@ -124,7 +125,7 @@ def test_a_resumed_run_has_each_evaluation_once(tiny_task, three_stages, tmp_pat
 @pytest.mark.parametrize("share", [0.03, 0.1, 0.25, 0.5, 0.99])
 def test_each_evaluation_follows_the_first_step_that_has_spent_its_share(tiny_task, three_stages, share):
     plan = planned(tiny_task, three_stages)
-    spent, cost = [], 0
+    spent = []
     for segment in plan.segments:
         length = segment.end_time - segment.start_time
         spent += [segment.start_time + length * (step + 1) / segment.steps for step in range(segment.steps)]

@@ -87,7 +87,7 @@ def test_two_processes_of_torchrun_are_killed_and_resume_and_end_where_one_ends(
     assert_same_up_to_rounding(tmp_path / "single", out)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("first", [1, 2])
 @pytest.mark.timeout(1800)
 def test_a_run_resumes_with_another_number_of_processes(tmp_path, first):
