@@ -17,8 +17,9 @@ _checked: WeakSet[nn.Module] = WeakSet()
 def name_early_weights(model: nn.Module) -> None:
     """Let `load_state_dict` of a model, or of one that contains it, refuse weights that were saved in an early stage.
 
-    They have fewer heads, channels or blocks than the model, and torch refuses them with a list of shapes. Where blocks are missing
-    and nothing else differs, there is a warning, because `strict=False` accepts this. All else is loaded, or refused, as without.
+    They have fewer heads, channels or blocks than the model, and torch refuses them with a list of shapes. Where blocks are
+    missing and nothing else differs, there is a warning, because `strict=False` accepts this. All else is loaded, or refused,
+    as without this.
 
     Args:
         model: the timm model, at full size.
