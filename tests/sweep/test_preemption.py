@@ -1,4 +1,4 @@
-"""Nodes that are taken away: with notice, when Ray drains them or processes get SIGTERM, or without. Training resumes elsewhere."""
+"""Nodes that are taken away, with notice (Ray drains them, or processes get SIGTERM) or without. Training resumes elsewhere."""
 
 import os
 import signal
