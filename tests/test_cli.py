@@ -395,6 +395,7 @@ def test_a_run_that_diverges_ends_in_one_line_and_exit_code_1(explorer, space_fi
     done = explorer("train", "--schedule", schedule_file, "--task", wild, "--budget", "50%", "--out", tmp_path / "run")
     assert done.returncode == 1
     assert done.stderr.startswith("explorer: the loss is not finite by step ")
+    assert done.stderr.endswith("; train with a lower recipe.learning_rate, or with recipe.clip_grad, into another --out\n")
     assert done.stderr.count("\n") == 1
 
 

@@ -4,8 +4,8 @@
     python benchmarks/less_than_one/run.py --run [--storage sweeps]         trains what is missing; resumes when interrupted
 
 Every sweep is asked for a schedule for 25 % of full training. What it recommends (`explorer best --budget 25%`: stages,
-learning rate and batch size) is trained with three seeds that no search has used. Both kinds of sweep run with five seeds of the
-search. Two hours on one core.
+learning rate and batch size) is trained with three seeds that no search has used. Both kinds of sweep run with five seeds
+of the search. Two hours on one core.
 """
 
 from __future__ import annotations

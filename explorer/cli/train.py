@@ -44,6 +44,15 @@ def train(
     processes: ProcessesOption = None,
     address: AddressOption = None,
     checkpoint_every: Annotated[float, typer.Option(help="Minutes between checkpoints within a segment.", min=0)] = 15,
+    keep_checkpoints: Annotated[
+        int, typer.Option(help="Earlier checkpoints to keep in OUT/checkpoints, besides OUT/checkpoint.pt.", min=0)
+    ] = 0,
+    evaluate_every: Annotated[
+        str | None,
+        typer.Option(
+            help="Share of the budget, such as 10%, after which the model is evaluated as it is then; default: at the end only."
+        ),
+    ] = None,
     logger: Annotated[
         list[str] | None,
         typer.Option(help="mlflow or wandb, in addition to metrics.csv and TensorBoard files; can be repeated."),
@@ -53,14 +62,17 @@ def train(
 
     Under torchrun, its processes divide each batch: torchrun --nproc-per-node 8 -m explorer train ...
     """
-    from explorer.production.interrupted import interrupted_line
+    from explorer.production.evaluation_points import parse_share
+    from explorer.production.interrupted import checkpoint_clause, diverged_clause, interrupted_line
     from explorer.production.model_folder import MODEL
-    from explorer.production.run import WEIGHTS, Run, train_to_folder
+    from explorer.production.run import Run, train_to_folder
+    from explorer.production.run_folder import WEIGHTS
     from explorer.production.verdict import transfer_warning, verdict
     from explorer.training.device import gpu_obstacle
     from explorer.training.distributed import torchrun
-    from explorer.training.loop import TrainingError
+    from explorer.training.loop import DivergedError, TrainingError
 
+    share = None if evaluate_every is None else parse_share(evaluate_every)
     loaded = load_named_schedule(schedule, task)
     count, by_ray = check_processes(processes, task)
     on_cluster = None
@@ -77,6 +89,8 @@ def train(
         device=compiled.device,
         out=out or Path("runs") / _run_name(schedule, compiled.plan.budget),
         checkpoint_every=60 * checkpoint_every,
+        keep_checkpoints=keep_checkpoints,
+        evaluate_every=share,
         calibrated=compiled.calibrated,
         inventory=compiled.inventory,
         loggers=checked_loggers(logger or (), "logger"),
@@ -103,7 +117,8 @@ def train(
             raise type(interrupt)(*(interrupt.args or ("interrupted",))) from None
         except TrainingError as error:
             if together.is_main:
-                print(f"explorer: {error}", file=sys.stderr)
+                clause = diverged_clause(run) if isinstance(error, DivergedError) else checkpoint_clause(run)
+                print(f"explorer: {error}; {clause}", file=sys.stderr)
             raise typer.Exit(1) from None
     lines = [*verdict(loaded, spec, compiled.plan, result), f"weights: {run.out / WEIGHTS}"]
     if (run.out / MODEL).exists():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Unpack
 
@@ -12,6 +13,7 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from explorer.errors import InvalidInput
 from explorer.production.arguments import StagedTrainingSettings, check_schedule, check_settings, timm_model_in
+from explorer.production.early_weights import name_early_weights
 from explorer.production.staged_training import StagedTraining
 from explorer.spec.schedule import Schedule
 
@@ -49,6 +51,14 @@ class StagedTrainingCallback(pl.Callback):
         self._saved: dict[str, Any] | None = None
         self.training: StagedTraining | None = None
         """The running schedule, which `explorer.production.export` takes; `None` before training has started."""
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Let checkpoints that hold the model of an early stage be named as such when they are loaded.
+
+        A module that makes its model later is checked from `on_train_start` on.
+        """
+        with suppress(InvalidInput):
+            name_early_weights(timm_model_in(pl_module))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compile the plan for the module's model and optimizer; resume if a checkpoint was loaded.

@@ -31,7 +31,7 @@ from explorer.spec.data import Preprocessing
 from explorer.spec.model_input import ModelInput
 from explorer.training.architecture import create_model
 from explorer.training.task import Task
-from explorer.training.tensor_shapes import first_different_tensor
+from explorer.training.tensor_shapes import early_stage_clause, first_different_tensor
 
 MODEL = "model"
 """Name of the folder within that of a training run. The run's folder has a checkpoint (a pickle) and logs beside it, which are
@@ -238,6 +238,7 @@ class ModelFolder:
             if different := first_different_tensor(shapes, expected):
                 where = f"{self.architecture} as {CONFIG} describes it"
                 reason = f"{different.in_file} in the file, and {different.in_model} in {where}"
+                reason += early_stage_clause(shapes, expected)
                 raise InvalidInput(field, different.name, reason)
             size = self.model_input.image_size
             try:

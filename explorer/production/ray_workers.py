@@ -21,14 +21,14 @@ from explorer.console import print_line
 from explorer.errors import InvalidInput
 from explorer.files import write_file
 from explorer.production.result import RunResult
-from explorer.production.run import CHECKPOINT, Run, train_to_folder
+from explorer.production.run import Run, starting_lines, train_to_folder
+from explorer.production.run_folder import check_folder
 from explorer.production.run_status import BudgetBar, RunStatus
 from explorer.spec.task import TaskSpec
 from explorer.sweep.cluster import start_ray
 from explorer.sweep.interrupts import interrupts_deferred
 from explorer.sweep.preemption import notice
 from explorer.training.calibration import MEASURED_SECONDS, Calibration, Variant, check_setting, setting_of
-from explorer.training.checkpoint import own_checkpoint
 from explorer.training.device import training_on
 from explorer.training.distributed import Processes
 from explorer.training.loop import DivergedError, PreemptedError, TrainingError
@@ -76,11 +76,12 @@ def train_on_ray(run: Run, processes: int, address: str | None, console: Console
         InvalidInput: when the cluster has too few resources, or as `train_to_folder`.
         TrainingError: when the loss is NaN or infinite (`DivergedError`), or the processes fail for another reason.
     """
-    checkpoint = run.out / CHECKPOINT
-    if checkpoint.exists():  # checked here, so that one line is printed and Ray does not restart the processes
-        own_checkpoint(checkpoint, run.task, run.plan, run.seed, processes, mmap=True)
+    resumed = check_folder(run, processes)  # here, so that one line is printed and Ray does not restart the processes
     workers = Workers(processes, run.threads, run.device, address)
-    precision = Task(run.task).precision(torch.device(run.device))
+    task = Task(run.task)
+    for line in starting_lines(run, task, resumed, processes):
+        print_line(console, line)
+    precision = task.precision(torch.device(run.device))
     print_line(console, training_on(workers.start(), precision, run.threads, processes))
     run = replace(run, out=run.out.resolve())
     diverged, refused, preempted = (run.out / name for name in (DIVERGED, REFUSED, PREEMPTED))

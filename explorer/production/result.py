@@ -48,6 +48,9 @@ class RunResult(OfMetric):
     """Number of steps that changed nothing, because their gradients were not finite in fp16."""
     processes: int
     """Number of processes that trained together."""
+    earlier_processes: tuple[int, ...] = ()
+    """Numbers of processes before the run was resumed with another one: random numbers are then not those of an uninterrupted
+    run."""
     metric: MetricSpec = ACCURACY
     """The metric of the objective. Accuracy is not written."""
     validation: float

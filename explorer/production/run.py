@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 from safetensors.torch import save as to_safetensors
 
 from explorer.console import print_line
-from explorer.errors import InvalidInput
 from explorer.files import write_file
 from explorer.plan import Plan
 from explorer.production.drift import DriftWatch
-from explorer.production.loggers import METRICS, RUN_KEY, RunLoggers
+from explorer.production.evaluation_points import evaluation_steps
+from explorer.production.loggers import RunLoggers
 from explorer.production.measured import MeasuredMetric
 from explorer.production.model_card import model_card
 from explorer.production.model_folder import (
@@ -27,6 +28,7 @@ from explorer.production.model_folder import (
     write_model_folder,
 )
 from explorer.production.result import RunResult
+from explorer.production.run_folder import CHECKPOINT, WEIGHTS, check_folder, prepare_folder, space_line
 from explorer.production.run_status import PROGRESS, BudgetBar, RunStatus
 from explorer.spec.inventory import Inventory
 from explorer.spec.loggers import LoggerName
@@ -34,15 +36,12 @@ from explorer.spec.schedule import Schedule
 from explorer.spec.step_times import Setting
 from explorer.spec.task import TaskSpec
 from explorer.training.calibration import check_setting, setting_of
-from explorer.training.checkpoint import own_checkpoint
 from explorer.training.compile_choice import with_compilation_chosen
 from explorer.training.device import device_name, training_on
 from explorer.training.distributed import SINGLE_PROCESS, Processes
-from explorer.training.loop import train
+from explorer.training.loop import TrainingError, TrainingResult, train
 from explorer.training.progress import Progress
 from explorer.training.task import Task
-
-WEIGHTS, CHECKPOINT = "weights.safetensors", "checkpoint.pt"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +59,10 @@ class Run:
     """Folder for the results; it is created if it does not exist. Processes on several nodes must all see it."""
     checkpoint_every: float = float("inf")
     """Seconds between two checkpoints within a segment. One is written after each segment in any case."""
+    keep_checkpoints: int = 0
+    """Number of earlier checkpoints that are kept in `checkpoints/`, besides `checkpoint.pt`."""
+    evaluate_every: float | None = None
+    """Share of the budget, in (0, 1), between evaluations of the model as it is then; `None`: the finished model only."""
     loggers: tuple[LoggerName, ...] = ()
     """Loggers in addition to `metrics.csv` and TensorBoard's files."""
     calibrated: Setting | None = None
@@ -91,28 +94,54 @@ def train_to_folder(
         The content of `result.json`.
 
     Raises:
-        DivergedError: when the loss is NaN or infinite.
+        DivergedError: when the loss or a weight is NaN or infinite. The last checkpoint, with finite weights, stays.
         PreemptedError: when `stop_requested` said so.
-        InvalidInput: when `run.out` cannot be written, or contains the checkpoint of another run, or this process does not
-            train where the step times of the plan were measured.
+        TrainingError: when the results cannot be written; the checkpoint stays.
+        InvalidInput: when `run.out` cannot be written, has no room for a checkpoint, or contains another run or files of
+            another program, or this process does not train where the step times of the plan were measured.
     """
     torch.set_num_threads(run.threads)
     task = Task(run.task)
     if run.calibrated:
         check_setting(run.calibrated, setting_of(task, run.device, processes.count))
-    checkpoint = run.out / CHECKPOINT
-    if checkpoint.exists():  # checked before anything in the folder changes
-        own_checkpoint(checkpoint, run.task, run.plan, run.seed, processes.count, mmap=True)
-    resumed = checkpoint.exists()
+    resumed = check_folder(run, processes.count)  # before anything in the folder changes
     if not processes.is_main:
         return _trained(run, task, processes, console, None, stop_requested)
-    _prepare_folder(run.out)
+    prepare_folder(run.out)
 
     def say(line: str) -> None:
         print_line(console, line)
 
-    with RunLoggers(run.out, run.plan, run.task.recipe.learning_rate, run.loggers, resumed, say) as loggers:
+    for line in starting_lines(run, task, resumed, processes.count):
+        say(line)
+    metrics = [measure.metric for measure in task.objective.measures]
+    resumed_at = None if resumed is None else resumed["steps"]
+    with RunLoggers(
+        run.out, run.plan, run.task.recipe.learning_rate, run.loggers, metrics, resumed_at=resumed_at, say=say
+    ) as loggers:
         return _trained(run, task, processes, console, loggers, stop_requested)
+
+
+def starting_lines(run: Run, task: Task, resumed: dict[str, Any] | None, processes: int) -> list[str]:
+    """What is to be said about a run that is about to start: what it will write, and another number of processes.
+
+    Args:
+        run: the run.
+        task: its task.
+        resumed: the content of the checkpoint; `None` for a new run.
+        processes: number of processes that will train it.
+
+    Raises:
+        InvalidInput: when there is no room for a checkpoint.
+    """
+    lines = [space_line(run, task)]
+    if resumed is not None and (before := resumed["run"]["processes"]) != processes:
+        lines.append(
+            f"the number of processes is {processes}, and was {before} until step {resumed['steps']}: batches and learning "
+            "rates are the same, random numbers (dropout, drop path, mixing) and rounding are not, so the result is not "
+            "bit-identical to that of an uninterrupted run"
+        )
+    return [line for line in lines if line]
 
 
 def _trained(
@@ -134,16 +163,23 @@ def _trained(
     if config is None and processes.is_main:
         line = f"{MODEL}/ will not be written: plain timm cannot build {task.spec.model.name}; its weights will be in {WEIGHTS}"
         print_line(console, line)
-    watch, drift = DriftWatch(), ""
+    watch, drift, evaluations_logged = DriftWatch(), "", 0
     with BudgetBar(console) as bar:
 
         def on_loss_check(progress: Progress) -> None:
-            nonlocal drift
+            nonlocal drift, evaluations_logged
             if processes.is_main:
                 drift = watch.check(progress) or drift
-                status = RunStatus.of(progress, drift)
-                status.save(run.out)
+                status = RunStatus.of(progress, drift, task.objective.metric)
+                try:
+                    status.save(run.out)
+                except OSError as error:  # the run does not depend on it
+                    unwritten = f"warning: {PROGRESS} cannot be written: {error.strerror or error}; training continues"
+                    status = replace(status, warning=status.warning or unwritten)
                 bar.show(status)
+            if loggers and len(progress.evaluations) > evaluations_logged:
+                evaluations_logged = len(progress.evaluations)
+                loggers.log(progress)
 
         def on_segment(progress: Progress) -> None:
             on_loss_check(progress)
@@ -157,6 +193,8 @@ def _trained(
             device=run.device,
             checkpoint=run.out / CHECKPOINT,
             checkpoint_every=run.checkpoint_every,
+            keep_checkpoints=run.keep_checkpoints,
+            evaluate_after=evaluation_steps(run.plan, run.evaluate_every) if run.evaluate_every else (),
             processes=processes,
             on_segment=on_segment,
             on_loss_check=on_loss_check,
@@ -178,24 +216,42 @@ def _trained(
         steps=trained.steps,
         skipped_updates=trained.skipped_updates,
         processes=processes.count,
+        earlier_processes=trained.earlier_processes,
         metric=trained.metric,
         validation=trained.validation,
         test=trained.test,
         also=trained.also,
         inventory=run.inventory or task.data.inventory,
     )
-    if loggers:
-        tensors = without_shared_storage(trained.model.state_dict())
-        metadata = {"format": "pt", **task.model_input.as_metadata(), "timm_create_model": json.dumps(result.timm_create_model)}
-        write_file(run.out / WEIGHTS, to_safetensors(tensors, metadata))
-        if config is not None:
-            write_model_folder(run.out / MODEL, config, tensors, _card(run, task, result, config["architecture"]))
-        elif remove_model_folder(run.out / MODEL):
-            print_line(console, f"{MODEL}/ in {run.out} was that of an earlier run: its files are removed")
-        result.save(run.out)
-        loggers.finish(result.metric.logged(result.validation, result.test, result.also), result.steps)
-        (run.out / PROGRESS).unlink(missing_ok=True)
+    try:
+        if loggers:
+            _write_results(run, task, trained, result, config, loggers, console)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise TrainingError(f"the results cannot be written into {run.out}: {reason}; make room for them") from None
     return result
+
+
+def _write_results(
+    run: Run,
+    task: Task,
+    trained: TrainingResult,
+    result: RunResult,
+    config: dict[str, Any] | None,
+    loggers: RunLoggers,
+    console: Console,
+) -> None:
+    """Write the weights, the folder to hand over and the results, and end the loggers."""
+    tensors = without_shared_storage(trained.model.state_dict())
+    metadata = {"format": "pt", **task.model_input.as_metadata(), "timm_create_model": json.dumps(result.timm_create_model)}
+    write_file(run.out / WEIGHTS, to_safetensors(tensors, metadata))
+    if config is not None:
+        write_model_folder(run.out / MODEL, config, tensors, _card(run, task, result, config["architecture"]))
+    elif remove_model_folder(run.out / MODEL):
+        print_line(console, f"{MODEL}/ in {run.out} was that of an earlier run: its files are removed")
+    result.save(run.out)
+    loggers.finish(result.metric.logged(result.validation, result.test, result.also), result.steps)
+    (run.out / PROGRESS).unlink(missing_ok=True)
 
 
 def _card(run: Run, task: Task, result: RunResult, architecture: str) -> str:
@@ -222,14 +278,3 @@ def _card(run: Run, task: Task, result: RunResult, architecture: str) -> str:
         measured=measured,
         kind=task.objective.kind,
     )
-
-
-def _prepare_folder(out: Path) -> None:
-    """Create the folder. Without a checkpoint, metrics and key in it belong to another run and are removed."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        if not (out / CHECKPOINT).exists():
-            for name in (METRICS, RUN_KEY):
-                (out / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise InvalidInput("out", str(out), f"cannot be written: {error}") from None

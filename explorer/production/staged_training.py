@@ -28,6 +28,7 @@ from explorer.production.arguments import (
     resizable_model,
     staging_for,
 )
+from explorer.production.early_weights import name_early_weights
 from explorer.production.optimizer_hooks import follow_optimizer
 from explorer.production.wrappers import renew_wrappers, unwrapped
 from explorer.segment import StepCost
@@ -147,6 +148,7 @@ class StagedTraining:
             raise
         except ValueError as error:
             raise InvalidInput("model", type(model).__name__, str(error)) from None
+        name_early_weights(model)
         self._drop_path = DropPathRates(model)
         self.image_shape = shape_CHW
         """Channels, height and width of full images."""

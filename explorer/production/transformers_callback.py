@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any, Unpack
 
 import torch
@@ -11,6 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from explorer.errors import InvalidInput
 from explorer.production.arguments import StagedTrainingSettings, check_schedule, check_settings, timm_model_in
+from explorer.production.early_weights import name_early_weights
 from explorer.production.staged_training import StagedTraining
 from explorer.spec.schedule import Schedule
 
@@ -56,6 +57,14 @@ class StagedTrainingCallback(TrainerCallback):
         """
         inner = timm_model_in(model)
         return StagedTraining(inner, torch.optim.SGD(inner.parameters()), self._schedule, **self._settings).plan.steps
+
+    def on_init_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: nn.Module | None = None, **_: Any
+    ) -> None:
+        """Let checkpoints that hold the model of an early stage be named as such when they are loaded."""
+        if model is not None:
+            with suppress(InvalidInput):
+                name_early_weights(timm_model_in(model))
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: nn.Module, optimizer: Any, **_: Any

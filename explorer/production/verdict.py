@@ -64,6 +64,7 @@ def verdict(schedule: Schedule, task: TaskSpec, plan: Plan, result: RunResult) -
         f"cost: {result.cost:.3%} of full training{in_flops}, planned {plan.flops / plan.full_flops:.3%}; "
         f"{result.steps:,} steps in {result.train_seconds:.1f} s",
         *time_lines(plan, result),
+        *_processes_lines(result),
         ", ".join(f"{split} {metric.label} {metric.text(value, 3)}" for metric, split, value in _measured(result)),
     ]
     provenance, reason = schedule.provenance, other_task(schedule, task)
@@ -87,6 +88,14 @@ def verdict(schedule: Schedule, task: TaskSpec, plan: Plan, result: RunResult) -
             + ("reproduced exactly" if same else "NOT reproduced (another number of processes, machine, device or version?)")
         )
     return lines
+
+
+def _processes_lines(result: RunResult) -> list[str]:
+    """That the number of processes changed, if it did."""
+    if not result.earlier_processes:
+        return []
+    counts = ", then ".join(map(str, (*result.earlier_processes, result.processes)))
+    return [f"trained by {counts} processes: random numbers are not those of a run with one number of them"]
 
 
 def _measured(result: RunResult) -> list[tuple[MetricSpec, str, float]]:

@@ -29,7 +29,7 @@ class TimeSpent(Frozen):
     checkpoints: Seconds = 0.0
     """Writing checkpoints, and states for other trials."""
     evaluation: Seconds = 0.0
-    """Evaluation of the finished model."""
+    """Evaluation of the finished model, and of models during training."""
     other: Seconds = 0.0
     """Building the model, reading a checkpoint, and metric loggers."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import warnings
 import zipfile
 from pathlib import Path
@@ -19,6 +20,9 @@ from explorer.plan import Plan
 from explorer.spec.task import TaskSpec
 
 VERSION = 4
+EARLIER = "checkpoints"
+"""Folder beside the checkpoint in which earlier ones are kept."""
+FOREIGN = "was not written by this tool; choose another folder, or remove it to start from the beginning"
 MACHINE_FIELDS = ("model.checkpoint", "data.root", "data.num_workers", "data.resident", "data.cache.folder", "recipe.compile")
 """Fields of a task that may differ between the machines on which one run trains."""
 
@@ -37,8 +41,8 @@ def random_state() -> dict[str, Any]:
 def restore_random_state(state: dict[str, Any]) -> None:
     """Set all random number generators to a state that `random_state` returned."""
     torch.set_rng_state(state["torch"])
-    if state["cuda"]:
-        torch.cuda.set_rng_state_all(state["cuda"])
+    for number, of_device in enumerate(state["cuda"][: torch.cuda.device_count()]):  # there may have been more devices
+        torch.cuda.set_rng_state(of_device, number)
     version, values, gauss = state["python"]
     random.setstate((version, tuple(values), gauss))
     name, keys, *rest = state["numpy"]
@@ -46,9 +50,47 @@ def restore_random_state(state: dict[str, Any]) -> None:
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write tensors and plain data atomically: a reader sees the old file or the new one."""
-    with atomic_writer(path) as file:
-        torch.save({"version": VERSION, **content}, file)
+    """Write tensors and plain data atomically: a reader sees the old file or the new one.
+
+    Raises:
+        OSError: when it cannot be written, as on a full disk; the old file stays.
+    """
+    try:
+        with atomic_writer(path) as file:
+            torch.save({"version": VERSION, **content}, file)
+    except RuntimeError as error:  # torch's, when it closes an archive that could not be written
+        raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
+
+
+def keep_checkpoint(path: Path, steps: int, count: int) -> None:
+    """Keep a checkpoint that is about to be replaced, under the number of its steps, and remove the oldest ones.
+
+    A hard link takes no time and no space of its own; where the file system has none, the file is copied.
+
+    Args:
+        path: the checkpoint.
+        steps: number of steps after which it was written.
+        count: number of earlier checkpoints to keep.
+
+    Raises:
+        OSError: when it cannot be kept.
+    """
+    folder = path.parent / EARLIER
+    folder.mkdir(exist_ok=True)
+    kept = folder / f"step-{steps:08d}.pt"
+    kept.unlink(missing_ok=True)
+    try:
+        kept.hardlink_to(path)
+    except OSError:
+        temporary = kept.with_suffix(".tmp")
+        try:
+            shutil.copy2(path, temporary)
+            temporary.replace(kept)
+        finally:
+            temporary.unlink(missing_ok=True)
+    # By age: after a return to an earlier checkpoint, those of later steps are older.
+    for old in sorted(folder.glob("step-*.pt"), key=lambda each: each.stat().st_mtime_ns)[:-count]:
+        old.unlink()
 
 
 def load_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
@@ -71,13 +113,17 @@ def load_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     except OSError as error:
         raise InvalidInput(str(path), "checkpoint", f"cannot be read: {error.strerror or error}") from None
     except Exception:  # damaged files raise many types, and torch's messages advise executing code
-        reason = "cannot be read: it is damaged, or holds more than data; remove it to start from the beginning"
+        reason = (
+            "cannot be read: it is damaged, or holds more than data, as those of other programs do; choose another folder, or "
+            "remove it to start from the beginning"
+        )
         raise InvalidInput(str(path), "checkpoint", reason) from None
     version = content.get("version") if isinstance(content, dict) else None
+    if not isinstance(version, int):
+        raise InvalidInput(str(path), "checkpoint", FOREIGN)
     if version != VERSION:
-        reason = f"has version {version}" if isinstance(version, int) else "was not written by this tool"
         instruction = f"this release reads version {VERSION}; remove it to start from the beginning"
-        raise InvalidInput(str(path), "checkpoint", f"{reason}; {instruction}")
+        raise InvalidInput(str(path), "checkpoint", f"has version {version}; {instruction}")
     return dict(content)
 
 
@@ -114,12 +160,18 @@ def identity(task: TaskSpec, plan: Plan, seed: int, processes: int) -> dict[str,
 def own_checkpoint(path: Path, task: TaskSpec, plan: Plan, seed: int, processes: int, *, mmap: bool = False) -> dict[str, Any]:
     """Read the checkpoint of a given run; `mmap` as in `load_checkpoint`.
 
+    The number of processes may have changed, because the batch size is that of all of them together; but not if the steps of
+    the plan were timed, which is done for one number.
+
     Raises:
         InvalidInput: when it is damaged, or belongs to another run; it names the first setting that differs.
     """
     content = load_checkpoint(path, mmap=mmap)
+    if not all(isinstance(content.get(name), dict) for name in ("run", "plan")):
+        raise InvalidInput(str(path), "checkpoint", FOREIGN)
     own = identity(task, plan, seed, processes)
-    difference = first_difference(_with_defaults(content["run"]), own["run"], MACHINE_FIELDS)
+    may_differ = (*MACHINE_FIELDS, "processes") if plan.seconds is None else MACHINE_FIELDS
+    difference = first_difference(_with_defaults(content["run"]), own["run"], may_differ)
     if difference is None and content["plan"]["digest"] != own["plan"]["digest"]:
         difference = first_difference(content["plan"], own["plan"])
     if difference is not None:
@@ -129,6 +181,17 @@ def own_checkpoint(path: Path, task: TaskSpec, plan: Plan, seed: int, processes:
         )
         raise InvalidInput(str(path), difference.field, reason)
     return content
+
+
+def processes_before(content: dict[str, Any], processes: int) -> tuple[int, ...]:
+    """Numbers of processes that trained the run of a checkpoint until it is resumed with another one.
+
+    Args:
+        content: of the checkpoint.
+        processes: number of processes that resume the run.
+    """
+    before, last = tuple(content.get("earlier_processes", ())), content["run"]["processes"]
+    return before if last == processes else (*before, last)
 
 
 def _with_defaults(run: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from explorer.data import Batch, Split
 from explorer.spec.metric import MetricSpec
+from explorer.training.checkpoint import random_state, restore_random_state
 from explorer.training.distributed import SINGLE_PROCESS, Processes
 from explorer.training.metrics import Measure, not_a_value
 from explorer.training.task import MixedPrecision, Task, autocast
@@ -34,6 +36,28 @@ def evaluated(
     for measure, value in zip(measures, values, strict=True):
         check_value(measure.metric, value, split)
     return values
+
+
+def evaluated_in_training(
+    model: nn.Module, task: Task, device: torch.device, processes: Processes = SINGLE_PROCESS
+) -> tuple[float, ...]:
+    """The metrics of a model that is being trained, on the validation images, without any effect on its training.
+
+    Returns:
+        As `evaluated`; NaN for a metric that is no number, which only that of the finished model must be.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    random = random_state()  # torch's data loaders draw from it
+    try:
+        batches = task.data.evaluation_batches("validation", device, processes.rank, processes.count)
+        measures = task.objective.measures
+        values = measured(model, batches, measures, device, task.precision(device), processes)
+        pairs = zip(measures, values, strict=True)
+        return tuple(math.nan if not_a_value(measure.metric, value) else value for measure, value in pairs)
+    finally:
+        restore_random_state(random)
+        for module, mode in modes:
+            module.training = mode
 
 
 def check_value(metric: MetricSpec, value: float, split: str) -> None:

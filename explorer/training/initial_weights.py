@@ -25,7 +25,7 @@ from explorer.errors import InvalidInput
 from explorer.paths import expanded
 from explorer.spec.model import ModelSpec
 from explorer.spec.task import TaskSpec
-from explorer.training.tensor_shapes import first_different_tensor
+from explorer.training.tensor_shapes import early_stage_clause, first_different_tensor
 
 FIELD = "model.checkpoint"
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
@@ -138,7 +138,7 @@ def fitted_weights(model: nn.Module, spec: ModelSpec) -> FittedWeights:
     if different := first_different_tensor(*shapes):
         reason = (
             f"has weights of another architecture: {printable(different.name)} {different.in_file} in the file, and "
-            f"{different.in_model} in {spec.name} with the options of this task"
+            f"{different.in_model} in {spec.name} with the options of this task{early_stage_clause(*shapes)}"
         )
         raise InvalidInput(FIELD, path, reason)
     return FittedWeights(tensors, tuple(changes))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import nullcontext
 from dataclasses import astuple, dataclass, replace
 from itertools import islice
@@ -21,12 +21,12 @@ from explorer.spec.rates import Rates
 from explorer.spec.time_spent import StageTime, TimeSpent
 from explorer.training import stopwatch
 from explorer.training.batches import check_batches, plan_batches
-from explorer.training.checkpoint import identity, own_checkpoint, save_checkpoint
+from explorer.training.checkpoint import identity, keep_checkpoint, own_checkpoint, processes_before, save_checkpoint
 from explorer.training.compilation import CompiledCode, without_compiling
 from explorer.training.compile_choice import with_compilation_chosen
 from explorer.training.distributed import SINGLE_PROCESS, Processes
-from explorer.training.evaluation import evaluated
-from explorer.training.progress import Progress, SegmentResult
+from explorer.training.evaluation import evaluated, evaluated_in_training
+from explorer.training.progress import Evaluation, Progress, SegmentResult
 from explorer.training.stage_store import StageStore, interrupted_key, prefix_keys
 from explorer.training.steps import training_steps
 from explorer.training.stopping import StopSignal
@@ -46,7 +46,7 @@ class TrainingError(RuntimeError):
 
 
 class DivergedError(TrainingError):
-    """The loss is no longer a finite number."""
+    """The loss, a weight or a number of the optimizer's state is no longer finite."""
 
 
 class PreemptedError(TrainingError):
@@ -82,7 +82,7 @@ class TrainingResult:
     """Time until the model was trained: the segments trained in this run, and reading and writing states, but not the time
     that `on_segment` and `on_loss_check` take. It includes what the run executed before it was preempted, if it was."""
     evaluation_seconds: float
-    """Time of the evaluation."""
+    """Time of the evaluation of the finished model."""
     time: TimeSpent
     """Where the time went, also in earlier attempts at a run that was interrupted."""
     stage_times: tuple[StageTime, ...]
@@ -93,6 +93,8 @@ class TrainingResult:
     """Results of the plan's segments."""
     skipped_updates: int
     """Number of steps that changed nothing, because their gradients were not finite in fp16."""
+    earlier_processes: tuple[int, ...]
+    """Numbers of processes that trained the run before it was resumed with another one."""
     compiled: CompiledCode | None
     """What was compiled in this run; `None` if nothing is compiled. Code of earlier runs in the process is reused."""
 
@@ -105,6 +107,8 @@ def train(
     device: str | torch.device = "cpu",
     checkpoint: Path | None = None,
     checkpoint_every: float = math.inf,
+    keep_checkpoints: int = 0,
+    evaluate_after: Collection[int] = (),
     store: StageStore | None = None,
     processes: Processes = SINGLE_PROCESS,
     on_segment: Callable[[Progress], None] | None = None,
@@ -114,7 +118,7 @@ def train(
     """Execute a plan, and evaluate the finished model once.
 
     On the CPU the same task, plan, seed, number of processes and number of threads give the same weights, whether or not the
-    run was interrupted.
+    run was interrupted, and whether or not it is evaluated meanwhile.
 
     Args:
         task: model, data and recipe.
@@ -122,8 +126,12 @@ def train(
         seed: seed of the weights' initialization, data order, augmentation and dropout.
         device: where to train.
         checkpoint: file that is rewritten after each segment. If it exists, the run resumes from it. With one, Ctrl-C and
-            SIGTERM write it before they are raised, within `LOSS_CHECK_SECONDS` and a step.
+            SIGTERM write it before they are raised, within `LOSS_CHECK_SECONDS` and a step. Where it cannot be written, the
+            last one stays, `Progress.checkpoint_error` says why, and training continues until it is due again.
         checkpoint_every: seconds after which the checkpoint is also rewritten within a segment.
+        keep_checkpoints: number of earlier checkpoints to keep in a folder beside it, under the numbers of their steps.
+        evaluate_after: numbers of steps after which the model, or the average of its weights, is evaluated at its present size
+            on the validation images. The same in every process.
         store: store of segments that other runs have trained, to start from and to add to; the main process adds.
         processes: the processes that train this model together; each of them calls this function.
         on_segment: called after each segment.
@@ -133,7 +141,8 @@ def train(
             written to the checkpoint or to the store, from which the same call resumes.
 
     Raises:
-        DivergedError: when the loss is NaN or infinite.
+        DivergedError: when the loss is NaN or infinite, or a weight or a number of the optimizer's state is. No checkpoint
+            contains such a number.
         PreemptedError: when `stop_requested` said so.
         NotMeasuredError: when a metric of the trained model is no number.
         InvalidInput: when the checkpoint is damaged or belongs to another run, or the processes cannot divide a batch equally.
@@ -155,10 +164,15 @@ def train(
     trunk = trunk_length(plan.segments)
     key_of_interrupted = interrupted_key(task, plan, *described) if store else ""
     was_interrupted = False
+    steps_of_checkpoint = 0
     if checkpoint is not None and checkpoint.exists():
         content = own_checkpoint(checkpoint, task.spec, plan, seed, processes.count)
         _restore(content, state, progress)
         progress.checkpoint_seconds = content.get("checkpoint_seconds", 0.0)
+        progress.evaluations = [Evaluation(*row) for row in content.get("evaluations", [])]
+        progress.evaluation_seconds = content.get("evaluation_seconds", 0.0)
+        progress.earlier_processes = processes_before(content, processes.count)
+        steps_of_checkpoint = progress.steps
         earlier_seconds = content.get("elapsed_seconds", 0.0)
     elif store and (stored := store.longest_of_all([*keys, key_of_interrupted], processes)):
         progress.reused, content = stored
@@ -167,6 +181,7 @@ def train(
             progress.reused = content["reused"]
             progress.checkpoint_seconds, earlier_seconds = content["checkpoint_seconds"], content["elapsed_seconds"]
     last_saved = stopwatch.now()
+    evaluated_before = progress.evaluation_seconds
     reporting_seconds = 0.0
     stop = StopSignal()
 
@@ -182,9 +197,10 @@ def train(
 
     def save(key: str | None = None, *, replace: bool = False) -> bool:
         """Write the checkpoint if there is one, and the state to the store under a key; whether all was written."""
-        nonlocal last_saved
+        nonlocal last_saved, steps_of_checkpoint
         written = True
         started = stopwatch.now()
+        check_weights()
         with state.content() as trained:
             content = {
                 "segments": [list(astuple(result)) for result in progress.segments],
@@ -195,12 +211,37 @@ def train(
                 **trained,
             }
             if checkpoint and processes.is_main:
-                save_checkpoint(checkpoint, {**run_identity, **content})
+                in_training = {
+                    "evaluations": [list(astuple(each)) for each in progress.evaluations],
+                    "evaluation_seconds": progress.evaluation_seconds,
+                    "earlier_processes": list(progress.earlier_processes),
+                }
+                try:
+                    if keep_checkpoints and steps_of_checkpoint:
+                        keep_checkpoint(checkpoint, steps_of_checkpoint, keep_checkpoints)
+                    save_checkpoint(checkpoint, {**run_identity, **content, **in_training})
+                    progress.checkpoint_error, steps_of_checkpoint = "", progress.steps
+                except OSError as error:
+                    progress.checkpoint_error, written = error.strerror or str(error), False
             if store and key and processes.is_main:
-                written = store.offer(key, content, replace=replace)
+                written = store.offer(key, content, replace=replace) and written
         last_saved = stopwatch.now()
         progress.checkpoint_seconds += last_saved - started
         return written
+
+    def check_weights() -> None:
+        """Raise an error where a finite loss has led to other weights: the next loss would show it, after the checkpoint."""
+        if not all(processes.all_gather(state.is_finite)):
+            raise DivergedError(f"weights are not finite after step {progress.steps} (stage {progress.parts[-1].stage + 1})")
+
+    def evaluate_if_due() -> None:
+        if progress.steps not in evaluate_after:
+            return
+        started = stopwatch.now()
+        with without_compiling() if state.is_compiled else nullcontext():
+            values = evaluated_in_training(state.result, task, device, processes)
+        progress.evaluations.append(Evaluation(progress.steps, progress.parts[-1].stage, values))
+        progress.evaluation_seconds += stopwatch.now() - started
 
     def stop_if_requested() -> None:
         if stop_requested is None or not any(processes.all_gather(stop_requested())):
@@ -211,11 +252,14 @@ def train(
 
     def check_loss(unfinished: SegmentResult) -> None:
         progress.unfinished = unfinished
+        evaluate_if_due()
         report(on_loss_check)
         stop_if_requested()
         stopped = checkpoint is not None and stop.came(processes)
         if stopped or (checkpoint and processes.broadcast(stopwatch.now() - last_saved >= checkpoint_every)):
             save()
+            if progress.checkpoint_error:
+                report(on_loss_check)
         if stopped:
             stop.raise_again()
 
@@ -229,9 +273,11 @@ def train(
             changing_seconds = before.stage_change_seconds + stopwatch.now() - started
             progress.unfinished = replace(before, stage_change_seconds=changing_seconds)
             losses = training_steps(task, state, segment, islice(batches, segment.steps - before.steps), before.steps)
-            finished = _execute(segment, losses, progress, state, watch, check_loss)
+            finished = _execute(segment, losses, progress, state, watch, evaluate_after, check_loss)
             progress.unfinished = None
             progress.segments.append(finished)
+            check_weights()
+            evaluate_if_due()
             number = len(progress.segments)
             wanted = store is not None and number <= len(keys) and processes.broadcast(store.wants(number == trunk))
             key = keys[number - 1] if wanted else None
@@ -249,6 +295,7 @@ def train(
             stacklevel=2,
         )
     executed_seconds = stopwatch.now() - begun - reporting_seconds + (earlier_seconds if was_interrupted else 0.0)
+    executed_seconds -= progress.evaluation_seconds - evaluated_before
     compiled = CompiledCode.so_far().since(compiled_before) if compiled_before else None
     elapsed = elapsed_seconds()
     peak_memory = max(processes.all_gather(torch.cuda.max_memory_allocated(device))) if device.type == "cuda" else None
@@ -278,6 +325,7 @@ def train(
         peak_memory=peak_memory,
         segments=tuple(progress.segments),
         skipped_updates=state.skipped_updates,
+        earlier_processes=progress.earlier_processes,
         compiled=compiled,
     )
 
@@ -288,12 +336,13 @@ def _execute(
     progress: Progress,
     state: TrainingState,
     watch: Stopwatch,
+    evaluate_after: Collection[int],
     check_loss: Callable[[SegmentResult], None],
 ) -> SegmentResult:
     """Do the remaining steps of a segment by iterating over their losses, and stop when a loss check finds no finite number.
 
-    All processes must check the loss at the same steps. These are chosen by the main process's clock, which it broadcasts after
-    the first step and at each check.
+    All processes must check the loss at the same steps. These are those of evaluations, and others that are chosen by the main
+    process's clock, which it broadcasts after the first step and at each check.
     """
     processes = state.processes
     before = progress.unfinished or SegmentResult(segment.stage, 0, 0, 0.0, 0.0)
@@ -307,7 +356,8 @@ def _execute(
     watch.start()
     for step, loss in enumerate(losses, start=before.steps + 1):
         total = total.to(loss.device) + loss
-        if step < min(next_check, segment.steps):
+        evaluation_due = steps_before_segment + step in evaluate_after
+        if step < min(next_check, segment.steps) and not evaluation_due:
             continue
         loss_sum = before.mean_loss * before.steps + float(processes.all_reduce(total.clone())) / processes.count
         if not math.isfinite(loss_sum):
@@ -327,7 +377,7 @@ def _execute(
         )
         steps_in_time = LOSS_CHECK_SECONDS * lap.steps / processes.broadcast(lap.seconds)
         interval = max(1, min(LOSS_CHECK_STEPS, int(steps_in_time)))
-        if last_check + interval <= step < segment.steps:
+        if step < segment.steps and (evaluation_due or last_check + interval <= step):
             last_check = step
             check_loss(result)
         is_cold, next_check = False, last_check + interval

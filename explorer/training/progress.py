@@ -37,6 +37,18 @@ class SegmentResult:
         return self.seconds + self.compilation_seconds + self.stage_change_seconds
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured on the validation images during training."""
+
+    steps: int
+    """Number of steps after which it was measured."""
+    stage: int
+    """The stage whose model it was: before the last one, a smaller model than the finished one."""
+    values: tuple[float, ...]
+    """The objective's metric, and the second one if there is one. NaN where it was no number."""
+
+
 @dataclass
 class Progress:
     """The progress of a run between two steps: what callbacks receive and checkpoints keep."""
@@ -52,6 +64,14 @@ class Progress:
     """Number of processes that train together, each on a device of its own."""
     checkpoint_seconds: float = 0.0
     """Time of writing checkpoints and states so far."""
+    checkpoint_error: str = ""
+    """Why the last checkpoint could not be written; empty if it was written."""
+    evaluations: list[Evaluation] = field(default_factory=list)
+    """Evaluations during training."""
+    evaluation_seconds: float = 0.0
+    """Time of these evaluations."""
+    earlier_processes: tuple[int, ...] = ()
+    """Numbers of processes that trained the run before it was resumed with another one."""
 
     @property
     def parts(self) -> list[SegmentResult]:
@@ -80,8 +100,9 @@ class Progress:
 
     @property
     def executed_seconds(self) -> float:
-        """All time of segments and checkpoints that this run spent itself, and did not take from a store."""
-        return sum(part.all_seconds for part in self.parts[self.reused :]) + self.checkpoint_seconds
+        """All time of segments, checkpoints and evaluations that this run spent itself, and did not take from a store."""
+        on_top = self.checkpoint_seconds + self.evaluation_seconds
+        return sum(part.all_seconds for part in self.parts[self.reused :]) + on_top
 
     @property
     def planned_seconds(self) -> float | None:
@@ -116,7 +137,7 @@ class Progress:
         """Where the time went. For segments from a store, the time that was measured when they were trained.
 
         Args:
-            evaluation: seconds of the evaluation.
+            evaluation: seconds of the evaluation of the finished model.
             elapsed: seconds that the run took until the model was trained, of which all that is not told apart is `other`.
         """
         parts = self.parts
@@ -126,7 +147,7 @@ class Progress:
             compilation=sum(part.compilation_seconds for part in parts),
             stage_changes=sum(part.stage_change_seconds for part in parts),
             checkpoints=self.checkpoint_seconds,
-            evaluation=evaluation,
+            evaluation=evaluation + self.evaluation_seconds,
             other=max(0.0, elapsed - self.executed_seconds),
         )
 

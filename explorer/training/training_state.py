@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from timm.utils import ModelEmaV3
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from explorer.segment import Segment
@@ -20,6 +20,9 @@ from explorer.training.drop_path import DropPathRates
 from explorer.training.frozen_parts import FrozenParameters
 from explorer.training.staged_model import StagedModel
 from explorer.training.task import Task
+
+STATISTICS = ("running_mean", "running_var")
+"""Names of buffers that training changes."""
 
 
 class TrainingState:
@@ -100,6 +103,17 @@ class TrainingState:
         """The model to evaluate and keep: the average if there is one."""
         return self.model if self._staged.average is None else self._staged.average
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether weights, statistics of batches, the optimizer's state and the average of the weights are finite numbers."""
+        models = [self.model, *([self._staged.average] if self._staged.average is not None else [])]
+        tensors = [parameter.detach() for model in models for parameter in model.parameters()]
+        tensors += [buffer for model in models for name, buffer in model.named_buffers() if name.endswith(STATISTICS)]
+        states = [value for state in self.optimizer.state.values() for value in state.values()]
+        tensors += [value for value in states if isinstance(value, Tensor) and value.is_floating_point()]
+        by_device = [torch.stack([each.isfinite().all() for each in group]).all() for group in _by_device(tensors)]
+        return all(bool(finite) for finite in by_device)
+
     def begin(self, segment: Segment) -> None:
         """Set what a segment trains with: its rates, its share of stochastic depth, and whether parts are frozen."""
         self.set_rates(segment.requested)
@@ -139,12 +153,21 @@ class TrainingState:
             yield {**trained, "steps": self._steps, "random": random}
 
     def restore(self, content: dict[str, Any], requested: Rates) -> None:
-        """Resume from a `content` that was taken at these rates."""
+        """Resume from a `content` that was taken at these rates, by any number of processes."""
         self._staged.load_state_dict(content)
         self._steps = content["steps"]
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(content["scaler"])
             self.skipped_updates = content["skipped_updates"]
-        restore_random_state(content["random"][self.processes.rank])
+        if self.processes.rank < len(content["random"]):  # others keep the random numbers that they began with
+            restore_random_state(content["random"][self.processes.rank])
         # What grows at the next stage change is what would have grown without the interruption.
         self.set_rates(requested, grow=False)
+
+
+def _by_device(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
+    """The tensors of each device: some optimizers keep numbers of steps on the CPU."""
+    groups: dict[torch.device, list[Tensor]] = {}
+    for tensor in tensors:
+        groups.setdefault(tensor.device, []).append(tensor)
+    return list(groups.values())

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,11 @@ import yaml
 from safetensors.torch import load_file
 
 from explorer import Budget, InvalidInput, Rates, Schedule, SearchSpace, Stage, compile_plan
+from explorer.production.evaluation_points import evaluation_steps
 from explorer.production.loggers import read_metrics
 from explorer.production.result import RunResult
 from explorer.production.run import WEIGHTS, Run, train_to_folder
+from explorer.training.checkpoint import identity, own_checkpoint, save_checkpoint
 from explorer.training.distributed import Processes
 from explorer.training.task import Task
 from tests.conftest import TINY_SPACE, processes, quiet
@@ -82,8 +85,50 @@ def test_two_processes_of_torchrun_are_killed_and_resume_and_end_where_one_ends(
     assert again.stdout.count("cost:") == 1  # only the main process prints
     assert RunResult.load(out).processes == 2
     assert_same_up_to_rounding(tmp_path / "single", out)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("first", [1, 2])
+@pytest.mark.timeout(1800)
+def test_a_run_resumes_with_another_number_of_processes(tmp_path, first):
+    """From one process to two, and the reverse: batches are the same, and this training uses no random numbers."""
+    train_to_folder(run_of_one(tmp_path / "single"), quiet())
+    out, environment = tmp_path / "changed", {**os.environ, "OMP_NUM_THREADS": "1"}
+    words = [*arguments(tmp_path, out), "--evaluate-every", "30%"]
+    commands = {1: [sys.executable, "-m", "explorer", *words], 2: [*TORCHRUN, *words]}
+    killed = subprocess.Popen(commands[first], env=environment)
+    wait_for_segments(out, 3, killed)
+    for process in processes(str(out)):
+        os.kill(process, signal.SIGKILL)
+    killed.wait()
+    done = subprocess.run(commands[3 - first], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert f"the number of processes is {3 - first}, and was {first} until step " in done.stdout
+    assert f"trained by {first}, then {3 - first} processes" in done.stdout
+    result = RunResult.load(out)
+    assert (result.earlier_processes, result.processes) == ((first,), 3 - first)
+    assert_same_up_to_rounding(tmp_path / "single", out)
+    evaluated = [row for row in read_metrics(out) if "validation_accuracy" in row]
+    assert [row["step"] for row in evaluated] == sorted(evaluation_steps(run_of_one(out).plan, 0.3))
+
+
+def test_measured_step_times_are_of_one_number_of_processes(tmp_path):
+    """A plan whose steps were timed is that of a number of processes: the checkpoint of another one is refused."""
+    run = run_of_one(tmp_path)
+    timed = replace(run.plan, segments=tuple(replace(segment, step_seconds=0.01) for segment in run.plan.segments))
+    assert timed.seconds is not None
+    save_checkpoint(tmp_path / "checkpoint.pt", identity(run.task, timed, 0, 2))
     with pytest.raises(InvalidInput, match=r"'processes': differs from the run .*: it was 2 and is now 1"):
-        train_to_folder(run_of_one(out), quiet())
+        own_checkpoint(tmp_path / "checkpoint.pt", run.task, timed, 0, 1)
+    save_checkpoint(tmp_path / "checkpoint.pt", identity(run.task, run.plan, 0, 2))
+    own_checkpoint(tmp_path / "checkpoint.pt", run.task, run.plan, 0, 1)
+
+
+def test_a_number_of_processes_that_does_not_divide_the_batch_does_not_resume(tmp_path):
+    run = run_of_one(tmp_path)
+    save_checkpoint(tmp_path / "checkpoint.pt", {**identity(run.task, run.plan, 0, 2), "steps": 1})
+    with pytest.raises(InvalidInput, match=r"^recipe\.batch_size: 32: must be a multiple of the 3 processes"):
+        train_to_folder(run, quiet(), Processes(1, 3))
 
 
 def test_a_batch_that_processes_cannot_divide_is_refused():

@@ -113,7 +113,8 @@ def test_a_run_without_a_checkpoint_removes_the_metrics_of_an_earlier_one(tiny_t
         train_to_folder(run_of(tiny_task, compiled, tmp_path), quiet())
         assert max(step for _, step in tensorboard(tmp_path)) == compiled.steps
         assert len(read_metrics(tmp_path)) == len(compiled.segments)
-        (tmp_path / "checkpoint.pt").unlink()
+        for name in ("checkpoint.pt", "result.json"):
+            (tmp_path / name).unlink()
 
 
 def test_a_model_with_one_parameter_under_two_names_is_saved_for_plain_timm(tiny_spec, tmp_path):

@@ -1,4 +1,4 @@
-"""Nodes that are taken away with notice: Ray drains them, or processes get SIGTERM. Trials resume elsewhere."""
+"""Nodes that are taken away, with notice (Ray drains them, or processes get SIGTERM) or without. Training resumes elsewhere."""
 
 import os
 import signal
@@ -12,10 +12,12 @@ from ray._private import state
 from explorer import SearchSpace
 from explorer.ledger import Ledger
 from explorer.production.result import RunResult
+from explorer.production.run import train_to_folder
 from explorer.search.trial_plan import compile_trial
 from explorer.sweep.preemption import FUNCTION, PreemptionNotice
 from explorer.training.loop import train
-from tests.conftest import RAY_SWEEP_SECONDS, TINY_SPACE
+from tests.conftest import RAY_SWEEP_SECONDS, TINY_SPACE, quiet
+from tests.production.test_processes import assert_same_up_to_rounding, run_of_one
 from tests.sweep.test_cluster import run
 
 
@@ -157,3 +159,39 @@ def test_a_drained_node_costs_a_production_run_no_step(tmp_path):
     result = RunResult.load(tmp_path / "run")
     assert steps_in(tmp_path) == 2 * sum(stage.steps for stage in result.stage_times)  # of two processes
     assert {path.name.split()[0] for path in (tmp_path / "steps").iterdir()} == {"127.0.0.3", "127.0.0.4"}
+
+
+@pytest.mark.ray
+@pytest.mark.nightly
+@pytest.mark.timeout(2 * RAY_SWEEP_SECONDS)
+def test_a_production_run_waits_for_the_resources_of_a_lost_node_and_resumes_from_its_checkpoint(tmp_path):
+    """One of two nodes is killed without notice. The processes restart when another node has joined."""
+    code = """
+        from rich.console import Console
+        from explorer.production.loggers import read_metrics
+        from explorer.production.ray_workers import train_on_ray
+        from tests.production.test_processes import run_of_one
+
+        cluster.add_node(num_cpus=1, node_ip_address="127.0.0.3", **common)
+        lost = cluster.add_node(num_cpus=1, node_ip_address="127.0.0.4", **common)
+        start_ray(cluster.address)
+        start(lambda: train_on_ray(run_of_one(Path("run")), 2, cluster.address, Console(width=200)))
+        while len(read_metrics(Path("run"))) < 4:
+            assert running.is_alive()
+            time.sleep(0.02)
+        cluster.remove_node(lost, allow_graceful=False)
+        left = len(read_metrics(Path("run")))
+        time.sleep(20)
+        print("waits", running.is_alive(), len(read_metrics(Path("run"))) - left, flush=True)
+        cluster.add_node(num_cpus=1, node_ip_address="127.0.0.5", **common)
+        running.join()
+        ray.shutdown()
+        cluster.shutdown()
+        """
+    printed = run_on_cluster(code, tmp_path)
+    assert "waits True" in printed
+    assert int(printed.partition("waits True ")[2].split()[0]) <= 1  # the segment that ended when the node was killed
+    result = RunResult.load(tmp_path / "run")
+    assert (result.processes, result.earlier_processes) == (2, ())
+    train_to_folder(run_of_one(tmp_path / "single"), quiet())
+    assert_same_up_to_rounding(tmp_path / "single", tmp_path / "run")
