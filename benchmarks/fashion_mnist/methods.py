@@ -1,7 +1,7 @@
 """The ways to spend a budget that run.py compares on Fashion-MNIST: search spaces made from task.yaml, and fixed schedules.
 
-Patches of 4 pixels make 7 x 7 tokens, so that images of 12, 16, 20 and 24 of 28 pixels are to this model what 96, 128, 160 and
-192 of 224 are to those of EfficientTrain++ and timm's progressive image sizes.
+Images have 4 x 4 patches, so that those of smaller images are 2 x 2 and 3 x 3: the presets of EfficientTrain++ and of timm's
+progressive image sizes, which have more sizes, are rounded to these.
 """
 
 from __future__ import annotations
