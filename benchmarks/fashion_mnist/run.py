@@ -109,7 +109,7 @@ def searched(space: SearchSpace, storage: str) -> Iterator[Choice]:
         outcomes = [record.outcome for record in records if str(record.trial.budget) == winner.budget and record.outcome]
         cost = sum(outcome.executed_flops / outcome.full_flops for outcome in outcomes)
         budget = next(each for each in space.budgets if str(each) == winner.budget)
-        yield Choice(budget, winner.schedule, winner.learning_rate, winner.batch_size, winner.validation_score, cost)
+        yield Choice(budget, winner.schedule, winner.learning_rate, winner.batch_size, winner.validation_mean, cost)
 
 
 def choose(method: str, optimizer: str, storage: str) -> None:

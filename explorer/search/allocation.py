@@ -41,8 +41,6 @@ class RungState:
 
     cost: float
     """Upper bound of the cost of a trial, in full trainings."""
-    seeds: int
-    """Number of fresh seeds with which each of the best trials is repeated."""
     asked: int = 0
     """Number of search trials that were proposed, running ones included."""
     distinct: int | None = None
@@ -69,6 +67,8 @@ class Rule:
 
     winners: int
     """Number of the best trials of each kind and budget that are repeated."""
+    seeds: int
+    """Number of fresh seeds for each of them."""
     first: int = 0
     """Number of known schedules, which are tried at each budget."""
     fewest_staged: int = MIN_TRIALS
@@ -80,7 +80,7 @@ class Rule:
         """Repeats to reserve for one kind at one budget that has this number of trials in the end."""
         if state.repeats_left is not None and trials <= state.asked:
             return state.repeats_left
-        return min(self.winners, trials) * state.seeds
+        return min(self.winners, trials) * self.seeds
 
     def cost(self, states: Sequence[RungState], counts: Sequence[int]) -> float:
         """Cost of the trials up to these numbers that have not been proposed yet, and of the repeats."""

@@ -162,8 +162,7 @@ class Search:
         kept = {budget: of_kinds for budget, of_kinds in counts.items() if any(of_kinds) or budget == compared}
         staged, baseline = (tuple(of_kinds[kind] for of_kinds in kept.values()) for kind in range(len(KINDS)))
         changes: dict[str, Any] = {"trials": staged, "baseline_trials": baseline, "repeat": self.spending.winners}
-        if isinstance(self.space.search.repeat_seeds, tuple):
-            changes["repeat_seeds"] = tuple(self.space.seeds_at(budget) for budget in kept)
+        changes["repeat_seeds"] = self.space.seeds_at(self.space.budgets[0])
         changes |= {"spend": None, "goal": self.spending.unsearched if self.spending.unsearched in kept else None}
         on_proxies = [tuple(count if budget == compared else 0 for budget in kept) for count, _ in self.spending.on_proxies]
         search = self.space.search.model_copy(update=changes)
@@ -193,11 +192,9 @@ class Search:
             if budget != self.spending.unsearched
         ]
         proxies = [f"proxy {ladder.proxy} ({ladder.planned} trials)" for ladder in self.proxies]
-        numbers = [space.seeds_at(budget) for budget in space.budgets]
-        seeds = f"{min(numbers)}" if len(set(numbers)) == 1 else f"{min(numbers)} to {max(numbers)}"
         lines = [
             f"spending limit {self.spending.priced.given}: {', '.join([*proxies, *shares])}, and repeats of the best "
-            f"{self.spending.winners} of each kind with {seeds} fresh seeds"
+            f"{self.spending.winners} of each kind with {space.seeds_at(space.budgets[0])} fresh seeds"
         ]
         if goal := self.spending.unsearched:
             lines.append(f"{goal} is not searched: {self.spending.at_goal}")

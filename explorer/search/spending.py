@@ -134,7 +134,7 @@ class Spending:
         for record in records:
             self.charges.add(record)
         search = space.search
-        rule = Rule(winners=max(1, search.repeat), first=len(search.first))
+        rule = Rule(winners=max(1, search.repeat), seeds=space.seeds_at(space.budgets[0]), first=len(search.first))
         if search.goal is not None:
             rule = replace(rule, fewest_staged=FEWEST_STAGED, fewest_baseline=FEWEST_BASELINE)
         self._searched = len(self.costs)
@@ -153,9 +153,9 @@ class Spending:
                 cost=cost,
                 staged=of_staged,
                 baseline=of_baseline,
-                repeats=self._rule.repeats(staged[number], of_staged) + self._rule.repeats(baseline[number], of_baseline),
+                repeats=self._rule.repeats(staged[0], of_staged) + self._rule.repeats(baseline[0], of_baseline),
             )
-            for number, (cost, of_staged, of_baseline) in enumerate(zip(self.costs[: self._searched], *divided, strict=True))
+            for cost, of_staged, of_baseline in zip(self.costs[: self._searched], *divided, strict=True)
         ]
         wanted = [BudgetTrials(cost=self.costs[-1], staged=self.verified[0], baseline=self.verified[1], repeats=0)]
         self.at_start = searched + wanted[: len(self.costs) - self._searched]
@@ -321,23 +321,13 @@ class Spending:
         """The states of each kind before the sweep begins."""
         settings = [every_setting(self.space.search, kind) for kind in KINDS]
         distinct = [None if each is None else len(each) for each in settings]
-        costs = list(zip(self.space.budgets, self.costs, strict=True))[: self._searched]
-        return [
-            [RungState(cost=cost, seeds=self.space.seeds_at(budget), distinct=number) for budget, cost in costs]
-            for number in distinct
-        ]
+        return [[RungState(cost=cost, distinct=number) for cost in self.costs[: self._searched]] for number in distinct]
 
     def _states(self, rungs: Sequence[Rung], repeats_left: Callable[[Rung], int | None]) -> list[list[RungState]]:
         """The states of the rungs of each kind."""
         return [
             [
-                RungState(
-                    cost=cost,
-                    seeds=self.space.seeds_at(rung.budget),
-                    asked=rung.asked,
-                    distinct=rung.distinct,
-                    repeats_left=repeats_left(rung),
-                )
+                RungState(cost=cost, asked=rung.asked, distinct=rung.distinct, repeats_left=repeats_left(rung))
                 for cost, rung in zip(self.costs[: self._searched], rungs[kind :: len(KINDS)], strict=False)
             ]
             for kind in range(len(KINDS))
@@ -353,7 +343,7 @@ class Spending:
             FIELD,
             str(self.priced.given),
             f"must be at least {needed}, the cheapest useful sweep: {fewest_staged} staged and {fewest_baseline} baseline "
-            f"trials at {self.space.budgets[0]}, and the best of each kind again with {staged[0].seeds} fresh seeds ({repeats} "
+            f"trials at {self.space.budgets[0]}, and the best of each kind again with {rule.seeds} fresh seeds ({repeats} "
             f"repeats), each of at most {self.priced.text(self.costs[0])}{proxies}; a cheaper first budget or fewer "
             "search.repeat_seeds need less",
         )

@@ -175,6 +175,7 @@ class SearchSettings(Frozen):
     """Number of the best trials of each kind and budget that are repeated with fresh seeds."""
     repeat_seeds: SeedCounts = 3
     """Number of fresh seeds for each of them: one number, or a list with one for each budget: cheap budgets have room for more.
+    Within a spending limit, the smallest of a list holds for every budget.
     A 95 % interval extends 12.7 standard errors to either side with two seeds, 4.3 with three, 2.8 with five."""
     seed: int = Field(0, ge=0)
     """Seed of every search trial. The fresh seeds are the numbers that follow it."""
@@ -397,7 +398,8 @@ class SearchSpace(TaskFile):
         def cut(counts: int | tuple[int, ...] | None) -> int | tuple[int, ...] | None:
             return counts[:count] if isinstance(counts, tuple) else counts
 
-        changes: dict[str, Any] = {name: cut(getattr(search, name)) for name in ("trials", "baseline_trials", "repeat_seeds")}
+        changes: dict[str, Any] = {name: cut(getattr(search, name)) for name in ("trials", "baseline_trials")}
+        changes["repeat_seeds"] = self.seeds_at(self.budgets[0]) if search.spend else cut(search.repeat_seeds)
         changes["goal"] = search.goal if search.spend else None
         proxies = tuple(proxy.model_copy(update={"trials": cut(proxy.trials)}) for proxy in self.proxy)
         return self.model_copy(
@@ -422,9 +424,14 @@ class SearchSpace(TaskFile):
         return trials_at(counts, self.budgets, budget)
 
     def seeds_at(self, budget: Budget) -> int:
-        """Number of fresh seeds with which each of the best trials at one of the space's budgets is repeated."""
+        """Number of fresh seeds with which each of the best trials at one of the space's budgets is repeated.
+
+        Within a spending limit, the smallest of all: what more would cost buys trials there.
+        """
         counts = self.search.repeat_seeds
-        return counts[self.budgets.index(budget)] if isinstance(counts, tuple) else counts
+        if not isinstance(counts, tuple):
+            return counts
+        return min(counts) if self.search.spend is not None else counts[self.budgets.index(budget)]
 
     @property
     def proxy_budget(self) -> Budget:

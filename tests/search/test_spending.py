@@ -15,8 +15,8 @@ from tests.ledger.test_ledger import make_record
 from tests.search.test_search import finish
 
 COSTS = (0.05, 0.1, 0.2, 0.4)
-NEW = [RungState(cost=cost, seeds=3) for cost in COSTS]
-RULE = Rule(winners=1)
+NEW = [RungState(cost=cost) for cost in COSTS]
+RULE = Rule(winners=1, seeds=3)
 
 
 def test_the_cheapest_useful_sweep_and_the_next_one_by_hand():
@@ -27,7 +27,7 @@ def test_the_cheapest_useful_sweep_and_the_next_one_by_hand():
     assert divide(0.55, NEW, NEW, RULE) == ([3, 0, 0, 0], [2, 0, 0, 0])
     assert divide(1.8, NEW, NEW, RULE) == ([6, 3, 0, 0], [2, 2, 0, 0])
     # Two winners of each kind need 17 trials at the cheapest budget.
-    assert [affordable_winners(limit, NEW, NEW, Rule(winners=2)) for limit in (0.5, 0.84, 0.85)] == [0, 1, 2]
+    assert [affordable_winners(limit, NEW, NEW, Rule(winners=2, seeds=3)) for limit in (0.5, 0.84, 0.85)] == [0, 1, 2]
 
 
 def test_budgets_cost_the_same_and_repeats_are_reserved_by_hand():
@@ -35,15 +35,15 @@ def test_budgets_cost_the_same_and_repeats_are_reserved_by_hand():
     # 17 x .05 + 8 x .1 + 5 x .05 + 2 x .1 = 2.1.
     assert divide(3.0, NEW, NEW, RULE) == ([17, 8, 0, 0], [5, 2, 0, 0])
     # Where only two baselines differ, staged trials get what is left: 2.1 - 2 x .05 - 2 x .1.
-    few = [RungState(cost=cost, seeds=3, distinct=2) for cost in COSTS]
+    few = [RungState(cost=cost, distinct=2) for cost in COSTS]
     staged, baseline = divide(3.0, NEW, few, RULE)
     assert baseline == [2, 2, 0, 0]
     assert sum(count * cost for count, cost in zip(staged, COSTS, strict=True)) == pytest.approx(1.8)
 
 
 def test_repeats_that_began_are_kept_and_reopening_reserves_new_ones():
-    staged = [RungState(cost=0.1, seeds=3, asked=5, repeats_left=1)]
-    baseline = [RungState(cost=0.1, seeds=3, asked=2, repeats_left=0)]
+    staged = [RungState(cost=0.1, asked=5, repeats_left=1)]
+    baseline = [RungState(cost=0.1, asked=2, repeats_left=0)]
     assert divide(0.1, staged, baseline, RULE) == ([5], [2])  # one repeat is left, and nothing for more trials
     assert divide(0.39, staged, baseline, RULE) == ([5], [2])  # one more trial may bring another winner, with three repeats
     assert divide(0.4, staged, baseline, RULE) == ([6], [2])
@@ -98,16 +98,16 @@ def run(search: Search, fraction: float, stop_after: int = 1000) -> list:
     return records
 
 
-def test_each_budget_reserves_the_repeats_of_its_own_seeds(space_file):
-    # Both budgets need 6 + 2 trials of .25 and 3 + 2 of .5, and two kinds of repeats: 2 x 4 x .25 and 2 x .5, not 2 x 4 x .5.
+def test_within_a_limit_every_budget_is_repeated_with_the_fewest_seeds_of_a_list(space_file):
+    # Both budgets need 6 + 2 trials of .25 and 3 + 2 of .5, and repeats of two kinds with one seed.
     space = SearchSpace.load(space_file).with_search(repeat=1, repeat_seeds=(4, 1))
-    needed = 8 * 0.25 + 5 * 0.5 + 8 * 0.25 + 2 * 0.5
+    needed = 8 * 0.25 + 5 * 0.5 + 2 * 0.25 + 2 * 0.5
     for limit, budgets in ((needed / 0.99 + 0.01, 2), (needed / 0.99 - 0.01, 1)):
         planned = space.with_search(spend=f"{limit} trainings")
         search = Search(planned, spending=Spending(planned, priced_limit(planned)))
         assert len(search.allocated_space.budgets) == budgets
-        assert search.allocated_space.search.repeat_seeds == (4, 1)[:budgets]
-    assert "4 fresh seeds" in search.limit_lines()[0]
+        assert search.allocated_space.search.repeat_seeds == 1
+    assert "1 fresh seeds" in search.limit_lines()[0]
 
 
 def test_what_sharing_saves_goes_to_more_trials_and_a_further_budget(space_file):
