@@ -1,6 +1,6 @@
 """Print the tables of the methods on Fashion-MNIST from results.csv and step_times.csv, without training.
 
-    python benchmarks/fashion_mnist/compare.py [--picture]    seconds
+    python benchmarks/fashion_mnist/compare.py    seconds
 
 Seconds are the steps of each stage multiplied by step times that were measured side by side (step_times.py), as shares of those
 of the full model with the same optimizer at 100 %.
@@ -8,7 +8,6 @@ of the full model with the same optimizer at 100 %.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -70,10 +69,7 @@ def together(tables: dict[str, pd.DataFrame]) -> str:
 
 
 def main() -> None:
-    """Print the tables, and draw the picture if requested."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--picture", action="store_true", help="write methods.png (needs kaleido and Chrome or Chromium)")
-    options = parser.parse_args()
+    """Print the tables."""
     tables = {name: points(name) for name in OPTIMIZERS}
     tables = {name: table for name, table in tables.items() if ((table.method == BASELINE) & (table.budget == "100%")).any()}
     for name, table in tables.items():
