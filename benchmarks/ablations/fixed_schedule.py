@@ -1,11 +1,12 @@
 """What the ablations share: tasks, budgets, schedules, and the training of one variant.
 
 The tasks are fractals (that of benchmarks/methods) at 25 %, digits (that of the demo) at 10 %, both of CI size, and
-Fashion-MNIST at 25 % of one epoch (see fashion.py for its data).
+Fashion-MNIST at 25 % of one epoch (its files: ../fashion_mnist/prepare.py).
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from explorer.training.loop import TrainingResult, train
 from explorer.training.task import Task
 
 FOLDER = Path(__file__).parent
+sys.path.append(str(FOLDER.parent / "fashion_mnist"))  # where fashion.yaml finds its data source
 SPACES = {
     "fractals": FOLDER.parent / "methods" / "all.yaml",
     "digits": FOLDER.parents[1] / "search_spaces" / "digits.yaml",

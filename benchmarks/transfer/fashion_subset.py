@@ -1,4 +1,4 @@
-"""A part of Fashion-MNIST as a data source, `name: fashion_subset:open_fashion_subset`. Its files: see ablations/fashion.py."""
+"""A part of Fashion-MNIST as a data source, `name: fashion_subset:open_fashion_subset`. Its files: fashion_mnist/prepare.py."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@
     python benchmarks/transfer/run.py --run [--seeds 5]        trains what is missing; resumes when interrupted
 
 Fractals are the task of benchmarks/methods (copies.yaml) at 25 %. Fashion-MNIST are 5,000 of its training images for ten epochs
-at 25 %; EXPLORER_FASHION_MNIST is the folder of its files (see benchmarks/ablations/fashion.py). Every schedule is trained with
+at 25 %; EXPLORER_FASHION_MNIST is the folder of its files (fashion_mnist/prepare.py). Every schedule is trained with
 the recipe's learning rate and batch size; for a narrower model, the rate is divided by the ratio of the widths. One seed of
 everything takes several hours on one core.
 """
@@ -30,7 +30,7 @@ from explorer.training.loop import train
 from explorer.training.task import Task
 
 FOLDER = Path(__file__).parent
-sys.path[:0] = [str(FOLDER), str(FOLDER.parent / "ablations")]
+sys.path[:0] = [str(FOLDER), str(FOLDER.parent / "fashion_mnist")]
 from tables import TARGET, tables  # noqa: E402 (a module in the folder of the script)
 
 RESULTS = FOLDER / "results.csv"

@@ -58,7 +58,7 @@ def _trials(space: SearchSpace, budget: Budget, proxy: int | None, kind: Kind) -
     wanted = space.trials_at(budget, kind)
     if budget == space.search.goal:  # not searched: a few schedules are trained there once; see Search.allocated_space
         return wanted
-    return wanted + min(space.search.repeat, wanted) * space.search.repeat_seeds
+    return wanted + min(space.search.repeat, wanted) * space.seeds_at(budget)
 
 
 def _amount_left(space: SearchSpace, records: Sequence[Record], proxy: int | None, kind: Kind) -> float:

@@ -7,6 +7,7 @@ without special treatment.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from explorer.ledger import KINDS, Record, Trial
 from explorer.ledger.earlier_sweeps import EarlierSweep
@@ -160,7 +161,8 @@ class Search:
         compared = self.space.proxy_budget if self.proxies else None  # proxies are trained there, even if the target is not
         kept = {budget: of_kinds for budget, of_kinds in counts.items() if any(of_kinds) or budget == compared}
         staged, baseline = (tuple(of_kinds[kind] for of_kinds in kept.values()) for kind in range(len(KINDS)))
-        changes = {"trials": staged, "baseline_trials": baseline, "repeat": self.spending.winners}
+        changes: dict[str, Any] = {"trials": staged, "baseline_trials": baseline, "repeat": self.spending.winners}
+        changes["repeat_seeds"] = self.space.seeds_at(self.space.budgets[0])
         changes |= {"spend": None, "goal": self.spending.unsearched if self.spending.unsearched in kept else None}
         on_proxies = [tuple(count if budget == compared else 0 for budget in kept) for count, _ in self.spending.on_proxies]
         search = self.space.search.model_copy(update=changes)
@@ -192,7 +194,7 @@ class Search:
         proxies = [f"proxy {ladder.proxy} ({ladder.planned} trials)" for ladder in self.proxies]
         lines = [
             f"spending limit {self.spending.priced.given}: {', '.join([*proxies, *shares])}, and repeats of the best "
-            f"{self.spending.winners} of each kind with {space.search.repeat_seeds} fresh seeds"
+            f"{self.spending.winners} of each kind with {space.seeds_at(space.budgets[0])} fresh seeds"
         ]
         if goal := self.spending.unsearched:
             lines.append(f"{goal} is not searched: {self.spending.at_goal}")
@@ -265,7 +267,7 @@ class Search:
         proposed = {name for name in self._proposed_repeats if name.startswith(f"{rung.prefix}-")}
         if rung.settled():
             return len(proposed.union(trial.id for trial in self._repeats(rung)))
-        return max(len(proposed), min(self._winners_of(rung), rung.wanted) * self.space.search.repeat_seeds)
+        return max(len(proposed), min(self._winners_of(rung), rung.wanted) * self.space.seeds_at(rung.budget))
 
     def _winners_of(self, rung: Rung) -> int:
         """Number of the best trials of a rung that are repeated."""
@@ -276,7 +278,7 @@ class Search:
     def _repeats(self, rung: Rung) -> list[Trial]:
         """The best trials of a rung with fresh seeds."""
         search = self.space.search
-        seeds = range(search.seed + 1, search.seed + 1 + search.repeat_seeds)
+        seeds = range(search.seed + 1, search.seed + 1 + self.space.seeds_at(rung.budget))
         return [
             record.trial.model_copy(
                 update={

@@ -134,7 +134,7 @@ class Spending:
         for record in records:
             self.charges.add(record)
         search = space.search
-        rule = Rule(winners=max(1, search.repeat), seeds=search.repeat_seeds, first=len(search.first))
+        rule = Rule(winners=max(1, search.repeat), seeds=space.seeds_at(space.budgets[0]), first=len(search.first))
         if search.goal is not None:
             rule = replace(rule, fewest_staged=FEWEST_STAGED, fewest_baseline=FEWEST_BASELINE)
         self._searched = len(self.costs)

@@ -26,7 +26,7 @@ from explorer.spec.schedule import MAX_GRID
 from explorer.spec.spending_limit import SpendingLimitField
 from explorer.spec.staging import BlockSubset, Growth, SubsetChoice, TokenPolicy
 from explorer.spec.task_file import TaskFile
-from explorer.spec.trial_counts import TrialCounts, trials_at
+from explorer.spec.trial_counts import SeedCounts, TrialCounts, trials_at
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 """Pattern of sweep names, which become folder names."""
@@ -173,9 +173,10 @@ class SearchSettings(Frozen):
     """Batch sizes to choose from."""
     repeat: int = Field(0, ge=0)
     """Number of the best trials of each kind and budget that are repeated with fresh seeds."""
-    repeat_seeds: int = Field(3, ge=1)
-    """Number of fresh seeds for each of them. A 95 % interval extends 12.7 standard errors to either side with two seeds, 4.3
-    with three."""
+    repeat_seeds: SeedCounts = 3
+    """Number of fresh seeds for each of them: one number, or a list with one for each budget: cheap budgets have room for more.
+    Within a spending limit, the smallest of a list holds for every budget.
+    A 95 % interval extends 12.7 standard errors to either side with two seeds, 4.3 with three, 2.8 with five."""
     seed: int = Field(0, ge=0)
     """Seed of every search trial. The fresh seeds are the numbers that follow it."""
 
@@ -280,6 +281,7 @@ class SearchSpace(TaskFile):
             raise ValueError(f"search.goal: {self.search.goal} must be one of the budgets: {', '.join(map(str, self.budgets))}")
         self._check_counts("search.trials", self.search.trials)
         self._check_counts("search.baseline_trials", self.search.baseline_trials)
+        self._check_counts("search.repeat_seeds", self.search.repeat_seeds)
         for budget in self.budgets if self.search.spend is None else ():
             if len(self.search.first) > (trials := self.trials_at(budget, "staged")):
                 raise ValueError(
@@ -397,6 +399,7 @@ class SearchSpace(TaskFile):
             return counts[:count] if isinstance(counts, tuple) else counts
 
         changes: dict[str, Any] = {name: cut(getattr(search, name)) for name in ("trials", "baseline_trials")}
+        changes["repeat_seeds"] = self.seeds_at(self.budgets[0]) if search.spend else cut(search.repeat_seeds)
         changes["goal"] = search.goal if search.spend else None
         proxies = tuple(proxy.model_copy(update={"trials": cut(proxy.trials)}) for proxy in self.proxy)
         return self.model_copy(
@@ -420,6 +423,16 @@ class SearchSpace(TaskFile):
             return 0
         return trials_at(counts, self.budgets, budget)
 
+    def seeds_at(self, budget: Budget) -> int:
+        """Number of fresh seeds with which each of the best trials at one of the space's budgets is repeated.
+
+        Within a spending limit, the smallest of all: what more would cost buys trials there.
+        """
+        counts = self.search.repeat_seeds
+        if not isinstance(counts, tuple):
+            return counts
+        return min(counts) if self.search.spend is not None else counts[self.budgets.index(budget)]
+
     @property
     def proxy_budget(self) -> Budget:
         """The only budget at which proxies compare schedules within a spending limit: the goal, or the one in the middle."""
@@ -441,6 +454,7 @@ class SearchSpace(TaskFile):
         changes: dict[str, Any] = {
             "trials": proxy.trials or self.search.trials,
             "repeat": 0,
+            "repeat_seeds": 1,
             "spend": None,
             "learning_rate": (recipe.learning_rate, recipe.learning_rate),
             "learning_rate_grid": None,
@@ -468,7 +482,7 @@ class SearchSpace(TaskFile):
         baselines = len(set(search.batch_size)) * len(rates) * others if is_finite else sys.maxsize
         for budget in self.budgets:
             for count in (self.trials_at(budget, "staged"), min(self.trials_at(budget, "baseline"), baselines)):
-                planned += count + min(search.repeat, count) * search.repeat_seeds
+                planned += count + min(search.repeat, count) * self.seeds_at(budget)
         proxies = (self.proxy_space(number) for number in range(1, len(self.proxy) + 1))
         return planned + sum(proxy.trials_at(budget, "staged") for proxy in proxies for budget in self.budgets)
 

@@ -1,4 +1,4 @@
-"""Numbers of trials: one for the cheapest budget, from which the others follow, or a list with one for each budget."""
+"""Numbers of trials and of fresh seeds at each budget."""
 
 from __future__ import annotations
 
@@ -21,7 +21,17 @@ def _counts(counts: int | tuple[int, ...]) -> int | tuple[int, ...]:
 
 
 TrialCounts = Annotated[int | tuple[int, ...], AfterValidator(_counts)]
-"""At budgets with 0 trials, nothing is trained."""
+"""One for the cheapest budget, from which the others follow, or one for each. At budgets with 0 trials, nothing is trained."""
+
+
+def _seeds(counts: int | tuple[int, ...]) -> int | tuple[int, ...]:
+    if min(counts if isinstance(counts, tuple) else (counts,), default=0) < 1:
+        raise ValueError("must be a whole number of at least 1, or a list with such a number for each budget")
+    return counts
+
+
+SeedCounts = Annotated[int | tuple[int, ...], AfterValidator(_seeds)]
+"""One number for all budgets, or one for each."""
 
 
 def trials_at(counts: int | tuple[int, ...], budgets: Sequence[Budget], budget: Budget) -> int:

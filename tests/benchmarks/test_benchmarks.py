@@ -23,6 +23,7 @@ for folder in (BENCHMARKS, BENCHMARKS / "methods", BENCHMARKS / "ablations", BEN
 
 import compare  # noqa: E402 (scripts, found by the lines above)
 import quick  # noqa: E402
+import side_by_side  # noqa: E402
 
 
 def module(path: str):
@@ -123,14 +124,14 @@ def invented(cost_at: dict[str, list[float]]) -> pd.DataFrame:
 
 def test_cost_to_match_and_hypervolume_by_hand():
     table = invented({"full": [0.2, 0.4, 0.8], "depth": [0.4, 0.8, 0.9]})
-    assert compare.match(table, "depth", "cost").cost == pytest.approx(0.5, rel=1e-3)
-    assert compare.match(table, "depth", "seconds").cost == pytest.approx(1.0, rel=1e-3)
-    assert compare.match(table, "full", "cost") == Match(*[pytest.approx(1.0)] * 3)
+    assert side_by_side.match(table, "depth", "cost").cost == pytest.approx(0.5, rel=1e-3)
+    assert side_by_side.match(table, "depth", "seconds").cost == pytest.approx(1.0, rel=1e-3)
+    assert side_by_side.match(table, "full", "cost") == Match(*[pytest.approx(1.0)] * 3)
     # .4 over the doubling from 25 to 50 %, .8 over the one to 100 %; divided by the benchmark's four doublings.
-    assert compare.volume(table, "depth", "cost")[0] == pytest.approx((0.4 + 0.8) / 4)
+    assert side_by_side.volume(table, "depth", "cost")[0] == pytest.approx((0.4 + 0.8) / 4)
     # In seconds the same points lie at .5 and 1: one doubling below full training.
-    assert compare.volume(table, "depth", "seconds")[0] == pytest.approx(0.4 / 4)
-    assert "| depth growth | 40.0 (40.0 to 40.0) | 80.0" in compare.accuracies(table)
+    assert side_by_side.volume(table, "depth", "seconds")[0] == pytest.approx(0.4 / 4)
+    assert "| depth growth | 40.0 (40.0 to 40.0) | 80.0" in side_by_side.accuracies(table, compare.NAMES)
 
 
 def test_differences_are_paired_by_seed():

@@ -110,7 +110,7 @@ def checked(space, records):
             row = table[(table.budget == str(budget)) & (table.kind == kind)].iloc[0]
             assert row.validation_mean == pytest.approx(best)
         repeats = [r for r in records if (r.trial.budget, r.trial.kind, r.trial.phase) == (budget, kind, "repeat")]
-        assert len(repeats) == min(search.repeat, len(of_kind)) * search.repeat_seeds
+        assert len(repeats) == min(search.repeat, len(of_kind)) * space.seeds_at(budget)
         if repeats:
             assert max(of_kind, key=lambda r: r.outcome.validation).trial.id in {r.trial.repeat_of for r in repeats}
 

@@ -3,7 +3,8 @@ import time
 import pytest
 
 from explorer import Budget, SearchSpace
-from explorer.ledger import Record, Trial
+from explorer.ledger import KINDS, Record, Trial
+from explorer.ledger.time_left import planned_trials
 from explorer.search.proposer import Status
 from explorer.search.rung import EXHAUSTED_AFTER
 from explorer.search.search import Search
@@ -65,6 +66,16 @@ def test_the_best_are_repeated_with_fresh_seeds(space_file):
     parent = next(r.trial for r in records if r.trial.id == "25pct-staged-001")
     assert repeats[0].schedule == parent.schedule
     assert repeats[0].learning_rate == parent.learning_rate
+
+
+def test_cheap_budgets_may_be_repeated_with_more_seeds(space_file):
+    whole = space(space_file, trials=3, baseline_trials=2, repeat=1, repeat_seeds=(4, 2))
+    search = Search(whole)
+    assert search.planned == whole.planned_trials == planned_trials(whole) == 2 * (3 + 2) + 2 * (4 + 2)
+    records = run(search)
+    seeds = {("25%", kind): {1, 2, 3, 4} for kind in KINDS} | {("50%", kind): {1, 2} for kind in KINDS}
+    repeats = [record.trial for record in records if record.trial.phase == "repeat"]
+    assert {key: {t.seed for t in repeats if (str(t.budget), t.kind) == key} for key in seeds} == seeds
 
 
 def test_repeats_wait_for_running_trials_but_never_when_nothing_runs(space_file):

@@ -98,6 +98,18 @@ def run(search: Search, fraction: float, stop_after: int = 1000) -> list:
     return records
 
 
+def test_within_a_limit_every_budget_is_repeated_with_the_fewest_seeds_of_a_list(space_file):
+    # Both budgets need 6 + 2 trials of .25 and 3 + 2 of .5, and repeats of two kinds with one seed.
+    space = SearchSpace.load(space_file).with_search(repeat=1, repeat_seeds=(4, 1))
+    needed = 8 * 0.25 + 5 * 0.5 + 2 * 0.25 + 2 * 0.5
+    for limit, budgets in ((needed / 0.99 + 0.01, 2), (needed / 0.99 - 0.01, 1)):
+        planned = space.with_search(spend=f"{limit} trainings")
+        search = Search(planned, spending=Spending(planned, priced_limit(planned)))
+        assert len(search.allocated_space.budgets) == budgets
+        assert search.allocated_space.search.repeat_seeds == 1
+    assert "1 fresh seeds" in search.limit_lines()[0]
+
+
 def test_what_sharing_saves_goes_to_more_trials_and_a_further_budget(space_file):
     space = SearchSpace.load(space_file)  # 25 % and 50 %; repeats of two kinds with one seed
     whole, half = search_within(space, "3 trainings"), search_within(space, "5.5 trainings")

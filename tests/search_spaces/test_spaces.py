@@ -80,7 +80,7 @@ def full_trainings(space):
     total = 0.0
     for budget in space.budgets:
         runs = space.trials_at(budget, "staged") + space.trials_at(budget, "baseline")
-        runs += 2 * space.search.repeat * space.search.repeat_seeds
+        runs += 2 * space.search.repeat * space.seeds_at(budget)
         total += runs * budget.amount
     return total
 
@@ -181,7 +181,7 @@ def narrowed(name, photos, **model):
         content["recipe"]["epochs"] = 0.4  # of a quarter of the images
     content["recipe"]["batch_size"] = 8
     content["budgets"] = ["100%"]
-    content["search"] |= {"trials": 1, "baseline_trials": 1, "batch_size": [8], "stages": 2, "grid": 4}
+    content["search"] |= {"trials": 1, "baseline_trials": 1, "batch_size": [8], "stages": 2, "grid": 4, "repeat_seeds": 1}
     content["search"] |= {"spend": None, "goal": None}
     if "proxy" in content:
         content["proxy"]["trials"] = 1

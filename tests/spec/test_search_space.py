@@ -30,6 +30,8 @@ BAD = [
     ("budgets", [], r"budgets"),
     ("budgets", ["25"], r"budgets\.0.*a number above 1 needs its unit"),
     ("search.trials", 0, r"search\.trials: .*0: must be a whole number of at least 1"),
+    ("search.repeat_seeds", [2, 0], r"search\.repeat_seeds: .*must be a whole number of at least 1"),
+    ("search.repeat_seeds", [2, 2, 2], r"search\.repeat_seeds: \[2, 2, 2\] must have one number for each of the 2 budgets"),
     ("search.trials", [2, 2, 2], r"search\.trials: \[2, 2, 2\] must have one number for each of the 2 budgets"),
     ("search.grid", 2, r"search: .*2 slots cannot hold 3 stages"),
     ("search.rates.heads", [0, 0.5, 1], r"search\.rates\.heads: .*must be in \(0, 1\], rise, and end at 1"),

@@ -1,7 +1,5 @@
-"""Fashion-MNIST in memory, as a data source: `name: fashion:open_fashion`, with `root` the folder that torchvision expects.
+"""Fashion-MNIST in memory, as a data source: `name: fashion:open_fashion`, with `root` the folder that prepare.py fills.
 
-torchvision downloads the files (`torchvision.datasets.FashionMNIST(root, download=True)`). Debian's package
-`dataset-fashion-mnist` contains them too: `dpkg -x` extracts them, and they belong, uncompressed, in root/FashionMNIST/raw.
 The images are from Xiao, Rasul and Vollgraf, "Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning
 Algorithms", arXiv 1708.07747.
 """

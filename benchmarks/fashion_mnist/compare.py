@@ -1,0 +1,84 @@
+"""Print the tables of the methods on Fashion-MNIST from results.csv and step_times.csv, without training.
+
+    python benchmarks/fashion_mnist/compare.py    seconds
+
+Seconds are the steps of each stage multiplied by step times that were measured side by side (step_times.py), as shares of those
+of the full model with the same optimizer at 100 %.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+FOLDER = Path(__file__).parent
+sys.path[:0] = [str(FOLDER), str(FOLDER.parent)]
+from curves import over_seeds  # noqa: E402 (a module in the folder of the benchmarks)
+from methods import METHODS, OPTIMIZERS  # noqa: E402
+from side_by_side import BASELINE, accuracies, chosen, headlines, match, share  # noqa: E402
+
+NAMES = {name: method.name for name, method in METHODS.items()}
+SHOWN = {"adamw": "AdamW", "muon": "Muon"}
+
+
+def points(optimizer: str) -> pd.DataFrame:
+    """One row per method and budget of an optimizer, over the fresh seeds, as `curves.over_seeds`; cost and seconds are shares.
+
+    Without step_times.csv there is no column of seconds.
+    """
+    runs = pd.read_csv(FOLDER / "results.csv")
+    runs = runs[runs.optimizer == optimizer]
+    costs = ["cost"]
+    path = FOLDER / "step_times.csv"
+    if path.exists():
+        times = pd.read_csv(path).set_index(["method", "optimizer", "rates", "batch_size"]).milliseconds
+        runs = runs.assign(seconds=[_seconds(run, times) for run in runs.itertuples()])
+        costs.append("seconds")
+    table = over_seeds(runs, ("method", "budget"), costs)
+    if "seconds" in costs:
+        full = table[(table.method == BASELINE) & (table.budget == "100%")].seconds.iloc[0]
+        table = table.assign(seconds=table.seconds / full)
+    return table
+
+
+def _seconds(run: object, times: pd.Series) -> float:
+    """Seconds of the steps of a training."""
+    total = 0.0
+    for stage in run.stages.split("; "):
+        size, steps = stage.rsplit(" x", 1)
+        rates, batch = size.rsplit(" b", 1)
+        total += int(steps) * times[run.method, run.optimizer, rates, int(batch)] / 1000
+    return total
+
+
+def together(tables: dict[str, pd.DataFrame]) -> str:
+    """Whether the gains of staging and of the optimizer add up: cost to match the full model with AdamW at 100 %."""
+    table = pd.concat([each.assign(method=each.method + f", {name}") for name, each in tables.items()])
+    table = table.assign(method=table.method.where(table.method != f"{BASELINE}, adamw", BASELINE))
+    lines = ["| method | optimizer | share of FLOPs to match the full model with AdamW |", "| --- | --- | --- |"]
+    for name in tables:
+        for method in ("full", "sweep"):
+            key = BASELINE if (method, name) == (BASELINE, "adamw") else f"{method}, {name}"
+            if (table.method == key).any():
+                found = match(table, key, "cost")
+                interval = f"{share(found.low)} to {share(found.high)}"
+                lines.append(f"| {NAMES[method]} | {SHOWN[name]} | {share(found.cost)} ({interval}) |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print the tables."""
+    tables = {name: points(name) for name in OPTIMIZERS}
+    tables = {name: table for name, table in tables.items() if ((table.method == BASELINE) & (table.budget == "100%")).any()}
+    for name, table in tables.items():
+        currencies = [currency for currency in ("cost", "seconds") if currency in table]
+        print(f"{SHOWN[name]}\n")
+        for text in (accuracies(table, NAMES), *(headlines(table, NAMES, each) for each in currencies), chosen(table, NAMES)):
+            print(f"{text}\n")
+    print(together(tables))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""Train every method of methods.py on Fashion-MNIST, with each optimizer, and write chosen.csv and results.csv.
+
+    python benchmarks/fashion_mnist/run.py [--only full sweep] [--optimizers adamw]    resumes when interrupted
+    python benchmarks/fashion_mnist/compare.py                                         tables from the results
+
+Every method chooses by validation accuracy: sweeps with the product's search, fixed schedules among all pairs of a learning
+rate and a batch size, as many at each budget as task.yaml has `baseline_trials`; the best pairs of a budget are those tried at
+the next. What is chosen at a budget is then trained with five seeds that no search has used. One core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from explorer import Budget, Schedule, SearchSpace, compile_plan
+from explorer.frontier import best_by_budget, trials_frame
+from explorer.frontier.trials import describe, rows
+from explorer.plan import Plan
+from explorer.search.search import Search
+from explorer.search.step_times import measure_table
+from explorer.spec.rates import AXES
+from explorer.training.loop import TrainingResult, train
+from explorer.training.task import Task
+
+FOLDER = Path(__file__).parent
+sys.path[:0] = [str(FOLDER), str(FOLDER.parent)]
+from methods import METHODS, OPTIMIZERS, space_of  # noqa: E402 (a module in the folder of the script)
+from one_process import opened, trained  # noqa: E402
+
+CHOSEN, RESULTS = FOLDER / "chosen.csv", FOLDER / "results.csv"
+KEY, SETTINGS = ["method", "optimizer", "budget"], ["learning_rate", "batch_size"]
+COLUMNS = {
+    CHOSEN: [*KEY, *SETTINGS, "validation_accuracy", "search_cost", "schedule"],
+    RESULTS: [
+        *KEY,
+        "seed",
+        "cost",
+        "validation_accuracy",
+        "test_accuracy",
+        "learning_rate",
+        "batch_size",
+        "stages",
+        "schedule",
+    ],
+}
+FRESH_SEEDS = range(700, 705)
+"""Seeds that no search has used."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a method found for a budget."""
+
+    budget: Budget
+    schedule: Schedule
+    learning_rate: float
+    batch_size: int
+    validation: float
+    search_cost: float
+    """What the method's search trained at this budget, in full trainings."""
+
+
+def planned(space: SearchSpace, schedule: Schedule, budget: Budget, learning_rate: float, batch_size: int) -> tuple[Task, Plan]:
+    """The task with these settings, and the plan of a schedule for it."""
+    task = Task(space.task.with_settings(learning_rate, batch_size, {}))
+    return task, compile_plan(schedule, task, budget, task.step_cost)
+
+
+def tuned(space: SearchSpace, schedule: Schedule) -> Iterator[Choice]:
+    """The best learning rate and batch size of a fixed schedule at each budget, from the cheapest."""
+    search = space.search
+    assert isinstance(search.baseline_trials, tuple)
+    pairs = [(rate, size) for rate in search.learning_rates() for size in search.batch_size]
+    for budget, count in zip(space.budgets, search.baseline_trials, strict=True):
+        found: list[tuple[float, float, tuple[float, int]]] = []
+        for pair in pairs[:count]:
+            task, plan = planned(space, schedule, budget, *pair)
+            found.append((train(task, plan, seed=search.seed).validation, plan.cost, pair))
+        found.sort(key=lambda each: -each[0])
+        pairs = [pair for *_, pair in found]
+        yield Choice(budget, schedule, *pairs[0], found[0][0], sum(cost for _, cost, _ in found))
+
+
+def searched(space: SearchSpace, storage: str) -> Iterator[Choice]:
+    """What the product's search finds at each budget; its winners are not repeated, and it trains no baseline."""
+    space = space.with_search(repeat=0)
+    ledger = opened(space, storage)
+    table = None
+    if space.currency == "device_seconds" and (table := ledger.step_times()) is None:
+        ledger.keep_step_times(table := measure_table(space))
+    records = ledger.records()
+    search = Search(space, records, ledger.unfinished(records), table)
+    for rung in search.rungs:
+        if rung.kind == "baseline":
+            rung.wanted = 0
+    for record in trained(search, space, ledger, table):
+        print(f"{space.name} {record.trial.id}: {record.outcome.validation if record.outcome else record.reason}", flush=True)
+    records = [record for record in ledger.records() if record.outcome]
+    for winner in rows(best_by_budget(trials_frame(records, ledger.header()))):
+        outcomes = [record.outcome for record in records if str(record.trial.budget) == winner.budget and record.outcome]
+        cost = sum(outcome.executed_flops / outcome.full_flops for outcome in outcomes)
+        budget = next(each for each in space.budgets if str(each) == winner.budget)
+        yield Choice(budget, winner.schedule, winner.learning_rate, winner.batch_size, winner.validation_mean, cost)
+
+
+def choose(method: str, optimizer: str, storage: str) -> None:
+    """Search what is not in chosen.csv yet, and write a row for each budget."""
+    space, schedule = space_of(method, optimizer), METHODS[method].schedule
+    if len(_stored(CHOSEN, method, optimizer)) == len(space.budgets):
+        return
+    for found in searched(space, storage) if schedule is None else tuned(space, schedule):
+        if str(found.budget) in {row["budget"] for row in _stored(CHOSEN, method, optimizer)}:
+            continue
+        row = [method, optimizer, found.budget, found.learning_rate, found.batch_size, round(found.validation, 6)]
+        _append(CHOSEN, [*row, round(found.search_cost, 4), found.schedule.model_dump_json(exclude_none=True)])
+
+
+def train_fresh(method: str, optimizer: str) -> Iterator[None]:
+    """Train what was chosen with the fresh seeds that are missing, from the cheapest budget, one training per iteration."""
+    space, stored = space_of(method, optimizer), _stored(RESULTS, method, optimizer)
+    done = {(row["budget"], int(row["seed"])) for row in stored}
+    chosen = _stored(CHOSEN, method, optimizer)
+    for seed in FRESH_SEEDS:
+        for row in chosen:
+            if (row["budget"], seed) in done:
+                continue
+            schedule = Schedule.model_validate(json.loads(row["schedule"]))
+            rate, size = float(row["learning_rate"]), int(row["batch_size"])
+            task, plan = planned(space, schedule, Budget.parse(row["budget"]), rate, size)
+            result = train(task, plan, seed=seed)
+            _append(RESULTS, [method, optimizer, row["budget"], seed, *_measured(plan, result), rate, size,
+                              _stages(plan), describe(schedule)])  # fmt: skip
+            yield
+
+
+def _measured(plan: Plan, result: TrainingResult) -> list[float]:
+    return [round(plan.cost, 6), round(result.validation, 6), round(result.test, 6)]
+
+
+def _stages(plan: Plan) -> str:
+    """Rates of heads, MLP, tokens and depth, batch size and steps of each stage."""
+    stages = plan.stages()
+    return "; ".join(f"{' '.join(f'{getattr(s.rates, axis):.3g}' for axis in AXES)} b{s.batch_size} x{s.steps}" for s in stages)
+
+
+def _stored(path: Path, method: str, optimizer: str) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return [row for row in csv.DictReader(file) if (row["method"], row["optimizer"]) == (method, optimizer)]
+
+
+def _append(path: Path, row: list[Any]) -> None:
+    with path.open("a", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerow(row)
+    print(*row, flush=True)
+
+
+def main() -> None:
+    """Train what is missing."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--storage", default="sweeps", help="folder of the sweeps' ledgers")
+    parser.add_argument("--only", nargs="*", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--optimizers", nargs="*", choices=list(OPTIMIZERS), default=list(OPTIMIZERS))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    for path, columns in COLUMNS.items():
+        if not path.exists():
+            path.write_text(",".join(columns) + "\n", encoding="utf-8")
+    for optimizer in options.optimizers:
+        for method in options.only:
+            choose(method, optimizer, options.storage)
+        running = [train_fresh(method, optimizer) for method in options.only]
+        while running:  # in turn, so that results after an interruption can be compared
+            running = [each for each in running if next(each, "done") != "done"]
+
+
+if __name__ == "__main__":
+    main()

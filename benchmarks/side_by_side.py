@@ -1,0 +1,81 @@
+"""Tables that compare methods at equal budgets: accuracies, cost to match the baseline, hypervolume, what was chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from curves import hypervolume_of
+
+from explorer.frontier import MetricCurve
+from explorer.frontier.curve import Match
+
+CURRENCIES = {"cost": "counted FLOPs", "seconds": "seconds"}
+BASELINE = "full"
+"""The method that all are compared with."""
+
+
+def curve(table: pd.DataFrame, method: str, currency: str) -> MetricCurve:
+    """Accuracy of a method as a function of a currency."""
+    rows = table[table.method == method]
+    return MetricCurve.through(rows.assign(cost=rows[currency]))
+
+
+def match(table: pd.DataFrame, method: str, currency: str) -> Match:
+    """The share of the baseline's cost at 100 % at which a method reaches the baseline's accuracy there."""
+    full = table[(table.method == BASELINE) & (table.budget == "100%")].iloc[0]
+    return curve(table, method, currency).cost_to_match(full.test_mean, full.test_error, full.seeds)
+
+
+def volume(table: pd.DataFrame, method: str, currency: str) -> tuple[float, float, float]:
+    """Hypervolume of a method's means, up to the baseline's cost at 100 %, and its 95 % interval."""
+    return hypervolume_of(table[table.method == method], currency)
+
+
+def share(value: float) -> str:
+    """Format a share of full training; infinite means not reached within the measured costs."""
+    return f"{value:.2f}" if np.isfinite(value) else "not reached"
+
+
+def accuracies(table: pd.DataFrame, names: Mapping[str, str]) -> str:
+    """Test accuracy in % by method and budget."""
+    budgets = list(dict.fromkeys(table.budget))
+    lines = [f"| method | {' | '.join(budgets)} |", "| --- |" + " --- |" * len(budgets)]
+    for method in dict.fromkeys(table.method):
+        cells = []
+        for budget in budgets:
+            rows = table[(table.method == method) & (table.budget == budget)]
+            cells += [f"{100 * r.test_mean:.1f} ({100 * r.test_low:.1f} to {100 * r.test_high:.1f})" for r in rows.itertuples()]
+            cells += ["" for _ in range(1 - len(rows))]
+        lines.append(f"| {names[method]} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def headlines(table: pd.DataFrame, names: Mapping[str, str], currency: str) -> str:
+    """Cost to match, accuracy at 25 % and 10 %, hypervolume."""
+    lines = [
+        f"| method, by {CURRENCIES[currency]} | to match the baseline | accuracy at 25% | at 10% | hypervolume |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for method in dict.fromkeys(table.method):
+        found, between = match(table, method, currency), curve(table, method, currency)
+        cells = [f"{share(found.cost)} ({share(found.low)} to {share(found.high)})"]
+        for cost in (0.25, 0.1):
+            if not between.costs[0] <= cost <= between.costs[-1]:
+                cells.append("not measured")
+                continue
+            expected = between.at([cost])
+            cells.append(f"{100 * expected.mean[0]:.1f} ({100 * expected.low[0]:.1f} to {100 * expected.high[0]:.1f})")
+        cells.append("{:.3f} ({:.3f} to {:.3f})".format(*volume(table, method, currency)))
+        lines.append(f"| {names[method]} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def chosen(table: pd.DataFrame, names: Mapping[str, str]) -> str:
+    """The schedule and settings that each method's search selected."""
+    lines = ["| method | budget | schedule | learning rate | batch | time |", "| --- | --- | --- | --- | --- | --- |"]
+    for row in table.itertuples():
+        settings = f"{row.learning_rate:g} | {row.batch_size} | {row.seconds:.2f}"
+        lines.append(f"| {names[row.method]} | {row.budget} | {row.schedule} | {settings} |")
+    return "\n".join(lines)

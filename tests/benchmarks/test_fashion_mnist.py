@@ -1,0 +1,95 @@
+"""The benchmark of methods on Fashion-MNIST, with the real files where Debian's package is installed."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from explorer import Budget
+from explorer.training.task import Task
+
+FOLDER = Path(__file__).parents[2] / "benchmarks" / "fashion_mnist"
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+needs_files = pytest.mark.skipif(not DEBIAN.is_dir(), reason="needs Debian's package dataset-fashion-mnist")
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """The folder that prepare.py fills."""
+    folder = tmp_path_factory.mktemp("fashion")
+    command = [sys.executable, str(FOLDER / "prepare.py"), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"export EXPLORER_FASHION_MNIST={folder}\n"
+    return folder
+
+
+@pytest.fixture
+def script(monkeypatch, tmp_path):
+    """run.py as a module, whatever other scripts of its name are loaded, with results in a folder of the test."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    monkeypatch.syspath_prepend(str(FOLDER.parent))
+    found = importlib.util.spec_from_file_location("fashion_mnist_run", FOLDER / "run.py")
+    loaded = importlib.util.module_from_spec(found)
+    monkeypatch.setitem(sys.modules, found.name, loaded)
+    found.loader.exec_module(loaded)
+    files = {"CHOSEN": tmp_path / "chosen.csv", "RESULTS": tmp_path / "results.csv"}
+    for name, path in files.items():
+        path.write_text(",".join(loaded.COLUMNS[getattr(loaded, name)]) + "\n")
+        monkeypatch.setattr(loaded, name, path)
+    return loaded
+
+
+@needs_files
+def test_the_data_set_is_divided_as_published_with_a_tenth_of_the_training_images_held_out(prepared, script, monkeypatch):
+    monkeypatch.setenv("EXPLORER_FASHION_MNIST", str(prepared))
+    data = Task(script.space_of("full", "adamw").task).data
+    assert {split: len(labels) for split, labels in data.labels.items()} == {
+        "train": 54_000,
+        "validation": 6_000,
+        "test": 10_000,
+    }
+    assert {split: set(labels.bincount().tolist()) for split, labels in data.labels.items()} == {
+        "train": {5_400},
+        "validation": {600},
+        "test": {1_000},
+    }
+    assert data.class_names[0] == "T-shirt/top"
+
+
+@needs_files
+@pytest.mark.nightly
+def test_every_method_is_planned_and_two_are_chosen_and_trained(prepared, script, monkeypatch):
+    """On the real images, for a fiftieth of an epoch."""
+    monkeypatch.setenv("EXPLORER_FASHION_MNIST", str(prepared))
+    whole = script.space_of
+
+    def short(method, optimizer):
+        content = whole(method, optimizer).model_dump(mode="json")
+        content["recipe"] |= {"epochs": 0.02}
+        content["budgets"] = ["50%", "100%"]
+        content["search"] |= {"trials": [2, 1], "baseline_trials": [2, 1], "learning_rate_grid": 2}
+        return type(whole(method, optimizer)).model_validate(content)
+
+    monkeypatch.setattr(script, "space_of", short)
+    for optimizer in script.OPTIMIZERS:
+        for method, each in script.METHODS.items():
+            if each.schedule is not None:
+                space = short(method, optimizer)
+                _, plan = script.planned(space, each.schedule, Budget(1.0), 1e-3, 64)
+                assert 0.8 < plan.cost <= 1.001
+    for method, optimizer in (("full", "muon"), ("sweep", "adamw"), ("progressive", "adamw")):
+        script.choose(method, optimizer, str(script.RESULTS.parent))
+        script.choose(method, optimizer, str(script.RESULTS.parent))  # nothing is searched again
+        next(script.train_fresh(method, optimizer))
+    chosen = pd.read_csv(script.CHOSEN)
+    assert list(chosen.budget) == ["50%", "100%"] * 3
+    # Two pairs at one half, and the better of them at 1; a plan may end a step of .06 below its budget.
+    tuned = chosen[chosen.method != "sweep"]
+    assert list(tuned.search_cost) == pytest.approx([1.0, 1.0] * 2, abs=0.13)
+    results = pd.read_csv(script.RESULTS)
+    assert list(results.seed) == [700] * 3
+    assert results.cost.tolist() == pytest.approx([0.5] * 3, abs=0.065)
