@@ -51,8 +51,9 @@ COLUMNS = [
 ]
 FIRST_SEED = 100
 EPOCHS = 10
-GRID = 20
-"""Slots of each budget, or of the cheapest one where slots cost the same at all budgets."""
+BUDGETS = tuple(Budget(share) for share in (0.05, 0.1, 0.2, 0.4, 1.0))
+GRID, CHEAPEST = 20, 0.025
+"""Slots of each budget, or of this share of full training where slots cost the same at all budgets."""
 EARLY_SHARE = 0.75
 HALF = Rates(heads=0.5, mlp=0.5, tokens=0.5)
 LR_SCHEDULES = {
@@ -86,10 +87,10 @@ def trainings(curve: Curve, space: SearchSpace) -> Iterator[tuple[Budget, Task, 
     changes = {"epochs": EPOCHS, "lr_schedule": LR_SCHEDULES[curve.lr_schedule]}
     recipe = space.task.recipe.model_copy(update=changes)
     task = Task(space.task.model_copy(update={"recipe": recipe}))
-    for budget in space.budgets:
+    for budget in BUDGETS:
         if budget.amount < curve.smallest:
             continue
-        grid = GRID if curve.early_cost is None else round(GRID * budget.amount / space.budgets[0].amount)
+        grid = GRID if curve.early_cost is None else round(GRID * budget.amount / CHEAPEST)
         share = EARLY_SHARE if curve.early_cost is None else curve.early_cost / budget.amount
         stages = (Stage(rates=HALF, duration_ratio=share), Stage(rates=Rates(), duration_ratio=1 - share))
         schedule = Schedule.full_model(grid) if curve.schedule == "full model" else Schedule(stages=stages, grid=grid)
@@ -152,7 +153,7 @@ def table() -> None:
         if curve.schedule == "full model":
             keep(f"curve of the full model, {curve.lr_schedule}: full trainings", trained, 0.001)
     results = pd.read_csv(RESULTS)
-    budgets = [str(budget) for budget in space.budgets]
+    budgets = [str(budget) for budget in BUDGETS]
     print(f"\n| schedule | learning rate | {' | '.join(budgets)} |\n| --- | --- |{' --- |' * len(budgets)}")
     for curve in CURVES:
         of_curve = results[(results.schedule == curve.schedule) & (results.learning_rate_schedule == curve.lr_schedule)]

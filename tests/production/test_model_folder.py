@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard
 
 from explorer.production.model_card import escaped
 from explorer.production.model_folder import MODEL
-from explorer.production.result import RunResult
+from explorer.production.result import RESULT, RunResult
 from explorer.production.run import CHECKPOINT, WEIGHTS, Run, train_to_folder
 from explorer.spec.binomial import accuracy_interval
 from explorer.spec.schedule import Schedule
@@ -130,7 +130,8 @@ def test_a_model_of_an_earlier_run_does_not_stay_where_none_is_handed_over(tiny_
     assert {path.name for path in (tmp_path / MODEL).iterdir()} == {"config.json", "model.safetensors", "README.md"}
     if notes:
         (tmp_path / MODEL / "notes.txt").write_text("mine")
-    (tmp_path / CHECKPOINT).unlink()
+    for name in (CHECKPOINT, RESULT):
+        (tmp_path / name).unlink()
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "their_model.py").write_text(
         "from timm.models.vision_transformer import VisionTransformer\n"
