@@ -43,7 +43,7 @@ SPACES = {"fractals": FOLDER / "methods" / "copies.yaml", "digits": FOLDER.paren
 BUDGETS = ("6.25%", "12.5%", "25%", "50%", "100%")
 LEVELS = (0.25, 0.5, 0.75, 1.0)
 SETTINGS = {
-    "trials": (16, 6, 4, 2, 1),
+    "trials": (16, 8, 6, 3, 1),
     "baseline_trials": (8, 8, 6, 3, 2),
     "promote": 2,
     "rates": dict.fromkeys(AXES, LEVELS),

@@ -149,7 +149,8 @@ def first_guesses(search: SearchSettings, kind: Kind, recipe: Recipe, currency: 
     """Variables of plausible first trials: the recipe's learning rate and batch size, rates in even steps, equal durations.
 
     There is one for each learning-rate schedule and each optimizer of a baseline, so that it is tried with all of them. Where
-    seconds count, others reduce one axis alone: the time of a step falls with blocks and tokens, and hardly with heads.
+    seconds count, others reduce one axis alone, most of the time: the time of a step falls with blocks and tokens, and hardly
+    with heads.
     """
     low, high = search.learning_rate
     batch_size = recipe.batch_size
@@ -180,15 +181,18 @@ def first_guesses(search: SearchSettings, kind: Kind, recipe: Recipe, currency: 
     if currency == "flops" or search.tied or len(axes) < 2:
         return guesses
     full = together[-1]
+    if search.stages == len(LONG_EARLY_STAGES[1]):
+        guess |= duration_variables(LONG_EARLY_STAGES[1])
     for axis in reversed(axes):  # depth saves the most time, then tokens
-        alone = [{**full, axis: positions[axis]} for positions in together]
+        top = full[axis]
+        alone = [{**full, axis: top * stage // (search.stages - 1)} for stage in range(search.stages)]
         guesses.append(guess | rate_variables(search, alone))
     return guesses
 
 
 LONG_EARLY_STAGES = ((0.6, 0.4), (0.5, 0.4, 0.1), (0.8, 0.2))
-"""Shares of the budget of further first guesses on proxies, from the lowest rates to the full model. On both tasks of the
-transfer study (benchmarks/transfer), the best schedules train the full model for a small part of the budget."""
+"""Shares of the budget of further first guesses on proxies and where seconds count, from the lowest rates to the full model. On
+both tasks of the transfer study (benchmarks/transfer), the best schedules train the full model for a small part of the budget."""
 
 
 def proxy_guesses(search: SearchSettings, recipe: Recipe) -> list[dict[str, Any]]:

@@ -72,7 +72,8 @@ class Rung:
         from_proxy: schedules of a proxy that are to be tried.
         warm_starts: schedules of earlier sweeps that are to be tried.
         is_verified: whether the budget is not searched: a few schedules are trained there, those of a proxy first.
-        is_tuned: whether learning rate and batch size of the best trial so far are varied before anything else is tried.
+        is_tuned: whether learning rate and batch size of the best trial so far are varied before anything else is tried at the
+            cheapest budget, as at the others.
     """
 
     def __init__(
@@ -172,7 +173,7 @@ class Rung:
 
     def ask(self, share: float, below: Rung | None) -> Trial:
         """The next search trial: known schedules, warm starts, then in each pass the best trials of the budget below and the
-        schedules of a proxy, then what is new.
+        schedules of a proxy, then the best one with other learning rates and batch sizes, then what is new.
 
         Args:
             share: the share of all trials with which the pass ends.
@@ -189,7 +190,7 @@ class Rung:
         values = None if self.is_verified and self.from_proxy else self._next_guess(self._from_below)
         if values is None and (below is None or self._promoted_share):
             values, reason = self._next_from_proxy(below)
-        values = values or self._next_guess(self._from_below) or self._next_tuned() or self._next_guess(self._guesses)
+        values = values or self._next_guess(self._from_below) or self._next_tuned(below) or self._next_guess(self._guesses)
         if values := values or self._next_untried():
             self.study.enqueue_trial(values)
         self.study.sampler = self._random_sampler if self._consecutive_duplicates > MAX_DUPLICATES else self._sampler
@@ -318,9 +319,13 @@ class Rung:
                 return {**tuned, **proposed.variables}, proposed.reason
         return None, None
 
-    def _next_tuned(self) -> dict[str, Any] | None:
-        """The best trial so far, or the first guess, with another learning rate or batch size that was not tried with it."""
-        tried = self._tried() if self.is_tuned else []
+    def _next_tuned(self, below: Rung | None) -> dict[str, Any] | None:
+        """The best trial so far, or the first guess, with another learning rate or batch size that was not tried with it.
+
+        Above the cheapest budget always: what is best there is known from below, but for how long a training with which rate is
+        not.
+        """
+        tried = self._tried() if self.is_tuned or below is not None else []
         if not tried:
             return None
         best = self.best_in_study()
