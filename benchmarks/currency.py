@@ -48,7 +48,7 @@ SETTINGS = {
     "promote": 2,
     "rates": dict.fromkeys(AXES, LEVELS),
     "repeat": 1,
-    "repeat_seeds": 5,
+    "repeat_seeds": 3,
 }
 """Of both sweeps. The baseline tries all eight pairs of a learning rate and a batch size at the cheapest budgets."""
 FOUND: dict[Currency, str] = {"flops": "found by FLOPs", "device_seconds": "found by seconds"}

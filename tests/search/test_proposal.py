@@ -95,6 +95,22 @@ def test_the_first_guess_is_even_steps_for_equal_durations():
     assert set(guess) == set(distributions(search, "staged"))
 
 
+def test_where_seconds_count_each_axis_is_reduced_alone_for_most_of_the_budget_depth_first():
+    search = settings(rates=RateLevels(tokens=(0.5, 1.0), depth=LEVELS))
+    recipe = Recipe(epochs=1, learning_rate=1e-3, batch_size=16)
+    together, *alone = (
+        schedule_for(search, "staged", guess) for guess in first_guesses(search, "staged", recipe, "device_seconds")
+    )
+    assert together.stages[0].rates == Rates(tokens=0.5, depth=0.25)
+    depth, tokens = alone
+    assert [(stage.rates, stage.duration_ratio) for stage in depth.stages] == [
+        (Rates(depth=0.25), 0.5),
+        (Rates(depth=0.5), 0.4),
+        (Rates(), 0.1),
+    ]
+    assert [(stage.rates, stage.duration_ratio) for stage in tokens.stages] == [(Rates(tokens=0.5), 0.9), (Rates(), 0.1)]
+
+
 def test_a_first_guess_outside_the_space_is_brought_into_it():
     guess = first_guess(settings(), "baseline", 1.0, 64)
     assert guess == {"learning_rate": 1e-2, "batch_size": 16}

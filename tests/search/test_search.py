@@ -52,6 +52,20 @@ def test_the_best_of_a_budget_is_tried_first_at_the_next(space_file):
     assert by_id["50pct-staged-000"].schedule == by_id["25pct-staged-002"].schedule
 
 
+def test_what_is_promoted_is_then_tried_with_other_learning_rates_and_batch_sizes(space_file):
+    """At 50 % the rate of 25 % is not the best one: the higher one is, and then the highest."""
+    made = space(space_file, trials=[1, 6], promote=1, learning_rate=(1e-3, 8e-3), learning_rate_grid=4, batch_size=(16, 32))
+    first = Search(made).next()
+    rates = made.search.learning_rates()
+    records = run(Search(made), accuracy=lambda trial: trial.learning_rate * 32 / trial.batch_size)
+    tried = [record.trial for record in records if (str(record.trial.budget), record.trial.kind) == ("50%", "staged")]
+    assert all(trial.schedule == first.schedule for trial in tried[:5])
+    at = rates.index(first.learning_rate)
+    settings = [(rates.index(trial.learning_rate) - at, trial.batch_size) for trial in tried[:5]]
+    # Smaller batches are tried before other rates; then what is next to the best one so far.
+    assert settings == [(0, 32), (0, 16), (1, 16), (2, 16), (2, 32)]
+
+
 def test_the_best_are_repeated_with_fresh_seeds(space_file):
     search = Search(space(space_file, trials=3, repeat=1, repeat_seeds=2))
     records = run(search, accuracy=lambda trial: 0.9 if trial.id == "25pct-staged-001" else 0.5)
