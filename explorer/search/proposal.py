@@ -191,8 +191,9 @@ def first_guesses(search: SearchSettings, kind: Kind, recipe: Recipe, currency: 
 
 
 LONG_EARLY_STAGES = ((0.6, 0.4), (0.5, 0.4, 0.1), (0.8, 0.2))
-"""Shares of the budget of further first guesses on proxies and where seconds count, from the lowest rates to the full model. On
-both tasks of the transfer study (benchmarks/transfer), the best schedules train the full model for a small part of the budget."""
+"""Shares of the budget of further first guesses on proxies and where seconds count, from the lowest rates to the full model.
+On both tasks of the transfer study (benchmarks/transfer), the best schedules train the full model for a small part of the
+budget."""
 
 
 def proxy_guesses(search: SearchSettings, recipe: Recipe) -> list[dict[str, Any]]:
