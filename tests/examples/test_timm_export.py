@@ -1,7 +1,6 @@
 """The launcher of timm's train.py hands the finished model over."""
 
 import json
-import runpy
 import sys
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
 
-from tests.examples.test_timm_train import MODEL, OPTIONS, REPLACED, SCRIPT, weights
+from tests.examples.test_timm_train import MODEL, OPTIONS, REPLACED, SCRIPT, exit_code_of_launcher, weights
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # timm's own warnings
 
@@ -29,12 +28,7 @@ def launch(monkeypatch, tmp_path, three_stages, image_folder, capsys):
         folders = ["--data-dir", image_folder, "--output", tmp_path, "--experiment", experiment]
         words = ["timm_train", *options, SCRIPT, *OPTIONS.split(), *model, *folders, "--epochs", "4", *script]
         monkeypatch.setattr(sys, "argv", [str(word) for word in words])
-        code = 0
-        try:
-            runpy.run_path("examples/timm_train.py", run_name="__main__")
-        except SystemExit as stop:
-            code = stop.code
-        return code, *capsys.readouterr()
+        return exit_code_of_launcher(), *capsys.readouterr()
 
     return run
 

@@ -28,6 +28,15 @@ REPLACED = (
 pytestmark = pytest.mark.filterwarnings("ignore")  # timm's own warnings
 
 
+def exit_code_of_launcher():
+    """Run the launcher in this process with `sys.argv`."""
+    try:
+        runpy.run_path("examples/timm_train.py", run_name="__main__")
+    except SystemExit as stop:
+        return stop.code
+    return 0
+
+
 @pytest.fixture
 def launch(monkeypatch, tmp_path, three_stages, image_folder, capsys):
     schedule = three_stages.save(tmp_path / "schedule.json")
@@ -40,12 +49,7 @@ def launch(monkeypatch, tmp_path, three_stages, image_folder, capsys):
         folders = ["--data-dir", str(image_folder), "--output", str(tmp_path), "--experiment", experiment]
         launcher = ["timm_train", "--schedule", str(schedule), "--budget", budget, "--lr-schedule", "linear", "--warmup", "0"]
         monkeypatch.setattr(sys, "argv", [*launcher, str(script), *arguments, *folders, *more])
-        code = 0
-        try:
-            runpy.run_path("examples/timm_train.py", run_name="__main__")
-        except SystemExit as stop:
-            code = stop.code
-        return code, *capsys.readouterr()
+        return exit_code_of_launcher(), *capsys.readouterr()
 
     return run
 
