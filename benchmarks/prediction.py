@@ -6,7 +6,7 @@
 From each recorded curve, the most expensive budgets are left out and predicted from the others, down to two; then those in
 between.
 The curves: the sweeps of reports/digits, methods/results.csv, currency.csv and prediction.csv; sweeps drawn from
-search/table.csv, the recorded results of 440 schedules and settings at four budgets; and curves published for ImageNet.
+search/digits_table.csv, the recorded results of 440 schedules and settings at four budgets; and curves published for ImageNet.
 """
 
 from __future__ import annotations
@@ -96,11 +96,11 @@ def _over_seeds(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def drawn_curves(count: int) -> pd.DataFrame:
-    """Winners of sweeps over random settings of search/table.csv; one run each, chosen on validation data.
+    """Winners of sweeps over random settings of search/digits_table.csv; one run each, chosen on validation data.
 
     The columns of `COLUMNS`, and the test accuracy of the same settings at every budget (`at 5%` ...).
     """
-    table = pd.read_csv(FOLDER / "search" / "table.csv")
+    table = pd.read_csv(FOLDER / "search" / "digits_table.csv")
     table["setting"] = table.learning_rate.astype(str) + " " + table.batch_size.astype(str) + " " + table.units
     results = {budget: of_budget.set_index("setting") for budget, of_budget in table.groupby("budget")}
     settings, baselines = table.setting.unique(), table[table.units == "0-0-10"].setting.unique()

@@ -21,7 +21,7 @@ from explorer.ledger import Record, Trial
 from explorer.search.proposer import Status
 from explorer.search.trial_plan import compile_trial
 
-SPACE = Path(__file__).parent / "search" / "space.yaml"
+SPACE = Path(__file__).parent / "search" / "digits.yaml"
 
 
 class Listed:

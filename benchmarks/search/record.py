@@ -1,16 +1,21 @@
-"""Train every point of benchmarks/search/space.yaml once and write benchmarks/search/table.csv.
+"""Train every point of a search space of this folder once, and write <task>_table.csv.
 
-    python benchmarks/search/record.py    about 20 minutes on two CPU cores
+    python benchmarks/search/record.py                  digits: about 20 minutes on two CPU cores
+    python benchmarks/search/record.py --task fashion   about half an hour
 
-Common prefixes are trained once, through the stage store.
+The points are all schedules, learning rates, batch sizes and budgets of the space. On its proxies, schedules and budgets alone,
+as in a search. Common prefixes are trained once, through the stage store.
 """
 
 from __future__ import annotations
 
+import argparse
 import itertools
+import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import torch
@@ -24,7 +29,17 @@ from explorer.training.loop import train
 from explorer.training.stage_store import StageStore
 
 FOLDER = Path(__file__).parent
-PROCESSES = 2
+sys.path.append(str(FOLDER))
+from recorded import TASKS  # noqa: E402 (a script's neighbour)
+
+
+class Part(NamedTuple):
+    """Trainings that have the task, the learning rate and the batch size in common."""
+
+    task: str
+    proxy: int | None
+    learning_rate: float
+    batch_size: int
 
 
 def schedules(space: SearchSpace) -> list[tuple[tuple[int, ...], Schedule]]:
@@ -43,10 +58,19 @@ def schedules(space: SearchSpace) -> list[tuple[tuple[int, ...], Schedule]]:
     return every_schedule
 
 
-def results(setting: tuple[float, int]) -> list[dict[str, object]]:
-    """All trainings of one learning rate and batch size."""
+def parts(task: str) -> list[Part]:
+    """What is trained for a task."""
+    space = SearchSpace.load(FOLDER / f"{task}.yaml")
+    settings = itertools.product(space.search.learning_rates(), space.search.batch_size)
+    recipe = space.task.recipe
+    of_proxies = [Part(task, number, recipe.learning_rate, recipe.batch_size) for number in range(1, len(space.proxy) + 1)]
+    return [Part(task, None, *setting) for setting in settings] + of_proxies
+
+
+def results(part: Part) -> list[dict[str, object]]:
+    """All trainings of a part."""
     torch.set_num_threads(1)
-    space = SearchSpace.load(FOLDER / "space.yaml")
+    space = SearchSpace.load(FOLDER / f"{part.task}.yaml")
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         store = StageStore(folder, 10**9)
@@ -55,19 +79,21 @@ def results(setting: tuple[float, int]) -> list[dict[str, object]]:
                 id="-".join(map(str, units)),
                 phase="search",
                 kind="staged",
-                budget=str(budget),
+                budget=budget,
+                proxy=part.proxy,
                 schedule=schedule,
-                learning_rate=setting[0],
-                batch_size=setting[1],
+                learning_rate=part.learning_rate,
+                batch_size=part.batch_size,
                 seed=space.search.seed,
             )
             task, plan = compile_trial(trial, space)
             done = train(task, plan, seed=trial.seed, store=store)
             rows.append(
                 {
+                    "task": "target" if part.proxy is None else f"proxy {part.proxy}",
                     "budget": str(budget),
-                    "learning_rate": f"{setting[0]:.6g}",
-                    "batch_size": setting[1],
+                    "learning_rate": f"{part.learning_rate:.6g}",
+                    "batch_size": part.batch_size,
                     "units": trial.id,
                     "validation_accuracy": round(done.validation, 6),
                     "test_accuracy": round(done.test, 6),
@@ -79,12 +105,15 @@ def results(setting: tuple[float, int]) -> list[dict[str, object]]:
 
 def main() -> None:
     """Record the table."""
-    search = SearchSpace.load(FOLDER / "space.yaml").search
-    settings = list(itertools.product(search.learning_rates(), search.batch_size))
-    with ProcessPoolExecutor(PROCESSES) as pool:
-        parts = track(pool.map(results, settings), total=len(settings))
-        rows = [row for part in parts for row in part]
-    pd.DataFrame(rows).to_csv(FOLDER / "table.csv", index=False)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--task", choices=TASKS, default=TASKS[0])
+    parser.add_argument("--processes", type=int, default=2)
+    options = parser.parse_args()
+    every_part = parts(options.task)
+    with ProcessPoolExecutor(options.processes) as pool:
+        done = track(pool.map(results, every_part), total=len(every_part))
+        rows = [row for part in done for row in part]
+    pd.DataFrame(rows).to_csv(FOLDER / f"{options.task}_table.csv", index=False)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""The recorded trainings of this folder (table.csv, written by record.py), and replays of a search on them."""
+"""The recorded trainings of a task (`<task>_table.csv`, written by record.py), and replays of a search on them."""
 
 from __future__ import annotations
 
 import math
 import random
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,17 +22,28 @@ from explorer.search.trial_plan import compile_trial
 from explorer.spec.budget import Budget
 
 FOLDER = Path(__file__).parent
+sys.path.append(str(FOLDER.parent / "fashion_mnist"))  # where fashion.yaml finds its data source
+TASKS = ("digits", "fashion")
 
 
 class Table:
-    """The recorded trainings, and their plans."""
+    """The recorded trainings, and their plans.
 
-    def __init__(self) -> None:
-        self.space = SearchSpace.load(FOLDER / "space.yaml")
-        rows = pd.read_csv(FOLDER / "table.csv")
+    Args:
+        task: one of `TASKS`.
+        proxies: numbers of the proxies of its search space that a search may use, from the cheapest up.
+
+    Attributes:
+        space: the search space, with these proxies alone.
+    """
+
+    def __init__(self, task: str = "digits", proxies: tuple[int, ...] = ()) -> None:
+        space = SearchSpace.load(FOLDER / f"{task}.yaml")
+        self.space = space.model_copy(update={"proxy": tuple(space.proxy[number - 1] for number in proxies)})
+        self._proxies = proxies
         self._accuracy = {
-            (row.budget, f"{row.learning_rate:.6g}", row.batch_size, row.units): row.validation_accuracy
-            for row in rows.itertuples()
+            (row.task, row.budget, f"{row.learning_rate:.6g}", row.batch_size, row.units): row.validation_accuracy
+            for row in recorded(task).itertuples()
         }
         self._plans: dict[tuple[Any, ...], Plan] = {}
 
@@ -40,7 +52,9 @@ class Table:
         units = dict.fromkeys(levels, 0)
         for stage, count in zip(trial.schedule.stages, trial.schedule.slots(), strict=True):
             units[stage.rates.heads] += count
-        return (str(trial.budget), f"{trial.learning_rate:.6g}", trial.batch_size, "-".join(map(str, units.values())))
+        trained_on = "target" if trial.proxy is None else f"proxy {self._proxies[trial.proxy - 1]}"
+        schedule = "-".join(map(str, units.values()))
+        return (trained_on, str(trial.budget), f"{trial.learning_rate:.6g}", trial.batch_size, schedule)
 
     def trial(self, variables: Mapping[str, Any], budget: Budget) -> Trial:
         """The staged trial that the variables of a search stand for."""
@@ -68,6 +82,12 @@ class Table:
         return self._plans[key]
 
 
+def recorded(task: str) -> pd.DataFrame:
+    """The recorded trainings of a task; the column `task` says whether of the target or of a proxy of its search space."""
+    rows = pd.read_csv(FOLDER / f"{task}_table.csv")
+    return rows if "task" in rows else rows.assign(task="target")
+
+
 class Progress:
     """Hypervolume over what was spent."""
 
@@ -79,6 +99,10 @@ class Progress:
         self.spent = 0.0
         self.volumes: list[tuple[float, float]] = []
         """(full trainings spent, hypervolume)"""
+
+    def add_on_proxy(self, executed: float) -> None:
+        """A training on a proxy ended, for `executed` full trainings of the target: it is no result of the target."""
+        self.spent += executed
 
     def add(self, budget: Budget, accuracy: float, executed: float) -> None:
         """A result came in, for `executed` full trainings."""

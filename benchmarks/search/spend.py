@@ -2,7 +2,7 @@
 
     python benchmarks/search/spend.py    a minute
 
-Twenty replays of the search space of this folder on its recorded accuracies (table.csv, written by record.py): five limits,
+Twenty replays of digits.yaml on its recorded accuracies (digits_table.csv, written by record.py): five limits,
 from the cheapest useful sweep to one that reaches the most expensive budget, each with four seeds. Prefixes are shared as in a
 sweep with a stage store. In every other replay four trials run side by side and one attempt in ten fails at a random step; its
 trial is tried again where the limit allows it.
