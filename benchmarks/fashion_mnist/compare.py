@@ -1,6 +1,6 @@
-"""Print the tables of the methods on Fashion-MNIST from results.csv and step_times.csv, without training.
+"""Print the tables of the methods on Fashion-MNIST, and draw their pictures, from results.csv and step_times.csv.
 
-    python benchmarks/fashion_mnist/compare.py    seconds
+    python benchmarks/fashion_mnist/compare.py [--picture]    seconds
 
 Seconds are the steps of each stage multiplied by step times that were measured side by side (step_times.py), as shares of those
 of the full model with the same optimizer at 100 %.
@@ -8,6 +8,7 @@ of the full model with the same optimizer at 100 %.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -69,7 +70,10 @@ def together(tables: dict[str, pd.DataFrame]) -> str:
 
 
 def main() -> None:
-    """Print the tables."""
+    """Print the tables, and draw the pictures if requested."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--picture", action="store_true", help="write adamw.png and muon.png (needs kaleido and Chromium)")
+    options = parser.parse_args()
     tables = {name: points(name) for name in OPTIMIZERS}
     tables = {name: table for name, table in tables.items() if ((table.method == BASELINE) & (table.budget == "100%")).any()}
     for name, table in tables.items():
@@ -77,6 +81,10 @@ def main() -> None:
         print(f"{SHOWN[name]}\n")
         for text in (accuracies(table, NAMES), *(headlines(table, NAMES, each) for each in currencies), chosen(table, NAMES)):
             print(f"{text}\n")
+        if options.picture:
+            from picture import draw
+
+            draw(table, NAMES, FOLDER / f"{name}.png")
     print(together(tables))
 
 

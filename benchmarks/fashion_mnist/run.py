@@ -1,7 +1,9 @@
-"""Train every method of methods.py on Fashion-MNIST, with each optimizer, and write chosen.csv and results.csv.
+"""Train every method of methods.py on Fashion-MNIST, with each optimizer, and write tuning.csv, chosen.csv and results.csv.
 
-    python benchmarks/fashion_mnist/run.py [--only full sweep] [--optimizers adamw]    resumes when interrupted
-    python benchmarks/fashion_mnist/compare.py                                         tables from the results
+    python benchmarks/fashion_mnist/run.py [--only full sweep] [--optimizers adamw] [--staged-up-to 50%]
+    python benchmarks/fashion_mnist/compare.py    tables from the results
+
+It resumes when interrupted, and continues with the more expensive budgets when called again without a limit.
 
 Every method chooses by validation accuracy: sweeps with the product's search, fixed schedules among all pairs of a learning
 rate and a batch size, as many at each budget as task.yaml has `baseline_trials`; the best pairs of a budget are those tried at
@@ -35,10 +37,12 @@ FOLDER = Path(__file__).parent
 sys.path[:0] = [str(FOLDER), str(FOLDER.parent)]
 from methods import METHODS, OPTIMIZERS, space_of  # noqa: E402 (a module in the folder of the script)
 from one_process import opened, trained  # noqa: E402
+from side_by_side import BASELINE  # noqa: E402
 
-CHOSEN, RESULTS = FOLDER / "chosen.csv", FOLDER / "results.csv"
+TUNING, CHOSEN, RESULTS = (FOLDER / f"{name}.csv" for name in ("tuning", "chosen", "results"))
 KEY, SETTINGS = ["method", "optimizer", "budget"], ["learning_rate", "batch_size"]
 COLUMNS = {
+    TUNING: [*KEY, *SETTINGS, "validation_accuracy", "cost"],
     CHOSEN: [*KEY, *SETTINGS, "validation_accuracy", "search_cost", "schedule"],
     RESULTS: [
         *KEY,
@@ -52,6 +56,7 @@ COLUMNS = {
         "schedule",
     ],
 }
+FULL_TRAINING = "100%"
 FRESH_SEEDS = range(700, 705)
 """Seeds that no search has used."""
 
@@ -75,16 +80,28 @@ def planned(space: SearchSpace, schedule: Schedule, budget: Budget, learning_rat
     return task, compile_plan(schedule, task, budget, task.step_cost)
 
 
-def tuned(space: SearchSpace, schedule: Schedule) -> Iterator[Choice]:
+def tuned(space: SearchSpace, method: str, optimizer: str) -> Iterator[Choice]:
     """The best learning rate and batch size of a fixed schedule at each budget, from the cheapest."""
-    search = space.search
+    search, schedule = space.search, METHODS[method].schedule
     assert isinstance(search.baseline_trials, tuple)
+    assert schedule is not None
+    known = {
+        (row["budget"], float(row["learning_rate"]), int(row["batch_size"])): (
+            float(row["validation_accuracy"]),
+            float(row["cost"]),
+        )
+        for row in _stored(TUNING, method, optimizer)
+    }
     pairs = [(rate, size) for rate in search.learning_rates() for size in search.batch_size]
     for budget, count in zip(space.budgets, search.baseline_trials, strict=True):
         found: list[tuple[float, float, tuple[float, int]]] = []
-        for pair in pairs[:count]:
-            task, plan = planned(space, schedule, budget, *pair)
-            found.append((train(task, plan, seed=search.seed).validation, plan.cost, pair))
+        for rate, size in pairs[:count]:
+            key = (str(budget), round(rate, 9), size)
+            if key not in known:
+                task, plan = planned(space, schedule, budget, rate, size)
+                known[key] = round(train(task, plan, seed=search.seed).validation, 6), round(plan.cost, 6)
+                _append(TUNING, [method, optimizer, *key, *known[key]])
+            found.append((*known[key], (rate, size)))
         found.sort(key=lambda each: -each[0])
         pairs = [pair for *_, pair in found]
         yield Choice(budget, schedule, *pairs[0], found[0][0], sum(cost for _, cost, _ in found))
@@ -112,12 +129,13 @@ def searched(space: SearchSpace, storage: str) -> Iterator[Choice]:
         yield Choice(budget, winner.schedule, winner.learning_rate, winner.batch_size, winner.validation_mean, cost)
 
 
-def choose(method: str, optimizer: str, storage: str) -> None:
-    """Search what is not in chosen.csv yet, and write a row for each budget."""
-    space, schedule = space_of(method, optimizer), METHODS[method].schedule
-    if len(_stored(CHOSEN, method, optimizer)) == len(space.budgets):
+def choose(method: str, optimizer: str, storage: str, up_to: str) -> None:
+    """Search what is not in chosen.csv yet, up to a budget, and write a row for each."""
+    space = space_of(method, optimizer).with_search(goal=up_to).up_to_goal()
+    if {str(budget) for budget in space.budgets} <= {row["budget"] for row in _stored(CHOSEN, method, optimizer)}:
         return
-    for found in searched(space, storage) if schedule is None else tuned(space, schedule):
+    is_fixed = METHODS[method].schedule is not None
+    for found in tuned(space, method, optimizer) if is_fixed else searched(space, storage):
         if str(found.budget) in {row["budget"] for row in _stored(CHOSEN, method, optimizer)}:
             continue
         row = [method, optimizer, found.budget, found.learning_rate, found.batch_size, round(found.validation, 6)]
@@ -125,7 +143,7 @@ def choose(method: str, optimizer: str, storage: str) -> None:
 
 
 def train_fresh(method: str, optimizer: str) -> Iterator[None]:
-    """Train what was chosen with the fresh seeds that are missing, from the cheapest budget, one training per iteration."""
+    """Train all that was chosen with the fresh seeds that are missing, from the cheapest budget, one training per iteration."""
     space, stored = space_of(method, optimizer), _stored(RESULTS, method, optimizer)
     done = {(row["budget"], int(row["seed"])) for row in stored}
     chosen = _stored(CHOSEN, method, optimizer)
@@ -168,6 +186,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--storage", default="sweeps", help="folder of the sweeps' ledgers")
     parser.add_argument("--only", nargs="*", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--staged-up-to", default=FULL_TRAINING, help="the largest budget of all methods but the full model")
     parser.add_argument("--optimizers", nargs="*", choices=list(OPTIMIZERS), default=list(OPTIMIZERS))
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -176,7 +195,7 @@ def main() -> None:
             path.write_text(",".join(columns) + "\n", encoding="utf-8")
     for optimizer in options.optimizers:
         for method in options.only:
-            choose(method, optimizer, options.storage)
+            choose(method, optimizer, options.storage, FULL_TRAINING if method == BASELINE else options.staged_up_to)
         running = [train_fresh(method, optimizer) for method in options.only]
         while running:  # in turn, so that results after an interruption can be compared
             running = [each for each in running if next(each, "done") != "done"]

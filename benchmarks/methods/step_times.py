@@ -8,18 +8,18 @@ the median over the rounds is stored.
 
 from __future__ import annotations
 
-import statistics
+import sys
 from pathlib import Path
 
 import pandas as pd
 import torch
 
 from explorer import Rates, SearchSpace
-from explorer.training.step_time import step_seconds
 from explorer.training.task import Task
 
 FOLDER = Path(__file__).parent
-ROUNDS = 5
+sys.path.insert(0, str(FOLDER.parent))
+from stage_times import milliseconds  # noqa: E402 (a module in the parent folder of a script)
 
 
 def used(results: pd.DataFrame) -> list[tuple[str, str, int]]:
@@ -38,15 +38,12 @@ def main() -> None:
     """Measure the step times and write the file."""
     torch.set_num_threads(1)
     space = SearchSpace.load(FOLDER / "all.yaml")
-    sizes = used(pd.read_csv(FOLDER / "results.csv"))
-    timed: dict[tuple[str, str, int], list[float]] = {size: [] for size in sizes}
-    for _ in range(ROUNDS):
-        for policy, rates, batch in sizes:
-            task = Task(space.task.with_settings(1e-3, batch, {"token_policy": policy}))
-            heads, mlp, tokens, depth = map(float, rates.split())
-            seconds = step_seconds(task, Rates(heads=heads, mlp=mlp, tokens=tokens, depth=depth))
-            timed[policy, rates, batch].append(seconds)
-    rows = [(*size, round(1000 * statistics.median(values), 3)) for size, values in timed.items()]
+    stages = {}
+    for policy, rates, batch in used(pd.read_csv(FOLDER / "results.csv")):
+        task = Task(space.task.with_settings(1e-3, batch, {"token_policy": policy}))
+        heads, mlp, tokens, depth = map(float, rates.split())
+        stages[policy, rates, batch] = task, Rates(heads=heads, mlp=mlp, tokens=tokens, depth=depth)
+    rows = [(*stage, time) for stage, time in milliseconds(stages).items()]
     pd.DataFrame(rows, columns=["policy", "rates", "batch_size", "milliseconds"]).to_csv(FOLDER / "step_times.csv", index=False)
 
 

@@ -36,7 +36,7 @@ def script(monkeypatch, tmp_path):
     loaded = importlib.util.module_from_spec(found)
     monkeypatch.setitem(sys.modules, found.name, loaded)
     found.loader.exec_module(loaded)
-    files = {"CHOSEN": tmp_path / "chosen.csv", "RESULTS": tmp_path / "results.csv"}
+    files = {"TUNING": tmp_path / "tuning.csv", "CHOSEN": tmp_path / "chosen.csv", "RESULTS": tmp_path / "results.csv"}
     for name, path in files.items():
         path.write_text(",".join(loaded.COLUMNS[getattr(loaded, name)]) + "\n")
         monkeypatch.setattr(loaded, name, path)
@@ -82,14 +82,15 @@ def test_every_method_is_planned_and_two_are_chosen_and_trained(prepared, script
                 _, plan = script.planned(space, each.schedule, Budget(1.0), 1e-3, 64)
                 assert 0.8 < plan.cost <= 1.001
     for method, optimizer in (("full", "muon"), ("sweep", "adamw"), ("progressive", "adamw")):
-        script.choose(method, optimizer, str(script.RESULTS.parent))
-        script.choose(method, optimizer, str(script.RESULTS.parent))  # nothing is searched again
+        for up_to in ("50%", "100%", "100%"):  # the last time, nothing is searched again
+            script.choose(method, optimizer, str(script.RESULTS.parent), up_to)
         next(script.train_fresh(method, optimizer))
     chosen = pd.read_csv(script.CHOSEN)
     assert list(chosen.budget) == ["50%", "100%"] * 3
     # Two pairs at one half, and the better of them at 1; a plan may end a step of .06 below its budget.
     tuned = chosen[chosen.method != "sweep"]
     assert list(tuned.search_cost) == pytest.approx([1.0, 1.0] * 2, abs=0.13)
+    assert len(pd.read_csv(script.TUNING)) == 2 * 3  # none of them twice, although the first budget was asked for three times
     results = pd.read_csv(script.RESULTS)
     assert list(results.seed) == [700] * 3
     assert results.cost.tolist() == pytest.approx([0.5] * 3, abs=0.065)

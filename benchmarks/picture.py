@@ -21,14 +21,22 @@ COLOURS = {
     "all": "#5f6b7a",
     "sweep": "#0072b2",
     "copies": "#d55e00",
+    "seconds": "#56b4e9",
+    "paper": "#d55e00",
+    "efficienttrain": "#5f6b7a",
+    "progressive": "#e69f00",
 }
+"""By the name of the method; those of one picture differ."""
 TITLES = {"cost": "share of full training, counted FLOPs", "seconds": "share of full training, seconds"}
+"""Of the axes, by the column of the cost."""
 
 
 def draw(table: pd.DataFrame, names: Mapping[str, str], path: Path) -> None:
-    """Draw the table of `points` as a PNG file: means over seeds with 95 % intervals, one panel per currency."""
-    figure = make_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.04)
-    for column, currency in enumerate(TITLES, start=1):
+    """Draw the table of `points` as a PNG file: means over seeds with 95 % intervals, one panel per currency of the table."""
+    currencies = [currency for currency in TITLES if currency in table]
+    seeds = " to ".join(str(count) for count in sorted({table.seeds.min(), table.seeds.max()}))
+    figure = make_subplots(1, len(currencies), shared_yaxes=True, horizontal_spacing=0.04)
+    for column, currency in enumerate(currencies, start=1):
         for method in dict.fromkeys(table.method):
             rows = table[table.method == method].sort_values(currency)
             bars = {"array": rows.test_high - rows.test_mean, "arrayminus": rows.test_mean - rows.test_low}
@@ -53,6 +61,6 @@ def draw(table: pd.DataFrame, names: Mapping[str, str], path: Path) -> None:
             col=column,
         )
     figure.update_yaxes(**{**AXIS, "tickformat": ".0%"})
-    figure.update_yaxes(title={"text": "test accuracy, mean of five seeds"}, col=1)
+    figure.update_yaxes(title={"text": f"test accuracy, mean of {seeds} seeds"}, col=1)
     figure.update_layout({**LAYOUT, "margin": {"l": 64, "r": 16, "t": 70, "b": 56}, "paper_bgcolor": SURFACE})
     figure.write_image(path, width=1100, height=480, scale=2)
