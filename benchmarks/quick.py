@@ -34,6 +34,8 @@ QUICK = (
     "search/replay.py --task fashion --table",
     "search/spend.py",
     "prediction.py --table",
+    "intervals.py",
+    "dry_run.py",
     "sweep_sharing.py",
     "one_trunk.py --table",
 )

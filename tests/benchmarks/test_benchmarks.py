@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -348,6 +349,18 @@ def test_sweeps_of_one_full_training_are_compared_with_the_exhaustive_one():
     means = rows.groupby(["sweep", "seed"]).test_accuracy.mean()
     behind = 100 * (means[limited.EXHAUSTIVE].iloc[0] - means["one training"]).mean()
     assert f"digits, one training: at most 0.99 full trainings, {behind:.1f} points behind" in limited.table(results)
+
+
+def test_intervals_cover_what_is_drawn_from_a_normal_distribution_and_seeds_that_agree_promise_too_much():
+    intervals = module("intervals")
+    drawn = np.random.default_rng(0).normal(0.8, 0.01, (400, 6))
+    shares = np.mean([intervals.coverage(group, 3, 10**9) for group in drawn], axis=0)
+    assert shares == pytest.approx([0.95] * 3, abs=0.01)  # 1.96 standard errors instead of Student's t would cover 0.8
+    # Three seeds that agree promise an interval of nothing: two of the 20 choices of three do, and none of the others
+    # is within the floor of 100 test images, .09 to either side.
+    apart = intervals.coverage(np.array([0.7] * 3 + [0.9] * 3), 3, 100)
+    assert apart[1:] == pytest.approx([0.9, 0.9])
+    assert apart[0] == pytest.approx(0.9)
 
 
 def interruptions(option: str) -> str:
