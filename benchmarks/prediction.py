@@ -5,8 +5,9 @@
 
 From each recorded curve, the most expensive budgets are left out and predicted from the others, down to two; then those in
 between.
-The curves: the sweeps of reports/digits, methods/results.csv, currency.csv and prediction.csv; sweeps drawn from
-search/digits_table.csv, the recorded results of 440 schedules and settings at four budgets; and curves published for ImageNet.
+The curves: those of reports/digits, methods/results.csv, fashion_mnist/results.csv, currency.csv and prediction.csv; sweeps
+drawn from search/digits_table.csv, the recorded results of 440 schedules and settings at four budgets; and curves published for
+ImageNet.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ NEIGHBOUR_SWEEPS = 300
 DRAWN_TRIALS = {"5%": 20, "10%": 10, "20%": 6, "40%": 4}
 """Staged trials at each budget of a drawn sweep: half of them, but for the first, are the best of the budget below."""
 DRAWN_BASELINES = 4
-TEST_IMAGES = {"digits": 360, "fractals": 1200}
+TEST_IMAGES = {"digits": 360, "fractals": 1_200, "fashion": 10_000}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,18 +82,24 @@ def recorded_curves() -> pd.DataFrame:
     currency = currency[(currency.found_by == "flops") | (currency.kind == "staged")]  # both have the same baseline
     currency["sweep"] = "by " + currency.found_by.map({"flops": "FLOPs", "device_seconds": "seconds"})
     currency["cost"] = [float(budget.rstrip("%")) / 100 for budget in currency.budget]
-    tables = [digits, _over_seeds(methods), _over_seeds(currency), pd.read_csv(KEPT)]
+    fashion = pd.read_csv(FOLDER / "fashion_mnist" / "results.csv").assign(kind="staged")
+    fashion.loc[fashion.method == "full", "kind"] = "baseline"
+    fashion["sweep"] = (
+        "Fashion-MNIST: " + fashion.method + fashion.optimizer.map(lambda name: "" if name == "adamw" else f", {name}")
+    )
+    of_fractals = [_over_seeds(runs, TEST_IMAGES["fractals"]) for runs in (methods, currency)]
+    tables = [digits, *of_fractals, _over_seeds(fashion, TEST_IMAGES["fashion"]), pd.read_csv(KEPT)]
     return pd.concat([table[COLUMNS] for table in tables], ignore_index=True)
 
 
-def _over_seeds(runs: pd.DataFrame) -> pd.DataFrame:
+def _over_seeds(runs: pd.DataFrame, test_images: int) -> pd.DataFrame:
     table = runs.groupby(["sweep", "kind", "budget"], as_index=False).agg(
         cost=("cost", "mean"),
         seeds=("seed", "size"),
         test_mean=("test_accuracy", "mean"),
         seed_error=("test_accuracy", "sem"),
     )
-    return table.assign(test_images=TEST_IMAGES["fractals"]).sort_values(["sweep", "kind", "cost"])
+    return table.assign(test_images=test_images).sort_values(["sweep", "kind", "cost"])
 
 
 def drawn_curves(count: int) -> pd.DataFrame:
