@@ -20,7 +20,8 @@ from timed_step import where
 
 from explorer import Budget, Rates, Schedule, Stage, compile_plan
 from explorer.spec.task import TaskSpec
-from explorer.training.loop import TrainingResult, train
+from explorer.training.loop import train
+from explorer.training.result import TrainingResult
 from explorer.training.task import Task
 
 LEARNING_RATES = (5e-4, 1e-3, 2e-3)

@@ -18,7 +18,8 @@ from scipy import stats
 from explorer import Budget, Rates, Schedule, SearchSpace, Stage, compile_plan
 from explorer.plan import Plan
 from explorer.spec.task import TaskSpec
-from explorer.training.loop import TrainingResult, train
+from explorer.training.loop import train
+from explorer.training.result import TrainingResult
 from explorer.training.task import Task
 
 FOLDER = Path(__file__).parent

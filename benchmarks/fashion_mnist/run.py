@@ -23,14 +23,17 @@ from typing import Any
 
 import torch
 
-from explorer import Budget, Schedule, SearchSpace, compile_plan
+from explorer import Budget, Schedule, SearchSpace
 from explorer.frontier import best_by_budget, trials_frame
 from explorer.frontier.trials import describe, rows
 from explorer.plan import Plan
 from explorer.search.search import Search
 from explorer.search.step_times import measure_table
+from explorer.search.trial_plan import compile_in_currency
 from explorer.spec.rates import AXES
-from explorer.training.loop import TrainingResult, train
+from explorer.spec.step_times import StepTimeTable
+from explorer.training.loop import train
+from explorer.training.result import TrainingResult
 from explorer.training.task import Task
 
 FOLDER = Path(__file__).parent
@@ -75,9 +78,19 @@ class Choice:
 
 
 def planned(space: SearchSpace, schedule: Schedule, budget: Budget, learning_rate: float, batch_size: int) -> tuple[Task, Plan]:
-    """The task with these settings, and the plan of a schedule for it."""
+    """The task with these settings, and the plan of a schedule for it, in the currency of the method."""
     task = Task(space.task.with_settings(learning_rate, batch_size, {}))
-    return task, compile_plan(schedule, task, budget, task.step_cost)
+    return task, compile_in_currency(schedule, task, budget, space, table_of(space))
+
+
+def table_of(space: SearchSpace) -> StepTimeTable | None:
+    """The step times by which a method plans seconds, measured once for each optimizer; `None` for one that counts FLOPs."""
+    if space.currency == "flops":
+        return None
+    path = FOLDER / f"{space.name}_step_times.json"
+    if not path.exists():
+        path.write_text(measure_table(space).model_dump_json(indent=1) + "\n", encoding="utf-8")
+    return StepTimeTable.model_validate_json(path.read_text(encoding="utf-8"))
 
 
 def tuned(space: SearchSpace, method: str, optimizer: str) -> Iterator[Choice]:
@@ -110,10 +123,7 @@ def tuned(space: SearchSpace, method: str, optimizer: str) -> Iterator[Choice]:
 def searched(space: SearchSpace, storage: str) -> Iterator[Choice]:
     """What the product's search finds at each budget; its winners are not repeated, and it trains no baseline."""
     space = space.with_search(repeat=0)
-    ledger = opened(space, storage)
-    table = None
-    if space.currency == "device_seconds" and (table := ledger.step_times()) is None:
-        ledger.keep_step_times(table := measure_table(space))
+    ledger, table = opened(space, storage), table_of(space)
     records = ledger.records()
     search = Search(space, records, ledger.unfinished(records), table)
     for rung in search.rungs:
@@ -161,7 +171,8 @@ def train_fresh(method: str, optimizer: str) -> Iterator[None]:
 
 
 def _measured(plan: Plan, result: TrainingResult) -> list[float]:
-    return [round(plan.cost, 6), round(result.validation, 6), round(result.test, 6)]
+    """FLOPs as a share of full training, whatever the plan counts, and both accuracies."""
+    return [round(plan.flops / plan.full_flops, 6), round(result.validation, 6), round(result.test, 6)]
 
 
 def _stages(plan: Plan) -> str:

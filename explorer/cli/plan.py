@@ -142,7 +142,7 @@ def _calibrated_on_ray(
 ) -> Calibration:
     """Measure in processes on a Ray cluster."""
     from explorer.production.ray_workers import Workers, calibrate_on_ray, device_on_ray
-    from explorer.training.loop import TrainingError
+    from explorer.training.errors import TrainingError
 
     workers = Workers(processes, resources.cpus, device_on_ray(resources.gpus, address), address)
     try:

@@ -70,7 +70,7 @@ def train(
     from explorer.production.verdict import transfer_warning, verdict
     from explorer.training.device import gpu_obstacle
     from explorer.training.distributed import torchrun
-    from explorer.training.loop import DivergedError, TrainingError
+    from explorer.training.errors import DivergedError, TrainingError
 
     share = None if evaluate_every is None else parse_share(evaluate_every)
     loaded = load_named_schedule(schedule, task)

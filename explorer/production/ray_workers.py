@@ -31,7 +31,7 @@ from explorer.sweep.preemption import notice
 from explorer.training.calibration import MEASURED_SECONDS, Calibration, Variant, check_setting, setting_of
 from explorer.training.device import training_on
 from explorer.training.distributed import Processes
-from explorer.training.loop import DivergedError, PreemptedError, TrainingError
+from explorer.training.errors import DivergedError, PreemptedError, TrainingError
 from explorer.training.task import Task
 
 MAX_FAILURES = 3

@@ -39,8 +39,10 @@ from explorer.training.calibration import check_setting, setting_of
 from explorer.training.compile_choice import with_compilation_chosen
 from explorer.training.device import device_name, training_on
 from explorer.training.distributed import SINGLE_PROCESS, Processes
-from explorer.training.loop import TrainingError, TrainingResult, train
+from explorer.training.errors import TrainingError
+from explorer.training.loop import train
 from explorer.training.progress import Progress
+from explorer.training.result import TrainingResult
 from explorer.training.task import Task
 
 

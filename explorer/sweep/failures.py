@@ -13,7 +13,7 @@ import torch
 
 from explorer.errors import InvalidInput
 from explorer.ledger import Failure
-from explorer.training.loop import DivergedError, PreemptedError
+from explorer.training.errors import DivergedError, PreemptedError
 
 CPU_OUT_OF_MEMORY = "DefaultCPUAllocator: can't allocate memory"
 """Message of torch's plain RuntimeError when memory runs out on the CPU."""

@@ -23,8 +23,9 @@ from explorer.sweep.versions import numerical_versions
 from explorer.sweep.worker_group import ProcessFailedError, WorkerGroup
 from explorer.training.device import device_for, device_name
 from explorer.training.distributed import SINGLE_PROCESS, Processes
-from explorer.training.loop import TrainingResult, train
+from explorer.training.loop import train
 from explorer.training.progress import Progress
+from explorer.training.result import TrainingResult
 from explorer.training.stage_store import StageStore
 
 STORE = "stages"

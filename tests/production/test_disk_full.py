@@ -12,9 +12,9 @@ from explorer.production.loggers import METRICS
 from explorer.production.result import RESULT
 from explorer.production.run import Run, train_to_folder
 from explorer.production.run_folder import WEIGHTS
-from explorer.training import loop
+from explorer.training import saved_state
 from explorer.training.checkpoint import load_checkpoint
-from explorer.training.loop import TrainingError
+from explorer.training.errors import TrainingError
 from tests.conftest import quiet
 from tests.loggers.event_files import read_events
 from tests.training.runs import planned
@@ -49,7 +49,7 @@ def test_training_continues_while_nothing_can_be_written_and_catches_up(tiny_tas
     """From the fifth to the eighth segment nothing can be written, neither checkpoint nor metrics nor progress."""
     plan = planned(tiny_task, three_stages, "20%")
     train_to_folder(run_of(tiny_task, plan, tmp_path / "straight"), quiet())
-    save, out, console, kept = loop.save_checkpoint, tmp_path / "full", quiet(), []
+    save, out, console, kept = saved_state.save_checkpoint, tmp_path / "full", quiet(), []
 
     def save_on_full_disk(path, content):
         number = len(content["segments"])
@@ -60,7 +60,7 @@ def test_training_continues_while_nothing_can_be_written_and_catches_up(tiny_tas
             if 6 <= number <= 8:
                 kept.append(len(load_checkpoint(path)["segments"]))
 
-    monkeypatch.setattr(loop, "save_checkpoint", save_on_full_disk)
+    monkeypatch.setattr(saved_state, "save_checkpoint", save_on_full_disk)
     try:
         result = train_to_folder(run_of(tiny_task, plan, out), console)
     finally:
@@ -83,21 +83,21 @@ def test_training_continues_while_nothing_can_be_written_and_catches_up(tiny_tas
 def test_results_that_cannot_be_written_are_written_by_the_same_command(tiny_task, three_stages, tmp_path, monkeypatch):
     """After the last checkpoint, files of more than 50 kB cannot be written: the weights have 100 kB."""
     plan = planned(tiny_task, three_stages, "5%")
-    save = loop.save_checkpoint
+    save = saved_state.save_checkpoint
 
     def save_then_fill_disk(path, content):
         save(path, content)
         if len(content["segments"]) == len(plan.segments):
             limit(50_000)
 
-    monkeypatch.setattr(loop, "save_checkpoint", save_then_fill_disk)
+    monkeypatch.setattr(saved_state, "save_checkpoint", save_then_fill_disk)
     try:
         with pytest.raises(TrainingError, match=r"^the results cannot be written into .*: File too large; make room for them$"):
             train_to_folder(run_of(tiny_task, plan, tmp_path / "full"), quiet())
     finally:
         limit()
     assert not (tmp_path / "full" / RESULT).exists()
-    monkeypatch.setattr(loop, "save_checkpoint", save)
+    monkeypatch.setattr(saved_state, "save_checkpoint", save)
     result = train_to_folder(run_of(tiny_task, plan, tmp_path / "full"), quiet())
     assert result.test == train_to_folder(run_of(tiny_task, plan, tmp_path / "straight"), quiet()).test
     assert_same_weights(tmp_path / "straight", tmp_path / "full")

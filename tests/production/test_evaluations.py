@@ -12,7 +12,7 @@ from explorer.production.evaluation_points import evaluation_steps, parse_share
 from explorer.production.loggers import METRICS
 from explorer.production.run import Run, train_to_folder
 from explorer.production.run_status import RunStatus
-from explorer.training import loop
+from explorer.training import saved_state
 from explorer.training.checkpoint import load_checkpoint
 from explorer.training.loop import train
 from explorer.training.progress import Evaluation, Progress, SegmentResult
@@ -88,7 +88,7 @@ def test_a_resumed_run_has_each_evaluation_once(tiny_task, three_stages, tmp_pat
     """Killed after a checkpoint, and after evaluations that are not in it, which are made again."""
     plan = planned(tiny_task, three_stages, "15%")
     straight = train_to_folder(run_of(tiny_task, plan, tmp_path / "straight", evaluate_every=0.08), quiet())
-    save = loop.save_checkpoint
+    save = saved_state.save_checkpoint
 
     def lose_power(path, content):
         if len(content["segments"]) == 9:
@@ -96,11 +96,11 @@ def test_a_resumed_run_has_each_evaluation_once(tiny_task, three_stages, tmp_pat
         if len(content["segments"]) < 7:
             save(path, content)
 
-    monkeypatch.setattr(loop, "save_checkpoint", lose_power)
+    monkeypatch.setattr(saved_state, "save_checkpoint", lose_power)
     run = run_of(tiny_task, plan, tmp_path / "killed", evaluate_every=0.08)
     with pytest.raises(KeyboardInterrupt):
         train_to_folder(run, quiet())
-    monkeypatch.setattr(loop, "save_checkpoint", save)
+    monkeypatch.setattr(saved_state, "save_checkpoint", save)
     console = quiet()
     resumed = train_to_folder(run, console)
     assert resumed.test == straight.test

@@ -15,7 +15,7 @@ from explorer.production.ray_workers import Workers, calibrate_on_ray, device_on
 from explorer.production.run import train_to_folder
 from explorer.sweep.loopback import on_loopback
 from explorer.training.calibration import setting_of
-from explorer.training.loop import DivergedError, TrainingError
+from explorer.training.errors import DivergedError, TrainingError
 from explorer.training.task import Task
 from tests.conftest import processes, quiet
 from tests.production.test_processes import assert_same_up_to_rounding, run_of_one, wait_for_segments

@@ -28,7 +28,7 @@ from explorer.production.run import WEIGHTS, Run, train_to_folder
 from explorer.production.run_status import PROGRESS, BudgetBar, RunStatus
 from explorer.spec.search_space import SearchSpace
 from explorer.spec.task import TaskSpec
-from explorer.training import loop
+from explorer.training import saved_state
 from explorer.training.calibration import setting_of
 from explorer.training.progress import Progress, SegmentResult
 from explorer.training.task import Task
@@ -77,17 +77,17 @@ def test_a_killed_run_resumes_by_the_same_command_and_ends_in_the_same_bits(thre
 def test_metrics_and_event_files_are_complete_after_an_interruption(tiny_task, three_stages, tmp_path, monkeypatch):
     compiled = planned(tiny_task, three_stages)
     run = run_of(tiny_task, compiled, tmp_path)
-    save = loop.save_checkpoint
+    save = saved_state.save_checkpoint
 
     def power_cut(path, content):
         save(path, content)
         if len(content["segments"]) == 7:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "save_checkpoint", power_cut)
+    monkeypatch.setattr(saved_state, "save_checkpoint", power_cut)
     with pytest.raises(KeyboardInterrupt):
         train_to_folder(run, quiet())
-    monkeypatch.setattr(loop, "save_checkpoint", save)
+    monkeypatch.setattr(saved_state, "save_checkpoint", save)
     result = train_to_folder(run, quiet())
 
     rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))

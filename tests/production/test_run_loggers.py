@@ -5,8 +5,8 @@ import importlib
 import pytest
 
 from explorer.production.run import Run, train_to_folder
-from explorer.training import loop
-from explorer.training.loop import DivergedError
+from explorer.training import saved_state
+from explorer.training.errors import DivergedError
 from tests.conftest import quiet
 from tests.training.runs import planned
 
@@ -40,14 +40,14 @@ def test_an_interrupted_run_is_killed_and_then_continued_and_a_diverged_one_is_f
 ):
     compiled = planned(tiny_task, three_stages)
     run = Run(task=tiny_task.spec, plan=compiled, seed=0, threads=1, device="cpu", out=tmp_path / "run", loggers=("mlflow",))
-    save, error = loop.save_checkpoint, KeyboardInterrupt()
+    save, error = saved_state.save_checkpoint, KeyboardInterrupt()
 
     def stop(path, content):
         save(path, content)
         if len(content["segments"]) in (7, 9):
             raise error
 
-    monkeypatch.setattr(loop, "save_checkpoint", stop)
+    monkeypatch.setattr(saved_state, "save_checkpoint", stop)
     ends = [sum(segment.steps for segment in compiled.segments[: number + 1]) for number in range(20)]
     with pytest.raises(KeyboardInterrupt):
         train_to_folder(run, quiet())
@@ -60,6 +60,6 @@ def test_an_interrupted_run_is_killed_and_then_continued_and_a_diverged_one_is_f
     ((status, reason, steps, _),) = mlflow_runs()
     assert (status, reason) == ("FAILED", "DivergedError: the loss is not finite by step 12 (stage 1)")
 
-    monkeypatch.setattr(loop, "save_checkpoint", save)
+    monkeypatch.setattr(saved_state, "save_checkpoint", save)
     result = train_to_folder(run, quiet())
     assert mlflow_runs() == [("FINISHED", None, ends, result.test)]

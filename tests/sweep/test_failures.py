@@ -8,7 +8,7 @@ from PIL import UnidentifiedImageError
 
 from explorer import InvalidInput
 from explorer.sweep.failures import CPU_OUT_OF_MEMORY, reason_around, reason_of
-from explorer.training.loop import DivergedError
+from explorer.training.errors import DivergedError
 
 ACTOR_DIED = """The actor died unexpectedly before finishing this task.
 \tclass_name: ImplicitFunc

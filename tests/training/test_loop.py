@@ -13,7 +13,8 @@ from explorer import Rates, Schedule, Stage
 from explorer.spec.staging import Staging
 from explorer.training import loop, stopwatch
 from explorer.training.distributed import Processes
-from explorer.training.loop import DivergedError, train
+from explorer.training.errors import DivergedError
+from explorer.training.loop import train
 from explorer.training.task import Task
 from tests.training.runs import planned, same_weights
 

@@ -8,7 +8,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from explorer.training import loop
 from explorer.training.checkpoint import load_checkpoint
-from explorer.training.loop import DivergedError, train
+from explorer.training.errors import DivergedError
+from explorer.training.loop import train
 from explorer.training.task import Task
 from tests.training.runs import planned
 

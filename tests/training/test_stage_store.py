@@ -9,7 +9,8 @@ import torch
 from explorer import Rates, Schedule, Stage
 from explorer.spec.lr_schedule import LearningRateSchedule
 from explorer.training import loop, stage_store
-from explorer.training.loop import PreemptedError, train
+from explorer.training.errors import PreemptedError
+from explorer.training.loop import train
 from explorer.training.stage_store import StageStore, interrupted_key, prefix_keys
 from explorer.training.task import Task
 from tests.training.runs import planned, same_weights

@@ -15,7 +15,8 @@ from explorer.production.run_status import PROGRESS
 from explorer.training import loop
 from explorer.training.checkpoint import load_checkpoint
 from explorer.training.distributed import SINGLE_PROCESS
-from explorer.training.loop import PreemptedError, train
+from explorer.training.errors import PreemptedError
+from explorer.training.loop import train
 from explorer.training.stopping import StopSignal
 from tests.training.runs import planned, same_weights
 
