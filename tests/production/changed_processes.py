@@ -13,10 +13,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
-from transformers import TrainingArguments
 
 from explorer import StagedTraining
-from explorer.production import lightning_callback, transformers_callback
+from explorer.production import lightning_callback
 from tests.production.conftest import SETTINGS, tiny_model
 from tests.production.several_processes import (
     BATCH,
@@ -24,10 +23,9 @@ from tests.production.several_processes import (
     STAGES,
     Classifier,
     Images,
-    InOrder,
-    Wrapped,
     loss_of,
     optimizer_over,
+    transformers_trainer,
     world,
 )
 
@@ -72,22 +70,9 @@ def with_lightning(out: Path, resume: bool) -> torch.nn.Module:
 
 
 def with_transformers(out: Path, resume: bool) -> torch.nn.Module:
-    _, count = world()
-    model = Wrapped()
-    callback = transformers_callback.StagedTrainingCallback(STAGES, **SETTINGS)
-    arguments = TrainingArguments(
-        str(out),
-        max_steps=callback.steps_for(model),
-        per_device_train_batch_size=BATCH // count,
-        max_grad_norm=0,
-        save_steps=SAVED_AT,
-        report_to="none",
-        use_cpu=True,
-        disable_tqdm=True,
-    )
-    trainer = InOrder(model, arguments, train_dataset=Images(), optimizers=(optimizer_over(model), None), callbacks=[callback])
+    trainer = transformers_trainer(out)
     trainer.train(resume_from_checkpoint=str(out / f"checkpoint-{SAVED_AT}") if resume else None)
-    return model.model
+    return trainer.own_model
 
 
 TRAININGS = {"own loop": own_loop, "lightning": with_lightning, "transformers": with_transformers}

@@ -168,8 +168,14 @@ class InOrder(Trainer):
     def _get_train_sampler(self, *_):
         return SequentialSampler(self.train_dataset)
 
+    @property
+    def own_model(self) -> nn.Module:
+        """timm's model in that of the user, which the trainer keeps without its wrapper for several processes."""
+        return self.model.model
 
-def with_transformers(out: Path) -> nn.Module:
+
+def transformers_trainer(out: Path) -> InOrder:
+    """A trainer of Hugging Face with the staged training of this module, which saves at `SAVED_AT`."""
     _, count = world()
     model = Wrapped()
     callback = transformers_callback.StagedTrainingCallback(STAGES, **SETTINGS)
@@ -184,14 +190,18 @@ def with_transformers(out: Path) -> nn.Module:
         disable_tqdm=True,
     )
     optimizers = (optimizer_over(model), None)
-    trainer = InOrder(model, arguments, train_dataset=Images(), optimizers=optimizers, callbacks=[callback])
+    return InOrder(model, arguments, train_dataset=Images(), optimizers=optimizers, callbacks=[callback])
+
+
+def with_transformers(out: Path) -> nn.Module:
+    trainer = transformers_trainer(out)
     trainer.train()
     if trainer.is_world_process_zero():
         from safetensors.torch import load_file
 
         content = load_file(out / f"checkpoint-{SAVED_AT}" / "model.safetensors")
         torch.save({name.removeprefix("model."): tensor for name, tensor in content.items()}, out / "checkpoint.pt")
-    return model.model
+    return trainer.own_model
 
 
 TRAININGS = {
