@@ -1,4 +1,4 @@
-.PHONY: demo test test-on-ray test-without-ray test-nightly test-lowest lint reference docs bench bench-long bench-methods bench-ablations bench-gpu clean
+.PHONY: demo test test-on-ray test-without-ray test-nightly test-lowest lint reference docs bench bench-long bench-methods bench-ablations bench-searches bench-fashion bench-gpu clean
 PYTHON ?= python3
 BIN := .venv/bin
 export RAY_USAGE_STATS_ENABLED := 0
@@ -58,18 +58,24 @@ docs: .venv/installed
 bench: .venv/installed
 	$(BIN)/python benchmarks/quick.py
 
-# Takes about three hours on two cores. Accuracies come first, two runs in parallel; timings follow, one at a time.
+# Takes more than a day on two cores, most of it for bench-fashion and the transfer study. Each of these resumes when interrupted and
+# trains what is not in its results: remove those to make them anew. Accuracies come first, two runs in parallel; timings follow.
 bench-long: .venv/installed
-	$(MAKE) --jobs 2 bench-methods bench-ablations
+	$(MAKE) --jobs 2 bench-methods bench-ablations bench-searches bench-fashion
 	$(BIN)/python benchmarks/methods/step_times.py
 	$(BIN)/python benchmarks/methods/compare.py --picture
+	$(BIN)/python benchmarks/fashion_mnist/step_times.py
+	$(BIN)/python benchmarks/fashion_mnist/compare.py --picture
+	$(BIN)/python benchmarks/currency.py --run
+	$(BIN)/python benchmarks/interruptions/run.py --run
+	$(BIN)/python benchmarks/growth_pause.py
 	$(BIN)/python benchmarks/sweep_overhead.py
 	$(BIN)/python benchmarks/sweep_scale.py
 	$(BIN)/python benchmarks/time_budget.py
 	$(BIN)/python benchmarks/input_rates.py
+	$(BIN)/python benchmarks/staged_input.py
 	$(BIN)/python benchmarks/compiled_stages.py
 	$(BIN)/python benchmarks/report_page.py
-	$(BIN)/python benchmarks/search/record.py
 
 bench-methods: .venv/installed
 	$(BIN)/python benchmarks/methods/run.py
@@ -77,6 +83,21 @@ bench-methods: .venv/installed
 bench-ablations: .venv/installed
 	$(BIN)/python benchmarks/ablations/run.py
 	$(BIN)/python benchmarks/ablations/run.py --task digits
+	$(BIN)/python benchmarks/ablations/paper.py --task digits
+	$(BIN)/python benchmarks/ablations/paper.py --task fractals
+	$(BIN)/python benchmarks/one_trunk.py --run
+
+bench-searches: .venv/installed
+	$(BIN)/python benchmarks/search/record.py --processes 1
+	$(BIN)/python benchmarks/less_than_one/run.py --run
+
+# Needs EXPLORER_FASHION_MNIST, the folder that `python benchmarks/fashion_mnist/prepare.py FOLDER` fills.
+bench-fashion: .venv/installed
+	$(BIN)/python benchmarks/fashion_mnist/run.py
+	$(BIN)/python benchmarks/search/record.py --task fashion --processes 1
+	$(BIN)/python benchmarks/less_than_one/run.py --run --tasks fashion
+	$(BIN)/python benchmarks/ablations/paper.py --task fashion
+	$(BIN)/python benchmarks/transfer/run.py --run --seeds 3
 
 # Needs a GPU, and a Python with torch, timm and pydantic (but not ray): make bench-gpu PYTHON=python3
 bench-gpu:
