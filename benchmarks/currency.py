@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from explorer.frontier.trials import describe
 from explorer.ledger import KINDS, Ledger, Record
 from explorer.search.search import Search
 from explorer.search.step_times import measure_again, measure_table, steps_of, steps_to_verify, verified_table
-from explorer.search.trial_plan import compile_trial
+from explorer.search.trial_plan import compile_trial, full_training_plan
 from explorer.spec.budget import CURRENCIES, Currency
 from explorer.spec.rates import AXES, Rates
 from explorer.spec.step_times import StepTimeTable
@@ -37,6 +38,9 @@ from explorer.training.calibration import Calibration
 from explorer.training.task import Task
 
 FOLDER = Path(__file__).parent
+sys.path.append(str(FOLDER / "methods"))
+import compare  # noqa: E402 (a module in the folder of the methods)
+
 RESULTS = FOLDER / "currency.csv"
 STEP_TIMES = FOLDER / "currency_step_times.csv"
 SPACES = {"fractals": FOLDER / "methods" / "copies.yaml", "digits": FOLDER.parent / "reports" / "digits" / "space.yaml"}
@@ -210,6 +214,14 @@ def match(table: pd.DataFrame, found_by: str, kind: str, cost: str) -> Match:
     return curve.cost_to_match(target.test_mean, target.test_error, int(target.seeds))
 
 
+def depth_growth() -> pd.DataFrame:
+    """Depth growth of benchmarks/methods, with seconds as shares of those of the recipe's full training, as in `results`."""
+    recipe = full_training_plan(SearchSpace.load(SPACES["fractals"]))
+    full_seconds = recipe.steps * compare.step_times()["drop", "1 1 1 1", recipe.batch_size] / 1000
+    table = compare.in_seconds()
+    return table[table.method == "depth"].assign(seconds=table.seconds / full_seconds)
+
+
 def print_tables(task: str) -> None:
     """Print the comparison of a task."""
     runs = pd.read_csv(RESULTS)
@@ -232,6 +244,9 @@ def print_tables(task: str) -> None:
                 print(f"| {kind}, {title} | {' | '.join(cells)} |")
                 if kind == "staged":
                     keep(f"{task}, {title}: share of {name} to match", found.cost, 0.05)
+        if (task, cost) == ("fractals", "seconds"):
+            volumes = "{:.3f} ({:.3f} to {:.3f})".format(*hypervolume_of(depth_growth(), cost))
+            print(f"| depth growth of the methods, by its own step times | | {volumes} |")
         print()
     print("| sweep | kind | budget | test, 95 % interval | of FLOPs | of seconds | schedule | LR, batch |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")

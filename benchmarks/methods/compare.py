@@ -38,8 +38,14 @@ def points() -> pd.DataFrame:
     Columns: method, budget, cost, seconds (both as shares of the baseline's at 100 %), test_mean, test_error, seeds, test_low,
     test_high (95 % interval, Student's t), learning_rate, batch_size, schedule.
     """
-    runs = pd.read_csv(FOLDER / "results.csv")
-    times = pd.read_csv(FOLDER / "step_times.csv").set_index(["policy", "rates", "batch_size"]).milliseconds
+    table = in_seconds()
+    full = table[(table.method == "full") & (table.budget == "100%")].iloc[0]
+    return table.assign(seconds=table.seconds / full.seconds)
+
+
+def in_seconds() -> pd.DataFrame:
+    """As `points`, with seconds as they are."""
+    runs, times = pd.read_csv(FOLDER / "results.csv"), step_times()
 
     def seconds(run: pd.Series) -> float:
         total = 0.0
@@ -50,9 +56,12 @@ def points() -> pd.DataFrame:
         return total
 
     runs["seconds"] = runs.apply(seconds, axis=1)
-    table = over_seeds(runs, ("method", "budget"), ("cost", "seconds"))
-    full = table[(table.method == "full") & (table.budget == "100%")].iloc[0]
-    return table.assign(seconds=table.seconds / full.seconds)
+    return over_seeds(runs, ("method", "budget"), ("cost", "seconds"))
+
+
+def step_times() -> pd.Series:
+    """Milliseconds by token policy, rates and batch size."""
+    return pd.read_csv(FOLDER / "step_times.csv").set_index(["policy", "rates", "batch_size"]).milliseconds
 
 
 def main() -> None:
