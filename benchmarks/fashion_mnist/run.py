@@ -125,7 +125,8 @@ def searched(space: SearchSpace, storage: str) -> Iterator[Choice]:
     space = space.with_search(repeat=0)
     ledger, table = opened(space, storage), table_of(space)
     records = ledger.records()
-    search = Search(space, records, ledger.unfinished(records), table)
+    unfinished = [trial for trial in ledger.unfinished(records) if trial.budget in space.budgets]
+    search = Search(space, records, unfinished, table)
     for rung in search.rungs:
         if rung.kind == "baseline":
             rung.wanted = 0
