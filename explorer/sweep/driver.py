@@ -172,7 +172,7 @@ class Sweep:
             table = self.ledger.step_times()
             if self.space.search.spend:
                 self._count_interrupted(table)
-            records = self._without_retried(self.ledger.records(), table)
+            records = self._without_retried(self._records(), table)
             search = self._search(records, table)
             if self.ledger.warning:
                 self._say(f"warning: {self.ledger.warning}; trials without a record are run again")
@@ -190,7 +190,8 @@ class Sweep:
                 with interrupts_deferred(interrupted_line(len(records), search.planned), self._say):
                     start_ray(self.address)
                 try:
-                    places = self._places(lambda: search.planned - self.ledger.count())
+                    others = self.ledger.count() - len(records)
+                    places = self._places(lambda: search.planned - (self.ledger.count() - others))
                     space = with_compilation_chosen(
                         self._readable_space, self.ledger, search.trials, places.at_once, places.excluded, self._say
                     )
@@ -229,7 +230,7 @@ class Sweep:
                 finally:
                     if started_here:
                         ray.shutdown()
-            if len(self.ledger.records()) >= search.planned:
+            if len(self._records()) >= search.planned:
                 StageStore(f"{self.location}/{STORE}", 0).clear()
         self.console.print(progress.last_table())
         self._say_transfer()
@@ -291,8 +292,16 @@ class Sweep:
         check_space(self.space, table)
         return table
 
+    def _records(self) -> list[Record]:
+        """The records at the budgets of this run. An earlier one may have had a larger `search.goal`, and trained others."""
+        return [record for record in self.ledger.records() if record.trial.budget in self.space.budgets]
+
+    def _unfinished(self, records: list[Record]) -> list[Trial]:
+        """The trials at these budgets that were started and have no record; others wait for a run that wants them."""
+        return [trial for trial in self.ledger.unfinished(records) if trial.budget in self.space.budgets]
+
     def _search(self, records: list[Record], table: StepTimeTable | None) -> Search:
-        unfinished, spending = self.ledger.unfinished(records), self._spending(records, table)
+        unfinished, spending = self._unfinished(records), self._spending(records, table)
         return Search(self.space, records, unfinished, table, spending, self.earlier_sweeps)
 
     def _trained_elsewhere(
@@ -308,15 +317,16 @@ class Sweep:
         """The spending of the sweep; `None` without a limit, or as long as the step times that the limit needs are unknown."""
         if table is None and needs_step_times(self.space):
             return None
-        priced = priced_limit(self.space, table)
-        return Spending(self.space, priced, records, self.ledger.superseded()) if priced else None
+        priced = priced_limit(self._whole_space, table)  # what was spent at larger budgets counts
+        others = [record for record in self.ledger.records() if record.trial.budget not in self.space.budgets]
+        return Spending(self.space, priced, [*records, *others], self.ledger.superseded()) if priced else None
 
     def _count_interrupted(self, table: StepTimeTable | None) -> None:
         """Count the trials that ran when the last driver ended as attempts: what they lost was spent.
 
         One that does not fit into the limit a second time is not tried again.
         """
-        records = self.ledger.records()
+        records = self._records()
         now = time.time()
         ended = [
             Record(
@@ -329,7 +339,7 @@ class Sweep:
                 worker="unknown",
                 device="unknown",
             )
-            for trial in self.ledger.unfinished(records)
+            for trial in self._unfinished(records)
         ]
         again = self._search(records, table).affordable_retries(ended) if ended else []
         for record in ended:
