@@ -76,6 +76,7 @@ def chosen(table: pd.DataFrame, names: Mapping[str, str]) -> str:
     """The schedule and settings that each method's search selected."""
     lines = ["| method | budget | schedule | learning rate | batch | time |", "| --- | --- | --- | --- | --- | --- |"]
     for row in table.itertuples():
-        settings = f"{row.learning_rate:g} | {row.batch_size} | {row.seconds:.2f}"
+        seconds = f"{row.seconds:.2f}" if "seconds" in table else "not measured"
+        settings = f"{row.learning_rate:g} | {row.batch_size} | {seconds}"
         lines.append(f"| {names[row.method]} | {row.budget} | {row.schedule} | {settings} |")
     return "\n".join(lines)

@@ -94,3 +94,17 @@ def test_every_method_is_planned_and_two_are_chosen_and_trained(prepared, script
     results = pd.read_csv(script.RESULTS)
     assert list(results.seed) == [700] * 3
     assert results.cost.tolist() == pytest.approx([0.5] * 3, abs=0.065)
+
+
+def test_kept_results_are_of_the_chosen_schedules_and_within_their_budgets():
+    """By counted FLOPs; the sweep by seconds planned its budgets by the kept step times."""
+    results, chosen = (pd.read_csv(FOLDER / name) for name in ("results.csv", "chosen.csv"))
+    assert not results.duplicated(["method", "optimizer", "budget", "seed"]).any()
+    settings = ["method", "optimizer", "budget", "learning_rate", "batch_size"]
+    assert set(results[settings].itertuples(index=False)) <= set(chosen[settings].itertuples(index=False))
+    shares = results.budget.str.rstrip("%").astype(float) / 100
+    counted = results.method != "seconds"
+    assert (results.cost <= shares)[counted].all()
+    assert (shares - results.cost < 1 / 4_218)[counted].all()  # a step of the full model with the larger batches
+    best = results[results.budget == "100%"].groupby("method").test_accuracy.mean()
+    assert best["full"] == pytest.approx(0.884, abs=0.001)
