@@ -40,11 +40,12 @@ def over_seeds(runs: pd.DataFrame, by: Sequence[str], costs: Sequence[str]) -> p
 
 
 def hypervolume_of(rows: pd.DataFrame, cost: str) -> tuple[float, float, float]:
-    """Hypervolume of the means of one curve over log2 of a cost, up to that of full training, and its 95 % interval.
+    """Hypervolume of the means of one curve over log2 of a cost, from 1/16 of full training on, and its 95 % interval.
 
-    Divided by `DOUBLINGS`, so that over FLOPs it is an average accuracy.
+    Divided by `DOUBLINGS`, so that it is the average of the accuracy that is reached by each cost. What costs less than 1/16
+    counts from there on: curves that begin below gain nothing by that.
     """
-    logs = np.log2(rows[cost].to_numpy(float))
+    logs = np.maximum(np.log2(rows[cost].to_numpy(float)), -DOUBLINGS)
     draws = resampled_means(rows.test_mean, rows.test_error, rows.seeds)
     low, high = percentiles(np.array([hypervolume(logs, means, (0.0, 0.0)) for means in draws]))
     return hypervolume(logs, rows.test_mean, (0.0, 0.0)) / DOUBLINGS, low / DOUBLINGS, high / DOUBLINGS
