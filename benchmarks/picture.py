@@ -53,9 +53,9 @@ def draw(table: pd.DataFrame, names: Mapping[str, str], path: Path) -> None:
                 1,
                 column,
             )
-        ticks = [0.0625, 0.125, 0.25, 0.5, 1, 2]
-        text = [f"{100 * tick:g}%" for tick in ticks]
-        where = [np.log10(0.05), np.log10(max(1.2, 1.1 * table[currency].max()))]
+        ticks = [0.03125, 0.0625, 0.125, 0.25, 0.5, 1, 2]
+        text = [f"{100 * tick:.3g}%" for tick in ticks]
+        where = np.log10([min(0.05, table[currency].min() / 1.2), max(1.2, 1.1 * table[currency].max())])
         figure.update_xaxes(
             {**AXIS, "type": "log", "tickvals": ticks, "ticktext": text, "range": where, "title": {"text": TITLES[currency]}},
             col=column,

@@ -15,6 +15,7 @@ PICTURES = {
     "assets/report.png": "reports/digits/report.png",
     "assets/methods.png": "benchmarks/methods/methods.png",
     "assets/fractals.png": "benchmarks/fractals.png",
+    "assets/fashion_mnist.png": "benchmarks/fashion_mnist/adamw.png",
 }
 """Paths in the site, and where the pictures are kept."""
 BENCHMARKS_MARK = "<!-- benchmarks -->"

@@ -74,8 +74,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--picture", action="store_true", help="write adamw.png and muon.png (needs kaleido and Chromium)")
     options = parser.parse_args()
-    tables = {name: points(name) for name in OPTIMIZERS}
-    tables = {name: table for name, table in tables.items() if ((table.method == BASELINE) & (table.budget == "100%")).any()}
+    runs = pd.read_csv(FOLDER / "results.csv")
+    trained = set(runs[(runs.method == BASELINE) & (runs.budget == "100%")].optimizer)
+    tables = {name: points(name) for name in OPTIMIZERS if name in trained}
     for name, table in tables.items():
         currencies = [currency for currency in ("cost", "seconds") if currency in table]
         print(f"{SHOWN[name]}\n")

@@ -2,7 +2,8 @@
 
     python benchmarks/fashion_mnist/step_times.py    some minutes on one core; writes step_times.csv
 
-The stages of all methods and optimizers are measured in turn in each round, and the median over the rounds is stored.
+The stages of all methods and optimizers are measured in turn in each round, and the median over the rounds is stored. Methods
+that do the same step have the same time.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ sys.path[:0] = [str(FOLDER), str(FOLDER.parent)]
 from methods import space_of  # noqa: E402 (a module in the folder of the script)
 from stage_times import milliseconds  # noqa: E402
 
+ROUNDS = 9
 COLUMNS = ["method", "optimizer", "rates", "batch_size"]
 
 
@@ -38,12 +40,14 @@ def used(results: pd.DataFrame) -> list[tuple[str, str, str, int]]:
 def main() -> None:
     """Measure the step times and write the file."""
     torch.set_num_threads(1)
-    stages = {}
+    stages, same = {}, {}
     for stage in used(pd.read_csv(FOLDER / "results.csv")):
         method, optimizer, rates, batch = stage
-        task = Task(space_of(method, optimizer).task.with_settings(1e-3, batch, {}))
-        stages[stage] = task, Rates(**dict(zip(AXES, map(float, rates.split()), strict=True)))
-    rows = [(*stage, time) for stage, time in milliseconds(stages).items()]
+        spec = space_of(method, optimizer).task.with_settings(1e-3, batch, {})
+        same[stage] = step = (spec.model_dump_json(), rates)
+        stages[step] = Task(spec), Rates(**dict(zip(AXES, map(float, rates.split()), strict=True)))
+    times = milliseconds(stages, ROUNDS)
+    rows = [(*stage, times[step]) for stage, step in same.items()]
     pd.DataFrame(rows, columns=[*COLUMNS, "milliseconds"]).to_csv(FOLDER / "step_times.csv", index=False)
 
 
