@@ -31,7 +31,6 @@ QUICK = (
     "small_stages.py --rounds 7",
     "time_budget.py --seconds 10 --repeats 1",
     "search/replay.py --run",
-    "search/replay.py --task fashion --table",
     "search/spend.py",
     "prediction.py --table",
     "intervals.py",

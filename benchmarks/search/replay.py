@@ -2,7 +2,7 @@
 
     python benchmarks/search/replay.py --table           prints the table from digits_replay.csv, in seconds
     python benchmarks/search/replay.py --run             replays ours, and what is missing of the others: minutes, see below
-    python benchmarks/search/replay.py --task fashion    the same for Fashion-MNIST
+    python benchmarks/search/replay.py --task fashion    the same for Fashion-MNIST, once it is recorded
 
 All use the same search space and the same recorded accuracies (digits_table.csv, written by record.py), with ten seeds of the
 search.
