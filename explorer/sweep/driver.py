@@ -190,8 +190,7 @@ class Sweep:
                 with interrupts_deferred(interrupted_line(len(records), search.planned), self._say):
                     start_ray(self.address)
                 try:
-                    others = self.ledger.count() - len(records)
-                    places = self._places(lambda: search.planned - (self.ledger.count() - others))
+                    places = self._places(lambda: search.planned - (self.ledger.count() - len(self._records_above_goal)))
                     space = with_compilation_chosen(
                         self._readable_space, self.ledger, search.trials, places.at_once, places.excluded, self._say
                     )
@@ -296,6 +295,13 @@ class Sweep:
         """The records at the budgets of this run. An earlier one may have had a larger `search.goal`, and trained others."""
         return [record for record in self.ledger.records() if record.trial.budget in self.space.budgets]
 
+    @cached_property
+    def _records_above_goal(self) -> list[Record]:
+        """The records at larger budgets, which count against a limit. This run adds none to them."""
+        if self.space.budgets == self._whole_space.budgets:
+            return []
+        return [record for record in self.ledger.records() if record.trial.budget not in self.space.budgets]
+
     def _unfinished(self, records: list[Record]) -> list[Trial]:
         """The trials at these budgets that were started and have no record; others wait for a run that wants them."""
         return [trial for trial in self.ledger.unfinished(records) if trial.budget in self.space.budgets]
@@ -317,9 +323,10 @@ class Sweep:
         """The spending of the sweep; `None` without a limit, or as long as the step times that the limit needs are unknown."""
         if table is None and needs_step_times(self.space):
             return None
-        priced = priced_limit(self._whole_space, table)  # what was spent at larger budgets counts
-        others = [record for record in self.ledger.records() if record.trial.budget not in self.space.budgets]
-        return Spending(self.space, priced, [*records, *others], self.ledger.superseded()) if priced else None
+        priced = priced_limit(self._whole_space, table)
+        if priced is None:
+            return None
+        return Spending(self.space, priced, [*records, *self._records_above_goal], self.ledger.superseded())
 
     def _count_interrupted(self, table: StepTimeTable | None) -> None:
         """Count the trials that ran when the last driver ended as attempts: what they lost was spent.

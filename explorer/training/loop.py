@@ -99,7 +99,6 @@ def train(
     watch = Stopwatch(device)
     saved = SavedState(
         task,
-        plan,
         seed,
         state,
         progress,

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from explorer.plan import Plan
 from explorer.training import stopwatch
 from explorer.training.checkpoint import identity, keep_checkpoint, own_checkpoint, processes_before, save_checkpoint
 from explorer.training.errors import DivergedError
@@ -23,7 +22,7 @@ class SavedState:
     """The checkpoint of a run, and its states in a stage store; a run may have one, both, or neither.
 
     Args:
-        task, plan, seed: the run.
+        task, seed: the run, whose plan is that of its progress.
         state: its model, optimizer and random numbers.
         progress: how far it is; times and errors of writing are noted there.
         device: where it trains.
@@ -40,7 +39,6 @@ class SavedState:
     def __init__(
         self,
         task: Task,
-        plan: Plan,
         seed: int,
         state: TrainingState,
         progress: Progress,
@@ -51,7 +49,8 @@ class SavedState:
         store: StageStore | None,
         begun: float,
     ) -> None:
-        self._task, self._plan, self._seed = task, plan, seed
+        plan = progress.plan
+        self._task, self._seed = task, seed
         self._state, self._progress, self._processes = state, progress, state.processes
         self._checkpoint, self._keep_checkpoints, self._store = checkpoint, keep_checkpoints, store
         self._begun, self._last_saved, self._steps_of_checkpoint = begun, begun, 0
@@ -75,7 +74,7 @@ class SavedState:
         """
         progress, count = self._progress, self._processes.count
         if self._checkpoint is not None and self._checkpoint.exists():
-            content = own_checkpoint(self._checkpoint, self._task.spec, self._plan, self._seed, count)
+            content = own_checkpoint(self._checkpoint, self._task.spec, progress.plan, self._seed, count)
             self._resume_from(content)
             progress.checkpoint_seconds = content.get("checkpoint_seconds", 0.0)
             progress.evaluations = [Evaluation(*row) for row in content.get("evaluations", [])]
@@ -97,12 +96,15 @@ class SavedState:
         return self._checkpoint is not None and self._processes.broadcast(stopwatch.now() - self._last_saved >= seconds)
 
     def save(self) -> None:
-        """Write the checkpoint, if there is one, within a segment."""
-        if self._checkpoint:
-            self._write()
+        """Write the checkpoint within a segment."""
+        check_weights(self._state, self._progress)
+        self._write()
 
     def save_segment(self) -> None:
-        """Write the checkpoint after a segment, and the state to the store if others can start from it and it wants it."""
+        """Write the checkpoint after a segment, and the state to the store if others can start from it and it wants it.
+
+        `check_weights` comes first.
+        """
         number, keys, store = len(self._progress.segments), self._keys, self._store
         wanted = store is not None and number <= len(keys) and self._processes.broadcast(store.wants(number == self._trunk))
         if self._checkpoint or wanted:
@@ -110,6 +112,7 @@ class SavedState:
 
     def save_interrupted(self) -> bool:
         """Write the state of a run that has to stop to checkpoint and store; whether it is kept in all that there are."""
+        check_weights(self._state, self._progress)
         written = self._write(self._key_of_interrupted, replace=True)
         return written and (self._store is not None or self._checkpoint is not None)
 
@@ -122,7 +125,6 @@ class SavedState:
         """Write the checkpoint if there is one, and the state to the store under a key; whether all was written."""
         progress, processes = self._progress, self._processes
         written, started = True, stopwatch.now()
-        check_weights(self._state, progress)
         with self._state.content() as trained:
             content = {
                 "segments": [list(astuple(result)) for result in progress.segments],
@@ -164,7 +166,7 @@ class SavedState:
         if content["unfinished"]:
             progress.unfinished = SegmentResult(*content["unfinished"])
         current = len(progress.segments) - (0 if progress.unfinished else 1)
-        self._state.restore(content, self._plan.segments[current].requested)
+        self._state.restore(content, progress.plan.segments[current].requested)
 
 
 def check_weights(state: TrainingState, progress: Progress) -> None:
