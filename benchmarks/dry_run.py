@@ -7,9 +7,9 @@ A dry run searches with results that are drawn at random. Sweeps are those of le
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -18,18 +18,15 @@ from figures import keep
 from explorer.search.forecast import forecast
 from explorer.search.machines import Machines, StepTimes
 
-FOLDER = Path(__file__).parent
+sys.path.append(str(Path(__file__).parent / "less_than_one"))
+import run as limited
+
 UNTIMED = Machines(where="", nodes=1, cpus=1, gpus=0, places=1, times=StepTimes(0.0, 0.0, "cpu"))
 """Trials and costs are compared, seconds are not."""
 
 
 def main() -> None:
     """Print the table."""
-    found = importlib.util.spec_from_file_location("less_than_one", FOLDER / "less_than_one" / "run.py")
-    assert found is not None
-    assert found.loader is not None
-    limited = importlib.util.module_from_spec(found)
-    found.loader.exec_module(limited)
     sweeps = pd.read_csv(limited.RESULTS).drop_duplicates(["task", "sweep", "seed"])
     print("| task | sweep | trials: dry run | trials | cost: dry run | cost, full trainings | realised over dry run |")
     print(f"|{' --- |' * 7}")
@@ -53,7 +50,7 @@ def main() -> None:
     keep("realised over forecast cost of a sweep, median", float(pd.Series(ratios).median()), 0.02)
 
 
-def span(values: object, style: str = "d") -> str:
+def span(values: Iterable[float], style: str = "d") -> str:
     """The smallest and the largest value."""
     low, high = min(values), max(values)
     return f"{low:{style}}" if low == high else f"{low:{style}} to {high:{style}}"

@@ -17,7 +17,7 @@ import pandas as pd
 FOLDER = Path(__file__).parent
 sys.path[:0] = [str(FOLDER), str(FOLDER.parent)]
 from curves import over_seeds  # noqa: E402 (a module in the folder of the benchmarks)
-from methods import METHODS, OPTIMIZERS  # noqa: E402
+from methods import METHODS, OPTIMIZERS, stages_of  # noqa: E402
 from side_by_side import BASELINE, accuracies, chosen, headlines, match, share  # noqa: E402
 
 NAMES = {name: method.name for name, method in METHODS.items()}
@@ -46,12 +46,8 @@ def points(optimizer: str) -> pd.DataFrame:
 
 def _seconds(run: object, times: pd.Series) -> float:
     """Seconds of the steps of a training."""
-    total = 0.0
-    for stage in run.stages.split("; "):
-        size, steps = stage.rsplit(" x", 1)
-        rates, batch = size.rsplit(" b", 1)
-        total += int(steps) * times[run.method, run.optimizer, rates, int(batch)] / 1000
-    return total
+    milliseconds = [steps * times[run.method, run.optimizer, rates, batch] for rates, batch, steps in stages_of(run.stages)]
+    return sum(milliseconds) / 1000
 
 
 def together(tables: dict[str, pd.DataFrame]) -> str:

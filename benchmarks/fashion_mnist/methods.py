@@ -56,6 +56,16 @@ METHODS: Mapping[str, Method] = {
 """The methods by name; the first is the baseline."""
 
 
+def stages_of(text: str) -> list[tuple[str, int, int]]:
+    """Rates, batch size and steps of each stage, from the column `stages` of results.csv."""
+    found = []
+    for stage in text.split("; "):
+        size, steps = stage.rsplit(" x", 1)
+        rates, batch = size.rsplit(" b", 1)
+        found.append((rates, int(batch), int(steps)))
+    return found
+
+
 def space_of(method: str, optimizer: str) -> SearchSpace:
     """The search space of a method with an optimizer."""
     content = SearchSpace.load(TASK).model_dump(mode="json")

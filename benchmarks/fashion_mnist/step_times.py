@@ -20,7 +20,7 @@ from explorer.training.task import Task
 
 FOLDER = Path(__file__).parent
 sys.path[:0] = [str(FOLDER), str(FOLDER.parent)]
-from methods import space_of  # noqa: E402 (a module in the folder of the script)
+from methods import space_of, stages_of  # noqa: E402 (a module in the folder of the script)
 from stage_times import milliseconds  # noqa: E402
 
 ROUNDS = 9
@@ -29,12 +29,8 @@ COLUMNS = ["method", "optimizer", "rates", "batch_size"]
 
 def used(results: pd.DataFrame) -> list[tuple[str, str, str, int]]:
     """`COLUMNS` of every stage, with `rates` as in results.csv: heads, MLP, tokens, depth."""
-    found = set()
-    for run in results.itertuples():
-        for stage in run.stages.split("; "):
-            rates, batch = stage.rsplit(" x", 1)[0].rsplit(" b", 1)
-            found.add((run.method, run.optimizer, rates, int(batch)))
-    return sorted(found)
+    runs = results.itertuples()
+    return sorted({(run.method, run.optimizer, rates, batch) for run in runs for rates, batch, _ in stages_of(run.stages)})
 
 
 def main() -> None:

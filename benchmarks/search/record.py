@@ -30,7 +30,7 @@ from explorer.training.stage_store import StageStore
 
 FOLDER = Path(__file__).parent
 sys.path.append(str(FOLDER))
-from recorded import TASKS  # noqa: E402 (a script's neighbour)
+from recorded import TASKS, trained_on  # noqa: E402 (a script's neighbour)
 
 
 class Part(NamedTuple):
@@ -90,7 +90,7 @@ def results(part: Part) -> list[dict[str, object]]:
             done = train(task, plan, seed=trial.seed, store=store)
             rows.append(
                 {
-                    "task": "target" if part.proxy is None else f"proxy {part.proxy}",
+                    "task": trained_on(part.proxy),
                     "budget": str(budget),
                     "learning_rate": f"{part.learning_rate:.6g}",
                     "batch_size": part.batch_size,

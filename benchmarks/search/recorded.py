@@ -52,9 +52,9 @@ class Table:
         units = dict.fromkeys(levels, 0)
         for stage, count in zip(trial.schedule.stages, trial.schedule.slots(), strict=True):
             units[stage.rates.heads] += count
-        trained_on = "target" if trial.proxy is None else f"proxy {self._proxies[trial.proxy - 1]}"
+        task = trained_on(None if trial.proxy is None else self._proxies[trial.proxy - 1])
         schedule = "-".join(map(str, units.values()))
-        return (trained_on, str(trial.budget), f"{trial.learning_rate:.6g}", trial.batch_size, schedule)
+        return (task, str(trial.budget), f"{trial.learning_rate:.6g}", trial.batch_size, schedule)
 
     def trial(self, variables: Mapping[str, Any], budget: Budget) -> Trial:
         """The staged trial that the variables of a search stand for."""
@@ -83,9 +83,13 @@ class Table:
 
 
 def recorded(task: str) -> pd.DataFrame:
-    """The recorded trainings of a task; the column `task` says whether of the target or of a proxy of its search space."""
-    rows = pd.read_csv(FOLDER / f"{task}_table.csv")
-    return rows if "task" in rows else rows.assign(task="target")
+    """The recorded trainings of a task; their column `task` has names of `trained_on`."""
+    return pd.read_csv(FOLDER / f"{task}_table.csv")
+
+
+def trained_on(proxy: int | None) -> str:
+    """Name of the target, or of a proxy by its number in the search space."""
+    return "target" if proxy is None else f"proxy {proxy}"
 
 
 class Progress:

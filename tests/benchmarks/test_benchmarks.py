@@ -351,6 +351,21 @@ def test_sweeps_of_one_full_training_are_compared_with_the_exhaustive_one():
     assert f"digits, one training: at most 0.99 full trainings, {behind:.1f} points behind" in limited.table(results)
 
 
+def test_what_is_recorded_for_each_task():
+    record = module("search/record")
+    for task, settings, proxies in (("digits", 8, 0), ("fashion", 4, 2)):
+        parts = record.parts(task)
+        assert [part.proxy for part in parts] == [None] * settings + list(range(1, proxies + 1))
+        space = SearchSpace.load(record.FOLDER / f"{task}.yaml")
+        assert len(record.schedules(space)) == 55
+    assert set(record.parts("fashion")[-1][2:]) == {0.002, 32}  # those of the recipe, as in a search on a proxy
+
+
+def test_a_dry_run_is_compared_with_kept_sweeps_by_their_smallest_and_largest():
+    dry_run = module("dry_run")
+    assert (dry_run.span([68, 68]), dry_run.span([0.99, 0.961], ".2f")) == ("68", "0.96 to 0.99")
+
+
 def test_intervals_cover_what_is_drawn_from_a_normal_distribution_and_seeds_that_agree_promise_too_much():
     intervals = module("intervals")
     drawn = np.random.default_rng(0).normal(0.8, 0.01, (400, 6))

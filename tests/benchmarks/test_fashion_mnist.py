@@ -108,3 +108,13 @@ def test_kept_results_are_of_the_chosen_schedules_and_within_their_budgets():
     assert (shares - results.cost < 1 / 4_218)[counted].all()  # a step of the full model with the larger batches
     best = results[results.budget == "100%"].groupby("method").test_accuracy.mean()
     assert best["full"] == pytest.approx(0.884, abs=0.001)
+
+
+def test_every_stage_of_the_kept_results_has_a_step_time(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    monkeypatch.syspath_prepend(str(FOLDER.parent))
+    found = importlib.util.spec_from_file_location("fashion_mnist_step_times", FOLDER / "step_times.py")
+    script = importlib.util.module_from_spec(found)
+    found.loader.exec_module(script)
+    measured = pd.read_csv(FOLDER / "step_times.csv")[script.COLUMNS]
+    assert script.used(pd.read_csv(FOLDER / "results.csv")) == list(measured.itertuples(index=False, name=None))
