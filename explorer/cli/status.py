@@ -16,7 +16,6 @@ from explorer.console import print_line
 from explorer.ledger import find_sweep
 
 if TYPE_CHECKING:
-    from explorer.ledger.realised_time import RealisedTime
     from explorer.ledger.status import DriverStatus, SweepStatus
 
 SHOWN_TRIALS = 5
@@ -47,6 +46,10 @@ def status(
     for what, sweeps in (("are warm starts from", current.warm_starts), ("have results reused from", current.reused)):
         if sweeps:
             _line(f"          {sum(sweeps.values())} of them {what} other sweeps ({_counted(sweeps)})")
+    if current.above_goal:
+        _line(
+            f"          {current.above_goal} more at budgets above those of the last run, which wait for a run that wants them"
+        )
     if current.running:
         _line(f"running   {len(current.running)} trials")
         console.print(_running_table(current, now))
@@ -99,10 +102,6 @@ def _spent(current: SweepStatus) -> str:
     parts = (("failed", current.failed_device_seconds), ("running", current.running_device_seconds))
     shown = [f"{_hours(seconds)} in {name} trials" for name, seconds in parts if seconds]
     return f"{text} ({', '.join(shown)})" if shown else text
-
-
-def _realised(time: RealisedTime) -> str:
-    return f"realised over planned: median {time.median:.3f}, 95 % of {time.trials} trials within {time.deviation_95:.1%}"
 
 
 def _left(current: SweepStatus) -> str:

@@ -116,6 +116,9 @@ class SweepStatus:
     """Number of the trials that have ended whose schedules are of earlier sweeps, by sweep."""
     reused: Mapping[str, int] = field(default_factory=dict)
     """Number of trials whose results are of other sweeps on the storage, by sweep. They cost this one nothing."""
+    above_goal: int = 0
+    """Number of trials, ended or begun, at budgets above those of the last run, as after `--for` a smaller one. No other number
+    of trials has them; what they spent is counted."""
     realised_time: RealisedTime | None = None
     """How closely the trials met their plans in time; `None` if their step times were not measured."""
 
@@ -140,49 +143,58 @@ def sweep_status(ledger: Ledger, now: float | None = None) -> SweepStatus:
     now = time.time() if now is None else now
     header = ledger.header()
     note = DriverNote.read(ledger.location)  # before the records: a trial that ends meanwhile is not missed
-    records = ledger.records()
-    unfinished = ledger.unfinished(records)
+    every_record = ledger.records()
+    every_unfinished = ledger.unfinished(every_record)
     driver = DriverStatus.of(note, now)
     alive = note is not None and driver.state == "running"
+    space = note.space if note else header.space
+    records = [record for record in every_record if record.trial.budget in space.budgets]
+    unfinished = [trial for trial in every_unfinished if trial.budget in space.budgets]
     running = _running(note.running, unfinished) if note and alive else ()
     has_worker = {trial.id for trial in running}
-    space = note.space if note else header.space
     limit = note.spend if note else header.space.search.spend
     superseded = ledger.superseded()
     begun = len(records) + len(unfinished)  # how many a spending limit allows is known to the driver alone
     planned = note.planned if note else begun if limit else planned_trials(space)
     running_seconds = sum(max(0.0, now - trial.since) for trial in running)
     left = device_seconds_left(space, planned, records)
-    completed = [(record, record.outcome) for record in records if record.outcome]
     failed = [record for record in records if record.outcome is None]
-    trained = [outcome for record, outcome in completed if record.was_trained]
+    trained = [record.outcome for record in every_record if record.outcome and record.was_trained]
     on_proxies = [record for record in records if record.trial.proxy is not None]
     return SweepStatus(
         name=header.name,
         location=ledger.location,
         driver=driver,
         planned=planned,
-        completed=len(completed),
+        completed=len(records) - len(failed),
         failed=len(failed),
         running=running,
         waiting=tuple(trial.id for trial in unfinished if trial.id not in has_worker),
         failures=_grouped(failed),
         spent_full_trainings=sum(outcome.executed_cost for outcome in trained),
         spent_device_seconds=sum(_device_seconds(outcome) for outcome in trained),
-        failed_device_seconds=seconds_of([*failed, *(each for each in superseded if each.failure != "preempted")]),
+        failed_device_seconds=seconds_of(
+            [
+                *(record for record in every_record if record.outcome is None),
+                *(attempt for attempt in superseded if attempt.failure != "preempted"),
+            ]
+        ),
         running_device_seconds=running_seconds,
         left_trials=max(0, planned - len(records)),
         left_device_seconds=None if left is None else max(0.0, left - running_seconds),
         places=note.places if note and alive else None,
-        spending=spending_status(header.space, limit, records, superseded),
+        spending=spending_status(header.space, limit, every_record, superseded),
         passed_over=dict(ledger.passed_over),
         proxy_trials=len(on_proxies),
         proxy_full_trainings=sum(
-            record.outcome.executed_cost for record in on_proxies if record.outcome and record.was_trained
+            record.outcome.executed_cost
+            for record in every_record
+            if record.trial.proxy is not None and record.outcome and record.was_trained
         ),
         warm_starts=_by_sweep(record.trial.from_sweep for record in records if record.trial.phase == "search"),
         reused=_by_sweep(record.reused_from for record in records),
-        realised_time=next(iter(reversed(realised_times(records))), None),
+        above_goal=len(every_record) + len(every_unfinished) - len(records) - len(unfinished),
+        realised_time=next(iter(reversed(realised_times(every_record))), None),
     )
 
 

@@ -96,6 +96,21 @@ def test_the_state_of_the_driver(ledger, changes, state):
         assert status.waiting == ("25pct-staged-005", "25pct-staged-006")
 
 
+def test_trials_above_the_budgets_of_the_last_run_are_not_counted_with_the_others(ledger):
+    ledger.append(make_record("50pct-staged-000", budget="50%", started=1000.0, finished=1012.0))
+    lost = {"outcome": None, "status": "failed", "failure": "lost", "reason": "the worker was lost"}
+    ledger.append(make_record("50pct-staged-001", budget="50%", started=1000.0, finished=1003.0, **lost))
+    ledger.start(make_record("50pct-staged-002", budget="50%").trial)
+    note_of(ledger).write(ledger.location)  # as after `--for 25%`
+    status = sweep_status(ledger, NOW)
+    assert (status.completed, status.failed, status.left_trials, status.above_goal) == (2, 3, 5, 3)
+    assert status.waiting == ("25pct-staged-006",)
+    assert len(status.failures) == 2
+    assert status.spent_full_trainings == pytest.approx(0.5 + 0.5)
+    assert status.failed_device_seconds == 12.0 + 3.0
+    assert status.left_device_seconds == 0.0
+
+
 @pytest.mark.parametrize("content", [None, "{", "[]", '{"host": 1}'])
 def test_a_sweep_without_a_readable_note(ledger, tmp_path, content):
     if content is not None:
@@ -112,7 +127,9 @@ def test_the_command_prints_it_as_text_and_as_json(ledger, capsys, monkeypatch):
         return capsys.readouterr().out
 
     note_of(ledger, ending="interrupted").write(ledger.location)
+    ledger.start(make_record("50pct-staged-000", budget="50%").trial)
     printed = printed_by()
+    assert "1 more at budgets above those of the last run, which wait for a run of those" in printed
     assert "s: interrupted " in printed
     assert "finished  5 of 10 trials: 2 completed, 3 failed" in printed
     assert "2 x diverged: the loss is not finite by step 7 (stage 1) (25pct-staged-002, 25pct-staged-003)" in printed
