@@ -25,7 +25,7 @@ from explorer import Budget, Rates, Schedule, SearchSpace, Stage, compile_plan
 from explorer.frontier.trials import describe
 from explorer.search.proposal import distributions, schedule_for
 from explorer.spec.proxy import Proxy
-from explorer.spec.search_space import RateLevels
+from explorer.spec.search_settings import RateLevels
 from explorer.training.loop import train
 from explorer.training.task import Task
 

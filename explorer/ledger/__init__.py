@@ -12,7 +12,7 @@ from explorer.ledger.records import (
     of_target,
 )
 from explorer.ledger.storage import Ledger, find_sweep, sweeps_in
-from explorer.spec.search_space import KINDS, Kind
+from explorer.spec.trial_counts import KINDS, Kind
 
 __all__ = [
     "KINDS",

@@ -24,8 +24,9 @@ from explorer.spec.model_input import ModelInput
 from explorer.spec.optimizer_choice import OptimizerChoice
 from explorer.spec.rates import Rates
 from explorer.spec.schedule import Schedule
-from explorer.spec.search_space import Kind, SearchSpace
+from explorer.spec.search_space import SearchSpace
 from explorer.spec.time_spent import StageTime, TimeSpent
+from explorer.spec.trial_counts import Kind
 
 Phase = Literal["search", "repeat"]
 FromProxy = Literal["promoted", "control"]

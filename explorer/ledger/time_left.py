@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from explorer.ledger.records import Record
 from explorer.spec.budget import Budget
-from explorer.spec.search_space import KINDS, Kind, SearchSpace
+from explorer.spec.search_space import SearchSpace
+from explorer.spec.trial_counts import KINDS, Kind
 
 
 def device_seconds_left(space: SearchSpace, planned: int, records: Sequence[Record]) -> float | None:

@@ -24,7 +24,8 @@ from explorer.spec.budget import Budget
 from explorer.spec.metric import ACCURACY, MetricSpec
 from explorer.spec.rates import AXES
 from explorer.spec.schedule import Stage
-from explorer.spec.search_space import SearchSettings, SearchSpace
+from explorer.spec.search_settings import SearchSettings
+from explorer.spec.search_space import SearchSpace
 
 Value = float | int | str
 

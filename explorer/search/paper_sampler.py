@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial
 
 from explorer.search.proposal import distributions, duration_variables, even_positions, rate_variables
 from explorer.spec.rates import Rates
-from explorer.spec.search_space import SearchSettings
+from explorer.spec.search_settings import SearchSettings
 
 ALPHA = 2.0
 """The paper's best alpha (Table 4)."""

@@ -22,7 +22,7 @@ from explorer.spec.budget import Currency
 from explorer.spec.rates import AXES, Axis, Rates
 from explorer.spec.recipe import Recipe
 from explorer.spec.schedule import Schedule, Stage
-from explorer.spec.search_space import SearchSettings
+from explorer.spec.search_settings import SearchSettings
 
 OPTIMIZATION_VARIABLES = ("batch_size", "learning_rate", "learning_rate_step", "lr_schedule", "optimizer")
 """Variables that do not transfer from one task to another. All others describe the schedule."""

@@ -19,7 +19,7 @@ from explorer.errors import InvalidInput
 from explorer.references import FORM, is_reference, load_reference
 from explorer.search.paper_sampler import PaperSampler
 from explorer.spec.rates import Rates
-from explorer.spec.search_space import SearchSettings
+from explorer.spec.search_settings import SearchSettings
 
 FIELD = "search.sampler"
 

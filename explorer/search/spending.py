@@ -37,10 +37,10 @@ from explorer.search.trial_plan import full_training_plan, proxy_costs
 from explorer.spec.budget import Budget
 from explorer.spec.metric import ACCURACY
 from explorer.spec.provenance import MAX_REACH, MIN_BUDGETS
-from explorer.spec.search_space import KINDS, SearchSpace
+from explorer.spec.search_space import SearchSpace
 from explorer.spec.spending_limit import FIELD, SpendingLimit
 from explorer.spec.step_times import StepTimeTable
-from explorer.spec.trial_counts import MIN_TRIALS
+from explorer.spec.trial_counts import KINDS, MIN_TRIALS
 
 
 @dataclass(frozen=True)

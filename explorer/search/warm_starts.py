@@ -21,7 +21,8 @@ from explorer.search.trial_plan import full_training_plan
 from explorer.spec.budget import Budget
 from explorer.spec.rates import AXES, Axis, Rates
 from explorer.spec.schedule import Schedule, Stage
-from explorer.spec.search_space import SearchSettings, SearchSpace
+from explorer.spec.search_settings import SearchSettings
+from explorer.spec.search_space import SearchSpace
 from explorer.spec.step_times import StepTimeTable
 from explorer.spec.task import TaskSpec
 

@@ -12,7 +12,8 @@ from explorer.spec.proxy import Proxy
 from explorer.spec.rates import AXES, Axis, Rates
 from explorer.spec.recipe import Augmentation, Recipe
 from explorer.spec.schedule import Schedule, Stage
-from explorer.spec.search_space import RateLevels, SearchSettings, SearchSpace, StagingChoices
+from explorer.spec.search_settings import RateLevels, SearchSettings, StagingChoices
+from explorer.spec.search_space import SearchSpace
 from explorer.spec.staging import Staging
 from explorer.spec.task import TaskSpec
 from explorer.spec.task_file import Resources, TaskFile

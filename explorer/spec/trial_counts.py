@@ -1,14 +1,17 @@
-"""Numbers of trials and of fresh seeds at each budget."""
+"""Kinds of trials, and numbers of trials and of fresh seeds at each budget."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
 from explorer.spec.budget import Budget
 
+Kind = Literal["staged", "baseline"]
+KINDS: tuple[Kind, ...] = ("staged", "baseline")
+"""Kinds of trials: staged schedules, and the baseline: the full model throughout."""
 MIN_TRIALS = 3
 """Number of trials that a budget gets however expensive it is."""
 

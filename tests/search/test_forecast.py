@@ -9,7 +9,7 @@ from explorer import SearchSpace
 from explorer.search.forecast import forecast
 from explorer.search.machines import Machines, StepTimes, this_machine
 from explorer.spec.rates import Rates
-from explorer.spec.search_space import RateLevels
+from explorer.spec.search_settings import RateLevels
 from explorer.training.step_time import step_seconds
 from explorer.training.task import Task
 from tests.conftest import with_search

@@ -8,7 +8,7 @@ import pytest
 
 from explorer.search.paper_sampler import PaperSampler
 from explorer.search.proposal import distributions, schedule_for
-from explorer.spec.search_space import RateLevels, SearchSettings
+from explorer.spec.search_settings import RateLevels, SearchSettings
 
 COSTS = {1 / 3: 690, 2 / 3: 1910, 1.0: 4610}
 """The paper's G per image of DeiT-S (Table 6), in thousandths."""

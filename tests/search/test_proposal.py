@@ -10,7 +10,7 @@ from explorer import Rates
 from explorer.search.proposal import distributions, every_setting, first_guesses, schedule_for, staging_for, variables_of
 from explorer.spec.recipe import Recipe
 from explorer.spec.schedule import Schedule, Stage
-from explorer.spec.search_space import RateLevels, SearchSettings, StagingChoices
+from explorer.spec.search_settings import RateLevels, SearchSettings, StagingChoices
 
 LEVELS = (0.25, 0.5, 0.75, 1.0)
 

@@ -14,7 +14,7 @@ from explorer.frontier import best_by_budget, trials_frame
 from explorer.ledger import Ledger
 from explorer.search.search import Search
 from explorer.spec.budget import Budget
-from explorer.spec.search_space import RateLevels
+from explorer.spec.search_settings import RateLevels
 from explorer.sweep.trial import run_trial
 from explorer.training.loop import train
 from explorer.training.task import Task
