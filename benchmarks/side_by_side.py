@@ -53,21 +53,26 @@ def accuracies(table: pd.DataFrame, names: Mapping[str, str]) -> str:
 
 
 def headlines(table: pd.DataFrame, names: Mapping[str, str], currency: str) -> str:
-    """Cost to match, accuracy at 25 % and 10 %, hypervolume."""
+    """Cost to match, accuracy at 25 % and 10 %, hypervolume; of methods without the largest budget, what their curves have."""
+    largest = table.budget.iloc[table.cost.argmax()]
     lines = [
         f"| method, by {CURRENCIES[currency]} | to match the baseline | accuracy at 25% | at 10% | hypervolume |",
         "| --- | --- | --- | --- | --- |",
     ]
     for method in dict.fromkeys(table.method):
         found, between = match(table, method, currency), curve(table, method, currency)
-        cells = [f"{share(found.cost)} ({share(found.low)} to {share(found.high)})"]
+        is_whole = largest in set(table[table.method == method].budget)
+        if is_whole or np.isfinite(found.cost):
+            cells = [f"{share(found.cost)} ({share(found.low)} to {share(found.high)})"]
+        else:
+            cells = [f"not by {between.costs[-1]:.2f}"]
         for cost in (0.25, 0.1):
             if not between.costs[0] <= cost <= between.costs[-1]:
                 cells.append("not measured")
                 continue
             expected = between.at([cost])
             cells.append(f"{100 * expected.mean[0]:.1f} ({100 * expected.low[0]:.1f} to {100 * expected.high[0]:.1f})")
-        cells.append("{:.3f} ({:.3f} to {:.3f})".format(*volume(table, method, currency)))
+        cells.append("{:.3f} ({:.3f} to {:.3f})".format(*volume(table, method, currency)) if is_whole else "not measured")
         lines.append(f"| {names[method]} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

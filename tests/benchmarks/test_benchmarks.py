@@ -135,6 +135,14 @@ def test_cost_to_match_and_hypervolume_by_hand():
     assert "| depth growth | 40.0 (40.0 to 40.0) | 80.0" in side_by_side.accuracies(table, compare.NAMES)
 
 
+def test_a_method_without_the_largest_budget_has_no_hypervolume_and_says_how_far_it_came():
+    table = invented({"full": [0.2, 0.4, 0.8], "depth": [0.4, 0.7, 0.9]})
+    table = table[(table.method == "full") | (table.budget != "100%")]
+    assert "| depth growth | not by 0.50 |" in (lines := side_by_side.headlines(table, compare.NAMES, "cost"))
+    assert lines.splitlines()[-1].endswith("| not measured |")
+    assert "| depth growth | not by 1.00 |" in side_by_side.headlines(table, compare.NAMES, "seconds")
+
+
 def test_differences_are_paired_by_seed():
     ablations = module("ablations/run")
     rows = [("reference", s, 0.5 + s / 10) for s in range(4)] + [("cosine", s, 0.51 + s / 10) for s in range(4)]
