@@ -155,6 +155,7 @@ class Search:
         """
         if self.spending is None:
             return self.space
+        self._set_trials()
         counts = {budget: [0] * len(KINDS) for budget in self.space.budgets}
         for rung in self.rungs:
             counts[rung.budget][KINDS.index(rung.kind)] = max(rung.wanted, rung.asked)
@@ -171,7 +172,7 @@ class Search:
 
     @property
     def unaffordable_repeats(self) -> int:
-        """Number of repeats of the best trials that do not fit into the limit any more, because attempts failed."""
+        """Number of repeats of the best trials that do not fit into what is left of the limit."""
         if self.spending is None:
             return 0
         return sum(self._repeats_left(rung, default=len(self._repeats(rung))) or 0 for rung in self.rungs)
@@ -197,7 +198,11 @@ class Search:
             f"{self.spending.winners} of each kind with {space.seeds_at(space.budgets[0])} fresh seeds"
         ]
         if goal := self.spending.unsearched:
-            lines.append(f"{goal} is not searched: {self.spending.at_goal}")
+            trained = (max(rung.wanted, rung.asked) for rung in self.rungs if rung.budget == goal)
+            lines.append(f"{goal} is not searched: {self.spending.at_goal(*trained)}")
+        if self.spending.unaffordable:
+            lacking = f"{self.spending.unaffordable} trials on proxies or at {self.space.budgets[-1]}"
+            lines.append(f"{lacking} do not fit into what is left of the limit ({self.spending.status()})")
         if self.space.search.trials is not None or self.space.search.baseline_trials is not None:
             lines.append("the spending limit decides: search.trials and search.baseline_trials are for --plan exhaustive")
         return lines
@@ -208,7 +213,7 @@ class Search:
             return []
         lines = [f"{self.spending.status()}; {self.spending.larger_limit(self.rungs, self._repeats_left)}"]
         if lacking := self.unaffordable_repeats:
-            lines.insert(0, f"{lacking} repeats of the best trials do not fit into the limit, because attempts failed")
+            lines.insert(0, f"{lacking} repeats of the best trials do not fit into what is left of the limit")
         return lines
 
     def _next_repeat(self) -> Trial | None:
@@ -241,8 +246,9 @@ class Search:
     def _committed(self) -> float:
         """Upper bound of the cost of what runs, of proxies' trials to come, and of those at the budget of `search.goal`."""
         assert self.spending is not None
-        on_proxies = [rung for ladder in self.proxies for rung in ladder.rungs]
-        return self._running_cost + self.spending.reserved(self.rungs, on_proxies)
+        on_proxies = [rung for ladder in self.proxies for rung in ladder.rungs if rung.budget == self.space.proxy_budget]
+        running = self._running_cost
+        return running + self.spending.reserve(self.rungs, on_proxies, running, self._repeats_left)
 
     @property
     def _running_cost(self) -> float:

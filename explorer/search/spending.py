@@ -6,6 +6,7 @@ same limit, and one that is given a larger limit is extended.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -109,6 +110,7 @@ class Spending:
         winners: number of the best trials of each kind and budget that are repeated.
         verified: numbers of schedules and of full models that are trained at the budget of `search.goal`, where it is not
             searched.
+        unaffordable: number of trials of proxies and at that budget that do not fit into what is left; see `reserve`.
         space: the search space with the numbers of trials on proxies.
 
     Raises:
@@ -118,7 +120,7 @@ class Spending:
     def __init__(
         self, space: SearchSpace, priced: PricedLimit, records: Sequence[Record] = (), attempts: Sequence[Record] = ()
     ) -> None:
-        self.priced, self.verified = priced, (0, 0)
+        self.priced, self.verified, self.unaffordable = priced, (0, 0), 0
         self.costs = [priced.costs[budget] for budget in space.budgets]
         compared = priced.costs[space.proxy_budget]
         trials = proxy_trials(priced.limit, compared, priced.of_proxies)
@@ -186,16 +188,36 @@ class Spending:
         trials = self.at_start[self.space.budgets.index(budget)]
         return trials.staged if kind == "staged" else trials.baseline
 
-    def reserved(self, rungs: Sequence[Rung], proxies: Sequence[Rung]) -> float:
-        """What trials that have not been proposed will cost at most, on proxies and at the budget of `search.goal`.
+    def reserve(
+        self, rungs: Sequence[Rung], proxies: Sequence[Rung], running: float, repeats_left: Callable[[Rung], int | None]
+    ) -> float:
+        """Set how many trials proxies and the budget of `search.goal` are to have, as far as they fit into what is left.
+
+        They were planned from the whole limit, of which a sweep that is resumed for another budget has spent a part.
 
         Args:
             rungs: of the target, as for `set_trials`.
-            proxies: of all proxies.
+            proxies: those of all proxies at the budget at which they are compared, from the cheapest proxy up.
+            running: upper bound of the cost of what runs, in full trainings.
+            repeats_left: as for `set_trials`.
+
+        Returns:
+            What those that have not been proposed will cost at most, in full trainings.
         """
-        on_proxies = sum(max(0, rung.wanted - rung.asked) * self.charges.bound(rung.budget, rung.proxy) for rung in proxies)
-        verified = sum(rung.asked for rung in rungs[self._searched * len(KINDS) :])
-        return on_proxies + max(0, sum(self.verified) - verified) * self.costs[-1]
+        left = self.limit - self.spent - running - self._repeats(self._states(rungs, repeats_left))
+        reserved, at_goal = 0.0, rungs[self._searched * len(KINDS) :]
+        counts = [*(count for count, _ in self.on_proxies), *self.verified[: len(at_goal)]]
+        self.unaffordable = 0
+        for rung, count in zip([*proxies, *at_goal], counts, strict=True):
+            cost = self.charges.bound(rung.budget, rung.proxy)
+            more = max(0, (count if rung.distinct is None else min(count, rung.distinct)) - rung.asked)
+            fitting = min(more, max(0, math.floor((left - reserved) / cost + ROUNDING)))
+            rung.wanted = rung.asked + fitting
+            reserved += fitting * cost
+            self.unaffordable += more - fitting
+        for rung in at_goal:
+            rung.is_verified = True
+        return reserved
 
     def set_trials(self, rungs: Sequence[Rung], committed: float, repeats_left: Callable[[Rung], int | None]) -> None:
         """Set how many trials each rung is to have, from what is left.
@@ -208,23 +230,24 @@ class Spending:
         states = self._states(rungs, repeats_left)
         left = self._plannable - self.spent - committed
         counts = None
-        repeats = sum(self._rule.cost(of_kind, [state.asked for state in of_kind]) for of_kind in states)
+        repeats = self._repeats(states)
         is_open = all(state.repeats_left is None for of_kind in states for state in of_kind)
         unspent = self.limit - self.spent - committed - repeats
         if is_open or unspent > MAX_UNSPENT * self.limit + ROUNDING:
             counts = divide(left, states[0], states[1], self._rule)
         for number, rung in enumerate(rungs):
             position, kind = divmod(number, len(KINDS))
-            if position == self._searched:  # the budget that the schedule is wanted for
-                rung.wanted, rung.is_verified = self.verified[kind], True
-            else:
+            if position < self._searched:
                 rung.wanted = counts[kind][position] if counts else rung.asked
 
     def affords(self, cost: float, committed: float, rungs: Sequence[Rung], repeats_left: Callable[[Rung], int | None]) -> bool:
         """Whether this much more can be spent on top of what is committed, and of the repeats; see `set_trials`."""
-        states = self._states(rungs, repeats_left)
-        repeats = sum(self._rule.cost(of_kind, [state.asked for state in of_kind]) for of_kind in states)
+        repeats = self._repeats(self._states(rungs, repeats_left))
         return self.spent + committed + repeats + cost <= self.limit + ROUNDING
+
+    def _repeats(self, states: Sequence[Sequence[RungState]]) -> float:
+        """Cost of the repeats that the trials so far still need."""
+        return sum(self._rule.cost(of_kind, [state.asked for state in of_kind]) for of_kind in states)
 
     def cost_of(self, trial: Trial) -> float:
         """Upper bound of the cost of a trial, in full trainings."""
@@ -240,10 +263,9 @@ class Spending:
         """The budget of `search.goal`, where the limit has no room to search it."""
         return None if self._searched == len(self.costs) else self.space.budgets[-1]
 
-    @property
-    def at_goal(self) -> str:
-        """What is done at the budget that is not searched, in words."""
-        schedules, full_models = self.verified
+    @staticmethod
+    def at_goal(schedules: int, full_models: int) -> str:
+        """What is done at the budget that is not searched, in words, from the numbers of trainings there."""
         if not schedules:
             return "its accuracy is predicted from those below it"
         trained = "the best schedule is" if schedules == 1 else f"the best {schedules} schedules are"

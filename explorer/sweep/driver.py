@@ -118,6 +118,10 @@ class Sweep:
             space = space.with_search(plan=plan)
         if start_from is not None:
             space = space.with_search(**{"from": tuple(start_from)})
+        for field, option, given in (("search.spend", "--spend", spend), ("search.goal", "--for", goal)):
+            if given is not None and space.search.plan == "exhaustive":
+                allowed = f"has no effect with plan: exhaustive; leave out {option}, or choose plan: limited (--plan limited)"
+                raise InvalidInput(field, str(given), allowed)
         space = space.as_planned()
         if trials is not None and space.search.spend is not None:
             allowed = f"cannot be combined with a spending limit ({space.search.spend}), which decides the number of trials"

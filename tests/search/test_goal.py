@@ -109,6 +109,40 @@ def test_a_search_trains_what_the_proxy_chose_at_the_goal_and_stays_within_its_l
     assert resumed.planned == len(records)
 
 
+def test_a_sweep_that_is_resumed_for_a_larger_budget_stays_within_its_limit(space_file):
+    whole, records, spent = goal_space(space_file), [], []
+    for goal in ("10%", "25%"):
+        space = whole.with_search(goal=goal).as_planned().up_to_goal()
+        search = Search(space, records, spending=Spending(space, priced_limit(space), records))
+        lines = search.limit_lines()
+        while not isinstance(trial := search.next(), Status):
+            records.append(charged(finish(trial, 0.5 + len(records) / 1000), search))
+            search.finished(records[-1])
+            assert search.spending.spent <= search.spending.limit
+        spent.append(search.spending.spent)
+        # Those at 10 % were trained once each, as the goal; now that it is a budget that is searched, the best are to be repeated.
+        assert (search.planned - len(records), search.unaffordable_repeats) == ((0, 0) if goal == "10%" else (4, 4))
+    # Three trials of the proxy at 25 % and two trainings there need .6875, which are not left.
+    assert 1 - spent[0] < 0.0625
+    assert spent[1] == spent[0]
+    assert any(line.startswith("5 trials on proxies or at 25% do not fit into what is left of the limit") for line in lines)
+    assert "25% is not searched: its accuracy is predicted from those below it" in lines
+    # A larger limit has room for them.
+    space = whole.with_search(goal="25%", spend="4 trainings").as_planned().up_to_goal()
+    extended = Search(space, records, spending=Spending(space, priced_limit(space), records))
+    assert not any("do not fit" in line for line in extended.limit_lines())
+
+
+def test_what_the_goal_needs_is_reserved_for_each_kind(space_file):
+    """Three schedules were trained at 25 % within a larger limit; the full model still is to be."""
+    large = goal_space(space_file, proxy=(), spend="10 trainings").as_planned().up_to_goal()
+    trained = Search(large, spending=Spending(large, priced_limit(large)))
+    rungs = {rung.kind: rung for rung in trained.rungs if str(rung.budget) == "25%"}
+    rungs["staged"].asked = 5
+    trained.spending.verified, trained.spending._searched = (2, 1), 3
+    assert trained.spending.reserve(trained.rungs, [], 0.0, lambda rung: None) == pytest.approx(0.25)
+
+
 def test_the_cheapest_budget_tunes_the_learning_rate_and_batch_size_of_what_the_proxy_chose(space_file):
     space = goal_space(space_file, learning_rate_grid=3, trials=None, baseline_trials=None).as_planned().up_to_goal()
     search, first = Search(space, spending=Spending(space, priced_limit(space))), []
@@ -195,6 +229,10 @@ def test_what_cannot_be_planned_is_refused_in_one_line(space_file, tmp_path, cha
 def test_an_exhaustive_plan_leaves_out_limit_goal_and_proxies(space_file, tmp_path):
     space = goal_space(space_file, trials=2, baseline_trials=1)
     planned = Sweep(space, tmp_path, plan="exhaustive").space
+    for option in ({"spend": "3 trainings"}, {"goal": "10%"}):
+        with pytest.raises(InvalidInput, match=r"search\.(spend|goal): .*: has no effect with plan: exhaustive; leave out --"):
+            Sweep(space, tmp_path, plan="exhaustive", **option)
+        assert Sweep(space.with_search(plan="exhaustive"), tmp_path, plan="limited", **option).space.search.spend is not None
     assert (planned.search.spend, planned.search.goal, planned.proxy, len(planned.budgets)) == (None, None, (), 5)
     assert planned.planned_trials == 5 * (2 + 1 + 2 * 2)
 
