@@ -22,8 +22,9 @@ class Charges:
     What an attempt that failed had executed is not recorded. A trial that is not tried again is charged the upper bound of a
     trial at its budget, unless it failed before it had a plan, for what its host lacks. A trial that is tried again finds the
     finished segments of its attempt in the stage store; it is charged its whole plan in the end, and the attempt one segment,
-    which is the most that was lost. Without a stage store, the attempt is charged the upper bound. An attempt that was
-    preempted is charged nothing: the record of the trial that resumes it counts what both executed.
+    which is the most that was lost unless the storage is so slow that not every segment is stored. Without a stage store, the
+    attempt is charged the upper bound. An attempt that was preempted is charged nothing: the record of the trial that resumes
+    it counts what both executed.
     """
 
     costs: Mapping[Budget, float]

@@ -184,7 +184,7 @@ class Sweep:
                 self._say(line)
             with self._loggers(records) as loggers:
                 if records and len(records) >= search.planned:
-                    StageStore(f"{self.location}/{STORE}", 0).clear()
+                    self._clear_store(records)
                     self._say(f"all {len(records)} trials are in the ledger: {self.location}")
                     self._say_spent(search)
                     return self
@@ -233,8 +233,8 @@ class Sweep:
                 finally:
                     if started_here:
                         ray.shutdown()
-            if len(self._records()) >= search.planned:
-                StageStore(f"{self.location}/{STORE}", 0).clear()
+            if len(records := self._records()) >= search.planned:
+                self._clear_store(records)
         self.console.print(progress.last_table())
         self._say_transfer()
         self._say_spent(search)
@@ -383,6 +383,15 @@ class Sweep:
         if retried:
             self._say(f"trying {len(retried)} failed trials again")
         return [record for record in records if record not in retried]
+
+    def _clear_store(self, records: list[Record]) -> None:
+        """Remove the stage store of a sweep whose trials have all ended, unless failed ones would be tried again from it."""
+        failed = sum(record.outcome is None and not record.diverged for record in records)
+        if failed and self.retry == "failed" and self.space.store_gb:
+            again = "the same command tries them again; --retry none removes it"
+            self._say(f"the stage store is kept for {failed} failed trials: {again}")
+            return
+        StageStore(f"{self.location}/{STORE}", 0).clear()
 
     def _loggers(self, records: list[Record]) -> SweepLoggers:
         return SweepLoggers(self.ledger.header(), self.space, self.location, records, self._say)

@@ -82,9 +82,12 @@ def test_trials_fail_alone_each_with_its_reason_and_the_next_run_tries_them_agai
     assert [r.trial.id for r in sweep.ledger.superseded()] == ["25pct-staged-001"] * 2
     assert sweep.lacking == ("25%: no baseline trial succeeded",)
 
+    assert Path(sweep.location, STORE).exists()  # the failed trials may have segments in it
+
     monkeypatch.undo()
     unchanged = quiet()
     Sweep(space, storage, retry="none", console=unchanged).run()
+    assert not Path(sweep.location, STORE).exists()
     assert "all 6 trials are in the ledger" in unchanged.file.getvalue()
     again = quiet()
     assert Sweep(space, storage, console=again).run().lacking == ()
