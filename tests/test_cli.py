@@ -18,9 +18,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from explorer import Schedule, cli
+from explorer import Schedule, SearchSpace, cli
 from explorer.ledger import Ledger
 from explorer.report.watch import follow
+from explorer.training.calibration import Calibration
 from tests.conftest import wait_until
 from tests.ledger.test_ledger import make_header, make_record
 
@@ -116,6 +117,21 @@ def test_budgets_of_time_and_money_need_a_calibration(explorer, space_file, sche
     refused = explorer(*plan, "--calibration", file, "--budget", "2 GPU-seconds")
     assert_refused(refused, "budget", "2 GPU-seconds", "training would run on a CPU of this machine")
     assert_refused(explorer(*plan, "--budget", "25%", "--calibration", schedule_file), "calibration", "cannot be read")
+
+
+def test_full_training_is_that_of_the_recipe_whatever_batch_a_schedule_was_measured_with(explorer, space_file, sweep, tmp_path):
+    best, file = tmp_path / "best.json", tmp_path / "measured.json"
+    assert explorer("best", sweep.location, "--budget", "25%", "--out", best).returncode == 0
+    own = SearchSpace.load(space_file).task.recipe.batch_size
+    batch = Schedule.load(best).provenance.batch_size
+    assert batch != own
+    done = explorer("calibrate", "--task", space_file, "--schedule", best, "--out", file)
+    assert done.returncode == 0, done.stderr
+    measured = Calibration.load(file)
+    assert measured.setting.task.recipe.batch_size == own
+    assert {step.batch_size or own for step in measured.steps} == {own, batch}
+    planned = explorer("plan", "--schedule", best, "--task", space_file, "--calibration", file, "--budget", "2 CPU-seconds")
+    assert planned.returncode == 0, planned.stderr
 
 
 def test_best_prints_and_saves_the_schedule(explorer, sweep, tmp_path):

@@ -109,6 +109,9 @@ def calibrate(
     warn(*opened.warnings)
     if loaded:
         variants, seconds = [Variant(stage.rates, opened.batch_size) for stage in loaded.stages], MEASURED_SECONDS
+        if opened.batch_size != file.task.recipe.batch_size:  # full training, 100 %, is that of the file's own recipe
+            recipe = opened.spec.recipe.model_copy(update={"batch_size": file.task.recipe.batch_size})
+            opened = opened.with_spec(opened.spec.model_copy(update={"recipe": recipe}))
     elif isinstance(file, SearchSpace):
         variants, seconds = measured_first(file), SECONDS
     else:

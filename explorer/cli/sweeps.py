@@ -235,6 +235,7 @@ def best(
 ) -> None:
     """Print and save the best schedule for a budget."""
     from explorer.frontier import best_by_budget, best_schedule, trials_frame
+    from explorer.frontier.trials import at_budget
 
     ledger = find_sweep(sweep, storage)
     header, parsed = ledger.header(), Budget.parse(budget)
@@ -243,7 +244,7 @@ def best(
     warn(ledger.warning)
     print_stages(schedule)
     winners = best_by_budget(trials)
-    measured = winners[winners.budget == str(parsed)]
+    measured = at_budget(winners, parsed)
     for line in _predicted_lines(winners, trials, header, parsed) if measured.empty else _measured_lines(measured):
         print_line(console, line)
     if stages_only:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from explorer.errors import InvalidInput
-from explorer.frontier.trials import metric_of, row_with_largest
+from explorer.frontier.trials import at_budget, metric_of, row_with_largest
 from explorer.frontier.uncertainty import floored_error, interval, run_interval
 from explorer.frontier.untrained import untrained_budget
 from explorer.ledger import SweepHeader
@@ -125,11 +125,11 @@ def best_schedule(trials: pd.DataFrame, header: SweepHeader, budget: Budget, tab
     if winners.empty:
         failed = int((trials.status == "failed").sum())
         raise InvalidInput("sweep", header.name, f"has no finished trial ({failed} failed)")
-    at_budget = winners[winners.budget == str(budget)]
-    if at_budget.empty:
+    measured = at_budget(winners, budget)
+    if measured.empty:
         untrained = untrained_budget(winners, trials, header, budget)
         return schedule_with_provenance(untrained.neighbour, trials, header, table, untrained.prediction)
-    return schedule_with_provenance(row_with_largest(at_budget, "validation_mean"), trials, header, table)
+    return schedule_with_provenance(row_with_largest(measured, "validation_mean"), trials, header, table)
 
 
 def schedule_with_provenance(
@@ -161,6 +161,7 @@ def schedule_with_provenance(
         trial=run.id,
         budget=run.budget,
         currency=header.space.currency,
+        price=header.space.price if run.budget_unit == "money" else None,
         step_times=table and table.part_for((stage.rates for stage in schedule.stages), int(run.batch_size), run.staging),
         model=header.space.task.model.name,
         seed=int(run.seed),

@@ -81,7 +81,7 @@ def compare_budgets(curves: pd.DataFrame) -> list[BudgetComparison]:
     for _, at_budget in curves.sort_values("budget_amount", kind="stable").groupby("budget_amount", sort=False):
         means = {row.kind: _mean(row) for row in rows(at_budget)}
         if len(means) == 2:
-            budget = Budget(at_budget.budget_amount.iloc[0], at_budget.budget_unit.iloc[0])
+            budget = Budget.parse(at_budget.budget.iloc[0])
             comparisons.append(BudgetComparison(budget, means["staged"], means["baseline"]))
     return comparisons
 

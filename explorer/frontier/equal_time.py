@@ -54,7 +54,7 @@ def compare_at_equal_time(curves: pd.DataFrame) -> list[TimeComparison]:
         if row.train_seconds >= over_time.costs[0]:
             mean, low, high = (float(values[0]) for values in over_time.at(min(row.train_seconds, over_time.costs[-1])))
             baseline = MeanScore(float(row.test_mean), float(row.test_low), float(row.test_high), int(row.seeds))
-            budget = Budget(row.budget_amount, row.budget_unit)
+            budget = Budget.parse(row.budget)
             comparison = BudgetComparison(budget, MeanScore(mean, low, high, seeds), baseline)
             comparisons.append(TimeComparison(float(row.train_seconds), comparison))
     return comparisons

@@ -10,6 +10,7 @@ import pandas as pd
 
 from explorer.errors import InvalidInput
 from explorer.ledger import Outcome, Record, SweepHeader, of_target
+from explorer.spec.budget import Budget
 from explorer.spec.metric import ACCURACY, MetricSpec
 from explorer.spec.schedule import Schedule
 
@@ -191,6 +192,16 @@ def rows(table: pd.DataFrame) -> Iterator[Any]:
 def row_with_largest(table: pd.DataFrame, column: str) -> pd.Series[Any]:
     """The row with the largest value of a column, the first of equal ones."""
     return table.iloc[int(table[column].to_numpy(float).argmax())]
+
+
+def at_budget(table: pd.DataFrame, budget: Budget) -> pd.DataFrame:
+    """The rows at a budget, whichever device it names.
+
+    Args:
+        table: with columns budget_amount and budget_unit.
+        budget: the budget.
+    """
+    return table[[Budget(row.budget_amount, row.budget_unit).is_same(budget) for row in rows(table)]]
 
 
 def describe(schedule: Schedule) -> str:

@@ -71,10 +71,10 @@ def verdict(schedule: Schedule, task: TaskSpec, plan: Plan, result: RunResult) -
     if provenance is None or reason:
         return [*lines, f"no prediction: {reason}"]
     predicted = provenance.prediction
-    if predicted is not None and str(predicted.budget) == str(plan.budget):
+    if predicted is not None and _is_of_plan(predicted.budget, provenance, plan):
         inside = "inside" if predicted.run_interval[0] <= result.test <= predicted.run_interval[1] else "OUTSIDE"
         return [*lines, f"{predicted_line(predicted)}: {inside}"]
-    if str(provenance.budget) != str(plan.budget):
+    if not _is_of_plan(provenance.budget, provenance, plan):
         return [*lines, f"no prediction: {_other_budget(provenance, plan)}"]
     if provenance.expected_test and provenance.mean_test is not None:
         low, high = provenance.expected_test
@@ -133,13 +133,20 @@ def expectation(schedule: Schedule, task: TaskSpec, plan: Plan) -> str | None:
     provenance = schedule.provenance
     if provenance is None or other_task(schedule, task):
         return None
-    if provenance.prediction is not None and str(provenance.prediction.budget) == str(plan.budget):
+    if provenance.prediction is not None and _is_of_plan(provenance.prediction.budget, provenance, plan):
         return predicted_line(provenance.prediction)
-    if str(provenance.budget) != str(plan.budget):
+    if not _is_of_plan(provenance.budget, provenance, plan):
         return f"{provenance.metric.label} not predicted: {_other_budget(provenance, plan)}"
     if provenance.expected_test is None or provenance.mean_test is None:
         return None
     return f"measured {_expected(provenance, provenance.expected_test)}"
+
+
+def _is_of_plan(budget: Budget, provenance: Provenance, plan: Plan) -> bool:
+    """Whether a budget of the sweep is that of a plan, which has time in place of money."""
+    if budget.unit == "money" and provenance.price is None:
+        return False  # the file is of an earlier release
+    return budget.priced(provenance.price).is_same(plan.budget)
 
 
 def _other_budget(provenance: Provenance, plan: Plan) -> str:

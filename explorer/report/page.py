@@ -92,7 +92,7 @@ def write_report(
     schedules = {}
     try:
         for _, winner in sweep.data.winners.iterrows():
-            budget = Budget(winner.budget_amount, winner.budget_unit)
+            budget = Budget.parse(winner.budget)
             schedule = schedule_with_provenance(winner, sweep.trials, sweep.header, sweep.step_times)
             schedules[str(budget)] = schedule.save(out / "schedules" / f"{budget.slug}.json")
         table = write_file(out / "frontier.csv", frontier_table(sweep.data.curves).to_csv(index=False, float_format="%.6g"))

@@ -43,6 +43,9 @@ from explorer.spec.spending_limit import FIELD, SpendingLimit
 from explorer.spec.step_times import StepTimeTable
 from explorer.spec.trial_counts import KINDS, MIN_TRIALS
 
+ROUNDED_UP = 0.0005
+"""Relative margin for the rounding of the text of a limit, which has four digits."""
+
 
 @dataclass(frozen=True)
 class PricedLimit:
@@ -337,7 +340,7 @@ class Spending:
 
     def _rounded_up(self, full_trainings: float) -> str:
         """An amount in the unit of the limit, with a margin for the rounding of its text."""
-        return self.priced.text(full_trainings * 1.0005 + ROUNDING)
+        return self.priced.text(full_trainings * (1 + ROUNDED_UP) + ROUNDING)
 
     def _new_states(self) -> list[list[RungState]]:
         """The states of each kind before the sweep begins."""
@@ -358,8 +361,19 @@ class Spending:
     def _below_useful(self, rule: Rule, staged: Sequence[RungState], baseline: Sequence[RungState]) -> InvalidInput:
         fewest_staged, fewest_baseline = (counts[0] for counts in rule.minimum(staged, baseline, 1))
         repeats = rule.repeats(staged[0], fewest_staged) + rule.repeats(baseline[0], fewest_baseline)
-        on_proxies = MIN_TRIALS * self.priced.costs[self.space.proxy_budget] * sum(self.priced.of_proxies)
-        needed = self._rounded_up(least_limit(rule.useful_cost(staged, baseline, 1), on_proxies) / (1 - CONTINGENCY))
+        compared, of_proxies = self.priced.costs[self.space.proxy_budget], self.priced.of_proxies
+        on_proxies, useful = MIN_TRIALS * compared * sum(of_proxies), rule.useful_cost(staged, baseline, 1)
+        least = least_limit(useful, on_proxies) / (1 - CONTINGENCY)
+
+        def is_useful(limit: float) -> bool:
+            """More trials of a proxy, which a larger limit has, may not fit into it."""
+            trials = proxy_trials(limit, compared, of_proxies)
+            cost = sum(count * compared * each for count, each in zip(trials, of_proxies, strict=True))
+            return cost <= MAX_PROXY_SHARE * limit and useful + cost <= limit * (1 - CONTINGENCY) + ROUNDING
+
+        while not all(is_useful(least * margin) for margin in (1, 1 + ROUNDED_UP, 1 + 2 * ROUNDED_UP)):
+            least *= 1 + ROUNDED_UP
+        needed = self._rounded_up(least)
         proxies = f", and {MIN_TRIALS} trials of each proxy at {self.space.proxy_budget}" if on_proxies else ""
         return InvalidInput(
             FIELD,

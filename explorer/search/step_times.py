@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
+from explorer.errors import InvalidInput
 from explorer.ledger import Record
 from explorer.search.known_schedules import known_schedules
 from explorer.search.proposal import even_positions
@@ -39,6 +40,23 @@ def steps_of(space: SearchSpace) -> list[Variant]:
         Variant(each, size, staging)
         for size, staging, each in itertools.product(dict.fromkeys(search.batch_size), _stagings(space), rates)
     ]
+
+
+def check_covers(space: SearchSpace, table: StepTimeTable) -> None:
+    """Check that a table gives the time of every step that a trial of the search may have.
+
+    Raises:
+        InvalidInput: when it has neither their rows nor a model.
+    """
+    every = steps_of(space)
+    missing = [each for each in every if table.measured(each.rates, each.batch_size, each.staging) is None]
+    if missing and table.model is None:
+        example = f"{missing[0].rates} at batch {missing[0].batch_size}"
+        reason = (
+            f"lacks {len(missing)} of the {len(every)} steps that trials may have, such as {example}, and has too few rows for "
+            "a model of them: `explorer calibrate --task SPACE` without --schedule measures what the search needs"
+        )
+        raise InvalidInput("calibration", f"{len(table.steps)} steps", reason)
 
 
 def measured_first(space: SearchSpace, limit: int = MAX_MEASURED) -> list[Variant]:

@@ -28,6 +28,8 @@ ALLOWED = (
     "write a fraction of full training (25% or 0.25), FLOPs (3e17 FLOPs), forward multiply-adds of an image times epochs "
     "(343.7 GMACs-epochs), time of one device (12 GPU-hours) or money ($40)"
 )
+SAME = 1e-9
+"""Relative difference of amounts that are the same: the text of a budget has ten digits."""
 GMAC = 10**9
 """Multiply-adds in a GMAC."""
 
@@ -109,6 +111,10 @@ class Budget:
         if other.unit != self.unit:
             raise TypeError(f"cannot compare budgets of different units: {self} ({self.unit}) and {other} ({other.unit})")
         return other.amount
+
+    def is_same(self, other: Budget) -> bool:
+        """Whether another budget is the same amount, whichever device it names, apart from the rounding of their texts."""
+        return self.unit == other.unit and math.isclose(self.amount, other.amount, rel_tol=SAME)
 
     @property
     def counted(self) -> bool:
@@ -200,5 +206,10 @@ class Budget:
         return str(self).replace("%", "pct").replace("+", "").replace(" ", "").lower()
 
 
-BudgetField = Annotated[Budget, BeforeValidator(Budget.parse), PlainSerializer(str)]
+def _as_written(text: str | float | Budget) -> Budget:
+    """A budget as its text says it, so that it is the same one after it was written and read: text has ten digits."""
+    return Budget.parse(str(Budget.parse(text)))
+
+
+BudgetField = Annotated[Budget, BeforeValidator(_as_written), PlainSerializer(str)]
 """A budget in a pydantic model, written as text (`25%`)."""

@@ -42,6 +42,8 @@ class Provenance(OfMetric):
     """Budget of that trial."""
     currency: Currency = "flops"
     """Currency of the sweep, in which a budget that is a share of full training is counted."""
+    price: float | None = None
+    """Price of a device-hour in the sweep, of a budget in money; `None` for other budgets."""
     step_times: StepTimeTable | None = None
     """Step times by which the trial was planned, of a sweep in device-seconds; `None` otherwise."""
     model: str

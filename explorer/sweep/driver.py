@@ -24,6 +24,7 @@ from explorer.search.checks import check_space
 from explorer.search.optuna_logs import quiet_optuna
 from explorer.search.search import Search
 from explorer.search.spending import Spending, needs_step_times, priced_limit
+from explorer.search.step_times import check_covers
 from explorer.search.warm_starts import warm_starts
 from explorer.spec.budget import Budget
 from explorer.spec.imports import imports_line
@@ -145,6 +146,8 @@ class Sweep:
             raise InvalidInput("wait_for_nodes", wait_for_nodes, "must be a number of seconds")
         if step_times is not None and space.currency == "flops":
             raise InvalidInput("calibration", space.currency, "step times are for a sweep with currency: device_seconds")
+        if step_times is not None:
+            check_covers(space, step_times)
         self._given_step_times = step_times
         self.parallel_trials, self.wait_for_nodes = parallel_trials, wait_for_nodes
         self.space, self.address, self.retry, self.mix_versions = space, address, retry, mix_versions

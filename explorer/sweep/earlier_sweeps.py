@@ -61,7 +61,7 @@ def _read(name: str, space: SearchSpace, inventory: Inventory, ledger: Ledger) -
     trials = trials_frame(records, header, of="all").set_index("id")
     found = []
     for winner in rows(winners):
-        run, budget = trials.loc[winner.id], Budget(winner.budget_amount, winner.budget_unit)
+        run, budget = trials.loc[winner.id], Budget.parse(winner.budget)
         task = header.space.task.with_settings(run.learning_rate, run.batch_size, run.staging, run.lr_schedule, run.optimizer)
         found.append(
             Winner(

@@ -83,6 +83,22 @@ def test_a_budget_in_time_is_compared_with_the_time_of_all_devices(measured, tin
     assert time_lines(plan, result)[0].endswith("; 12.25 CPU-seconds of 12 CPU-seconds")
 
 
+@pytest.mark.parametrize(("of_sweep", "planned"), [("$40", "16 device-hours"), ("2 GPU-hours", "2 device-hours")])
+def test_a_budget_in_money_or_of_a_named_device_is_that_of_the_sweep(measured, tiny_spec, of_sweep, planned):
+    task = Task(tiny_spec)
+
+    def cost(rates):
+        return replace(task.step_cost(rates), seconds=1600.0)
+
+    plan = compile_plan(measured, task, Budget.parse(planned), cost)
+    result = RunResult(**RESULT, budget=planned, planned_seconds=1.0, processes=1)
+    for price, is_known in ((2.5, True), (2.4, of_sweep != "$40"), (None, of_sweep != "$40")):
+        changes = {"budget": Budget.parse(of_sweep), "currency": "device_seconds", "price": price}
+        schedule = measured.model_copy(update={"provenance": measured.provenance.model_copy(update=changes)})
+        assert any("predicted test accuracy" in line for line in verdict(schedule, tiny_spec, plan, result)) is is_known
+        assert expectation(schedule, tiny_spec, plan).startswith("measured" if is_known else "accuracy not predicted")
+
+
 def test_a_share_of_full_trainings_time_is_compared_with_it(measured, tiny_spec):
     """Full training takes 100 s: 25.3 s of it were trained for a budget of 25 %."""
     task = Task(tiny_spec)

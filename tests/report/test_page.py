@@ -1,8 +1,8 @@
 import pandas as pd
 import pytest
 
-from explorer import InvalidInput, Rates, Schedule
-from explorer.frontier import trials_frame
+from explorer import Budget, InvalidInput, Rates, Schedule, SearchSpace
+from explorer.frontier import best_schedule, trials_frame
 from explorer.ledger import Ledger, StageOutcome
 from explorer.report.frontier_data import frontier_data
 from explorer.report.loaded_sweep import LoadedSweep
@@ -89,6 +89,35 @@ def test_a_panel_without_data_says_so_or_is_left_out(ledger, tmp_path):
     for name in ("importance", "failures", "ranks", "sharing", "hypervolume", "workers", "parallel"):
         assert f'id="panel-{name}"' not in page
     assert 'id="section-sweep"' not in page  # no diagnostics
+
+
+@pytest.mark.parametrize("device", ["GPU", "device"])
+def test_budgets_in_time_are_compared_whichever_device_they_name(tmp_path, device):
+    header = make_header("hours")
+    budgets = [f"{hours} {device}-hours" for hours in (1, 2, 4)]
+    content = header.space.model_dump(mode="json") | {"currency": "device_seconds", "budgets": budgets}
+    ledger = Ledger(tmp_path / "hours")
+    ledger.create(header.model_copy(update={"space": SearchSpace.model_validate({**content, "resources": {"gpus": 1}})}))
+    for number, budget in enumerate(budgets):
+        for kind, best in (("staged", 0.8), ("baseline", 0.5)):
+            for seed in range(4):
+                test = best + 0.04 * number + 0.001 * seed
+                name = f"{number}-{kind}"
+                repeat = {} if seed == 0 else {"repeat_of": name}
+                record = make_record(f"{name}{seed or ''}", kind=kind, validation=test, test=test, seed=seed, **repeat)
+                seconds = dict.fromkeys(("planned_seconds", "charged_seconds"), 3600.0 * 2**number)
+                costs = {"currency": "device_seconds", "full_seconds": 4 * 3600.0, **seconds}
+                changes = {
+                    "trial": record.trial.model_copy(update={"budget": Budget.parse(budget)}),
+                    "outcome": record.outcome.model_copy(update=costs),
+                }
+                ledger.append(record.model_copy(update=changes))
+    page = write_report(ledger, tmp_path / "out").page.read_text()
+    assert "ahead of baseline" in page
+    assert ">not compared<" not in page
+    trials = trials_frame(ledger.records(), ledger.header())
+    for asked in ("2 GPU-hours", "120 device-minutes"):
+        assert best_schedule(trials, ledger.header(), Budget.parse(asked)).provenance.trial == "1-staged"
 
 
 def test_the_baseline_has_one_name(real_ledger, tmp_path):

@@ -2,13 +2,13 @@
 
 import pytest
 
-from explorer import Budget, InvalidInput, Rates, SearchSpace, compile_plan
+from explorer import Budget, InvalidInput, Rates, SearchSpace, Sweep, compile_plan
 from explorer.frontier import best_schedule, trials_frame
 from explorer.ledger import Ledger, Trial
 from explorer.search.checks import check_space
 from explorer.search.dispatcher import shared_record
 from explorer.search.forecast import synthetic_record
-from explorer.search.step_times import measured_first, steps_of, steps_to_verify, verified_table
+from explorer.search.step_times import check_covers, measured_first, steps_of, steps_to_verify, verified_table
 from explorer.search.trial_plan import compile_trial
 from explorer.spec.schedule import Schedule, Stage
 from explorer.spec.step_times import StepTime, StepTimeTable
@@ -109,6 +109,16 @@ def test_steps_without_times_are_refused_before_a_trial(space, table):
     with pytest.raises(InvalidInput, match="needs measured step times for rates"):
         check_space(space, table)  # has levels of .25, which the table lacks
     check_space(space)
+
+
+def test_a_table_without_all_steps_or_a_model_is_refused_before_it_is_kept(space, table, tmp_path):
+    whole = [StepTime(rates=each.rates, batch_size=each.batch_size, seconds=0.01) for each in steps_of(space)]
+    check_covers(space, table.model_copy(update={"steps": tuple(whole)}))
+    some = table.model_copy(update={"steps": tuple(whole[1:])})
+    count = f"lacks 1 of the {len(whole)} steps that trials may have, such as {whole[0].rates} at batch {whole[0].batch_size}"
+    with pytest.raises(InvalidInput, match=rf"calibration: '{len(whole) - 1} steps': {count}"):
+        Sweep(space, tmp_path, step_times=some)
+    assert not list(tmp_path.glob("*/step_times.json"))
 
 
 def test_rows_that_are_added_change_no_plan(space, table, tmp_path):

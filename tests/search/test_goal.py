@@ -1,6 +1,7 @@
 """A spending limit with proxies and a budget that a schedule is wanted for. Costs in full trainings, worked out by hand."""
 
 import random
+import re
 
 import pytest
 
@@ -11,7 +12,8 @@ from explorer.search.proposal import neighbours, proxy_guesses, schedule_for
 from explorer.search.proposer import Status
 from explorer.search.proxy_allocation import least_limit, proxy_trials, verified_trainings
 from explorer.search.search import Search
-from explorer.search.spending import Spending, priced_limit
+from explorer.search.spending import PricedLimit, Spending, priced_limit
+from explorer.spec.spending_limit import SpendingLimit
 from tests.search.test_search import finish
 
 BUDGETS = ["2.5%", "5%", "10%", "25%", "50%"]
@@ -224,6 +226,17 @@ def test_what_cannot_be_planned_is_refused_in_one_line(space_file, tmp_path, cha
     with pytest.raises((InvalidInput, ValueError), match=message) as refused:
         Sweep(goal_space(space_file, **changes), tmp_path)
     assert "Traceback" not in str(refused.value)
+
+
+@pytest.mark.parametrize("relative", [(0.02,), (0.05,), (0.02, 0.5), (0.01, 0.03, 0.4)])
+def test_the_least_limit_that_is_named_is_enough(space_file, relative):
+    """More trials of a proxy come with a larger limit, so that just above one that is enough there may be one that is not."""
+    space = goal_space(space_file, proxy=[{"epochs": 0.5}] * len(relative), goal=None, spend="0.01 trainings")
+    costs = priced_limit(space).costs
+    with pytest.raises(InvalidInput) as refused:
+        Spending(space, PricedLimit(space.search.spend, 0.01, costs, relative))
+    least = SpendingLimit.parse(re.search(r"must be at least (\S+ full trainings?)", str(refused.value))[1])
+    assert Spending(space, PricedLimit(least, least.amount, costs, relative)).winners == 1
 
 
 def test_an_exhaustive_plan_leaves_out_limit_goal_and_proxies(space_file, tmp_path):

@@ -1,8 +1,10 @@
 import operator
 
 import pytest
+from pydantic import TypeAdapter
 
 from explorer import Budget, InvalidInput
+from explorer.spec.budget import BudgetField
 
 
 @pytest.mark.parametrize(
@@ -27,6 +29,22 @@ from explorer import Budget, InvalidInput
 )
 def test_parse(text, budget):
     assert Budget.parse(text) == budget
+
+
+@pytest.mark.parametrize(
+    "given", ["100 GPU-minutes", "5000 GPU-seconds", 1 / 3, "33.333333333333%", "1234567.89012 FLOPs", "$0.1", "7 CPU-days"]
+)
+def test_a_budget_in_a_file_is_the_same_one_after_it_was_written_and_read(given):
+    field = TypeAdapter(BudgetField)
+    budget = field.validate_python(given)
+    assert field.validate_python(field.dump_python(budget)) == budget
+    assert budget.is_same(Budget.parse(given))
+
+
+def test_the_same_amount_of_another_device_is_the_same_budget():
+    assert Budget.parse("2 GPU-hours").is_same(Budget.parse("2 device-hours"))
+    assert not Budget.parse("2 GPU-hours").is_same(Budget.parse("2.0001 GPU-hours"))
+    assert not Budget.parse("25%").is_same(Budget(0.25, "FLOPs"))
 
 
 @pytest.mark.parametrize(

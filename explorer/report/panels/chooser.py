@@ -181,7 +181,8 @@ def _positions(sweep: LoadedSweep, schedules: Mapping[str, SchedulePayload]) -> 
     """One position per budget, from the cheapest: the measured ones, those between, and those above that are predicted."""
     data = sweep.data
     winners = data.winners.sort_values("cost").reset_index(drop=True)
-    unit = sweep.header.space.budgets[0].unit
+    cheapest = sweep.header.space.budgets[0]
+    unit = cheapest.unit
     scale = _full_training(data, sweep.header.space, unit)
     last = winners.iloc[-1]
     end = data.shown_to(last.kind) if last.kind in data.predicted else float(last.cost)
@@ -190,7 +191,7 @@ def _positions(sweep: LoadedSweep, schedules: Mapping[str, SchedulePayload]) -> 
     expected_at = {kind: _expected(data, kind, cost_M) for kind in data.between}
     positions = []
     for number, (amount, cost) in enumerate(zip(amounts, cost_M, strict=True)):
-        winner, budget = neighbour(winners, float(cost)), Budget(amount, unit)
+        winner, budget = neighbour(winners, float(cost)), replace(cheapest, amount=amount)
         expected = {kind: _known(values_M3[number]) for kind, values_M3 in expected_at.items()}
         position = _position(budget, float(cost), winner, expected, sweep, schedules)
         predicted = data.predicted.get(winner.kind)
@@ -201,7 +202,7 @@ def _positions(sweep: LoadedSweep, schedules: Mapping[str, SchedulePayload]) -> 
     for _, winner in winners.iterrows():
         at_budget = data.curves[data.curves.budget == winner.budget]
         measured: dict[Kind, Interval] = {row["kind"]: _interval(row) for _, row in at_budget.iterrows()}
-        budget = Budget(winner.budget_amount, winner.budget_unit)
+        budget = Budget.parse(winner.budget)
         position = _position(budget, float(winner.cost), winner, measured, sweep, schedules, measured=True)
         verdict = next((_verdict(each) for each in data.comparisons if each.budget == budget), "")
         positions.append(replace(position, basis=position.basis + verdict))

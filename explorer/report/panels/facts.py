@@ -63,7 +63,7 @@ def mixed_versions(trials: pd.DataFrame) -> dict[str, str]:
 def commands(header: SweepHeader, data: FrontierData) -> str:
     """The commands that run the sweep, write this page, and train with the schedule of the most expensive budget."""
     last = data.winners.iloc[-1]
-    budget = Budget(last.budget_amount, last.budget_unit)
+    budget = Budget.parse(last.budget)
     name, space = shlex.quote(header.name), shlex.quote(f"{header.name}.yaml")
     schedule, argument = shlex.quote(f"{header.name}-{budget.slug}.json"), shlex.quote(str(budget))
     return "\n".join(
