@@ -47,9 +47,7 @@ def status(
         if sweeps:
             _line(f"          {sum(sweeps.values())} of them {what} other sweeps ({_counted(sweeps)})")
     if current.above_goal:
-        _line(
-            f"          {current.above_goal} more at budgets above those of the last run, which wait for a run that wants them"
-        )
+        _line(f"          {current.above_goal} more at budgets above those of the last run, which wait for a run of those")
     if current.running:
         _line(f"running   {len(current.running)} trials")
         console.print(_running_table(current, now))

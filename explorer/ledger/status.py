@@ -16,7 +16,7 @@ from explorer.ledger.realised_time import RealisedTime, realised_times
 from explorer.ledger.records import Failure, OtherTrial, Outcome, Record, Trial
 from explorer.ledger.spending import SpendingStatus, spending_status
 from explorer.ledger.storage import Ledger
-from explorer.ledger.time_left import device_seconds_left, planned_trials, seconds_of
+from explorer.ledger.time_left import planned_trials, seconds_left, seconds_of
 
 State = Literal["running", "silent", "finished", "interrupted", "failed", "unknown"]
 """State of a driver. `silent`: it has stopped without a word, or cannot reach the storage; `unknown`: it has left no note."""
@@ -102,6 +102,8 @@ class SweepStatus:
     left_device_seconds: float | None
     """Estimated device time of the trials without a record, less that of the running ones so far; `None` if no trial is
     completed yet."""
+    processes: int
+    """Number of processes of each trial, each on a device of its own."""
     places: int | None
     """Number of trials that run side by side; `None` if no driver is alive."""
     spending: SpendingStatus | None
@@ -127,7 +129,7 @@ class SweepStatus:
         """Estimated time until the sweep ends; `None` if it cannot be told, or nobody works on it."""
         if self.left_device_seconds is None or self.places is None:
             return None
-        return self.left_device_seconds / max(1, self.places)
+        return self.left_device_seconds / self.processes / max(1, self.places)
 
 
 def sweep_status(ledger: Ledger, now: float | None = None) -> SweepStatus:
@@ -156,8 +158,9 @@ def sweep_status(ledger: Ledger, now: float | None = None) -> SweepStatus:
     superseded = ledger.superseded()
     begun = len(records) + len(unfinished)  # how many a spending limit allows is known to the driver alone
     planned = note.planned if note else begun if limit else planned_trials(space)
+    processes = header.space.resources.process_count  # each on a device of its own
     running_seconds = sum(max(0.0, now - trial.since) for trial in running)
-    left = device_seconds_left(space, planned, records)
+    left = seconds_left(space, planned, records)
     failed = [record for record in records if record.outcome is None]
     trained = [record.outcome for record in every_record if record.outcome and record.was_trained]
     on_proxies = [record for record in records if record.trial.proxy is not None]
@@ -173,15 +176,17 @@ def sweep_status(ledger: Ledger, now: float | None = None) -> SweepStatus:
         failures=_grouped(failed),
         spent_full_trainings=sum(outcome.executed_cost for outcome in trained),
         spent_device_seconds=sum(_device_seconds(outcome) for outcome in trained),
-        failed_device_seconds=seconds_of(
+        failed_device_seconds=processes
+        * seconds_of(
             [
                 *(record for record in every_record if record.outcome is None),
                 *(attempt for attempt in superseded if attempt.failure != "preempted"),
             ]
         ),
-        running_device_seconds=running_seconds,
+        running_device_seconds=processes * running_seconds,
         left_trials=max(0, planned - len(records)),
-        left_device_seconds=None if left is None else max(0.0, left - running_seconds),
+        left_device_seconds=None if left is None else processes * max(0.0, left - running_seconds),
+        processes=processes,
         places=note.places if note and alive else None,
         spending=spending_status(header.space, limit, every_record, superseded),
         passed_over=dict(ledger.passed_over),

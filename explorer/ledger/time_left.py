@@ -1,4 +1,4 @@
-"""How much device time the trials of a sweep that have not ended will take, from those that have."""
+"""How much time the trials of a sweep that have not ended will take, from those that have."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from explorer.spec.search_space import SearchSpace
 from explorer.spec.trial_counts import KINDS, Kind
 
 
-def device_seconds_left(space: SearchSpace, planned: int, records: Sequence[Record]) -> float | None:
-    """Device time of the trials without a record, if training time per cost and the overhead of a trial stay as they are.
+def seconds_left(space: SearchSpace, planned: int, records: Sequence[Record]) -> float | None:
+    """Time of the trials without a record, one after another, if time per cost and the overhead of a trial stay as they are.
 
     Args:
         space: the search space.
@@ -19,7 +19,7 @@ def device_seconds_left(space: SearchSpace, planned: int, records: Sequence[Reco
         records: the trials that have ended.
 
     Returns:
-        Seconds of one device, the sum over all trials; `None` if no trial is completed yet.
+        Seconds, the sum over all trials, whatever the number of devices of each; `None` if no trial is completed yet.
     """
     done = [(record, record.outcome) for record in records if record.outcome]
     if not done:

@@ -13,7 +13,7 @@ from explorer.console import print_line
 from explorer.frontier import best_by_budget, trials_frame
 from explorer.frontier.trials import rows
 from explorer.ledger import KINDS, Kind, Record
-from explorer.ledger.time_left import device_seconds_left
+from explorer.ledger.time_left import seconds_left
 from explorer.spec.budget import Budget
 from explorer.spec.metric import ACCURACY, MetricSpec
 from explorer.spec.search_space import SearchSpace
@@ -74,8 +74,8 @@ class SweepProgress:
         return interrupted_line(len(self.records), self.planned)
 
     def seconds_left(self) -> float:
-        """Estimated time left; see `device_seconds_left`."""
-        return (device_seconds_left(self.space, self.planned, self.records) or 0.0) / self.at_once
+        """Estimated time left; see `seconds_left`."""
+        return (seconds_left(self.space, self.planned, self.records) or 0.0) / self.at_once
 
     def table(self) -> Group:
         """While the sweep runs: the best single run on validation images at each budget, staged against baseline."""

@@ -4,7 +4,7 @@ import pytest
 
 from explorer import SearchSpace
 from explorer.ledger import of_target
-from explorer.ledger.time_left import device_seconds_left, planned_trials
+from explorer.ledger.time_left import planned_trials, seconds_left
 from explorer.sweep.completeness import lacking
 from explorer.sweep.learning_curve import learning_curve
 from explorer.sweep.progress import SweepProgress
@@ -32,14 +32,14 @@ def test_trials_of_proxies_are_planned(space):
 
 
 def test_time_left_is_by_the_cost_of_each_task(space):
-    assert device_seconds_left(space, 12, []) is None
+    assert seconds_left(space, 12, []) is None
     # One of two trials at 25 % of the proxy took 2 s and cost 1/16 of a full training: a full training takes 32 s, and what is
     # left costs 1/16 + 2/16 on the proxy, 4 x .25 + 3 x .5 staged and .25 + .5 baseline.
-    assert device_seconds_left(space, 12, [on_proxy()]) == pytest.approx(32 * (3 / 16 + 2.5 + 0.75))
+    assert seconds_left(space, 12, [on_proxy()]) == pytest.approx(32 * (3 / 16 + 2.5 + 0.75))
     # A staged trial of the target says more about the target: 40 s per full training, for both kinds until a baseline is there.
     target = make_record(finished=10.0)
     target = target.model_copy(update={"outcome": target.outcome.model_copy(update={"train_seconds": 10.0})})
-    left = device_seconds_left(space, 12, [on_proxy(), target])
+    left = seconds_left(space, 12, [on_proxy(), target])
     assert left == pytest.approx(32 * 3 / 16 + 40 * (2.25 + 0.75))
 
 
@@ -47,7 +47,7 @@ def test_before_a_proxy_is_trained_its_cost_is_that_of_its_images_and_epochs(spa
     target = make_record(finished=10.0)
     target = target.model_copy(update={"outcome": target.outcome.model_copy(update={"train_seconds": 10.0})})
     expected = 40 * (0.25 * (2 * 0.25 + 0.5) + 2.25 + 0.75)
-    assert device_seconds_left(space, 12, [target]) == pytest.approx(expected)
+    assert seconds_left(space, 12, [target]) == pytest.approx(expected)
 
 
 def test_a_budget_with_trials_of_a_proxy_alone_lacks_its_own(space):

@@ -111,6 +111,27 @@ def test_trials_above_the_budgets_of_the_last_run_are_not_counted_with_the_other
     assert status.left_device_seconds == 0.0
 
 
+def test_each_process_of_a_trial_has_a_device(ledger, tmp_path):
+    header = ledger.header()
+    content = header.space.model_dump(mode="json") | {"resources": {"processes": 4}}
+    wide = Ledger(tmp_path / "wide")
+    wide.create(header.model_copy(update={"space": type(header.space).model_validate(content)}))
+    for record in ledger.records():
+        changes = {"processes": 4} if record.outcome else {}
+        wide.append(record.model_copy(update={"outcome": record.outcome and record.outcome.model_copy(update=changes)}))
+    for trial in ledger.unfinished(ledger.records()):
+        wide.start(trial)
+    times = []
+    for each in (ledger, wide):
+        note_of(each).write(each.location)
+        times.append(sweep_status(each, NOW - 18))
+    of_one, of_four = (
+        (s.spent_device_seconds, s.failed_device_seconds, s.running_device_seconds, s.left_device_seconds) for s in times
+    )
+    assert of_four == pytest.approx([4 * seconds for seconds in of_one])
+    assert times[1].left_seconds == times[0].left_seconds
+
+
 @pytest.mark.parametrize("content", [None, "{", "[]", '{"host": 1}'])
 def test_a_sweep_without_a_readable_note(ledger, tmp_path, content):
     if content is not None:
