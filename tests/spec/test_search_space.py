@@ -95,8 +95,11 @@ def test_other_search_settings_are_checked_like_those_of_a_file(space_file):
 
 
 def test_a_space_keeps_budgets_that_have_no_short_decimal(space_file):
-    space = SearchSpace.load(space_file).model_copy(update={"budgets": (Budget(1 / 3),)})
-    assert space.with_search(trials=1).budgets == (Budget(1 / 3),)
+    space = SearchSpace.load(space_file)
+    space = SearchSpace.model_validate({**space.model_dump(), "budgets": (Budget(1 / 3),)})
+    assert space.budgets[0].amount == pytest.approx(1 / 3, rel=1e-9)
+    assert space.with_search(trials=1).budgets == space.budgets
+    assert SearchSpace.model_validate(space.model_dump(mode="json")).budgets == space.budgets  # as in a ledger
 
 
 def test_a_missing_file_is_refused():
