@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from explorer.frontier.break_even import BreakEven
+from explorer.frontier.break_even import BreakEven, is_unexplored
 from explorer.frontier.comparison import FULL_TRAINING, BudgetComparison, FullTrainingMatch
 from explorer.spec.budget import Budget, Currency
 from explorer.spec.metric import ACCURACY, MetricSpec
@@ -154,9 +154,11 @@ def _reason(comparisons: Sequence[BudgetComparison]) -> str:
 
 
 def match_cost(match: FullTrainingMatch | None) -> str:
-    """The cost to match as text: `38%`, `25% or less`, `not reached` or `not measured`."""
+    """The cost to match as text: `38%`, `25% or less`, `not reached`, `not known` or `not measured`."""
     if match is None:
         return "not measured"
+    if is_unexplored(match):
+        return "not known"
     if math.isinf(match.match.cost):
         return "not reached"
     return _percent(match.match.cost) + (" or less" if match.match.cost <= match.measured[0] else "")
@@ -175,6 +177,8 @@ def match_verdict(match: FullTrainingMatch | None) -> tuple[str, str]:
     cost, spread = match_cost(match), match_interval(match)
     if match is None:
         return "not measured", ""
+    if is_unexplored(match):
+        return cost, f"staged training was measured up to {_percent(match.measured[1])} only"
     predicted = "predicted, " if match.predicted else ""
     if not match.reached:
         return "not reached", f"{predicted}below the cost of full training"
