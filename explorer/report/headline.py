@@ -89,7 +89,8 @@ def break_even_verdict(paid: BreakEven) -> tuple[str, str]:
     if paid.payback == "unknown":
         return "not known", "what is saved of each training was neither measured nor predicted"
     if paid.payback == "never":
-        more = "" if math.isinf(paid.saving) else f": being equally good costs {-paid.saving:.2g} of a full training more"
+        is_more = -math.inf < paid.saving < 0
+        more = f": being equally good costs {-paid.saving:.2g} of a full training more" if is_more else ""
         return "never", f"staging saves nothing of a full training{predicted}{more}"
     saving = f"saving {paid.saving:.2g} of each{predicted}" if paid.saving > 0 else f"estimate: no saving{predicted}"
     fewest, most = (trainings_text(count) for count in paid.trainings_interval)
