@@ -52,6 +52,11 @@ class BreakEven:
         return fewest, most
 
 
+def is_unexplored(match: FullTrainingMatch) -> bool:
+    """Whether staged training does not reach full training where it was measured, but was not measured up to its cost."""
+    return math.isinf(match.match.cost) and match.measured[1] < FULL_TRAINING
+
+
 def break_even(trials: pd.DataFrame, match: FullTrainingMatch | None) -> BreakEven:
     """Compare the cost of a sweep with what it saves.
 
@@ -64,6 +69,6 @@ def break_even(trials: pd.DataFrame, match: FullTrainingMatch | None) -> BreakEv
     if match is None:
         return unknown
     cost = match.match
-    if math.isinf(cost.cost) and match.measured[1] < FULL_TRAINING:  # above, staged training was not looked at
+    if is_unexplored(match):
         return unknown
     return BreakEven(spent, 1 - cost.cost, 1 - cost.high, 1 - cost.low, match.predicted, reused)

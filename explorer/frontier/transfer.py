@@ -35,9 +35,11 @@ class Transfer:
     budget: str
     """Share of full training on the proxy; that on the target is named, too, if it is another one."""
     promoted: int
-    """Number of schedules, without the controls."""
+    """Number of schedules that the proxy chose."""
     controls: int
-    """Number of controls: schedules that the proxy did not choose."""
+    """Number of controls: schedules that the proxy did not choose, and that were tried because of that."""
+    others: int = 0
+    """Number of schedules that the target tried without the proxy, such as first guesses that both tasks have."""
     spearman: float
     """Spearman's rank correlation; NaN for fewer than `MIN_SCHEDULES` schedules, or if all scores are equal."""
     spearman_low: float
@@ -47,7 +49,7 @@ class Transfer:
     """Score on the target of the best of these schedules, minus that of the one that is best on the proxy. The best one was
     chosen for its score, so the regret is overestimated."""
     ahead_of_control: float
-    """Score on the target of the best schedule that is no control, minus that of the best control; NaN without a control."""
+    """Score on the target of the best promoted schedule, minus that of the best control; NaN if there is none of one of them."""
     noise: float
     """Half of the 95 % interval of a difference between two trainings with one seed each."""
     metric: MetricSpec = ACCURACY
@@ -59,7 +61,7 @@ class Transfer:
     @property
     def schedules(self) -> int:
         """Number of schedules on both tasks."""
-        return self.promoted + self.controls
+        return self.promoted + self.controls + self.others
 
     @property
     def regret_interval(self) -> tuple[float, float]:
@@ -106,7 +108,9 @@ def transfers(trials: pd.DataFrame, validation_images: int | None = None) -> lis
     is_target = trials.proxy.isna()
     seed_variance = _seed_variance(trials[is_target])
     # Those taken from a proxy come first: they have a common learning rate. On a proxy, the best trial of a schedule counts.
-    on_target = _searched(trials[is_target]).sort_values("from_proxy", kind="stable")
+    on_target = _searched(trials[is_target]).sort_values(["budget_amount", "from_proxy"], kind="stable")
+    # A schedule that comes from the budget below is still one that was taken from the proxy there, as promoted or as a control.
+    on_target["from_proxy"] = on_target.groupby("key").from_proxy.ffill()
     on_proxies = _searched(trials[~is_target]).sort_values("validation_score", ascending=False, kind="stable")
     found = []
     for proxy in sorted(on_proxies.proxy.unique()):
@@ -142,13 +146,14 @@ def _transfer(
     if len(both) >= MIN_SCHEDULES and target.nunique() > 1 and on_proxy.nunique() > 1:
         spearman = float(target.rank().corr(on_proxy.rank()))
         low, high = spearman_interval(spearman, len(both))
-    is_control = both.from_proxy == "control"
-    ahead = float(target[~is_control].max() - target[is_control].max()) if is_control.any() else math.nan
+    is_promoted, is_control = both.from_proxy == "promoted", both.from_proxy == "control"
+    ahead = float(target[is_promoted].max() - target[is_control].max())  # NaN without one of the two
     return Transfer(
         proxy=proxy,
         budget=budget,
-        promoted=int((~is_control).sum()),
+        promoted=int(is_promoted.sum()),
         controls=int(is_control.sum()),
+        others=int((~is_promoted & ~is_control).sum()),
         spearman=spearman,
         spearman_low=low,
         spearman_high=high,

@@ -91,12 +91,14 @@ def run_interval(
         bounds: smallest and largest possible score.
 
     Returns:
-        Lower and upper bound; `None` for fewer than two runs.
+        Lower and upper bound; `None` for fewer than two runs, and for runs that agree exactly if `images` is NaN.
     """
     if seeds < 2:
         return None
     floor = float(stats.norm.ppf((1 + LEVEL) / 2) * test_set_error(mean, images))
     half = max(float(_t(seeds)) * error * (seeds + 1) ** 0.5, floor)
+    if half == 0:
+        return None
     return max(bounds[0], mean - half), min(bounds[1], mean + half)
 
 

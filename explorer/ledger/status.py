@@ -149,7 +149,7 @@ def sweep_status(ledger: Ledger, now: float | None = None) -> SweepStatus:
     every_unfinished = ledger.unfinished(every_record)
     driver = DriverStatus.of(note, now)
     alive = note is not None and driver.state == "running"
-    space = note.space if note else header.space
+    space = note.space if note else header.space.up_to_goal()
     records = [record for record in every_record if record.trial.budget in space.budgets]
     unfinished = [trial for trial in every_unfinished if trial.budget in space.budgets]
     running = _running(note.running, unfinished) if note and alive else ()

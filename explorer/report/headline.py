@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from explorer.frontier.break_even import BreakEven
+from explorer.frontier.break_even import BreakEven, is_unexplored
 from explorer.frontier.comparison import FULL_TRAINING, BudgetComparison, FullTrainingMatch
 from explorer.spec.budget import Budget, Currency
 from explorer.spec.metric import ACCURACY, MetricSpec
@@ -89,7 +89,8 @@ def break_even_verdict(paid: BreakEven) -> tuple[str, str]:
     if paid.payback == "unknown":
         return "not known", "what is saved of each training was neither measured nor predicted"
     if paid.payback == "never":
-        more = "" if math.isinf(paid.saving) else f": being equally good costs {-paid.saving:.2g} of a full training more"
+        is_more = -math.inf < paid.saving < 0
+        more = f": being equally good costs {-paid.saving:.2g} of a full training more" if is_more else ""
         return "never", f"staging saves nothing of a full training{predicted}{more}"
     saving = f"saving {paid.saving:.2g} of each{predicted}" if paid.saving > 0 else f"estimate: no saving{predicted}"
     fewest, most = (trainings_text(count) for count in paid.trainings_interval)
@@ -154,9 +155,11 @@ def _reason(comparisons: Sequence[BudgetComparison]) -> str:
 
 
 def match_cost(match: FullTrainingMatch | None) -> str:
-    """The cost to match as text: `38%`, `25% or less`, `not reached` or `not measured`."""
+    """The cost to match as text: `38%`, `25% or less`, `not reached`, `not known` or `not measured`."""
     if match is None:
         return "not measured"
+    if is_unexplored(match):
+        return "not known"
     if math.isinf(match.match.cost):
         return "not reached"
     return _percent(match.match.cost) + (" or less" if match.match.cost <= match.measured[0] else "")
@@ -175,6 +178,8 @@ def match_verdict(match: FullTrainingMatch | None) -> tuple[str, str]:
     cost, spread = match_cost(match), match_interval(match)
     if match is None:
         return "not measured", ""
+    if is_unexplored(match):
+        return cost, f"staged training was measured up to {_percent(match.measured[1])} only"
     predicted = "predicted, " if match.predicted else ""
     if not match.reached:
         return "not reached", f"{predicted}below the cost of full training"

@@ -26,10 +26,11 @@ def notices(
         transfers: whether ranks carry over from the proxies.
     """
     found = []
-    planned, failed = header.space.planned_trials, trials[trials.status == "failed"]
-    if len(trials) < planned:
+    space, failed = header.space.up_to_goal(), trials[trials.status == "failed"]
+    planned, ended = space.planned_trials, int(trials.budget_amount.isin([budget.amount for budget in space.budgets]).sum())
+    if ended < planned:
         found.append(
-            f"Not complete: {len(trials)} of {planned} planned trials have ended. If the sweep does not run, the same command "
+            f"Not complete: {ended} of {planned} planned trials have ended. If the sweep does not run, the same command "
             "resumes it."
         )
     if len(failed):

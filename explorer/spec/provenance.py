@@ -73,7 +73,8 @@ class Provenance(OfMetric):
     seeds: int = 1
     """Number of seeds behind the means."""
     expected_test: tuple[float, float] | None = None
-    """Interval that contains the value on test images of another run with a probability of 95 %; `None` for a single seed."""
+    """Interval that contains the value on test images of another run with a probability of 95 %; `None` if it is not known:
+    for a single seed, and for seeds that agree exactly in a metric that is no fraction of the images."""
     prediction: PredictedAccuracy | None = None
     """Prediction for another budget than that of the trial, for which the schedule was chosen; `None` if there is none."""
     task: TaskSpec | None = None

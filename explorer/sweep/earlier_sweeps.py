@@ -58,7 +58,9 @@ def _read(name: str, space: SearchSpace, inventory: Inventory, ledger: Ledger) -
     winners = staged_winners(records, header)
     if winners.empty:
         raise InvalidInput(FIELD, name, f"has no finished staged trial ({len(records)} trials ended)")
-    trials = trials_frame(records, header, of="all").set_index("id")
+    trials = trials_frame(records, header, of="all")
+    # The record of a searched run may be lost while its repeats, which have its settings, are there.
+    trials = trials[trials.status == "completed"].drop_duplicates("candidate").set_index("candidate")
     found = []
     for winner in rows(winners):
         run, budget = trials.loc[winner.id], Budget.parse(winner.budget)

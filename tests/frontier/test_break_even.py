@@ -63,6 +63,8 @@ def test_a_negative_saving_never_pays():
         "never",
         "staging saves nothing of a full training: being equally good costs 0.25 of a full training more",
     )
+    level = BreakEven(2.0, 0.0005, -0.2, 0.0008)  # a match just below the cost of full training
+    assert break_even_verdict(level) == ("never", "staging saves nothing of a full training")
     unreached = BreakEven(2.0, -math.inf, -math.inf, -math.inf)
     assert break_even_verdict(unreached) == ("never", "staging saves nothing of a full training")
 

@@ -2,6 +2,7 @@ import pytest
 
 from explorer import Budget, InvalidInput
 from explorer.frontier import best_by_budget, best_schedule, candidates, trials_frame, untrained_budget
+from explorer.spec.metric import MetricSpec
 from explorer.spec.model_input import ModelInput
 from tests.ledger.test_ledger import make_header, make_record
 
@@ -56,6 +57,27 @@ def test_the_best_schedule_carries_its_provenance():
     assert provenance.model_input == seen
     assert (provenance.trial, provenance.seed, provenance.validation) == ("base", 0, 0.85)
     assert (provenance.mean_validation, provenance.seeds, provenance.model) == (0.83, 1, "vit")
+
+
+def test_seeds_that_agree_exactly_predict_no_other_run_without_the_floor_of_the_images():
+    """Three fresh seeds of AUC 1.0: an interval without width would call a run of .9999 outside."""
+    auc = MetricSpec(name="auc", label="AUC", direction="maximize", low=0, high=1)
+    records = [make_record("a", test=1.0)]
+    records += [make_record(f"a-seed{seed}", repeat_of="a", seed=seed, test=1.0) for seed in (1, 2, 3)]
+
+    def provenance(records):
+        return best_schedule(trials_frame(records, make_header()), make_header(), Budget(0.25)).provenance
+
+    of_auc = [each.model_copy(update={"outcome": each.outcome.model_copy(update={"metric": auc})}) for each in records]
+    assert (provenance(of_auc).seeds, provenance(of_auc).mean_test) == (3, 1.0)
+    assert provenance(of_auc).expected_test is None
+    # Seeds that differ by .1 have one: 4.3027 * .1 / sqrt(3) * sqrt(1 + 3) on either side of the mean, up to 1.
+    values = (0.7, 0.8, 0.9)
+    spread = [
+        each.model_copy(update={"outcome": each.outcome.model_copy(update={"test": value})})
+        for each, value in zip(of_auc[1:], values, strict=True)
+    ]
+    assert provenance([of_auc[0], *spread]).expected_test == pytest.approx((0.8 - 0.49683, 1.0), abs=1e-5)
 
 
 def trained(**means):

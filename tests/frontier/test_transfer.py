@@ -1,11 +1,13 @@
 """Whether ranks carry over from a proxy to the target: numbers by hand, and what is said of them."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from explorer.frontier import best_by_budget, trials_frame
 from explorer.frontier.transfer import Transfer, spearman_interval, transfers
+from explorer.report.panels.transfer import transfer_table
 from explorer.spec.rates import Rates
 from explorer.spec.schedule import Schedule, Stage
 from tests.ledger.test_ledger import make_record
@@ -114,6 +116,34 @@ def test_on_the_target_the_trial_with_the_common_learning_rate_counts():
     records += [record(share, share / 2, 10 + n, from_proxy="promoted") for n, share in enumerate(SHARES)]
     (found,) = transfers(trials_frame(records, of="all"))
     assert (found.spearman, found.regret) == (1, 0)
+
+
+def test_what_the_proxy_did_not_choose_does_not_count_as_promoted():
+    """A control that is best at the cheapest budget comes to the next one from below, and the first guess .5 is of both tasks."""
+    proxy = {"5%": (0.5, 0.4, 0.3, 0.45), "25%": (0.7, 0.65, 0.6, 0.68)}
+    shares = (0.1, 0.2, 0.3, 0.5)
+    records = [
+        record(share, value, n, proxy=1, budget=budget)
+        for budget, values in proxy.items()
+        for n, (share, value) in enumerate(zip(shares, values, strict=True))
+    ]
+    cheap = [(0.1, 0.50, "promoted"), (0.2, 0.55, "control"), (0.3, 0.40, "control"), (0.5, 0.60, None)]
+    records += [record(share, value, 10 + n, budget="5%", from_proxy=why) for n, (share, value, why) in enumerate(cheap)]
+    # At 25 %, the control and the first promoted schedule come from below; the proxy promotes .3 here, a control at 5 %.
+    large = [(0.5, 0.90, None), (0.2, 0.85, None), (0.1, 0.80, None), (0.3, 0.75, "promoted")]
+    records += [record(share, value, 20 + n, from_proxy=why) for n, (share, value, why) in enumerate(large)]
+    cheapest, next_one = transfers(trials_frame(records, of="all"))
+    assert (cheapest.promoted, cheapest.controls, cheapest.others, cheapest.schedules) == (1, 2, 1, 4)
+    assert cheapest.ahead_of_control == pytest.approx(0.50 - 0.55)
+    assert (next_one.promoted, next_one.controls, next_one.others, next_one.schedules) == (2, 1, 1, 4)
+    assert next_one.ahead_of_control == pytest.approx(0.80 - 0.85)
+    assert next_one.regret == pytest.approx(0.90 - 0.80)  # over all four
+    table = transfer_table([cheapest, next_one, replace(next_one, promoted=0, others=3, ahead_of_control=math.nan)])
+    assert [row[2:4] + row[6:7] for row in table.rows] == [
+        ("4", "2", "-5.0"),
+        ("4", "1", "-5.0"),
+        ("4", "1", "none promoted"),
+    ]
 
 
 def test_trials_of_proxies_are_in_no_curve():

@@ -29,6 +29,7 @@ def test_equal_seeds_have_the_interval_of_the_test_set():
     assert low == pytest.approx([0.402, 0.402], abs=1e-4)
     assert high == pytest.approx([0.598, 0.598], abs=1e-4)
     assert run_interval(0.5, 0, 2, 96) == pytest.approx((0.402, 0.598), abs=1e-4)
+    assert run_interval(1.0, 0.0, 3) is None  # no fraction of images: their number says nothing
 
 
 def test_the_floor_leaves_wider_intervals_and_single_seeds_as_they_are():

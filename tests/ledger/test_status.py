@@ -9,9 +9,11 @@ import pytest
 
 from explorer.cli import main
 from explorer.cli.status import duration
-from explorer.ledger import Ledger
+from explorer.frontier import trials_frame
+from explorer.ledger import Ledger, SweepHeader
 from explorer.ledger.driver_note import DriverNote, RunningTrial
 from explorer.ledger.status import sweep_status
+from explorer.report.notices import notices
 from tests.ledger.test_ledger import make_header, make_record
 
 NOW = 10_000.0
@@ -130,6 +132,26 @@ def test_each_process_of_a_trial_has_a_device(ledger, tmp_path):
     )
     assert of_four == pytest.approx([4 * seconds for seconds in of_one])
     assert times[1].left_seconds == times[0].left_seconds
+
+
+def test_a_sweep_that_is_complete_up_to_its_goal(tmp_path):
+    """Without a limit, a goal leaves out the budgets above it: 2 x (3 + 1) trials of the 3 x (3 + 1) of the whole space."""
+    content = make_header().model_dump(mode="json")
+    content["space"] |= {"budgets": ["5%", "25%", "100%"]}
+    content["space"]["search"] |= {"goal": "25%", "trials": [3, 3, 3], "baseline_trials": [1, 1, 1]}
+    ledger = Ledger(tmp_path / "s")
+    ledger.create(SweepHeader.model_validate(content))
+    for budget in ("5%", "25%"):
+        for number, kind in enumerate(("staged", "staged", "staged", "baseline")):
+            ledger.append(make_record(f"{budget}-{number}", kind=kind, budget=budget))
+    ledger.append(make_record("100%-0", budget="100%"))  # of a run without the goal
+    status = sweep_status(ledger, NOW)  # the driver's note is lost
+    assert (status.planned, status.completed, status.left_trials, status.above_goal) == (8, 8, 0, 1)
+    header = ledger.header()
+    trials = trials_frame(ledger.records(), header)
+    assert notices(header, trials) == []
+    (incomplete,) = notices(header, trials[trials.id != "5%-0"])  # the one above does not stand for it
+    assert incomplete.startswith("Not complete: 7 of 8 planned trials have ended")
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", '{"host": 1}'])

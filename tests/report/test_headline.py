@@ -105,6 +105,15 @@ def test_ahead_at_one_budget_and_behind_at_another():
     assert match_verdict(data.match) == ("not reached", "below the cost of full training")
 
 
+def test_what_staging_does_above_its_measured_budgets_is_not_known():
+    """Staged training was tried at 5 and 10 % only, and is below full training there. At 100 % it may be far above."""
+    data = sweep(("staged", "5%", 0.5), ("staged", "10%", 0.6), ("baseline", "5%", 0.4), ("baseline", "100%", 0.9))
+    assert match_verdict(data.match) == ("not known", "staged training was measured up to 10% only")
+    assert data.headline.startswith("Staging is ahead at 1 of 1 budget, most at 5% of full training")
+    reached = sweep(("staged", "5%", 0.5), ("staged", "10%", 0.92), ("baseline", "5%", 0.4), ("baseline", "100%", 0.9))
+    assert match_verdict(reached.match)[1].startswith("of its cost; 95 % interval ")  # by what was measured
+
+
 def test_a_certain_match_of_full_training():
     data = sweep(("staged", "25%", 0.80), ("staged", "100%", 0.96), ("baseline", "25%", 0.6), ("baseline", "100%", 0.88))
     # .88 is half way from .80 to .96: at half way between the logarithms of 25 % and 100 %, which is 50 %.

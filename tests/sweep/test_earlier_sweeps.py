@@ -80,6 +80,20 @@ def test_without_trials_of_the_target_those_of_the_last_proxy_count(space_file, 
     assert earlier.winners[0].share == 0.25  # of the proxy's own full training
 
 
+def test_a_winner_whose_record_is_lost_is_taken_from_its_repeats(space, tmp_path):
+    ledger = search_of(tmp_path, space, "A", count=1)
+    (record,) = ledger.records()
+    repeat = {"id": f"{record.trial.id}-seed1", "phase": "repeat", "repeat_of": record.trial.id, "seed": 1}
+    trained(ledger, space, record.trial.model_copy(update=repeat))
+    (before,) = sweep(space, tmp_path, start_from=["A"]).earlier_sweeps
+    (tmp_path / "A" / "ledger" / f"{record.trial.id}.json").unlink()
+    (earlier,) = sweep(space, tmp_path, start_from=["A"]).earlier_sweeps
+    assert earlier == before
+    assert [(winner.trial, winner.learning_rate) for winner in earlier.winners] == [
+        ("25pct-staged-000", record.trial.learning_rate)
+    ]
+
+
 def test_what_was_taken_is_kept_with_the_sweep_and_outlives_its_source(space, tmp_path):
     search_of(tmp_path, space, "A", count=3)
     first = sweep(space, tmp_path, start_from=["A"])

@@ -10,7 +10,7 @@ from explorer.report.panels.panel import Column, Panel, Table
 
 NOTE = (
     "Schedules that this sweep trained on a proxy and on the target, by their values on validation images: those that the "
-    "proxy promoted, and controls that it did not choose. Ranks: Spearman's correlation, with Bonett and Wright's 95 % "
+    "proxy promoted, controls that it did not choose, and any that both tried without it. Ranks: Spearman's correlation, with Bonett and Wright's 95 % "
     "interval; schedules that were promoted lie close together, so it is lower than over all schedules. Regret: what is lost "
     "on the target by taking the schedule that is best on the proxy, with the 95 % interval of the difference between two "
     "trainings{noise}; it is overestimated, because the best of several is partly lucky."
@@ -51,9 +51,18 @@ def _cells(transfer: Transfer) -> tuple[str, ...]:
         str(transfer.controls),
         correlation,
         f"{gain(transfer.regret)} ({gain(regret_low)} to {gain(regret_high)})",
-        "no control" if math.isnan(transfer.ahead_of_control) else transfer.metric.gain_number(transfer.ahead_of_control),
+        _ahead(transfer),
         VERDICTS[transfer.verdict],
     )
+
+
+def _ahead(transfer: Transfer) -> str:
+    """How far the best promoted schedule is ahead of the best control, if there is one of each."""
+    if not transfer.controls:
+        return "no control"
+    if not transfer.promoted:
+        return "none promoted"
+    return transfer.metric.gain_number(transfer.ahead_of_control)
 
 
 def _note(transfers: list[Transfer]) -> str:
