@@ -123,7 +123,7 @@ def test_best_prints_and_saves_the_schedule(explorer, sweep, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "best staged: validation 90.00%, test 88.00% (one seed, no interval)" in done.stdout
     assert "best baseline: validation 70.00%, test 71.00% (one seed, no interval)" in done.stdout
-    assert "against the baseline, on test data: not distinguishable with 1 seed" in done.stdout
+    assert "against the baseline, on test data: not decided: one seed each gives no interval" in done.stdout
     assert Schedule.load(tmp_path / "best.json").provenance.trial == "a"
 
 
