@@ -327,6 +327,24 @@ def test_a_dry_run_says_what_a_sweep_will_cost_and_leaves_nothing_behind(explore
     assert not (tmp_path / "sweeps").exists()
 
 
+def test_what_cannot_be_written_is_refused_in_one_line(explorer, sweep, space_file, schedule_file, tmp_path):
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / "out"
+    assert_refused(explorer("init", "--out", tmp_path / ("x" * 300)), "out", "cannot be written: File name too long")
+    train = ("train", "--schedule", schedule_file, "--task", space_file, "--budget", "25%", "--out", path)
+    for field, command in (
+        ("out", ("init", "--out", path)),
+        ("out", ("init", "--data", "digits", "--gpus", 0, "--out", path)),
+        ("out", ("best", sweep.location, "--budget", "25%", "--out", path)),
+        ("out", ("report", sweep.location, "--out", path)),
+        ("out", ("report", sweep.location, sweep.location, "--out", path)),
+        ("out", ("schedules", "paper", "--out", path)),
+        ("out", train),
+        ("sheet", ("data", space_file, "--sheet", path)),
+    ):
+        assert_refused(explorer(*command), field, str(path), "cannot be written: ")
+
+
 @pytest.fixture
 def folder_task(tmp_path, image_folder, monkeypatch) -> Path:
     """A task on a folder of 60 training and 12 test images, of which one is empty and one a text."""

@@ -11,7 +11,7 @@ from explorer.cli.examples import example_names, example_text
 from explorer.cli.shared import console
 from explorer.console import print_line
 from explorer.errors import InvalidInput
-from explorer.files import write_file
+from explorer.files import refused_if_unwritable, write_file
 
 DEFAULT_MODEL = "vit_tiny_patch16_224"
 DEFAULT_EXAMPLE = "digits"
@@ -48,7 +48,8 @@ def init(
         _refuse_existing(path)
     else:
         text, path = _made_for(model or DEFAULT_MODEL, data or "digits", gpus, cpus, out)
-    write_file(path, text)
+    with refused_if_unwritable("out", path):
+        write_file(path, text)
     print_line(console, f"wrote {path}\nnext: explorer sweep {path} --dry-run")
 
 
@@ -81,5 +82,7 @@ def _made_for(model: str, data: str, gpus: float | None, cpus: int | None, out: 
 
 
 def _refuse_existing(path: Path) -> None:
-    if path.exists():
+    with refused_if_unwritable("out", path):  # a name that is too long
+        exists = path.exists()
+    if exists:
         raise InvalidInput("out", str(path), "exists and is not overwritten; name another file with --out")

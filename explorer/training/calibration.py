@@ -13,7 +13,7 @@ import torch
 
 from explorer.differences import first_difference
 from explorer.errors import InvalidInput, validated
-from explorer.files import write_file
+from explorer.files import refused_if_unwritable, write_file
 from explorer.paths import expanded
 from explorer.segment import StepCost
 from explorer.spec.rates import Rates
@@ -235,10 +235,8 @@ class Calibration(StepTimeTable):
             InvalidInput: when the file cannot be written.
         """
         content = {"schema": SCHEMA, **self.model_dump(mode="json")}
-        try:
+        with refused_if_unwritable("calibration", path):
             return write_file(expanded(path, "calibration"), json.dumps(content, indent=1) + "\n")
-        except OSError as error:
-            raise InvalidInput("calibration", str(path), f"cannot be written: {error}") from None
 
     @classmethod
     def load(cls, path: str | Path) -> Calibration:
