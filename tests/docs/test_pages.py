@@ -1,5 +1,6 @@
 """Code of README and docs, run page by page, in order."""
 
+import re
 import sys
 
 import pytest
@@ -37,6 +38,12 @@ def test_the_plan_that_the_tutorial_prints_is_that_of_the_kept_report(monkeypatc
         cli.main()
     printed = capsys.readouterr().out
     assert [line.split() for line in printed.splitlines()] == [line.split() for line in shown.splitlines()]
+
+
+def test_files_are_included_in_the_form_that_the_site_understands():
+    for page in PAGES:
+        lines = (ROOT / page).read_text().splitlines()
+        assert {line for line in lines if re.match(r"-+ *8 *<", line)} <= {"--8<--"}, page
 
 
 def test_pages_that_claim_to_run_are_found():
