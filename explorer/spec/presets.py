@@ -209,6 +209,13 @@ _PRESETS = (
         staging=_resized,
         grid=100,
     ),
+    Preset(
+        name="full",
+        summary="the full model throughout, in one stage: the baseline, to compare a schedule with",
+        source="usual training",
+        measured="at every budget of every report, as the baseline; alone, it says how much the model gains from a larger budget",
+        stages=lambda _: (Stage(rates=Rates(), duration_ratio=1.0),),
+    ),
 )
 PRESETS: dict[str, Preset] = {each.name: each for each in _PRESETS}
 """The known-good schedules by name."""

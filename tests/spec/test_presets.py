@@ -70,6 +70,10 @@ def test_the_schedule_of_fractals_is_that_of_the_benchmarks_page():
     assert PRESETS["sweep-fractals"].measured == f"fractals, a ViT of four blocks at 25 %: {accuracies}"
 
 
+def test_the_full_model_is_a_known_schedule():
+    assert Schedule.preset("full", "deit_small_patch16_224") == Schedule.full_model()
+
+
 def test_epochs_replace_the_shares():
     schedule = Schedule.preset("paper", "deit_small_patch16_224", (29, 49, 50))
     assert [stage.epochs for stage in schedule.stages] == [29, 49, 50]
