@@ -192,6 +192,8 @@ def test_what_cannot_be_used_is_refused_in_one_line(explorer, tmp_path):  # noqa
     assert_refused(explorer("init", "--model", "resnet18"), "model", "nothing in it can be resized")
     assert_refused(explorer("init", "--data", "/no/such"), "data", "/no/such", "there is no such folder")
     assert_refused(explorer("init", "--data", "nonsense"), "data", "nonsense", "digits, fractals")
+    assert_refused(explorer("init", "--data", "nonsense"), "folder:/path, torch/NAME:/path, wds:/path, hfds/NAME", "tables")
+    assert_refused(explorer("init", "--data", f"table:{tmp_path}"), "data", "a table needs more", "the `data` section")
     assert_refused(explorer("init", "--data", "torch/cifar10"), "data", "torch/cifar10:/path/to/folder")
     assert_refused(explorer("init", "--data", tmp_path), "data", "the subfolder train", "it has no subfolder")
     (tmp_path / "train").mkdir()

@@ -7,6 +7,7 @@ import pytest
 
 from explorer import cli
 from explorer.production.result import RunResult
+from explorer.search import step_times
 from explorer.training.calibration import SCATTER_VARIABLE
 from tests.conftest import TINY_SPACE
 from tests.docs.blocks import PAGES, ROOT, blocks
@@ -49,6 +50,7 @@ def test_what_the_page_says_decides_in_an_hour_runs(tmp_path, monkeypatch, capsy
     (tmp_path / "space.yaml").write_text(space)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(SCATTER_VARIABLE, "100")
+    monkeypatch.setattr(step_times, "SECONDS", 0.2)
     (block,) = [each for each in blocks("docs/worth-it.md") if each.language == "sh"]
     assert [words[1] for words in block.commands] == ["calibrate", "train", "train", "sweep"]
     for words in block.commands:
