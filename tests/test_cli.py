@@ -15,12 +15,16 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 import yaml
 from PIL import Image
 
-from explorer import Schedule, cli
+from explorer import Schedule, SearchSpace, cli
 from explorer.ledger import Ledger
 from explorer.report.watch import follow
+from explorer.spec.step_times import StepTime
+from explorer.training.calibration import Calibration, setting_of
+from explorer.training.task import Task
 from tests.conftest import wait_until
 from tests.ledger.test_ledger import make_header, make_record
 
@@ -114,8 +118,26 @@ def test_budgets_of_time_and_money_need_a_calibration(explorer, space_file, sche
         assert f"of 2 {unit}-seconds" in done.stdout
         assert "ms/step" in done.stdout
     refused = explorer(*plan, "--calibration", file, "--budget", "2 GPU-seconds")
-    assert_refused(refused, "budget", "2 GPU-seconds", "training would run on a CPU of this machine")
+    assert_refused(refused, "budget", "2 GPU-seconds", "training would run on a CPU of this machine", "CPU-hours, a share")
     assert_refused(explorer(*plan, "--budget", "25%", "--calibration", schedule_file), "calibration", "cannot be read")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_plan_is_made_for_the_gpu_of_its_calibration_and_a_training_is_not(explorer, space_file, schedule_file, tmp_path):
+    task = write_space(tmp_path / "gpu.yaml", space_file, resources={"gpus": 1})
+    schedule, own = Schedule.load(schedule_file), Task(SearchSpace.load(task).task)
+    own = Task(own.spec.with_compilation(False))
+    setting = setting_of(own, "cpu").model_copy(update={"device": "NVIDIA H100", "versions": {"torch": "0", "timm": "0"}})
+    steps = [StepTime(rates=stage.rates, seconds=0.01) for stage in schedule.stages]
+    file = Calibration(setting=setting, steps=tuple(steps)).save(tmp_path / "h100.json")
+    options = ("--schedule", schedule_file, "--task", task, "--budget", "0.2 GPU-seconds")
+    planned = explorer("plan", *options, "--calibration", file)
+    assert planned.returncode == 0, planned.stderr
+    assert "planned for NVIDIA H100, of which the calibration is" in planned.stdout
+    assert "20 steps" in planned.stdout  # of 10 ms each
+    for refused in (explorer("plan", *options), explorer("train", *options, "--calibration", file, "--out", tmp_path / "run")):
+        words = ("CPU of this machine", "resources.gpus: 1, which cannot be used: ", "allowed are CPU-hours")
+        assert_refused(refused, "budget", *words)
 
 
 def test_best_prints_and_saves_the_schedule(explorer, sweep, tmp_path):

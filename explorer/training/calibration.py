@@ -80,10 +80,12 @@ class Variant:
         return task if spec == task.spec else task.with_spec(spec)
 
 
-def setting_of(task: Task, device: str, processes: int = 1) -> Setting:
-    """What the step times of a task depend on, on a device of this machine or on one in each of several processes."""
+def setting_of(task: Task, device: str, processes: int = 1, *, other_machine: bool = False) -> Setting:
+    """What the step times of a task depend on, on a device of this machine or on one in each of several processes. The name of a
+    GPU of another machine is not known.
+    """
     return Setting(
-        device=device_name(device),
+        device=device if other_machine else device_name(device),
         threads=torch.get_num_threads(),
         versions={"torch": torch.__version__, "timm": timm.__version__},
         classes=task.data.classes,
@@ -279,7 +281,8 @@ class Calibration(StepTimeTable):
                 for another task; it names the first setting that differs.
         """
         if device is not None:
-            check_setting(self.setting_for(task), setting_of(task, device, processes), other_machine=other_machine)
+            here = setting_of(task, device, processes, other_machine=other_machine)
+            check_setting(self.setting_for(task), here, other_machine=other_machine)
         batch_size, staging = self._varied(task)
 
         def cost(rates: Rates) -> StepCost:
