@@ -81,8 +81,9 @@ class Variant:
 
 
 def setting_of(task: Task, device: str, processes: int = 1, *, other_machine: bool = False) -> Setting:
-    """What the step times of a task depend on, on a device of this machine or on one in each of several processes. The name of a
-    GPU of another machine is not known.
+    """What the step times of a task depend on, on a device of this machine or on one in each of several processes.
+
+    Of another machine, the name of the GPU is not known.
     """
     return Setting(
         device=device if other_machine else device_name(device),

@@ -55,7 +55,7 @@ def test_steps_for_a_gpu_are_not_timed_on_the_cpu(space_file):
     lines = expected.summary(space).splitlines()
     assert lines[-1].startswith("no estimate of the time: trials train on a GPU, and this machine has none that can be used: ")
     assert "one full training takes" not in "".join(lines)
-    with pytest.raises(InvalidInput, match="resources.gpus"):
+    with pytest.raises(InvalidInput, match=r"resources\.gpus"):
         measure_step_times(space)
 
 
