@@ -4,7 +4,7 @@
     python benchmarks/one_trunk.py --run [--seeds 3]     trains what is missing, a few minutes per seed on an idle core
 
 Digits, the task of search_spaces/digits.yaml with its own learning rate and batch size, for 10 epochs in place of 40. The full
-model, and half of heads, MLPs and tokens for 75 % of the budget (`sweep-digits`), with linear decay, with a cooldown over the
+model, and half of heads, MLPs and tokens for 75 % of the budget, with linear decay, with a cooldown over the
 last fifth (wsd), and with the same cooldown and a warmup of .25 % of full training at every budget. With these, the staged
 schedule also keeps the cost after which its early stage ends at 5 %, or at 20 %, as promoted schedules do with
 `search.durations_of: full_training`.

@@ -1,4 +1,4 @@
-"""Atomic writing: a reader sees a complete file or none, even if the writer is killed."""
+"""Atomic writing: a reader sees a complete file or none, even if the writer is killed. What cannot be written is one line."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from explorer.errors import InvalidInput
 
 
 @contextmanager
@@ -31,6 +33,23 @@ def atomic_writer(path: str | Path) -> Iterator[BinaryIO]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def refused_if_unwritable(field: str, path: str | Path) -> Iterator[None]:
+    """Turn an error of the file system, where a file that the user named is written, into one line.
+
+    Args:
+        field: what the user named it by, such as `out` for the option `--out`.
+        path: the file or folder as the user knows it.
+
+    Raises:
+        InvalidInput: when the block raises `OSError`.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InvalidInput(field, str(path), f"cannot be written: {error.strerror or error}") from None
 
 
 def write_file(path: str | Path, content: str | bytes) -> Path:

@@ -15,13 +15,16 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 import yaml
 from PIL import Image
 
 from explorer import Schedule, SearchSpace, cli
 from explorer.ledger import Ledger
 from explorer.report.watch import follow
-from explorer.training.calibration import Calibration
+from explorer.spec.step_times import StepTime
+from explorer.training.calibration import Calibration, setting_of
+from explorer.training.task import Task
 from tests.conftest import wait_until
 from tests.ledger.test_ledger import make_header, make_record
 
@@ -115,7 +118,7 @@ def test_budgets_of_time_and_money_need_a_calibration(explorer, space_file, sche
         assert f"of 2 {unit}-seconds" in done.stdout
         assert "ms/step" in done.stdout
     refused = explorer(*plan, "--calibration", file, "--budget", "2 GPU-seconds")
-    assert_refused(refused, "budget", "2 GPU-seconds", "training would run on a CPU of this machine")
+    assert_refused(refused, "budget", "2 GPU-seconds", "training would run on a CPU of this machine", "CPU-hours, a share")
     assert_refused(explorer(*plan, "--budget", "25%", "--calibration", schedule_file), "calibration", "cannot be read")
 
 
@@ -134,12 +137,30 @@ def test_full_training_is_that_of_the_recipe_whatever_batch_a_schedule_was_measu
     assert planned.returncode == 0, planned.stderr
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_plan_is_made_for_the_gpu_of_its_calibration_and_a_training_is_not(explorer, space_file, schedule_file, tmp_path):
+    task = write_space(tmp_path / "gpu.yaml", space_file, resources={"gpus": 1})
+    schedule, own = Schedule.load(schedule_file), Task(SearchSpace.load(task).task)
+    own = Task(own.spec.with_compilation(False))
+    setting = setting_of(own, "cpu").model_copy(update={"device": "NVIDIA H100", "versions": {"torch": "0", "timm": "0"}})
+    steps = [StepTime(rates=stage.rates, seconds=0.01) for stage in schedule.stages]
+    file = Calibration(setting=setting, steps=tuple(steps)).save(tmp_path / "h100.json")
+    options = ("--schedule", schedule_file, "--task", task, "--budget", "0.2 GPU-seconds")
+    planned = explorer("plan", *options, "--calibration", file)
+    assert planned.returncode == 0, planned.stderr
+    assert "planned for NVIDIA H100, of which the calibration is" in planned.stdout
+    assert "20 steps" in planned.stdout  # of 10 ms each
+    for refused in (explorer("plan", *options), explorer("train", *options, "--calibration", file, "--out", tmp_path / "run")):
+        words = ("CPU of this machine", "resources.gpus: 1, which cannot be used: ", "allowed are CPU-hours")
+        assert_refused(refused, "budget", *words)
+
+
 def test_best_prints_and_saves_the_schedule(explorer, sweep, tmp_path):
     done = explorer("best", sweep.location, "--budget", "25%", "--out", tmp_path / "best.json")
     assert done.returncode == 0, done.stderr
     assert "best staged: validation 90.00%, test 88.00% (one seed, no interval)" in done.stdout
     assert "best baseline: validation 70.00%, test 71.00% (one seed, no interval)" in done.stdout
-    assert "against the baseline, on test data: not distinguishable with 1 seed" in done.stdout
+    assert "against the baseline, on test data: not decided: one seed each gives no interval" in done.stdout
     assert Schedule.load(tmp_path / "best.json").provenance.trial == "a"
 
 
@@ -341,6 +362,24 @@ def test_a_dry_run_says_what_a_sweep_will_cost_and_leaves_nothing_behind(explore
     assert " on this machine (" in done.stdout.splitlines()[-1]
     assert " with 1 side by side (1 CPU each)" in done.stdout.splitlines()[-1]
     assert not (tmp_path / "sweeps").exists()
+
+
+def test_what_cannot_be_written_is_refused_in_one_line(explorer, sweep, space_file, schedule_file, tmp_path):
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / "out"
+    assert_refused(explorer("init", "--out", tmp_path / ("x" * 300)), "out", "cannot be written: File name too long")
+    train = ("train", "--schedule", schedule_file, "--task", space_file, "--budget", "25%", "--out", path)
+    for field, command in (
+        ("out", ("init", "--out", path)),
+        ("out", ("init", "--data", "digits", "--gpus", 0, "--out", path)),
+        ("out", ("best", sweep.location, "--budget", "25%", "--out", path)),
+        ("out", ("report", sweep.location, "--out", path)),
+        ("out", ("report", sweep.location, sweep.location, "--out", path)),
+        ("out", ("schedules", "paper", "--out", path)),
+        ("out", train),
+        ("sheet", ("data", space_file, "--sheet", path)),
+    ):
+        assert_refused(explorer(*command), field, str(path), "cannot be written: ")
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from explorer import Rates, SearchSpace, cli
 from explorer.cli.data_inspection import DataFiles, inspect_data
 from explorer.cli.examples import example_names
 from explorer.cli.model_inspection import ModelOnData, inspect_model
-from explorer.cli.starter_space import machine_for, starter_name, starter_space
+from explorer.cli.starter_space import Machine, machine_for, starter_name, starter_space
 from explorer.search.checks import check_space
 from explorer.spec.applied_augmentation import defaults_for_large_images
 from tests.test_cli import assert_refused, explorer  # noqa: F401 (a fixture)
@@ -152,6 +152,33 @@ def test_each_trial_gets_its_part_of_the_machine():
     assert [machine_for(gpus).gpus for gpus in (0.25, 1, 4)] == [0.25, 1, 1]
 
 
+def test_cores_of_a_machine_that_does_not_train_are_said_and_can_be_given(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 32)
+    assert machine_for(8, None, local_gpus=8) == Machine(cpus=4, gpus=1)  # 4 cores for each GPU, counted where it trains
+    assert machine_for(8, 12, local_gpus=0) == Machine(cpus=12, gpus=1)
+    elsewhere = machine_for(8, None, local_gpus=2)
+    assert elsewhere.cpus == 4
+    assert "32 CPU cores and 2 GPUs" in elsewhere.doubt
+    assert machine_for(8.0, None, local_gpus=16).doubt == ""
+    monkeypatch.setattr(os, "cpu_count", lambda: 31)
+    assert machine_for(8, None, local_gpus=8).doubt  # 3 cores for each GPU
+
+
+def test_init_says_that_the_cores_are_those_of_this_machine(explorer, tmp_path):  # noqa: F811
+    data = image_files(tmp_path / "images", {"train": 20, "test": 4})
+    done = explorer("init", "--data", data, "--gpus", 1000, "--out", tmp_path / "my.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "resources.cpus: 1 was counted on this machine" in done.stdout
+    text = (tmp_path / "my.yaml").read_text()
+    assert "# `cpus` was counted on this machine" in text
+    assert "from resources.cpus below, to be changed with it" in text
+    done = explorer("init", "--data", data, "--gpus", 1000, "--cpus", 6, "--out", tmp_path / "other.yaml")
+    assert "this machine" not in done.stdout
+    space = SearchSpace.load(tmp_path / "other.yaml")
+    assert (space.resources.cpus, space.task.data.num_workers) == (6, 6)
+    assert "this machine," not in (tmp_path / "other.yaml").read_text()
+
+
 def test_the_text_explains_every_value_in_words_that_fit():
     found = inspect_model("vit_tiny_patch16_224", inspect_data("digits"))
     text = starter_space(found, machine_for(0), starter_name(found))
@@ -165,6 +192,8 @@ def test_what_cannot_be_used_is_refused_in_one_line(explorer, tmp_path):  # noqa
     assert_refused(explorer("init", "--model", "resnet18"), "model", "nothing in it can be resized")
     assert_refused(explorer("init", "--data", "/no/such"), "data", "/no/such", "there is no such folder")
     assert_refused(explorer("init", "--data", "nonsense"), "data", "nonsense", "digits, fractals")
+    assert_refused(explorer("init", "--data", "nonsense"), "folder:/path, torch/NAME:/path, wds:/path, hfds/NAME", "tables")
+    assert_refused(explorer("init", "--data", f"table:{tmp_path}"), "data", "a table needs more", "the `data` section")
     assert_refused(explorer("init", "--data", "torch/cifar10"), "data", "torch/cifar10:/path/to/folder")
     assert_refused(explorer("init", "--data", tmp_path), "data", "the subfolder train", "it has no subfolder")
     (tmp_path / "train").mkdir()

@@ -24,7 +24,7 @@ def task(tmp_path):
 def test_they_are_listed_with_their_sources_and_can_be_written(explorer, tmp_path):  # noqa: F811
     listed = explorer("schedules")
     assert listed.returncode == 0
-    assert listed.stdout.count("source:") == listed.stdout.count("measured:") == 6
+    assert listed.stdout.count("source:") == listed.stdout.count("measured:") == 7
     shown = explorer("schedules", "efficienttrain-like", "--out", tmp_path / "s.yaml")
     assert "magnitude" in shown.stdout
     assert "token_policy resize" in shown.stdout

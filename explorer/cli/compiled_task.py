@@ -45,6 +45,7 @@ def compile_for_task(
     images: Images,
     processes: int = 1,
     device_on_cluster: str | None = None,
+    trains: bool = True,
 ) -> CompiledTask:
     """Compile a schedule, with measured step times if there is a calibration, and say what it does not do as written.
 
@@ -57,6 +58,7 @@ def compile_for_task(
         images: which images are read and decoded first.
         processes: number of processes that train together.
         device_on_cluster: `cuda` or `cpu`, if the processes run on a Ray cluster; `None` if they run on this machine.
+        trains: whether the plan will be trained at once. One that is only read may be for the GPU of the calibration.
 
     Raises:
         InvalidInput: when a file or the budget cannot be used.
@@ -66,20 +68,29 @@ def compile_for_task(
     from explorer.data.streamed import StreamedData
     from explorer.training.batches import check_batches
     from explorer.training.calibration import Calibration
-    from explorer.training.device import available_device
+    from explorer.training.device import available_device, device_name
     from explorer.training.distributed import Processes
     from explorer.training.task import Task
 
     parsed = Budget.parse(budget).priced(price)
     task, file = load_task(task_path, schedule)
-    device = device_on_cluster or available_device(file.resources.gpus)
+    measured = Calibration.load(calibration) if calibration else None
+    device, elsewhere = device_on_cluster or available_device(file.resources.gpus), device_on_cluster is not None
+    if measured and not trains and file.resources.gpus and measured.setting.device not in ("cpu", device_name(device)):
+        device, elsewhere = "cuda", True
+        print_line(console, f"planned for {measured.setting.device}, of which the calibration is, and which is not here")
     if parsed.device and parsed.device != (kind := "CPU" if device == "cpu" else "GPU"):
         gpus = f"resources.gpus: {file.resources.gpus:g}"
         where = "this machine" if device_on_cluster is None else "the Ray cluster"
-        raise InvalidInput("budget", str(parsed), f"training would run on a {kind} of {where} ({gpus})")
+        reason = (
+            f"training would run on a {kind} of {where} ({gpus}{_obstacle(file.resources, device_on_cluster)}); allowed are "
+        )
+        reason += f"{kind}-hours, a share such as 25%, and FLOPs"
+        raise InvalidInput(
+            "budget", str(parsed), reason if trains else f"{reason}, or --calibration with a file of that device"
+        )
     provenance = schedule.provenance
     currency = parsed.currency(provenance.currency if provenance else "flops")
-    measured = Calibration.load(calibration) if calibration else None
     table = provenance.step_times if provenance else None
     if measured is None and currency == "device_seconds" and table and processes in (1, table.setting.processes):
         measured = Calibration.of_table(table)
@@ -91,8 +102,7 @@ def compile_for_task(
         task = Task(task.spec.with_compilation(compiled_then))
 
     def compiled(task: Task) -> Plan:
-        on_cluster = device_on_cluster is not None
-        cost = measured.step_cost(task, device, processes, other_machine=on_cluster) if measured else task.step_cost
+        cost = measured.step_cost(task, device, processes, other_machine=elsewhere) if measured else task.step_cost
         full_seconds = measured.full_seconds(task) if measured else None
         plan = compile_plan(schedule, task, parsed, cost, currency=currency, full_seconds=full_seconds)
         check_batches(task, plan, Processes(0, processes))
@@ -108,6 +118,14 @@ def compile_for_task(
     if schedule.in_epochs and is_main:
         print_line(console, _lengthened(schedule, plan))
     return CompiledTask(plan, task, file.resources, device, inventory, measured.setting_for(task) if measured else None)
+
+
+def _obstacle(resources: Resources, device_on_cluster: str | None) -> str:
+    """Why a GPU that is asked for cannot be used on this machine, after a colon; empty if none is asked for."""
+    from explorer.training.device import gpu_obstacle
+
+    obstacle = gpu_obstacle() if resources.gpus and device_on_cluster is None else None
+    return f", which cannot be used: {obstacle}" if obstacle else ""
 
 
 def _lengthened(schedule: Schedule, plan: Plan) -> str:

@@ -11,8 +11,7 @@ from rich.table import Table
 
 from explorer.cli.shared import console, print_imports, print_inventory
 from explorer.console import print_line
-from explorer.errors import InvalidInput
-from explorer.files import atomic_writer
+from explorer.files import atomic_writer, refused_if_unwritable
 from explorer.spec.search_space import SearchSpace
 from explorer.spec.task_file import TaskFile
 
@@ -51,11 +50,8 @@ def data(
     name = file.name if isinstance(file, SearchSpace) else space.stem
     path = sheet or Path("reports") / f"{name}-images.png"
     picture = contact_sheet(task.data, file.task.recipe.augmentation, inventory.class_names)
-    try:
-        with atomic_writer(path) as output:
-            picture.save(output, format="PNG")
-    except OSError as error:
-        raise InvalidInput("sheet", str(path), f"cannot be written: {error.strerror or error}") from None
+    with refused_if_unwritable("sheet", path), atomic_writer(path) as output:
+        picture.save(output, format="PNG")
     _say(f"training images as the model sees them: {path}")
 
 

@@ -13,6 +13,13 @@ TRAIN_NAMES = ("train", "training")
 VALIDATION_NAMES = ("validation", "val", "valid", "dev")
 TEST_NAMES = ("test", "testing")
 
+ALLOWED = (
+    "digits, fractals, an existing folder of images, folder:/path, torch/NAME:/path, wds:/path, hfds/NAME, or "
+    "package.module:name"
+)
+"""What `--data` can name."""
+IN_FILE = "the `data` section of a search space or task file (docs/howto/own-data.md)"
+
 FRACTAL_SIZE = 32
 """Side in pixels of the fractal images that `init` proposes; fractals can be drawn at any size."""
 SAMPLED_IMAGES = 16
@@ -66,10 +73,9 @@ def inspect_data(text: str) -> DataFiles:
         return DataFiles(name=name, root=str(root) if root else None)
     if is_reference(text):  # a source that lives in another package
         return DataFiles(name=text)
-    allowed = (
-        "must be digits, fractals, an existing folder of images, or NAME:/path/to/folder with a name that data.name accepts"
-    )
-    raise InvalidInput("data", text, allowed)
+    if name == "table":
+        raise InvalidInput("data", text, f"a table needs more than a folder: describe it in {IN_FILE}")
+    raise InvalidInput("data", text, f"must be {ALLOWED}; other data sets, such as tables, are described in {IN_FILE}")
 
 
 def _check_exists(text: str, root: Path) -> None:

@@ -11,7 +11,7 @@ from explorer.cli.examples import example_names, example_text
 from explorer.cli.shared import console
 from explorer.console import print_line
 from explorer.errors import InvalidInput
-from explorer.files import write_file
+from explorer.files import refused_if_unwritable, write_file
 
 DEFAULT_MODEL = "vit_tiny_patch16_224"
 DEFAULT_EXAMPLE = "digits"
@@ -30,6 +30,9 @@ def init(
         float | None,
         typer.Option(help="GPUs for all trials together, or the fraction of one that a trial uses; default: all.", min=0),
     ] = None,
+    cpus: Annotated[
+        int | None, typer.Option(help="CPU cores for each trial; default: those of this machine, divided by the GPUs.", min=1)
+    ] = None,
     example: Annotated[
         str | None,
         typer.Option(help=f"Copy a search space that ships with the package: {', '.join(example_names())}.", metavar="NAME"),
@@ -37,33 +40,34 @@ def init(
     out: Annotated[Path | None, typer.Option(help="File to write; default: the name of the sweep, with .yaml.")] = None,
 ) -> None:
     """Write a commented search space that is ready to run; without options, that of the digits example."""
-    if example is not None and (model is not None or data is not None or gpus is not None):
-        raise InvalidInput("example", example, "cannot be combined with --model, --data and --gpus; leave one of them out")
-    if example is not None or (model is None and data is None and gpus is None):
+    if example is not None and any(given is not None for given in (model, data, gpus, cpus)):
+        raise InvalidInput("example", example, "cannot be combined with --model, --data, --gpus and --cpus; leave them out")
+    if example is not None or all(given is None for given in (model, data, gpus, cpus)):
         example = example or DEFAULT_EXAMPLE
         text, path = example_text(example), out or Path(f"{example}.yaml")
         _refuse_existing(path)
     else:
-        text, path = _made_for(model or DEFAULT_MODEL, data or "digits", gpus, out)
-    write_file(path, text)
+        text, path = _made_for(model or DEFAULT_MODEL, data or "digits", gpus, cpus, out)
+    with refused_if_unwritable("out", path):
+        write_file(path, text)
     print_line(console, f"wrote {path}\nnext: explorer sweep {path} --dry-run")
 
 
-def _made_for(model: str, data: str, gpus: float | None, out: Path | None) -> tuple[str, Path]:
+def _made_for(model: str, data: str, gpus: float | None, cpus: int | None, out: Path | None) -> tuple[str, Path]:
     """The text of a search space for a model and a data set, and the file that it goes to."""
     if out is not None:
         _refuse_existing(out)
     if gpus is not None and gpus > 1 and gpus != int(gpus):
         raise InvalidInput("gpus", gpus, "must be a whole number, or a fraction of one GPU")
 
+    import torch
+
     from explorer.cli.data_inspection import inspect_data
     from explorer.cli.model_inspection import inspect_model
     from explorer.cli.starter_space import machine_for, starter_name, starter_space
 
-    if gpus is None:
-        import torch
-
-        gpus = torch.cuda.device_count()
+    local_gpus = torch.cuda.device_count()
+    machine = machine_for(local_gpus if gpus is None else gpus, cpus, local_gpus)
     found = inspect_model(model, inspect_data(data))
     path = out or Path(f"{starter_name(found)}.yaml")
     _refuse_existing(path)
@@ -72,9 +76,13 @@ def _made_for(model: str, data: str, gpus: float | None, out: Path | None) -> tu
         f"{found.train_images:,} training images of {found.classes} classes at {found.image_size} pixels; "
         f"{model} can be reduced on {', '.join(found.axes)}",
     )
-    return starter_space(found, machine_for(gpus), starter_name(found)), path
+    if machine.doubt:
+        print_line(console, f"resources.cpus: {machine.cpus} was {machine.doubt}, or give --cpus (data.num_workers follows it)")
+    return starter_space(found, machine, starter_name(found)), path
 
 
 def _refuse_existing(path: Path) -> None:
-    if path.exists():
+    with refused_if_unwritable("out", path):  # a name that is too long
+        exists = path.exists()
+    if exists:
         raise InvalidInput("out", str(path), "exists and is not overwritten; name another file with --out")

@@ -57,7 +57,7 @@ def plan(
 
     loaded = load_named_schedule(schedule, task)
     count, _ = check_processes(processes, task)
-    compiled = compile_for_task(loaded, task, budget, calibration, price, "sample", count)
+    compiled = compile_for_task(loaded, task, budget, calibration, price, "sample", count, trains=False)
     warn(transfer_warning(loaded, compiled.task.spec))
     task_plan = compiled.plan
     console.print(_plan_table(task_plan, compiled.task.spec.recipe.learning_rate))

@@ -13,6 +13,7 @@ from explorer.cli.schedule_table import print_stages
 from explorer.cli.shared import StorageOption, console, warn
 from explorer.console import print_line
 from explorer.errors import InvalidInput
+from explorer.files import refused_if_unwritable
 from explorer.ledger import Ledger, find_sweep, sweeps_in
 from explorer.spec.budget import Budget
 from explorer.spec.presets import PRESETS, Preset, preset
@@ -43,10 +44,8 @@ def schedules(
         _print(PRESETS[name])
     print_stages(schedule)
     if out is not None:
-        try:
+        with refused_if_unwritable("out", out):
             print_line(console, f"saved {schedule.save(out)}")
-        except OSError as error:
-            raise InvalidInput("out", str(out), f"cannot be written: {error.strerror or error}") from None
 
 
 def _of_sweep(name: str, storage: str) -> Schedule:

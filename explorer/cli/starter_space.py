@@ -25,6 +25,8 @@ MIN_IMAGES_PER_CLASS = 10
 """Training images of a class, on average, that a proxy has at least."""
 MIN_PROXY_STEPS = 100
 """Optimizer steps of the full model that a proxy has at least at the budget that a schedule is wanted for."""
+USUAL_CORES_PER_GPU = 4
+"""CPU cores for each GPU below which a machine is hardly the one that will train: images are decoded by them."""
 GRID = 20
 EPOCHS = 50
 MIN_FULL_STEPS = 1000
@@ -46,13 +48,29 @@ class Machine:
 
     cpus: int
     gpus: float
+    doubt: str = ""
+    """Why `cpus`, counted on this machine, may be wrong for the one that trains; empty if it was given or fits."""
 
 
-def machine_for(gpus: float) -> Machine:
-    """The resources of one trial where so many GPUs are to be used by all trials together; 0 trains on the CPU."""
+def machine_for(gpus: float, cpus: int | None = None, local_gpus: int = 0) -> Machine:
+    """The resources of one trial.
+
+    Args:
+        gpus: GPUs that all trials together are to use, or the fraction of one that a trial uses; 0 trains on the CPU.
+        cpus: CPU cores of a trial; `None` for its part of this machine's.
+        local_gpus: number of GPUs of this machine.
+    """
+    each = min(1.0, gpus)
+    if cpus is not None:
+        return Machine(cpus=cpus, gpus=each)
     if not gpus:
         return Machine(cpus=1, gpus=0)
-    return Machine(cpus=max(1, (os.cpu_count() or 1) // math.ceil(gpus)), gpus=min(1.0, gpus))
+    cores, users = os.cpu_count() or 1, math.ceil(gpus)
+    doubt = ""
+    if local_gpus < users or cores // users < USUAL_CORES_PER_GPU:
+        here = f"{cores} CPU core{'s' if cores > 1 else ''} and {local_gpus} GPU{'s' if local_gpus != 1 else ''}"
+        doubt = f"counted on this machine, which has {here}: set it to the cores for each GPU of the machine that trains"
+    return Machine(cpus=max(1, cores // users), gpus=each, doubt=doubt)
 
 
 def starter_name(found: ModelOnData) -> str:
@@ -111,7 +129,8 @@ def _data(found: ModelOnData, machine: Machine) -> str:
         if found.image_size < SMALL_IMAGES:
             lines.append("  preprocessing: {crop_pct: 1}    # evaluation crops nothing: these images are small")
         decoders = min(8, machine.cpus)
-        lines.append(f"  num_workers: {decoders}    # processes of the data loader that decode images")
+        doubt = "; from resources.cpus below, to be changed with it" if machine.doubt else ""
+        lines.append(f"  num_workers: {decoders}    # processes of the data loader that decode images{doubt}")
     return "\n".join(lines) + "\n"
 
 
@@ -238,9 +257,10 @@ def _other_axes(found: ModelOnData) -> list[str]:
 
 def _resources(machine: Machine) -> str:
     where = "one GPU" if machine.gpus == 1 else f"{machine.gpus:g} of a GPU" if machine.gpus else "the CPU"
+    doubt = f"# `cpus` was {machine.doubt}.\n" if machine.doubt else ""
     return f"""\
 # What one trial may use. Trials run in parallel as far as the machine (or the Ray cluster) has resources: each on {where}.
-resources: {{cpus: {machine.cpus}, gpus: {machine.gpus:g}}}
+{doubt}resources: {{cpus: {machine.cpus}, gpus: {machine.gpus:g}}}
 """
 
 

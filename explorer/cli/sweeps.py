@@ -12,6 +12,7 @@ from explorer.cli.schedule_table import print_stages
 from explorer.cli.shared import BudgetOption, StorageOption, SweepArgument, check_and_print, console, warn
 from explorer.console import print_line
 from explorer.errors import InvalidInput
+from explorer.files import refused_if_unwritable
 from explorer.ledger import find_sweep
 from explorer.spec.budget import Budget
 
@@ -249,8 +250,9 @@ def best(
         print_line(console, line)
     if stages_only:
         schedule = schedule.model_copy(update={"provenance": None})
-    path = schedule.save(out or Path(f"{header.name}-{parsed.slug}.json"))
-    print_line(console, f"saved {path}")
+    path = out or Path(f"{header.name}-{parsed.slug}.json")
+    with refused_if_unwritable("out", path):
+        print_line(console, f"saved {schedule.save(path)}")
 
 
 def _measured_lines(measured: pd.DataFrame) -> Iterator[str]:

@@ -49,7 +49,7 @@ class Transfer:
     """Score on the target of the best of these schedules, minus that of the one that is best on the proxy. The best one was
     chosen for its score, so the regret is overestimated."""
     ahead_of_control: float
-    """Score on the target of the best promoted schedule, minus that of the best control; NaN if there is none of one of them."""
+    """Score on the target of the best promoted schedule, minus that of the best control; NaN if one of them is missing."""
     noise: float
     """Half of the 95 % interval of a difference between two trainings with one seed each."""
     metric: MetricSpec = ACCURACY

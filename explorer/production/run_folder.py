@@ -11,6 +11,7 @@ from rich.filesize import decimal
 from torch import nn
 
 from explorer.errors import InvalidInput
+from explorer.files import refused_if_unwritable
 from explorer.production.event_file import EVENT_FILES
 from explorer.production.loggers import METRICS, RUN_KEY, new_run_key, run_key
 from explorer.production.model_folder import MODEL
@@ -71,15 +72,13 @@ def check_folder(run: Run, processes: int) -> dict[str, Any] | None:
 
 def prepare_folder(out: Path) -> None:
     """Create the folder, with the key of a run. Without a checkpoint, metrics and key in it belong to another run."""
-    try:
+    with refused_if_unwritable("out", out):
         out.mkdir(parents=True, exist_ok=True)
         if (out / CHECKPOINT).exists():
             run_key(out)
         else:
             (out / METRICS).unlink(missing_ok=True)
             new_run_key(out)
-    except OSError as error:
-        raise InvalidInput("out", str(out), f"cannot be written: {error.strerror or error}") from None
 
 
 def space_line(run: Run, task: Task) -> str | None:

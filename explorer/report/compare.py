@@ -10,6 +10,7 @@ import pandas as pd
 
 from explorer.differences import differences, flattened
 from explorer.errors import InvalidInput
+from explorer.files import refused_if_unwritable
 from explorer.frontier.trials import row_with_largest
 from explorer.ledger import Ledger
 from explorer.paths import expanded
@@ -70,10 +71,8 @@ def write_comparison(
         raise InvalidInput("sweeps", len(ledgers), f"at most {len(SWEEPS)} can be told apart in one page")
     watching = WatchPayload(watch) if watch else None
     content = comparison_page([LoadedSweep.read(ledger) for ledger in ledgers], price=price, watch=watching)
-    try:
+    with refused_if_unwritable("out", out):
         return publish(Path(expanded(out, "out")) / "index.html", content, watching.stamp if watching else "")
-    except OSError as error:
-        raise InvalidInput("out", str(out), f"cannot be written: {error}") from None
 
 
 def comparison_page(sweeps: Sequence[LoadedSweep], *, price: float | None = None, watch: WatchPayload | None = None) -> str:

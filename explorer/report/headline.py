@@ -45,12 +45,15 @@ def headline(
     open_budgets = [comparison for comparison in comparisons if comparison.verdict == "undecided"]
     if not decided:
         where = f"{_all_of(comparisons)}{BY_CURRENCY[currency]}"
+        if not any(comparison.has_intervals for comparison in open_budgets):
+            reason = _no_interval(open_budgets)
+            return f"Whether staging is ahead is not decided {where}: {reason}, and only repeats with fresh seeds can decide."
         return f"Staged and baseline training are {undecided_text(open_budgets)} {where}{_reason(open_budgets)}."
     basis = f"95 % intervals apart, means of {_seeds(decided)}{BY_CURRENCY[currency]}"
     ahead = [comparison for comparison in decided if comparison.verdict == "ahead"]
     behind = len(decided) - len(ahead)
     others = f"{len(open_budgets)} other{'s' if len(open_budgets) > 1 else ''}"
-    rest = f" At {others}, the two are {undecided_text(open_budgets)}." if open_budgets else ""
+    rest = f" At {others}, {_of_the_two(open_budgets)}." if open_budgets else ""
     of_all = f"{len(comparisons)} budget{'s' if len(comparisons) > 1 else ''}"
     if not ahead:
         return f"Staging is ahead at no budget and behind at {behind} of {of_all} ({basis}).{rest}"
@@ -112,7 +115,7 @@ def trainings_text(count: float) -> str:
 
 
 def verdict_text(comparison: BudgetComparison) -> str:
-    """What is decided at a budget: `ahead`, `behind` or `not distinguishable with 2 seeds`."""
+    """What is decided at a budget: `ahead`, `behind`, or what `undecided_text` says."""
     return undecided_text([comparison]) if comparison.verdict == "undecided" else comparison.verdict
 
 
@@ -127,8 +130,29 @@ def ahead_count(comparisons: Sequence[BudgetComparison]) -> str:
 
 
 def undecided_text(comparisons: Sequence[BudgetComparison]) -> str:
-    """What is said of budgets that are not decided: `not distinguishable with 2 seeds`."""
-    return f"not distinguishable with {_seeds(comparisons)}"
+    """What is said of budgets that are not decided: `not distinguishable with 2 seeds`, where there are intervals to compare;
+    `not decided: one seed each gives no interval` where there are none."""
+    compared = [comparison for comparison in comparisons if comparison.has_intervals]
+    if not compared:
+        return f"not decided: {_no_interval(comparisons)}"
+    rest = ", or not decided where there is no interval" if len(compared) < len(comparisons) else ""
+    return f"not distinguishable with {_seeds(compared)}{rest}"
+
+
+def _of_the_two(comparisons: Sequence[BudgetComparison]) -> str:
+    """What is said of budgets that are not decided, as a clause."""
+    if any(comparison.has_intervals for comparison in comparisons):
+        return f"the two are {undecided_text(comparisons)}"
+    return f"nothing is decided: {_no_interval(comparisons)}"
+
+
+def _no_interval(comparisons: Sequence[BudgetComparison]) -> str:
+    """Why there is no interval at budgets that have none."""
+    if all(comparison.staged.seeds == comparison.baseline.seeds == 1 for comparison in comparisons):
+        return "one seed each gives no interval"
+    if all(comparison.seeds == 1 for comparison in comparisons):
+        return "one seed gives no interval"
+    return "one seed, or seeds with equal results, give no interval"
 
 
 def _seeds(comparisons: Sequence[BudgetComparison]) -> str:
@@ -149,9 +173,7 @@ def _reason(comparisons: Sequence[BudgetComparison]) -> str:
     with_intervals = [comparison.has_intervals for comparison in comparisons]
     if all(with_intervals):
         return ": their 95 % intervals overlap"
-    if any(with_intervals):
-        return ": their 95 % intervals overlap, or are not known yet where a mean is of one seed"
-    return ": a single run has no interval, and only repeats with fresh seeds can decide"
+    return ": their 95 % intervals overlap, or are not known yet where a mean is of one seed"
 
 
 def match_cost(match: FullTrainingMatch | None) -> str:

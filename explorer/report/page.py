@@ -10,8 +10,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from explorer.errors import InvalidInput
-from explorer.files import write_file
+from explorer.files import refused_if_unwritable, write_file
 from explorer.frontier.choice import schedule_with_provenance
 from explorer.frontier.trials import describe, metric_of
 from explorer.ledger import Ledger
@@ -90,15 +89,13 @@ def write_report(
     content = page(sweep, watch=watching, panels=panels)
     out = Path(expanded(out, "out"))
     schedules = {}
-    try:
+    with refused_if_unwritable("out", out):
         for _, winner in sweep.data.winners.iterrows():
             budget = Budget.parse(winner.budget)
             schedule = schedule_with_provenance(winner, sweep.trials, sweep.header, sweep.step_times)
             schedules[str(budget)] = schedule.save(out / "schedules" / f"{budget.slug}.json")
         table = write_file(out / "frontier.csv", frontier_table(sweep.data.curves).to_csv(index=False, float_format="%.6g"))
         written = publish(out / "index.html", content, watching.stamp if watching else "")
-    except OSError as error:
-        raise InvalidInput("out", str(out), f"cannot be written: {error}") from None
     return Report(written, table, schedules, sweep.data.summary)
 
 

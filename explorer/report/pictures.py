@@ -9,7 +9,7 @@ from typing import Literal
 import plotly.graph_objects as go
 
 from explorer.errors import InvalidInput
-from explorer.files import write_file
+from explorer.files import refused_if_unwritable, write_file
 from explorer.paths import expanded
 from explorer.report.loaded_sweep import LoadedSweep
 from explorer.report.panels.frontier import TraceStyle, frontier_figure
@@ -35,10 +35,8 @@ def write_pictures(sweep: LoadedSweep, out: str | Path, formats: Sequence[Format
     for name, figure in figures.items():
         for picture_format in formats:
             picture = _drawn(figure, picture_format)
-            try:
+            with refused_if_unwritable("out", out):
                 paths.append(write_file(Path(expanded(out, "out")) / f"{name}.{picture_format}", picture))
-            except OSError as error:
-                raise InvalidInput("out", str(out), f"cannot be written: {error}") from None
     return paths
 
 

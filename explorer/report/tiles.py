@@ -9,7 +9,7 @@ from explorer.frontier import knee
 from explorer.frontier.comparison import BudgetComparison
 from explorer.frontier.trials import row_with_largest
 from explorer.ledger.spending import SpendingStatus
-from explorer.report.headline import ahead_count, break_even_verdict, match_verdict, undecided_text
+from explorer.report.headline import ahead_count, break_even_verdict, match_verdict, undecided_text, verdict_text
 from explorer.report.loaded_sweep import LoadedSweep
 from explorer.report.panels.spending import in_full_trainings
 
@@ -69,7 +69,7 @@ def _against_other(kind: str, comparison: BudgetComparison | None) -> str:
         return ""
     other = "baseline" if kind == "staged" else "staged training"
     if comparison.verdict == "undecided":
-        return f"; not distinguishable from {other}"
+        return f"; not distinguishable from {other}" if comparison.has_intervals else f"; {verdict_text(comparison)}"
     return f", {'ahead of' if (comparison.verdict == 'ahead') == (kind == 'staged') else 'behind'} {other}"
 
 

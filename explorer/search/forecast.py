@@ -13,7 +13,7 @@ from explorer.ledger import Outcome, Record, StageOutcome, Trial
 from explorer.ledger.earlier_sweeps import EarlierSweep
 from explorer.plan import Plan, compile_plan
 from explorer.search.dispatcher import Dispatcher, PlannedTrial
-from explorer.search.machines import Machines, wanted_text
+from explorer.search.machines import Machines, StepTimes, wanted_text
 from explorer.search.optuna_logs import quiet_optuna
 from explorer.search.search import Search
 from explorer.search.spending import Spending, priced_limit
@@ -73,7 +73,7 @@ class Forecast:
     executed: float = 0.0
     """Cost in full trainings of what will be trained: shared training counts once."""
     seconds: float = 0.0
-    """Time with one trial at a time."""
+    """Time with one trial at a time; of no meaning where the machines have no step times."""
     full_seconds: float = 0.0
     """Time of one full training."""
     trained: int = 0
@@ -150,14 +150,14 @@ class Forecast:
         """
         shared = 1 - self.executed / self.planned
         hint = "" if space.search.learning_rate_grid else "; only equal learning rates share: search.learning_rate_grid"
+        full = f"one full training takes about {duration_text(self.full_seconds)}; " if self.machines.times else ""
         counted = (
             f"the first {self.trials} trials, to which this forecast is limited" if self.is_cut_off else f"{self.trials} trials"
         )
         return (
             f"{counted}; all of them together cost {self.planned:.2f} full trainings, of which about "
             f"{self.executed:.2f} are trained and {shared:.0%} are shared (estimated with random results{hint})\n"
-            f"one full training takes about {duration_text(self.full_seconds)}; evaluation takes about "
-            f"{self.evaluation_share:.0%} of the FLOPs\n"
+            f"{full}evaluation takes about {self.evaluation_share:.0%} of the FLOPs\n"
             f"{self._time(space, parallel_trials)}"
         )
 
@@ -166,10 +166,11 @@ class Forecast:
         machines = self.machines
         each = wanted_text(space.resources)
         count = min(machines.places, parallel_trials or machines.places)
+        if machines.times is None:
+            room = "" if count else f"; {machines} has no room for a trial ({each}), so the sweep cannot run there"
+            return f"no estimate of the time: {machines.no_times}{room}"
         device = "the CPU" if machines.times.device == "cpu" else machines.times.device
         measured = f"step times measured on {device}"
-        if space.resources.gpus and machines.times.device == "cpu":
-            measured += ", although trials ask for a GPU"
         if machines.times.processes < space.resources.process_count:
             measured += ", of a process's part of the batch, without the exchange of gradients"
         if count == 0:
@@ -203,7 +204,7 @@ def forecast(
     times = machines.times
     task = Task(space.task)
     full_training = compile_plan(Schedule.full_model(), task, Budget(1.0), task.step_cost)
-    expected.full_seconds = full_training.steps * times.overhead + full_training.flops * times.per_flop
+    expected.full_seconds = _seconds(times, full_training.steps, full_training.flops)
     expected.evaluation = _evaluation_cost(task)
     rows: dict[tuple[int | None, Budget], BudgetForecast] = {}
     for proxy in (*range(1, len(space.proxy) + 1), None):
@@ -229,7 +230,7 @@ def forecast(
             trained.update(planned.prefixes)
             for segment in plan.segments[known:]:
                 expected.executed += segment.amount(plan.currency) / full.full_cost
-                expected.seconds += segment.steps * times.overhead + segment.flops * times.per_flop
+                expected.seconds += _seconds(times, segment.steps, segment.flops)
             expected.seconds += TRIAL_OVERHEAD_SECONDS
             expected.trained += 1
             new = len(plan.segments) - known
@@ -241,6 +242,11 @@ def forecast(
         _add_shared(dispatcher, rows)
     expected.budgets = [row for (proxy, _), row in rows.items() if proxy is None or row.staged]
     return expected
+
+
+def _seconds(times: StepTimes | None, steps: int, flops: float) -> float:
+    """Time of training steps; 0 where none was measured."""
+    return steps * times.overhead + flops * times.per_flop if times else 0.0
 
 
 def _evaluation_cost(task: Task) -> float:

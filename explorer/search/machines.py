@@ -11,7 +11,7 @@ import torch
 from explorer.spec.rates import AXES, Rates
 from explorer.spec.search_space import SearchSpace
 from explorer.spec.task_file import Resources
-from explorer.training.device import available_device, device_name
+from explorer.training.device import device_for, device_name, gpu_obstacle
 from explorer.training.distributed import SINGLE_PROCESS, Processes
 from explorer.training.step_time import step_seconds
 from explorer.training.task import Task
@@ -47,7 +47,10 @@ class Machines:
     gpus: float
     places: int
     """Number of trials that they can run side by side."""
-    times: StepTimes
+    times: StepTimes | None
+    """`None` where steps were not timed."""
+    no_times: str = ""
+    """Why they were not."""
 
     def __str__(self) -> str:
         nodes = f"{self.nodes} nodes, " if self.nodes != 1 else ""
@@ -56,7 +59,10 @@ class Machines:
 
 
 def this_machine(space: SearchSpace) -> Machines:
-    """This machine, with step times measured on it: on its CPU where trials ask for a GPU that it lacks."""
+    """This machine, with step times measured on it. Where trials ask for a GPU that it lacks nothing is timed: a step that was
+    made for a GPU may take the CPU an hour.
+    """
+    obstacle = gpu_obstacle() if space.resources.gpus else None
     here = {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}
     return Machines(
         where="this machine",
@@ -64,7 +70,8 @@ def this_machine(space: SearchSpace) -> Machines:
         cpus=here["CPU"],
         gpus=here["GPU"],
         places=count_places(space.resources, [here]),
-        times=measure_step_times(space),
+        times=None if obstacle else measure_step_times(space),
+        no_times=f"trials train on a GPU, and this machine has none that can be used: {obstacle}" if obstacle else "",
     )
 
 
@@ -104,9 +111,12 @@ def measure_step_times(space: SearchSpace, processes: Processes = SINGLE_PROCESS
         space: the search space.
         processes: the processes that train together; each of them calls this function. A single one measures its part of the
             batch where trials have several.
+
+    Raises:
+        InvalidInput: when trials ask for a GPU that torch cannot use.
     """
     torch.set_num_threads(space.resources.cpus)
-    task, device = Task(space.task), available_device(space.resources.gpus)
+    task, device = Task(space.task), device_for(space.resources.gpus)
     timed = task
     if processes.count < space.resources.process_count:
         recipe = space.task.recipe

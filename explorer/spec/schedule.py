@@ -148,7 +148,8 @@ class Schedule(Frozen):
         """A known-good schedule; `explorer schedules` lists them with their sources.
 
         Args:
-            name: `paper`, `sweep-fractals`, `sweep-digits`, `efficienttrain-like`, `autoprog-like` or `timm-progressive-like`.
+            name: `paper`, `sweep-fractals`, `sweep-digits`, `efficienttrain-like`, `autoprog-like`,
+                `timm-progressive-like` or `full`.
             model: name of a timm model, a `ModelSpec`, or a timm model.
             epochs: length of each stage in epochs, such as `(29, 49, 50)`; `None` for the preset's shares of the cost.
 

@@ -13,7 +13,7 @@ import torch
 
 from explorer.differences import first_difference
 from explorer.errors import InvalidInput, validated
-from explorer.files import write_file
+from explorer.files import refused_if_unwritable, write_file
 from explorer.paths import expanded
 from explorer.segment import StepCost
 from explorer.spec.rates import Rates
@@ -80,10 +80,13 @@ class Variant:
         return task if spec == task.spec else task.with_spec(spec)
 
 
-def setting_of(task: Task, device: str, processes: int = 1) -> Setting:
-    """What the step times of a task depend on, on a device of this machine or on one in each of several processes."""
+def setting_of(task: Task, device: str, processes: int = 1, *, other_machine: bool = False) -> Setting:
+    """What the step times of a task depend on, on a device of this machine or on one in each of several processes.
+
+    Of another machine, the name of the GPU is not known.
+    """
     return Setting(
-        device=device_name(device),
+        device=device if other_machine else device_name(device),
         threads=torch.get_num_threads(),
         versions={"torch": torch.__version__, "timm": timm.__version__},
         classes=task.data.classes,
@@ -235,10 +238,8 @@ class Calibration(StepTimeTable):
             InvalidInput: when the file cannot be written.
         """
         content = {"schema": SCHEMA, **self.model_dump(mode="json")}
-        try:
+        with refused_if_unwritable("calibration", path):
             return write_file(expanded(path, "calibration"), json.dumps(content, indent=1) + "\n")
-        except OSError as error:
-            raise InvalidInput("calibration", str(path), f"cannot be written: {error}") from None
 
     @classmethod
     def load(cls, path: str | Path) -> Calibration:
@@ -281,7 +282,8 @@ class Calibration(StepTimeTable):
                 for another task; it names the first setting that differs.
         """
         if device is not None:
-            check_setting(self.setting_for(task), setting_of(task, device, processes), other_machine=other_machine)
+            here = setting_of(task, device, processes, other_machine=other_machine)
+            check_setting(self.setting_for(task), here, other_machine=other_machine)
         batch_size, staging = self._varied(task)
 
         def cost(rates: Rates) -> StepCost:

@@ -1,10 +1,12 @@
 """The headline, worked out by hand: a difference counts only where the 95 % intervals are apart."""
 
+from dataclasses import replace
+
 import pytest
 
 from explorer.frontier import trials_frame
 from explorer.report.frontier_data import frontier_data
-from explorer.report.headline import ahead_count, headline, match_verdict, verdict_text
+from explorer.report.headline import ahead_count, headline, match_verdict, undecided_text, verdict_text
 from tests.ledger.test_ledger import make_header, make_inventory, make_record
 
 
@@ -46,7 +48,10 @@ def test_the_intervals_decide_to_the_digit():
 
 def test_few_test_images_decide_nothing_however_much_the_seeds_agree():
     points = ("staged", "25%", 0.318), ("baseline", "25%", 0.3)
-    assert sweep(*points, spread=0).headline.startswith("Staged and baseline training are not distinguishable")  # no interval
+    assert sweep(*points, spread=0).headline == (  # three seeds with equal results have no interval
+        "Whether staging is ahead is not decided at 25% of full training: one seed, or seeds with equal results, give no "
+        "interval, and only repeats with fresh seeds can decide."
+    )
     assert sweep(*points, spread=1e-6).comparisons[0].verdict == "ahead"  # the number of test images is not known
     data = sweep(*points, spread=0, test_images=96)
     # (.318 * 96 + 2) / 100 is .3253, and half of the interval 1.96 * sqrt(.3253 * .6747 / 100), about .092.
@@ -61,7 +66,7 @@ def test_an_interrupted_sweep_counts_what_is_decided_and_names_the_rest():
     comparisons = [*repeated.comparisons, *single.comparisons]
     assert headline(comparisons, None) == (
         "Staging is ahead at 1 of 2 budgets, most at 25% of full training: 80.0% against 60.0% "
-        "(95 % intervals apart, means of 3 seeds). At 1 other, the two are not distinguishable with 1 seed."
+        "(95 % intervals apart, means of 3 seeds). At 1 other, nothing is decided: one seed each gives no interval."
     )
     assert ahead_count(comparisons) == "1 of 2 budgets"
 
@@ -82,10 +87,20 @@ def test_one_seed_each_decides_nothing():
     )
     assert [comparison.verdict for comparison in data.comparisons] == ["undecided", "undecided"]
     assert data.headline == (
-        "Staged and baseline training are not distinguishable with 1 seed at any of 2 budgets: "
-        "a single run has no interval, and only repeats with fresh seeds can decide."
+        "Whether staging is ahead is not decided at any of 2 budgets: "
+        "one seed each gives no interval, and only repeats with fresh seeds can decide."
     )
+    assert {verdict_text(each) for each in data.comparisons} == {"not decided: one seed each gives no interval"}
     assert match_verdict(data.match) == ("undecided", "estimate 25% or less; one seed, no interval")
+
+
+def test_budgets_with_and_without_intervals_are_told_apart():
+    repeated = sweep(("staged", "25%", 0.64), ("baseline", "25%", 0.6), spread=0.01)
+    single = sweep(("staged", "100%", 0.95), ("baseline", "100%", 0.7), seeds=1)
+    comparisons = [*repeated.comparisons, *single.comparisons]
+    assert undecided_text(comparisons) == "not distinguishable with 3 seeds, or not decided where there is no interval"
+    one_sided = replace(repeated.comparisons[0], staged=single.comparisons[0].staged)
+    assert verdict_text(one_sided) == "not decided: one seed gives no interval"
 
 
 def test_staging_loses():

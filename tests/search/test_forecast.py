@@ -4,10 +4,12 @@ import os
 from dataclasses import replace
 
 import pytest
+import torch
 
 from explorer import SearchSpace
+from explorer.errors import InvalidInput
 from explorer.search.forecast import forecast
-from explorer.search.machines import Machines, StepTimes, this_machine
+from explorer.search.machines import Machines, StepTimes, measure_step_times, this_machine
 from explorer.spec.rates import Rates
 from explorer.spec.search_settings import RateLevels
 from explorer.training.step_time import step_seconds
@@ -41,7 +43,20 @@ def test_machines_without_room_or_gpu_are_said(space_file):
     machines = replace(MACHINES, where="this machine", nodes=1, gpus=0, places=0)
     summary = forecast(space, machines).summary(space)
     assert "this machine (8 CPUs, 0 GPUs) has no room for a trial (1 CPU and 1 GPU), so the sweep cannot run there" in summary
-    assert summary.endswith("step times measured on the CPU, although trials ask for a GPU")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_steps_for_a_gpu_are_not_timed_on_the_cpu(space_file):
+    space = SearchSpace.model_validate({**SearchSpace.load(space_file).model_dump(), "resources": {"gpus": 1}})
+    machines = this_machine(space)
+    assert machines.times is None
+    expected = forecast(space, machines)
+    assert expected.trials > 0
+    lines = expected.summary(space).splitlines()
+    assert lines[-1].startswith("no estimate of the time: trials train on a GPU, and this machine has none that can be used: ")
+    assert "one full training takes" not in "".join(lines)
+    with pytest.raises(InvalidInput, match=r"resources\.gpus"):
+        measure_step_times(space)
 
 
 def test_this_machine_is_counted_and_measured(space_file):

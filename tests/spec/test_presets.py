@@ -1,5 +1,8 @@
 """Known-good schedules: what they are, by hand from their sources, and for which models."""
 
+from pathlib import Path
+
+import pandas as pd
 import pytest
 import timm
 
@@ -8,6 +11,8 @@ from explorer.spec.model import ModelSpec
 from explorer.spec.presets import PRESETS, load_schedule
 from explorer.spec.task import TaskSpec
 from explorer.training.task import Task
+
+DIGITS = Path(__file__).parents[2] / "reports" / "digits"
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -39,6 +44,34 @@ def test_efficienttrain_grows_images_and_magnitude():
     assert sizes == [96] * 2 + [160] * 4 + [192] * 2 + [224] * 2
     assert [round(9 * stage.augmentation.magnitude) for stage in schedule.stages] == list(range(10))
     assert schedule.staging == {"token_policy": "resize"}
+
+
+def test_the_schedule_of_digits_is_that_of_the_kept_report():
+    kept = Schedule.load(DIGITS / "schedules" / "20pct.json")
+    known = Schedule.preset("sweep-digits", "vit_tiny_patch16_224")
+    assert (known.stages, known.grid) == (kept.stages, kept.grid)
+    winners = pd.read_csv(DIGITS / "frontier.csv").query("budget == '20%'").set_index("kind").test_mean
+    blocks = {2: "two", 4: "four"}[kept.provenance.task.model.options["depth"]]
+    assert PRESETS["sweep-digits"].measured == (
+        f"digits, a ViT of {blocks} blocks at 20 %: {100 * winners['staged']:.1f} % against {100 * winners['baseline']:.1f} % of "
+        "the tuned baseline, intervals overlap"
+    )
+
+
+def test_the_schedule_of_fractals_is_that_of_the_benchmarks_page():
+    page = (DIGITS.parents[1] / "benchmarks" / "README.md").read_text()
+    assert "| sweep over all axes | 25% | 60% all 0.5 depth 0.5 > 40% full |" in page
+    early, full = Schedule.preset("sweep-fractals", "vit_tiny_patch16_224").stages
+    assert (early.duration_ratio, full.duration_ratio) == (0.6, 0.4)
+    assert set(early.rates.model_dump().values()) == {0.5}
+    table = page.partition("| method | 6.25% | 12.5% | 25% |")[2].partition("\n\n")[0].splitlines()
+    means = {cells[1].strip(): cells[4].split()[0] for line in table[2:] if (cells := line.split("|"))}
+    accuracies = f"{means['sweep over all axes']} % against {means['baseline']} % of the tuned baseline"
+    assert PRESETS["sweep-fractals"].measured == f"fractals, a ViT of four blocks at 25 %: {accuracies}"
+
+
+def test_the_full_model_is_a_known_schedule():
+    assert Schedule.preset("full", "deit_small_patch16_224") == Schedule.full_model()
 
 
 def test_epochs_replace_the_shares():

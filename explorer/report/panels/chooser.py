@@ -242,7 +242,8 @@ def _position(
 def _verdict(comparison: BudgetComparison) -> str:
     """What is decided at a measured budget, as a sentence."""
     if comparison.verdict == "undecided":
-        return f" Staged and baseline training are {verdict_text(comparison)}."
+        text = verdict_text(comparison)
+        return f" Staged and baseline training are {text}." if comparison.has_intervals else f" {text.capitalize()}."
     return f" Staged training is {comparison.verdict} here: the 95 % intervals are apart."
 
 
