@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from curves import TEST_IMAGES, Average, average, common_range, curve, difference, over_seeds
+from curves import TEST_IMAGES, average, common_range, curve, difference, over_seeds
 from figures import keep
 from one_process import opened, trained
 from rich.console import Console
@@ -242,15 +242,14 @@ def print_tables(task: str) -> None:
                     continue
                 found = match(table, found_by, kind, cost)
                 bounds = f" ({share(found.low)} to {share(found.high)})"
-                averaged = points_of(average(curves[found_by, kind], costs))
-                print(f"| {kind}, {title} | {share(found.cost)}{bounds} | {averaged} |")
+                print(f"| {kind}, {title} | {share(found.cost)}{bounds} | {average(curves[found_by, kind], costs)} |")
                 if kind == "staged":
                     keep(f"{task}, {title}: share of {name} to match", found.cost, 0.05)
         if grown:
-            print(f"| depth growth of the methods, by its own step times | | {points_of(average(grown, costs))} |")
+            print(f"| depth growth of the methods, by its own step times | | {average(grown, costs)} |")
             of_seconds = curves["device_seconds", "staged"]
             shared = common_range([of_seconds, grown])
-            ahead = points_of(difference(of_seconds, grown, shared))
+            ahead = difference(of_seconds, grown, shared)
             print(f"\nstaged, found by seconds, over depth growth from {shared[0]:.2f} to {shared[1]:.2f}: {ahead} points")
         print()
     print("| sweep | kind | budget | test, 95 % interval | of FLOPs | of seconds | schedule | LR, batch |")
@@ -279,11 +278,6 @@ def print_tables(task: str) -> None:
             error = (later.predicted / later.milliseconds - 1).abs()
             line += f"; of {len(later)} steps measured afterwards: median {error.median():.1%}, largest {error.max():.1%}"
         print(f"{line}; scatter of the full step {steps.scatter.iloc[0]:.0%}")
-
-
-def points_of(averaged: Average) -> str:
-    """Format an average accuracy, or a difference of two, in percentage points."""
-    return f"{100 * averaged.mean:.1f} ({100 * averaged.low:.1f} to {100 * averaged.high:.1f})"
 
 
 def share(value: float) -> str:

@@ -29,6 +29,10 @@ class Average(NamedTuple):
     low: float
     high: float
 
+    def __str__(self) -> str:
+        """In percentage points."""
+        return f"{100 * self.mean:.1f} ({100 * self.low:.1f} to {100 * self.high:.1f})"
+
 
 def over_seeds(runs: pd.DataFrame, by: Sequence[str], costs: Sequence[str], test_images: int) -> pd.DataFrame:
     """One row per group of runs that differ in their seed alone.
