@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from curves import hypervolume_of, over_seeds
+from curves import TEST_IMAGES, average, common_range, curve, difference, over_seeds
 from figures import keep
 from one_process import opened, trained
 from rich.console import Console
 
 from explorer import SearchSpace
-from explorer.frontier import MetricCurve, best_by_budget, trials_frame
+from explorer.frontier import best_by_budget, trials_frame
 from explorer.frontier.curve import Match
 from explorer.frontier.trials import describe
 from explorer.ledger import KINDS, Ledger, Record
@@ -202,16 +202,19 @@ def _write(path: Path, rows: pd.DataFrame, task: str) -> None:
 def points(runs: pd.DataFrame) -> pd.DataFrame:
     """The best of each kind at each budget of each sweep, over its fresh seeds."""
     best = runs[runs.is_best & (runs.phase == "repeat")]
-    return over_seeds(best, ("found_by", "kind", "budget"), ("flops", "seconds"))
+    means = ("flops", "seconds", "validation_accuracy")
+    return over_seeds(best, ("found_by", "kind", "budget"), means, TEST_IMAGES[runs.task.iloc[0]])
 
 
 def match(table: pd.DataFrame, found_by: str, kind: str, cost: str) -> Match:
-    """The share of full training at which a curve reaches the accuracy of the full model there, the mean of both sweeps."""
+    """The share of full training at which a curve reaches the test accuracy of the full model there.
+
+    Of the full models of the two sweeps, it is the one that is better on validation data.
+    """
     full = table[(table.kind == "baseline") & (table.budget == "100%")]
-    target = full.loc[full.test_mean.idxmax()]
+    target = full.loc[full.validation_accuracy.idxmax()]
     rows = table[(table.found_by == found_by) & (table.kind == kind)]
-    curve = MetricCurve.through(rows.assign(cost=rows[cost]))
-    return curve.cost_to_match(target.test_mean, target.test_error, int(target.seeds))
+    return curve(rows, cost).cost_to_match(target.test_mean, target.test_error, int(target.seeds))
 
 
 def depth_growth() -> pd.DataFrame:
@@ -229,24 +232,25 @@ def print_tables(task: str) -> None:
     table = points(runs)
     print(f"{task}: {len(runs)} trials\n")
     for cost, name in COSTS.items():
-        print(f"| by {name} | to match the full model | hypervolume |\n| --- | --- | --- |")
+        curves = {key: curve(rows, cost) for key, rows in table.groupby(["found_by", "kind"])}
+        grown = curve(depth_growth(), cost) if (task, cost) == ("fractals", "seconds") else None
+        costs = common_range([*curves.values(), grown] if grown else curves.values())
+        print(f"| by {name} | to match the full model | mean accuracy, {costs[0]:.2f} to {costs[1]:.2f} |\n| --- | --- | --- |")
         for found_by, title in FOUND.items():
             for kind in KINDS:
-                rows = table[(table.found_by == found_by) & (table.kind == kind)]
-                if rows.empty:
+                if (found_by, kind) not in curves:
                     continue
                 found = match(table, found_by, kind, cost)
                 bounds = f" ({share(found.low)} to {share(found.high)})"
-                cells = (
-                    share(found.cost) + bounds,
-                    "{:.3f} ({:.3f} to {:.3f})".format(*hypervolume_of(rows, cost)),
-                )
-                print(f"| {kind}, {title} | {' | '.join(cells)} |")
+                print(f"| {kind}, {title} | {share(found.cost)}{bounds} | {average(curves[found_by, kind], costs)} |")
                 if kind == "staged":
                     keep(f"{task}, {title}: share of {name} to match", found.cost, 0.05)
-        if (task, cost) == ("fractals", "seconds"):
-            volumes = "{:.3f} ({:.3f} to {:.3f})".format(*hypervolume_of(depth_growth(), cost))
-            print(f"| depth growth of the methods, by its own step times | | {volumes} |")
+        if grown:
+            print(f"| depth growth of the methods, by its own step times | | {average(grown, costs)} |")
+            of_seconds = curves["device_seconds", "staged"]
+            shared = common_range([of_seconds, grown])
+            ahead = difference(of_seconds, grown, shared)
+            print(f"\nstaged, found by seconds, over depth growth from {shared[0]:.2f} to {shared[1]:.2f}: {ahead} points")
         print()
     print("| sweep | kind | budget | test, 95 % interval | of FLOPs | of seconds | schedule | LR, batch |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")

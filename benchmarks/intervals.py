@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from curves import TEST_IMAGES
 from figures import keep
 from scipy import stats
 
@@ -28,13 +29,13 @@ SEEDS = (2, 3, 5)
 MIN_GROUP = 5
 """Smallest number of seeds of a group: one more than the intervals are made from."""
 SOURCES = {
-    "methods/results.csv": (["method", "budget"], 1_200),
-    "ablations/digits.csv": (["variant"], 360),
-    "ablations/fractals.csv": (["variant"], 1_200),
-    "ablations/paper_digits.csv": (["table", "variant", "learning_rate"], 360),
-    "ablations/paper_fractals.csv": (["table", "variant", "learning_rate"], 1_200),
-    "ablations/paper_fashion.csv": (["table", "variant", "learning_rate"], 10_000),
-    "fashion_mnist/results.csv": (["method", "optimizer", "budget"], 10_000),
+    "methods/results.csv": (["method", "budget"], TEST_IMAGES["fractals"]),
+    "ablations/digits.csv": (["variant"], TEST_IMAGES["digits"]),
+    "ablations/fractals.csv": (["variant"], TEST_IMAGES["fractals"]),
+    "ablations/paper_digits.csv": (["table", "variant", "learning_rate"], TEST_IMAGES["digits"]),
+    "ablations/paper_fractals.csv": (["table", "variant", "learning_rate"], TEST_IMAGES["fractals"]),
+    "ablations/paper_fashion.csv": (["table", "variant", "learning_rate"], TEST_IMAGES["fashion"]),
+    "fashion_mnist/results.csv": (["method", "optimizer", "budget"], TEST_IMAGES["fashion"]),
 }
 """Columns that name a group of trainings, and the number of test images, by file."""
 DRAWS = 2_000

@@ -26,10 +26,11 @@ from typing import NamedTuple
 import pandas as pd
 import torch
 from ablations.fixed_schedule import paired_interval
+from curves import TEST_IMAGES
 from figures import keep
 
 from explorer import Budget, Plan, Rates, Schedule, SearchSpace, Stage, compile_plan
-from explorer.frontier.uncertainty import interval
+from explorer.frontier.uncertainty import floored_error, interval
 from explorer.spec.lr_schedule import LearningRateSchedule
 from explorer.training import stage_store
 from explorer.training.loop import train
@@ -184,11 +185,12 @@ def _difference(results: pd.DataFrame, curve: Curve) -> str:
 
 
 def _interval(accuracies: pd.Series[float]) -> str:
-    """Mean and 95 % interval in %; empty without results."""
+    """Mean and 95 % interval in %, at least as wide as the test images allow; empty without results."""
     if accuracies.empty:
         return ""
     mean = accuracies.mean()
-    low, high = (100 * float(bound) for bound in interval(mean, accuracies.sem(), len(accuracies)))
+    error = floored_error(mean, accuracies.sem(), len(accuracies), TEST_IMAGES["digits"])
+    low, high = (100 * float(bound) for bound in interval(mean, error, len(accuracies)))
     mean *= 100
     return f"{mean:.1f} ({low:.1f} to {high:.1f})"
 

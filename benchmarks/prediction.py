@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from curves import TEST_IMAGES
 from figures import keep
 
 from explorer.frontier import best_by_budget, trials_frame
@@ -41,7 +42,6 @@ NEIGHBOUR_SWEEPS = 300
 DRAWN_TRIALS = {"5%": 20, "10%": 10, "20%": 6, "40%": 4}
 """Staged trials at each budget of a drawn sweep: half of them, but for the first, are the best of the budget below."""
 DRAWN_BASELINES = 4
-TEST_IMAGES = {"digits": 360, "fractals": 1_200, "fashion": 10_000}
 
 
 @dataclass(frozen=True, kw_only=True)

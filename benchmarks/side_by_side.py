@@ -1,4 +1,4 @@
-"""Tables that compare methods at equal budgets: accuracies, cost to match the baseline, hypervolume, what was chosen."""
+"""Tables that compare methods at equal budgets: accuracies, cost to match the baseline, mean accuracy, what was chosen."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from curves import hypervolume_of
+from curves import average, common_range
+from curves import curve as through
 
 from explorer.frontier import MetricCurve
 from explorer.frontier.curve import Match
@@ -18,8 +19,7 @@ BASELINE = "full"
 
 def curve(table: pd.DataFrame, method: str, currency: str) -> MetricCurve:
     """Accuracy of a method as a function of a currency."""
-    rows = table[table.method == method]
-    return MetricCurve.through(rows.assign(cost=rows[currency]))
+    return through(table[table.method == method], currency)
 
 
 def match(table: pd.DataFrame, method: str, currency: str) -> Match:
@@ -28,9 +28,10 @@ def match(table: pd.DataFrame, method: str, currency: str) -> Match:
     return curve(table, method, currency).cost_to_match(full.test_mean, full.test_error, full.seeds)
 
 
-def volume(table: pd.DataFrame, method: str, currency: str) -> tuple[float, float, float]:
-    """Hypervolume of a method's means, up to the baseline's cost at 100 %, and its 95 % interval."""
-    return hypervolume_of(table[table.method == method], currency)
+def whole(table: pd.DataFrame) -> list[str]:
+    """The methods that were trained at the largest budget."""
+    largest = table.budget.iloc[table.cost.argmax()]
+    return [method for method in dict.fromkeys(table.method) if largest in set(table[table.method == method].budget)]
 
 
 def share(value: float) -> str:
@@ -53,16 +54,20 @@ def accuracies(table: pd.DataFrame, names: Mapping[str, str]) -> str:
 
 
 def headlines(table: pd.DataFrame, names: Mapping[str, str], currency: str) -> str:
-    """Cost to match, accuracy at 25 % and 10 %, hypervolume; of methods without the largest budget, what their curves have."""
-    largest = table.budget.iloc[table.cost.argmax()]
+    """Cost to match, accuracy at 25 % and 10 %, and its average over the costs that all curves have.
+
+    Methods without the largest budget take no part in the last one; the other columns say what their curves have.
+    """
+    complete = whole(table)
+    low, high = common_range(curve(table, method, currency) for method in complete)
+    averages = f"mean, {low:.2f} to {high:.2f}"
     lines = [
-        f"| method, by {CURRENCIES[currency]} | to match the baseline | accuracy at 25% | at 10% | hypervolume |",
+        f"| method, by {CURRENCIES[currency]} | to match the baseline | accuracy at 25% | at 10% | {averages} |",
         "| --- | --- | --- | --- | --- |",
     ]
     for method in dict.fromkeys(table.method):
         found, between = match(table, method, currency), curve(table, method, currency)
-        is_whole = largest in set(table[table.method == method].budget)
-        if is_whole or np.isfinite(found.cost):
+        if method in complete or np.isfinite(found.cost):
             cells = [f"{share(found.cost)} ({share(found.low)} to {share(found.high)})"]
         else:
             cells = [f"not by {between.costs[-1]:.2f}"]
@@ -72,7 +77,7 @@ def headlines(table: pd.DataFrame, names: Mapping[str, str], currency: str) -> s
                 continue
             expected = between.at([cost])
             cells.append(f"{100 * expected.mean[0]:.1f} ({100 * expected.low[0]:.1f} to {100 * expected.high[0]:.1f})")
-        cells.append("{:.3f} ({:.3f} to {:.3f})".format(*volume(table, method, currency)) if is_whole else "not measured")
+        cells.append(str(average(between, (low, high))) if method in complete and low < high else "not measured")
         lines.append(f"| {names[method]} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -1,6 +1,6 @@
 """Print the tables and draw the picture of the methods from the stored results.csv and step_times.csv, without training.
 
-    python benchmarks/methods/compare.py [--picture]    seconds
+    python benchmarks/methods/compare.py [--picture]    half a minute
 
 There are two currencies: counted FLOPs, and seconds, which are the steps of each stage multiplied by step times that were
 measured side by side. Both are given as shares of the baseline at 100 %.
@@ -16,7 +16,7 @@ import pandas as pd
 
 FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER.parent))
-from curves import over_seeds  # noqa: E402 (a module in the parent folder of a script)
+from curves import TEST_IMAGES, over_seeds  # noqa: E402 (a module in the parent folder of a script)
 from figures import keep  # noqa: E402
 from side_by_side import CURRENCIES, accuracies, chosen, headlines, match  # noqa: E402
 
@@ -56,7 +56,7 @@ def in_seconds() -> pd.DataFrame:
         return total
 
     runs["seconds"] = runs.apply(seconds, axis=1)
-    return over_seeds(runs, ("method", "budget"), ("cost", "seconds"))
+    return over_seeds(runs, ("method", "budget"), ("cost", "seconds"), TEST_IMAGES["fractals"])
 
 
 def step_times() -> pd.Series:

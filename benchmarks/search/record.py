@@ -1,6 +1,6 @@
 """Train every point of a search space of this folder once, and write <task>_table.csv.
 
-    python benchmarks/search/record.py                  digits: about 20 minutes on two CPU cores
+    python benchmarks/search/record.py                  digits: 31 minutes on two CPU cores
     python benchmarks/search/record.py --task fashion   about half an hour
 
 The points are all schedules, learning rates, batch sizes and budgets of the space. On its proxies, schedules and budgets alone,

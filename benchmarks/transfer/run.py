@@ -6,7 +6,7 @@
 Fractals are the task of benchmarks/methods (copies.yaml) at 25 %. Fashion-MNIST are 5,000 of its training images for ten epochs
 at 25 %; EXPLORER_FASHION_MNIST is the folder of its files (fashion_mnist/prepare.py). Every schedule is trained with
 the recipe's learning rate and batch size; for a narrower model, the rate is divided by the ratio of the widths. One seed of
-everything takes several hours on one core.
+everything takes about two hours on one core.
 """
 
 from __future__ import annotations

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from explorer import Budget, Schedule, SearchSpace, compile_plan
+from explorer.data import digits
 from explorer.frontier.curve import Match
 from explorer.training.task import Task
 from tests.test_imports import run_without
@@ -23,6 +25,7 @@ for folder in (BENCHMARKS, BENCHMARKS / "methods", BENCHMARKS / "ablations", BEN
     sys.path.append(str(folder))
 
 import compare  # noqa: E402 (scripts, found by the lines above)
+import curves  # noqa: E402
 import quick  # noqa: E402
 import side_by_side  # noqa: E402
 
@@ -123,19 +126,59 @@ def invented(cost_at: dict[str, list[float]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def test_cost_to_match_and_hypervolume_by_hand():
+def test_cost_to_match_by_hand():
     table = invented({"full": [0.2, 0.4, 0.8], "depth": [0.4, 0.8, 0.9]})
     assert side_by_side.match(table, "depth", "cost").cost == pytest.approx(0.5, rel=1e-3)
     assert side_by_side.match(table, "depth", "seconds").cost == pytest.approx(1.0, rel=1e-3)
     assert side_by_side.match(table, "full", "cost") == Match(*[pytest.approx(1.0)] * 3)
-    # .4 over the doubling from 25 to 50 %, .8 over the one to 100 %; divided by the benchmark's four doublings.
-    assert side_by_side.volume(table, "depth", "cost")[0] == pytest.approx((0.4 + 0.8) / 4)
-    # In seconds the same points lie at .5 and 1: one doubling below full training.
-    assert side_by_side.volume(table, "depth", "seconds")[0] == pytest.approx(0.4 / 4)
     assert "| depth growth | 40.0 (40.0 to 40.0) | 80.0" in side_by_side.accuracies(table, compare.NAMES)
 
 
-def test_a_method_without_the_largest_budget_has_no_hypervolume_and_says_how_far_it_came():
+def test_averages_of_curves_by_hand():
+    """Curves that rise by 20 points per doubling are straight lines over the logarithm of the cost."""
+    table = invented({"full": [0.2, 0.4, 0.6], "depth": [0.3, 0.5, 0.7]})
+    full, depth = (side_by_side.curve(table, method, "cost") for method in ("full", "depth"))
+    assert curves.average(full, (0.25, 1.0)) == curves.Average(*[pytest.approx(0.4)] * 3)
+    assert curves.average(full, (0.5, 1.0)).mean == pytest.approx(0.5)
+    assert curves.difference(depth, full, (0.25, 1.0)) == curves.Average(*[pytest.approx(0.1)] * 3)
+    # In seconds, depth has the accuracies of the full model at twice the cost, less the 10 points above: .3 against .4 at .5.
+    costs = curves.common_range(side_by_side.curve(table, method, "seconds") for method in ("full", "depth"))
+    assert costs == (0.5, 1.0)
+    lines = side_by_side.headlines(table, compare.NAMES, "seconds").splitlines()
+    assert lines[0].endswith("| mean, 0.50 to 1.00 |")
+    assert [line.split(" | ")[-1] for line in lines[2:]] == ["50.0 (50.0 to 50.0) |", "40.0 (40.0 to 40.0) |"]
+
+
+def test_the_average_does_not_depend_on_where_the_first_budget_of_a_curve_lies():
+    seeds = {"test_error": 0.01, "seeds": 5}
+    early = pd.DataFrame({"cost": [0.125, 0.25, 0.5, 1.0], "test_mean": [0.2, 0.4, 0.6, 0.8], **seeds})
+    late = pd.DataFrame({"cost": [0.18, 0.36, 0.72, 1.0], **seeds})
+    late["test_mean"] = 0.8 + 0.2 * np.log2(late.cost)
+    first, second = (curves.curve(rows, "cost") for rows in (early, late))
+    found = curves.difference(first, second, curves.common_range([first, second]))
+    assert found.mean == pytest.approx(0, abs=1e-3)
+    assert found.low < -0.005 < 0.005 < found.high
+    assert found.high < 0.03
+
+
+def test_intervals_over_seeds_are_as_wide_as_the_test_images_allow():
+    runs = pd.DataFrame(
+        {"method": ["a", "a", "b", "b"], "cost": 1.0, "seed": [1, 2, 1, 2], "test_accuracy": [0.318] * 2 + [0.2, 0.6]}
+    )
+    runs = runs.assign(learning_rate=1e-3, batch_size=16, schedule="full")
+    agreed, apart = curves.over_seeds(runs, ["method"], ["cost"], 360).itertuples()
+    assert agreed.test_high - agreed.test_mean == pytest.approx(0.048, abs=5e-4)  # docs/method/statistics.md
+    assert apart.test_error == pytest.approx(0.2)  # half of the difference: larger than that of the images
+
+
+def test_the_numbers_of_test_images_are_those_of_the_data():
+    assert curves.TEST_IMAGES["digits"] == digits.TEST_IMAGES
+    for path in [*METHODS, BENCHMARKS / "less_than_one" / "fractals.yaml"]:
+        fractals = SearchSpace.load(path).task.data.fractals
+        assert curves.TEST_IMAGES["fractals"] == fractals.classes * fractals.held_out == 1_200
+
+
+def test_a_method_without_the_largest_budget_has_no_average_and_says_how_far_it_came():
     table = invented({"full": [0.2, 0.4, 0.8], "depth": [0.4, 0.7, 0.9]})
     table = table[(table.method == "full") | (table.budget != "100%")]
     assert "| depth growth | not by 0.50 |" in (lines := side_by_side.headlines(table, compare.NAMES, "cost"))
@@ -356,7 +399,16 @@ def test_sweeps_of_one_full_training_are_compared_with_the_exhaustive_one():
     rows = results[(results.task == "digits") & results.sweep.isin(["one training", limited.EXHAUSTIVE])]
     means = rows.groupby(["sweep", "seed"]).test_accuracy.mean()
     behind = 100 * (means[limited.EXHAUSTIVE].iloc[0] - means["one training"]).mean()
-    assert f"digits, one training: at most 0.99 full trainings, {behind:.1f} points behind" in limited.table(results)
+    assert f"digits, one training: at most 0.99 full trainings, {behind:.1f} points behind" in (lines := limited.table(results))
+    assert lines.endswith("no interval of the difference: it needs two sweeps of each kind")  # one exhaustive sweep of digits
+    both = [pd.Series([0.93, 0.95, 0.91]), pd.Series([0.94, 0.90, 0.92, 0.95])]
+    welch = 100 * np.array(stats.ttest_ind(*both, equal_var=False).confidence_interval(0.95))
+    assert limited.interval_of_difference(*both, 10**9).endswith("difference {:.1f} to {:.1f} points".format(*welch))
+    # Sweeps that agree: both errors are those of 360 images at 90 %, here of two means over two sweeps.
+    agreed = [pd.Series([0.9, 0.9])] * 2
+    floor = 1.96 * (0.8956 * 0.1044 / 364) ** 0.5 / stats.t.ppf(0.975, 1)
+    half = 100 * stats.t.ppf(0.975, 2) * floor * 2**0.5
+    assert limited.interval_of_difference(*agreed, 360).endswith(f"difference {-half:.1f} to {half:.1f} points")
 
 
 def test_what_is_recorded_for_each_task():

@@ -46,11 +46,13 @@ def script(monkeypatch, tmp_path):
 @needs_files
 def test_the_data_set_is_divided_as_published_with_a_tenth_of_the_training_images_held_out(prepared, script, monkeypatch):
     monkeypatch.setenv("EXPLORER_FASHION_MNIST", str(prepared))
+    from curves import TEST_IMAGES  # in a folder that `script` adds
+
     data = Task(script.space_of("full", "adamw").task).data
     assert {split: len(labels) for split, labels in data.labels.items()} == {
         "train": 54_000,
         "validation": 6_000,
-        "test": 10_000,
+        "test": TEST_IMAGES["fashion"],
     }
     assert {split: set(labels.bincount().tolist()) for split, labels in data.labels.items()} == {
         "train": {5_400},
