@@ -12,8 +12,8 @@ NOTE = (
     "Schedules that this sweep trained on a proxy and on the target, by their values on validation images: those that the "
     "proxy promoted, controls that it did not choose, and any that both tried without it. Ranks: Spearman's correlation, "
     "with Bonett and Wright's 95 % interval; schedules that were promoted lie close together, so it is lower than over all "
-    "schedules. Regret: what is lost on the target by taking the schedule that is best on the proxy, with the 95 % interval of the difference between two "
-    "trainings{noise}; it is overestimated, because the best of several is partly lucky."
+    "schedules. Regret: what is lost on the target by taking the schedule that is best on the proxy, with the 95 % interval "
+    "of the difference between two trainings{noise}; it is overestimated, because the best of several is partly lucky."
 )
 VERDICTS: dict[Verdict, str] = {
     "carries over": "carry over",
