@@ -11,6 +11,7 @@ from curves import curve as through
 
 from explorer.frontier import MetricCurve
 from explorer.frontier.curve import Match
+from explorer.frontier.prediction import PLAN_TOLERANCE
 
 CURRENCIES = {"cost": "counted FLOPs", "seconds": "seconds"}
 BASELINE = "full"
@@ -72,10 +73,10 @@ def headlines(table: pd.DataFrame, names: Mapping[str, str], currency: str) -> s
         else:
             cells = [f"not by {between.costs[-1]:.2f}"]
         for cost in (0.25, 0.1):
-            if not between.costs[0] <= cost <= between.costs[-1]:
+            if not between.costs[0] <= cost <= between.costs[-1] * (1 + PLAN_TOLERANCE):
                 cells.append("not measured")
                 continue
-            expected = between.at([cost])
+            expected = between.at([min(cost, between.costs[-1])])
             cells.append(f"{100 * expected.mean[0]:.1f} ({100 * expected.low[0]:.1f} to {100 * expected.high[0]:.1f})")
         cells.append(str(average(between, (low, high))) if method in complete and low < high else "not measured")
         lines.append(f"| {names[method]} | {' | '.join(cells)} |")
