@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,6 +92,5 @@ def _averages(of: MetricCurve, means_DN: NDArray[np.float64], costs: tuple[float
     """Averages of a curve through D sets of N means, (D,)."""
     grid = np.geomspace(*costs, POINTS)
     grid[[0, -1]] = costs
-    unknown = np.full(len(of.means), np.nan)
-    read_DM = np.stack([replace(of, means=means_N, errors=unknown).at(grid).mean for means_N in means_DN])
+    read_DM = of._monotone(means_DN, grid)  # what `at` reads, for all sets in one call: five times as fast
     return np.trapezoid(read_DM, axis=1) / (POINTS - 1)

@@ -1,6 +1,6 @@
 """Print the tables of the methods on Fashion-MNIST, and draw their pictures, from results.csv and step_times.csv.
 
-    python benchmarks/fashion_mnist/compare.py [--picture]    half a minute
+    python benchmarks/fashion_mnist/compare.py [--picture]    seconds
 
 Seconds are the steps of each stage multiplied by step times that were measured side by side (step_times.py), as shares of those
 of the full model with the same optimizer at 100 %. How to read them: the stored step times were measured on one of two CPU

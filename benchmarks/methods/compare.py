@@ -1,6 +1,6 @@
 """Print the tables and draw the picture of the methods from the stored results.csv and step_times.csv, without training.
 
-    python benchmarks/methods/compare.py [--picture]    half a minute
+    python benchmarks/methods/compare.py [--picture]    seconds
 
 There are two currencies: counted FLOPs, and seconds, which are the steps of each stage multiplied by step times that were
 measured side by side. Both are given as shares of the baseline at 100 %.
