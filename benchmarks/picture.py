@@ -20,9 +20,9 @@ COLOURS = {
     "depth": "#009e73",
     "all": "#5f6b7a",
     "sweep": "#0072b2",
-    "copies": "#d55e00",
+    "copies": "#a6761d",
     "seconds": "#56b4e9",
-    "paper": "#d55e00",
+    "paper": "#7a5195",
     "efficienttrain": "#5f6b7a",
     "progressive": "#e69f00",
 }
