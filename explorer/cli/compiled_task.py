@@ -82,13 +82,10 @@ def compile_for_task(
     if parsed.device and parsed.device != (kind := "CPU" if device == "cpu" else "GPU"):
         gpus = f"resources.gpus: {file.resources.gpus:g}"
         where = "this machine" if device_on_cluster is None else "the Ray cluster"
-        reason = (
-            f"training would run on a {kind} of {where} ({gpus}{_obstacle(file.resources, device_on_cluster)}); allowed are "
-        )
-        reason += f"{kind}-hours, a share such as 25%, and FLOPs"
-        raise InvalidInput(
-            "budget", str(parsed), reason if trains else f"{reason}, or --calibration with a file of that device"
-        )
+        obstacle = _obstacle(file.resources, device_on_cluster)
+        others = "" if trains else ", or --calibration with a file of that device"
+        allowed = f"allowed are {kind}-hours, a share such as 25%, and FLOPs{others}"
+        raise InvalidInput("budget", str(parsed), f"training would run on a {kind} of {where} ({gpus}{obstacle}); {allowed}")
     provenance = schedule.provenance
     currency = parsed.currency(provenance.currency if provenance else "flops")
     table = provenance.step_times if provenance else None

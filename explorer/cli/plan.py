@@ -109,9 +109,7 @@ def calibrate(
     warn(*opened.warnings)
     if loaded:
         variants, seconds = [Variant(stage.rates, opened.batch_size) for stage in loaded.stages], MEASURED_SECONDS
-        if opened.batch_size != file.task.recipe.batch_size:  # full training, 100 %, is that of the file's own recipe
-            recipe = opened.spec.recipe.model_copy(update={"batch_size": file.task.recipe.batch_size})
-            opened = opened.with_spec(opened.spec.model_copy(update={"recipe": recipe}))
+        opened = Variant(Rates(), file.task.recipe.batch_size).of(opened)  # full training, 100 %, is that of the file's recipe
     elif isinstance(file, SearchSpace):
         variants, seconds = measured_first(file), SECONDS
     else:

@@ -41,6 +41,11 @@ def proxy_trials(limit: float, wanted: float, relative: Sequence[float]) -> list
     return [max(MIN_TRIALS, min(MAX_PROXY_TRIALS, math.floor(level / (cost * wanted) + ROUNDING))) for cost in relative]
 
 
+def proxy_costs_of(trials: Sequence[int], wanted: float, relative: Sequence[float]) -> list[float]:
+    """What the trials of each proxy cost if nothing is shared, in full trainings; arguments as for `proxy_trials`."""
+    return [count * wanted * cost for count, cost in zip(trials, relative, strict=True)]
+
+
 def least_limit(useful: float, proxies: float) -> float:
     """The smallest limit that has room for what the cheapest budget of the target needs, and for the fewest trials on proxies.
 

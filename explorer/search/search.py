@@ -131,18 +131,18 @@ class Search:
         if self.spending is None:
             return True
         lost = self.spending.charges.of_attempt(record)
-        return self.spending.affords(lost, self._committed, self.rungs, self._repeats_left)
+        return self.spending.affords(lost, self._commit(), self.rungs, self._repeats_left)
 
     def affordable_retries(self, records: Sequence[Record]) -> list[Record]:
         """Those failed trials of the search that can be tried again within the spending limit, in their order."""
         if self.spending is None:
             return list(records)
-        affordable, cost = [], 0.0
+        affordable, cost, committed = [], 0.0, self._commit()
         for record in records:  # a trial that is not tried again is charged in full; tried again, it is so in the end
             more = self.spending.charges.of_attempt(record)
             if record.failure == "place" and not record.plan:
                 more += self.spending.cost_of(record.trial)
-            if self.spending.affords(cost + more, self._committed, self.rungs, self._repeats_left):
+            if self.spending.affords(cost + more, committed, self.rungs, self._repeats_left):
                 affordable.append(record)
                 cost += more
         return affordable
@@ -240,11 +240,14 @@ class Search:
 
     def _set_trials(self) -> None:
         if self.spending:
-            self.spending.set_trials(self.rungs, self._committed, self._repeats_left)
+            self.spending.set_trials(self.rungs, self._commit(), self._repeats_left)
 
-    @property
-    def _committed(self) -> float:
-        """Upper bound of the cost of what runs, of proxies' trials to come, and of those at the budget of `search.goal`."""
+    def _commit(self) -> float:
+        """Reserve what proxies' trials to come and those at the budget of `search.goal` need, as far as it is left.
+
+        Returns:
+            Upper bound of the cost of these and of what runs, in full trainings.
+        """
         assert self.spending is not None
         on_proxies = [rung for ladder in self.proxies for rung in ladder.rungs if rung.budget == self.space.proxy_budget]
         running = self._running_cost

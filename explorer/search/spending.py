@@ -30,6 +30,7 @@ from explorer.search.proxy_allocation import (
     FEWEST_STAGED,
     MAX_PROXY_SHARE,
     least_limit,
+    proxy_costs_of,
     proxy_trials,
     verified_trainings,
 )
@@ -127,7 +128,7 @@ class Spending:
         self.costs = [priced.costs[budget] for budget in space.budgets]
         compared = priced.costs[space.proxy_budget]
         trials = proxy_trials(priced.limit, compared, priced.of_proxies)
-        self.on_proxies = [(count, count * compared * cost) for count, cost in zip(trials, priced.of_proxies, strict=True)]
+        self.on_proxies = list(zip(trials, proxy_costs_of(trials, compared, priced.of_proxies), strict=True))
         """The number of trials of each proxy, and their cost if nothing is shared, in full trainings."""
         self._on_proxies = sum(cost for _, cost in self.on_proxies)
         self.space = space.with_proxy_trials(
@@ -367,8 +368,7 @@ class Spending:
 
         def is_useful(limit: float) -> bool:
             """More trials of a proxy, which a larger limit has, may not fit into it."""
-            trials = proxy_trials(limit, compared, of_proxies)
-            cost = sum(count * compared * each for count, each in zip(trials, of_proxies, strict=True))
+            cost = sum(proxy_costs_of(proxy_trials(limit, compared, of_proxies), compared, of_proxies))
             return cost <= MAX_PROXY_SHARE * limit and useful + cost <= limit * (1 - CONTINGENCY) + ROUNDING
 
         while not all(is_useful(least * margin) for margin in (1, 1 + ROUNDED_UP, 1 + 2 * ROUNDED_UP)):

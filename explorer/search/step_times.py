@@ -48,9 +48,11 @@ def check_covers(space: SearchSpace, table: StepTimeTable) -> None:
     Raises:
         InvalidInput: when it has neither their rows nor a model.
     """
+    if table.model is not None:
+        return
     every = steps_of(space)
     missing = [each for each in every if table.measured(each.rates, each.batch_size, each.staging) is None]
-    if missing and table.model is None:
+    if missing:
         example = f"{missing[0].rates} at batch {missing[0].batch_size}"
         reason = (
             f"lacks {len(missing)} of the {len(every)} steps that trials may have, such as {example}, and has too few rows for "
