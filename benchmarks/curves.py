@@ -92,5 +92,5 @@ def _averages(of: MetricCurve, means_DN: NDArray[np.float64], costs: tuple[float
     """Averages of a curve through D sets of N means, (D,)."""
     grid = np.geomspace(*costs, POINTS)
     grid[[0, -1]] = costs
-    read_DM = of._monotone(means_DN, grid)  # what `at` reads, for all sets in one call: five times as fast
+    read_DM = of.monotone(means_DN, grid)  # what `at` reads, for all sets in one call: five times as fast
     return np.trapezoid(read_DM, axis=1) / (POINTS - 1)

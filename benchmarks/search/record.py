@@ -1,10 +1,11 @@
-"""Train every point of a search space of this folder once, and write <task>_table.csv.
+"""Train every point of a search space of this folder once, into <task>_table.csv.
 
     python benchmarks/search/record.py                  digits: 31 minutes on two CPU cores
     python benchmarks/search/record.py --task fashion   about half an hour
 
 The points are all schedules, learning rates, batch sizes and budgets of the space. On its proxies, schedules and budgets alone,
-as in a search. Common prefixes are trained once, through the stage store.
+as in a search. Common prefixes are trained once, through the stage store. What is stored is not trained again: the table grows
+by all trainings with one learning rate and batch size at a time.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ def results(part: Part) -> list[dict[str, object]]:
     """All trainings of a part."""
     torch.set_num_threads(1)
     space = SearchSpace.load(FOLDER / f"{part.task}.yaml")
+    on_task, learning_rate, batch_size = settings_of(part)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         store = StageStore(folder, 10**9)
@@ -90,10 +92,10 @@ def results(part: Part) -> list[dict[str, object]]:
             done = train(task, plan, seed=trial.seed, store=store)
             rows.append(
                 {
-                    "task": trained_on(part.proxy),
+                    "task": on_task,
                     "budget": str(budget),
-                    "learning_rate": f"{part.learning_rate:.6g}",
-                    "batch_size": part.batch_size,
+                    "learning_rate": learning_rate,
+                    "batch_size": batch_size,
                     "units": trial.id,
                     "validation_accuracy": round(done.validation, 6),
                     "test_accuracy": round(done.test, 6),
@@ -103,17 +105,31 @@ def results(part: Part) -> list[dict[str, object]]:
     return rows
 
 
+def missing(task: str, kept: Path) -> list[Part]:
+    """The parts of a task that are not stored yet."""
+    if not kept.exists():
+        return parts(task)
+    rows = pd.read_csv(kept, dtype=str)
+    stored = set(zip(rows.task, rows.learning_rate, rows.batch_size, strict=True))
+    return [part for part in parts(task) if settings_of(part) not in stored]
+
+
+def settings_of(part: Part) -> tuple[str, str, str]:
+    """What tells a part from the others, as it stands in the table."""
+    return trained_on(part.proxy), f"{part.learning_rate:.6g}", str(part.batch_size)
+
+
 def main() -> None:
-    """Record the table."""
+    """Record what is missing of the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--task", choices=TASKS, default=TASKS[0])
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
-    every_part = parts(options.task)
+    kept = FOLDER / f"{options.task}_table.csv"
+    left = missing(options.task, kept)
     with ProcessPoolExecutor(options.processes) as pool:
-        done = track(pool.map(results, every_part), total=len(every_part))
-        rows = [row for part in done for row in part]
-    pd.DataFrame(rows).to_csv(FOLDER / f"{options.task}_table.csv", index=False)
+        for rows in track(pool.map(results, left), total=len(left)):
+            pd.DataFrame(rows).to_csv(kept, mode="a", header=not kept.exists(), index=False)
 
 
 if __name__ == "__main__":

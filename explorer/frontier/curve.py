@@ -81,10 +81,10 @@ class MetricCurve:
         for cost in cost_M[~((cost_M >= smallest) & (cost_M <= largest))]:
             measured = f"{100 * smallest:.4g}% to {100 * largest:.4g}% of full training were measured"
             raise InvalidInput("budget", f"{100 * cost:.4g}%", measured)
-        mean_M = self._monotone(self.means[None], cost_M)[0]
+        mean_M = self.monotone(self.means[None], cost_M)[0]
         if not self.has_interval:
             return Expected(mean_M, np.full_like(mean_M, np.nan), np.full_like(mean_M, np.nan))
-        return Expected(mean_M, *percentiles(self._monotone(self._resampled(self.means, self.errors, self.seeds), cost_M)))
+        return Expected(mean_M, *percentiles(self.monotone(self._resampled(self.means, self.errors, self.seeds), cost_M)))
 
     @property
     def has_interval(self) -> bool:
@@ -103,7 +103,7 @@ class MetricCurve:
         grid[-1] = self.costs[-1]
 
         def reached(means_DN: NDArray[np.float64], targets_D: NDArray[np.float64]) -> NDArray[np.float64]:
-            return _first_cost(grid, self._monotone(means_DN, grid), targets_D)
+            return _first_cost(grid, self.monotone(means_DN, grid), targets_D)
 
         cost = float(reached(self.means[None], np.array([mean]))[0])
         if not self.has_interval or np.isnan(error):
@@ -116,7 +116,7 @@ class MetricCurve:
     def _resampled(self, means: ArrayLike, errors: ArrayLike, seeds: ArrayLike) -> NDArray[np.float64]:
         return resampled_means(means, errors, seeds, bounds=self.bounds)
 
-    def _monotone(self, means_DN: NDArray[np.float64], cost_M: NDArray[np.float64]) -> NDArray[np.float64]:
+    def monotone(self, means_DN: NDArray[np.float64], cost_M: NDArray[np.float64]) -> NDArray[np.float64]:
         """Curves through D sets of N means, at M costs: (D, M)."""
         if len(self.costs) == 1:
             return np.repeat(means_DN, len(cost_M), axis=1)

@@ -1,4 +1,4 @@
-"""What the driver of a sweep says about itself while it runs: `status.json`. Only `explorer status` reads it."""
+"""What the driver of a sweep says about itself while it runs: `status.json`. Only `explorer status` and reports read it."""
 
 from __future__ import annotations
 

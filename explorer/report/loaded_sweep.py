@@ -16,7 +16,6 @@ from explorer.ledger.driver_note import DriverNote
 from explorer.ledger.spending import SpendingStatus, spending_status
 from explorer.report.frontier_data import FrontierData, frontier_data
 from explorer.report.units import CostUnit, cost_units
-from explorer.spec.spending_limit import SpendingLimit
 from explorer.spec.step_times import StepTimeTable
 
 
@@ -38,6 +37,8 @@ class LoadedSweep:
     """Failed trials, and failed attempts at trials that were tried again, but not those that others resumed."""
     spending: SpendingStatus | None = None
     """How the sweep stands with its spending limit; `None` if there is none."""
+    note: DriverNote | None = None
+    """What the driver of the last run said about itself; `None` if that is lost."""
 
     @cached_property
     def transfers(self) -> tuple[Transfer, ...]:
@@ -57,6 +58,7 @@ class LoadedSweep:
             InvalidInput: when the sweep has no finished trial, or the price is not above 0.
         """
         header = ledger.header()
+        note = _note(ledger)  # before the records: a trial that ends meanwhile is not missed
         records = ledger.records()
         trials, all_trials = trials_frame(records, header), trials_frame(records, header, of="all")
         if not (trials.status == "completed").any():
@@ -70,13 +72,12 @@ class LoadedSweep:
             each for each in (*records, *superseded) if each.outcome is None and each.failure != "preempted"
         )
         units = tuple(cost_units(data.shown_budgets, header.space.price if price is None else price, currency=data.currency))
-        spending = spending_status(header.space, _limit(ledger, header), records, superseded)
-        return cls(header, trials, all_trials, data, units, ledger.step_times(), failed_attempts, spending)
+        limit = note.spend if note else header.space.search.spend
+        spending = spending_status(header.space, limit, records, superseded)
+        return cls(header, trials, all_trials, data, units, ledger.step_times(), failed_attempts, spending, note)
 
 
-def _limit(ledger: Ledger, header: SweepHeader) -> SpendingLimit | None:
-    """The spending limit of the last run; that of the first one where the note of the last is lost."""
+def _note(ledger: Ledger) -> DriverNote | None:
     with suppress(OSError):
-        if note := DriverNote.read(ledger.location):
-            return note.spend
-    return header.space.search.spend
+        return DriverNote.read(ledger.location)
+    return None

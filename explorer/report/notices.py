@@ -8,6 +8,7 @@ import pandas as pd
 
 from explorer.frontier.transfer import Transfer
 from explorer.ledger import Record, SweepHeader
+from explorer.ledger.driver_note import DriverNote
 from explorer.ledger.time_left import seconds_of
 
 
@@ -16,6 +17,7 @@ def notices(
     trials: pd.DataFrame,
     failed_attempts: Sequence[Record] = (),
     transfers: Sequence[Transfer] = (),
+    note: DriverNote | None = None,
 ) -> list[str]:
     """One sentence each; none for a complete sweep without failures.
 
@@ -24,10 +26,13 @@ def notices(
         trials: of the target and of the proxies, as `trials_frame` returns them.
         failed_attempts: failed trials, and failed attempts at trials that were tried again.
         transfers: whether ranks carry over from the proxies.
+        note: of the last driver, which alone knows how many trials a spending limit allows; `None` if it is lost.
     """
     found = []
-    space, failed = header.space.up_to_goal(), trials[trials.status == "failed"]
-    planned, ended = space.planned_trials, int(trials.budget_amount.isin([budget.amount for budget in space.budgets]).sum())
+    space = note.space if note else header.space.up_to_goal()
+    planned = note.planned if note else space.planned_trials
+    ended = int(trials.budget_amount.isin([budget.amount for budget in space.budgets]).sum())
+    failed = trials[trials.status == "failed"]
     if ended < planned:
         found.append(
             f"Not complete: {ended} of {planned} planned trials have ended. If the sweep does not run, the same command "

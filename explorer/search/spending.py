@@ -286,29 +286,36 @@ class Spending:
         if affordable_budgets(left, staged, baseline, rule) == len(self.costs) or len(self.costs) == 1:
             return
         self._searched -= 1
-        self.verified = verified_trainings(left - rule.useful_cost(staged, baseline, 1), self.limit, self.costs[-1])
+        self._useful = rule.useful_cost(staged, baseline, 1)
+        self.verified = verified_trainings(left - self._useful, self.limit, self.costs[-1])
 
     def _check_reach(self) -> None:
         """Check that the accuracy at the budget of `search.goal` can be predicted from the budgets that are searched."""
         if self._searched == len(self.costs) or any(self.verified):
             return
-        if (metric := self.space.task.objective.metric) != ACCURACY.name:
-            reason = f"cannot be trained within {self.priced.given}, and {metric} cannot be predicted there: raise search.spend"
-            raise InvalidInput("search.goal", str(self.space.search.goal), reason)
         searched = [number for number, trials in enumerate(self.at_start[: self._searched]) if trials.staged]
-        largest, goal = searched[-1], str(self.space.search.goal)
-        if len(searched) < MIN_BUDGETS:
+        largest, given = self.space.budgets[searched[-1]], self.priced.given
+        if (metric := self.space.task.objective.metric) != ACCURACY.name:
+            reason = f"cannot be trained within {given}, and {metric} cannot be predicted there"
+        elif len(searched) < MIN_BUDGETS:
             reason = (
-                f"cannot be trained within {self.priced.given}, which have room to search {self.space.budgets[largest]} alone; "
-                f"its accuracy is predicted from at least {MIN_BUDGETS} budgets: raise search.spend"
+                f"cannot be trained within {given}, which have room to search {largest} alone; its accuracy is predicted from at "
+                f"least {MIN_BUDGETS} budgets"
             )
-            raise InvalidInput("search.goal", goal, reason)
-        if self.costs[-1] > MAX_REACH * self.costs[largest]:
+        elif self.costs[-1] > MAX_REACH * self.costs[searched[-1]]:
             reason = (
-                f"is more than {MAX_REACH:g} times {self.space.budgets[largest]}, the largest budget that {self.priced.given} "
-                "have room to search, so that nothing can be said about it"
+                f"is more than {MAX_REACH:g} times {largest}, the largest budget that {given} have room to search, so that "
+                "nothing can be said about it"
             )
-            raise InvalidInput("search.goal", goal, reason)
+        else:
+            return
+
+        def trains_goal(limit: float) -> bool:
+            left = limit * (1 - CONTINGENCY) - self._cost_on_proxies(limit) - self._useful
+            return verified_trainings(left, limit, self.costs[-1])[0] > 0
+
+        reason += f"; search.spend of {self._least_limit(self.limit, trains_goal)} would have room to train it there once"
+        raise InvalidInput("search.goal", str(self.space.search.goal), reason)
 
     def larger_limit(self, rungs: Sequence[Rung], repeats_left: Callable[[Rung], int | None]) -> str:
         """What a larger limit would add to a search, in a sentence; see `set_trials`."""
@@ -343,6 +350,20 @@ class Spending:
         """An amount in the unit of the limit, with a margin for the rounding of its text."""
         return self.priced.text(full_trainings * (1 + ROUNDED_UP) + ROUNDING)
 
+    def _least_limit(self, start: float, is_enough: Callable[[float], bool]) -> str:
+        """The smallest limit from `start` up that is enough, as text; all limits that its rounding allows are.
+
+        More trials of a proxy come with a larger limit, so that there may be a larger one that is not enough.
+        """
+        while not all(is_enough(start * margin) for margin in (1, 1 + ROUNDED_UP, 1 + 2 * ROUNDED_UP)):
+            start *= 1 + ROUNDED_UP
+        return self._rounded_up(start)
+
+    def _cost_on_proxies(self, limit: float) -> float:
+        """Cost of the trials on proxies that a limit has, if nothing is shared, in full trainings."""
+        compared, of_proxies = self.priced.costs[self.space.proxy_budget], self.priced.of_proxies
+        return sum(proxy_costs_of(proxy_trials(limit, compared, of_proxies), compared, of_proxies))
+
     def _new_states(self) -> list[list[RungState]]:
         """The states of each kind before the sweep begins."""
         settings = [every_setting(self.space.search, kind) for kind in KINDS]
@@ -367,13 +388,10 @@ class Spending:
         least = least_limit(useful, on_proxies) / (1 - CONTINGENCY)
 
         def is_useful(limit: float) -> bool:
-            """More trials of a proxy, which a larger limit has, may not fit into it."""
-            cost = sum(proxy_costs_of(proxy_trials(limit, compared, of_proxies), compared, of_proxies))
+            cost = self._cost_on_proxies(limit)
             return cost <= MAX_PROXY_SHARE * limit and useful + cost <= limit * (1 - CONTINGENCY) + ROUNDING
 
-        while not all(is_useful(least * margin) for margin in (1, 1 + ROUNDED_UP, 1 + 2 * ROUNDED_UP)):
-            least *= 1 + ROUNDED_UP
-        needed = self._rounded_up(least)
+        needed = self._least_limit(least, is_useful)
         proxies = f", and {MIN_TRIALS} trials of each proxy at {self.space.proxy_budget}" if on_proxies else ""
         return InvalidInput(
             FIELD,

@@ -73,7 +73,9 @@ class DriverNotes:
 
     def finished(self, record: Record) -> None:
         """A trial ended."""
-        planned = {"planned": self._search.planned, "space": self._search.allocated_space} if self._search.spending else {}
+        planned: dict[str, Any] = {"planned": self._search.planned}  # it falls when trials fail
+        if self._search.spending:
+            planned["space"] = self._search.allocated_space
         with self._lock:
             self._running.pop(record.trial.id, None)
             self._note = self._note.model_copy(update=planned)

@@ -154,6 +154,19 @@ def test_a_sweep_that_is_complete_up_to_its_goal(tmp_path):
     assert incomplete.startswith("Not complete: 7 of 8 planned trials have ended")
 
 
+def test_a_report_says_that_a_sweep_within_a_limit_is_not_complete(ledger):
+    """How many trials the limit allows is in the driver's note alone. Without it, nothing is said."""
+    content = make_header().model_dump(mode="json")
+    content["space"]["search"] |= {"spend": "1 trainings"}
+    header = SweepHeader.model_validate(content)
+    trials = trials_frame(ledger.records(), header)
+    failures = notices(header, trials)
+    assert not any("Not complete" in line for line in failures)
+    incomplete, *others = notices(header, trials, note=note_of(ledger))
+    assert incomplete.startswith("Not complete: 5 of 10 planned trials have ended") and others == failures
+    assert notices(header, trials, note=note_of(ledger, planned=5)) == failures
+
+
 @pytest.mark.parametrize("content", [None, "{", "[]", '{"host": 1}'])
 def test_a_sweep_without_a_readable_note(ledger, tmp_path, content):
     if content is not None:

@@ -226,6 +226,12 @@ def test_what_cannot_be_planned_is_refused_in_one_line(space_file, tmp_path, cha
     with pytest.raises((InvalidInput, ValueError), match=message) as refused:
         Sweep(goal_space(space_file, **changes), tmp_path)
     assert "Traceback" not in str(refused.value)
+    if enough := re.search(r"search\.spend of (\S+) full trainings would have room", str(refused.value)):
+        needed = float(enough[1])
+        planned = spending_of(goal_space(space_file, **changes | {"spend": f"{needed} trainings"}))
+        assert planned.verified[0] == 1
+        with pytest.raises(InvalidInput):  # it is the least one, but for rounding
+            spending_of(goal_space(space_file, **changes | {"spend": f"{0.99 * needed} trainings"}))
 
 
 @pytest.mark.parametrize("relative", [(0.02,), (0.05,), (0.02, 0.5), (0.01, 0.03, 0.4)])
