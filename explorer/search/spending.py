@@ -299,8 +299,8 @@ class Spending:
             reason = f"cannot be trained within {given}, and {metric} cannot be predicted there"
         elif len(searched) < MIN_BUDGETS:
             reason = (
-                f"cannot be trained within {given}, which have room to search {largest} alone; its accuracy is predicted from at "
-                f"least {MIN_BUDGETS} budgets"
+                f"cannot be trained within {given}, which have room to search {largest} alone; its accuracy is predicted from "
+                f"at least {MIN_BUDGETS} budgets"
             )
         elif self.costs[-1] > MAX_REACH * self.costs[searched[-1]]:
             reason = (

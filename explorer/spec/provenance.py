@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import field_validator
+
 from explorer.spec.budget import BudgetField, Currency
 from explorer.spec.lr_schedule import Decay
 from explorer.spec.metric import ACCURACY, MetricSpec, OfMetric
@@ -83,3 +85,9 @@ class Provenance(OfMetric):
     """Names of the classes, size and preprocessing of the images; `None` if the sweep did not record them."""
     versions: dict[str, str] = {}
     """Versions of the packages that the trial used."""
+
+    @field_validator("expected_test")
+    @classmethod
+    def _unless_without_width(cls, interval: tuple[float, float] | None) -> tuple[float, float] | None:
+        """Earlier releases wrote an interval of no width where seeds agree."""
+        return None if interval and interval[0] == interval[1] else interval

@@ -163,7 +163,8 @@ def test_a_report_says_that_a_sweep_within_a_limit_is_not_complete(ledger):
     failures = notices(header, trials)
     assert not any("Not complete" in line for line in failures)
     incomplete, *others = notices(header, trials, note=note_of(ledger))
-    assert incomplete.startswith("Not complete: 5 of 10 planned trials have ended") and others == failures
+    assert incomplete.startswith("Not complete: 5 of 10 planned trials have ended")
+    assert others == failures
     assert notices(header, trials, note=note_of(ledger, planned=5)) == failures
 
 

@@ -1,5 +1,6 @@
 """What a finished run is compared with."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -115,6 +116,13 @@ def test_a_share_of_full_trainings_time_is_compared_with_it(measured, tiny_spec)
 
 def with_recipe(spec: TaskSpec, **recipe) -> TaskSpec:
     return spec.model_copy(update={"recipe": spec.recipe.model_copy(update=recipe)})
+
+
+def test_an_interval_without_width_in_the_file_of_an_earlier_release_is_no_prediction(measured, tiny_spec):
+    content = json.loads(measured.model_dump_json())
+    content["provenance"] |= {"expected_test_accuracy": [0.48, 0.48]}
+    content["provenance"].pop("expected_test", None)
+    assert not any("predicted" in line for line in judged(Schedule.model_validate(content), tiny_spec, test=0.49))
 
 
 def test_a_run_on_the_same_task_is_compared_with_the_prediction(measured, tiny_spec):
