@@ -1,4 +1,4 @@
-"""Train every method of methods.py on Fashion-MNIST, with each optimizer, and write tuning.csv, chosen.csv and results.csv.
+"""Train every method of methods.py on Fashion-MNIST, with each optimizer; write tuning.csv, chosen.csv, results.csv, correct.csv.
 
     python benchmarks/fashion_mnist/run.py [--only full sweep] [--optimizers adamw] [--staged-up-to 50%]
     python benchmarks/fashion_mnist/compare.py    tables from the results
@@ -8,6 +8,9 @@ It resumes when interrupted, and continues with the more expensive budgets when 
 Every method chooses by validation accuracy: sweeps with the product's search, fixed schedules among all pairs of a learning
 rate and a batch size, as many at each budget as task.yaml has `baseline_trials`; the best pairs of a budget are those tried at
 the next. What is chosen at a budget is then trained with five seeds that no search has used. One core.
+
+Which test images each of these classifies correctly is in correct.csv. Where that is missing, the training is repeated, and must
+give the stored accuracy.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ import torch
 from explorer import Budget, Schedule, SearchSpace
 from explorer.frontier import best_by_budget, trials_frame
 from explorer.frontier.trials import describe, rows
+from explorer.ledger.correct_images import CorrectImages
 from explorer.plan import Plan
 from explorer.search.search import Search
 from explorer.search.step_times import measure_table
@@ -42,7 +46,7 @@ from methods import METHODS, OPTIMIZERS, space_of  # noqa: E402 (a module in the
 from one_process import opened, trained  # noqa: E402
 from side_by_side import BASELINE  # noqa: E402
 
-TUNING, CHOSEN, RESULTS = (FOLDER / f"{name}.csv" for name in ("tuning", "chosen", "results"))
+TUNING, CHOSEN, RESULTS, CORRECT = (FOLDER / f"{name}.csv" for name in ("tuning", "chosen", "results", "correct"))
 KEY, SETTINGS = ["method", "optimizer", "budget"], ["learning_rate", "batch_size"]
 COLUMNS = {
     TUNING: [*KEY, *SETTINGS, "validation_accuracy", "cost"],
@@ -58,6 +62,7 @@ COLUMNS = {
         "stages",
         "schedule",
     ],
+    CORRECT: [*KEY, "seed", "images", "packed"],
 }
 FULL_TRAINING = "100%"
 FRESH_SEEDS = range(700, 705)
@@ -156,7 +161,8 @@ def choose(method: str, optimizer: str, storage: str, up_to: str) -> None:
 def train_fresh(method: str, optimizer: str) -> Iterator[None]:
     """Train all that was chosen with the fresh seeds that are missing, from the cheapest budget, one training per iteration."""
     space, stored = space_of(method, optimizer), _stored(RESULTS, method, optimizer)
-    done = {(row["budget"], int(row["seed"])) for row in stored}
+    accuracies = {(row["budget"], int(row["seed"])): float(row["test_accuracy"]) for row in stored}
+    done = {(row["budget"], int(row["seed"])) for row in _stored(CORRECT, method, optimizer)}
     chosen = _stored(CHOSEN, method, optimizer)
     for seed in FRESH_SEEDS:
         for row in chosen:
@@ -166,8 +172,15 @@ def train_fresh(method: str, optimizer: str) -> Iterator[None]:
             rate, size = float(row["learning_rate"]), int(row["batch_size"])
             task, plan = planned(space, schedule, Budget.parse(row["budget"]), rate, size)
             result = train(task, plan, seed=seed)
-            _append(RESULTS, [method, optimizer, row["budget"], seed, *_measured(plan, result), rate, size,
-                              _stages(plan), describe(schedule)])  # fmt: skip
+            measured, correct = _measured(plan, result), CorrectImages.of(result.test_correct)
+            known = accuracies.get((row["budget"], seed))
+            if known is None:
+                settings = [rate, size, _stages(plan), describe(schedule)]
+                _append(RESULTS, [method, optimizer, row["budget"], seed, *measured, *settings])
+            elif known != measured[-1]:
+                sys.exit(f"{method} {row['budget']} {seed}: {measured[-1]}, but results.csv has {known}: of another machine?")
+            assert correct is not None
+            _append(CORRECT, [method, optimizer, row["budget"], seed, correct.images, correct.packed])
             yield
 
 

@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from explorer.ledger.correct_images import CorrectImages
 from explorer.spec.base import Frozen
 from explorer.spec.budget import BudgetField, Currency
 from explorer.spec.inventory import Inventory
@@ -122,6 +123,9 @@ class Outcome(OfMetric):
     """Value of the metric on validation images; of accuracy, a fraction in [0, 1]."""
     test: FiniteFloat
     """Value of the metric on test images."""
+    test_correct: CorrectImages | None = None
+    """Which test images were classified correctly, from which two trainings are compared image by image; `None` if the metric
+    is not accuracy, or it was not recorded."""
     also: SecondMetric | None = None
     """A second metric; `None` if none was measured. It is not written then."""
     planned_flops: Count

@@ -83,7 +83,7 @@ def measured_with(
         if not images:
             raise InvalidInput("loader", "no batches", "must give at least one image")
 
-    (value,) = measured(opened, batches(), [measure], device, None)
+    (value,) = measured(opened, batches(), [measure], device, None).values
     try:
         check_value(measure.metric, value, "given")
     except NotMeasuredError as error:

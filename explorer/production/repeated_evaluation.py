@@ -115,7 +115,7 @@ def repeat_evaluation(folder: ModelFolder, data: DataSpec, objective: ObjectiveS
         torch.set_num_threads(min(stated.threads, os.cpu_count() or 1))
     batches = _renumbered(source, label_K.to(device), device)
     mixed = None if precision == "float32" else precision
-    (value,) = measured_values(model.to(device), batches, [measure], device, mixed)
+    (value,) = measured_values(model.to(device), batches, [measure], device, mixed).values
     try:
         check_value(measure.metric, value, "test")
     except NotMeasuredError as error:

@@ -14,6 +14,7 @@ from ray.exceptions import RayError
 
 from explorer.errors import InvalidInput
 from explorer.ledger import Ledger, Outcome, Record, StageOutcome, Trial
+from explorer.ledger.correct_images import CorrectImages
 from explorer.plan import Plan
 from explorer.search.trial_plan import compile_trial, full_training_plan, outcome_costs, task_of
 from explorer.spec.search_space import SearchSpace
@@ -182,6 +183,7 @@ def _outcome(planned: Plan, full: Plan, result: TrainingResult, processes: int) 
         metric=result.metric,
         validation=result.validation,
         test=result.test,
+        test_correct=CorrectImages.of(result.test_correct),
         also=result.also,
         **outcome_costs(planned, result.reused_segments, full),
         steps=result.steps,

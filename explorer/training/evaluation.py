@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from explorer.data import Batch, Split
 from explorer.spec.metric import MetricSpec
 from explorer.training.checkpoint import random_state, restore_random_state
 from explorer.training.distributed import SINGLE_PROCESS, Processes
-from explorer.training.metrics import Measure, not_a_value
+from explorer.training.metrics import CountedAccuracy, Measure, not_a_value
 from explorer.training.task import MixedPrecision, Task, autocast
 
 # Shapes: B batch, C channels, H height, W width, K classes
+
+
+class Measured(NamedTuple):
+    """What was measured on a split."""
+
+    values: tuple[float, ...]
+    """The metric, and the second one if there is one."""
+    correct: NDArray[np.bool_] | None
+    """Whether each image was classified correctly, (N,) in the order of the split; `None` where the metric is not accuracy."""
 
 
 class NotMeasuredError(ArithmeticError):
@@ -24,18 +36,18 @@ class NotMeasuredError(ArithmeticError):
 
 def evaluated(
     model: nn.Module, task: Task, split: Split, device: torch.device, processes: Processes = SINGLE_PROCESS
-) -> tuple[float, ...]:
-    """The metric of a task's objective on a split, and the second one if there is one. The processes divide the images.
+) -> Measured:
+    """The metric of a task's objective on a split. The processes divide the images.
 
     Raises:
         NotMeasuredError: when a metric is NaN, infinite, or outside of its bounds.
     """
     batches = task.data.evaluation_batches(split, device, processes.rank, processes.count)
     measures = task.objective.measures
-    values = measured(model, batches, measures, device, task.precision(device), processes)
-    for measure, value in zip(measures, values, strict=True):
+    result = measured(model, batches, measures, device, task.precision(device), processes)
+    for measure, value in zip(measures, result.values, strict=True):
         check_value(measure.metric, value, split)
-    return values
+    return result
 
 
 def evaluated_in_training(
@@ -44,14 +56,15 @@ def evaluated_in_training(
     """The metrics of a model that is being trained, on the validation images, without any effect on its training.
 
     Returns:
-        As `evaluated`; NaN for a metric that is no number, which only that of the finished model must be.
+        The metric, and the second one if there is one; NaN for one that is no number, which only that of the finished model
+        must be.
     """
     modes = [(module, module.training) for module in model.modules()]
     random = random_state()  # torch's data loaders draw from it
     try:
         batches = task.data.evaluation_batches("validation", device, processes.rank, processes.count)
         measures = task.objective.measures
-        values = measured(model, batches, measures, device, task.precision(device), processes)
+        values = measured(model, batches, measures, device, task.precision(device), processes).values
         pairs = zip(measures, values, strict=True)
         return tuple(math.nan if not_a_value(measure.metric, value) else value for measure, value in pairs)
     finally:
@@ -78,7 +91,7 @@ def measured(
     device: torch.device,
     precision: MixedPrecision | None,
     processes: Processes = SINGLE_PROCESS,
-) -> tuple[float, ...]:
+) -> Measured:
     """Metrics of a model.
 
     Args:
@@ -96,4 +109,5 @@ def measured(
             outputs_BK: Tensor = model(images_BCHW)
         for measure, metric in zip(measures, running, strict=True):
             metric.update(outputs_BK, measure.targets(targets))
-    return tuple(metric.compute(processes) for metric in running)
+    values = tuple(metric.compute(processes) for metric in running)
+    return Measured(values, running[0].correct_images(processes) if isinstance(running[0], CountedAccuracy) else None)

@@ -189,10 +189,11 @@ def train(
     saved.forget_interrupted()
     return TrainingResult(
         model=model.eval(),
-        validation=validation[0],
-        test=test[0],
+        validation=validation.values[0],
+        test=test.values[0],
+        test_correct=test.correct,
         metric=task.objective.metric,
-        also=None if second is None else SecondMetric(metric=second, validation=validation[1], test=test[1]),
+        also=None if second is None else SecondMetric(metric=second, validation=validation.values[1], test=test.values[1]),
         steps=progress.steps,
         flops=progress.flops,
         reused_segments=progress.reused,

@@ -15,7 +15,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from explorer.data.source import TargetKind
@@ -51,16 +53,33 @@ class CountedAccuracy:
     def __init__(self, device: torch.device) -> None:
         self.counted = torch.zeros(2, dtype=torch.int64, device=device)
         """Number of images that are classified correctly, and of all images."""
+        self._correct: list[Tensor] = []
 
     def update(self, outputs_BK: Tensor, targets_B: Tensor) -> None:
         """See `RunningMetric`."""
-        self.counted[0] += (outputs_BK.argmax(dim=1) == targets_B).sum()
+        correct_B = outputs_BK.argmax(dim=1) == targets_B
+        self._correct.append(correct_B)
+        self.counted[0] += correct_B.sum()
         self.counted[1] += len(targets_B)
 
     def compute(self, processes: Processes) -> float:
         """See `RunningMetric`."""
         correct, seen = processes.all_reduce(self.counted.clone()).tolist()
         return float(correct / seen)
+
+    def correct_images(self, processes: Processes) -> NDArray[np.bool_]:
+        """Whether each image of the split was classified correctly, (N,), in the order of the split.
+
+        Every process has to call this. Process r of n has seen the images r, r + n, r + 2n, ...; where a data source divides
+        them in another way, their order is another one, but the same for every training with as many processes.
+        """
+        parts = processes.all_gather(torch.cat(self._correct).cpu().numpy())
+        correct_N = np.empty(sum(map(len, parts)), bool)
+        if any(len(correct_N[rank :: len(parts)]) != len(part) for rank, part in enumerate(parts)):
+            return np.concatenate(parts)
+        for rank, part in enumerate(parts):
+            correct_N[rank :: len(parts)] = part
+        return correct_N
 
 
 class Measure:

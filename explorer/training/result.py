@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from explorer.spec.metric import MetricSpec, SecondMetric
@@ -22,6 +24,8 @@ class TrainingResult:
     """Value of the objective's metric on the validation images; of accuracy, a fraction in [0, 1]."""
     test: float
     """The same on the test images."""
+    test_correct: NDArray[np.bool_] | None
+    """Whether each test image was classified correctly, (N,) in the order of the split; `None` if the metric is not accuracy."""
     metric: MetricSpec
     """The metric of the objective."""
     also: SecondMetric | None

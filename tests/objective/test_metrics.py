@@ -138,7 +138,7 @@ def test_labels_from_files_are_plain_text(label):
 
 def test_evaluation_measures_both_metrics_of_a_task():
     task = Task(task_spec(loss="huber", metric="r2", also=f"{SOURCES}:worst_error"))
-    r2, worst = evaluated(Means(), task, "test", CPU)
+    (r2, worst), _ = evaluated(Means(), task, "test", CPU)
     images, targets = next(task.data.evaluation_batches("test", CPU))
     predicted = Means()(images)
     assert r2 == pytest.approx(sklearn_metrics.r2_score(targets.numpy(), predicted.numpy()), abs=1e-6)
