@@ -214,7 +214,7 @@ def match(table: pd.DataFrame, found_by: str, kind: str, cost: str) -> Match:
     full = table[(table.kind == "baseline") & (table.budget == "100%")]
     target = full.loc[full.validation_accuracy.idxmax()]
     rows = table[(table.found_by == found_by) & (table.kind == kind)]
-    return curve(rows, cost).cost_to_match(target.test_mean, target.test_error, int(target.seeds))
+    return curve(rows, cost).cost_to_match(target)
 
 
 def depth_growth() -> pd.DataFrame:

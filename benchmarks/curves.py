@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from explorer import SearchSpace
 from explorer.frontier import MetricCurve
+from explorer.frontier.paired import share_correct
 from explorer.frontier.uncertainty import floored_error, interval, percentiles, resampled_means
 
 _FRACTALS = SearchSpace.load(Path(__file__).parent / "methods" / "full.yaml").task.data.fractals
@@ -37,27 +38,30 @@ def over_seeds(runs: pd.DataFrame, by: Sequence[str], costs: Sequence[str], test
     """One row per group of runs that differ in their seed alone.
 
     Args:
-        runs: one row per run.
+        runs: one row per run; a column `test_correct` says which test images each classifies correctly.
         by: columns that name a group.
         costs: columns of which the mean is taken.
         test_images: number of images on which all runs were tested: no interval is narrower than these allow.
 
     Returns:
-        `by` and `costs`; test_mean, test_error (with the floor of the test images), seeds, test_low, test_high (95 % interval,
-        Student's t); learning_rate, batch_size and schedule.
+        `by` and `costs`; test_mean, test_error (with the floor of the test images), seed_error (without it), seeds, test_low,
+        test_high (95 % interval, Student's t); learning_rate, batch_size and schedule; share_correct for `MetricCurve`.
     """
+    if "test_correct" not in runs:
+        runs = runs.assign(test_correct=None)
     table = runs.groupby(list(by), sort=False, as_index=False).agg(
         **{cost: (cost, "mean") for cost in costs},
         test_mean=("test_accuracy", "mean"),
-        test_error=("test_accuracy", "sem"),
+        seed_error=("test_accuracy", "sem"),
         seeds=("seed", "size"),
         learning_rate=("learning_rate", "first"),
         batch_size=("batch_size", "first"),
         schedule=("schedule", "first"),
+        share_correct=("test_correct", lambda of_runs: [share_correct(list(of_runs))]),
     )
-    error = floored_error(table.test_mean, table.test_error, table.seeds, np.full(len(table), test_images))
+    error = floored_error(table.test_mean, table.seed_error, table.seeds, np.full(len(table), test_images))
     low, high = interval(table.test_mean, error, table.seeds)
-    return table.assign(test_error=error, test_low=low, test_high=high)
+    return table.assign(test_error=error, test_low=low, test_high=high, share_correct=table.share_correct.str[0])
 
 
 def curve(rows: pd.DataFrame, cost: str) -> MetricCurve:
@@ -81,11 +85,13 @@ def average(of: MetricCurve, costs: tuple[float, float]) -> Average:
 
 def difference(first: MetricCurve, second: MetricCurve, costs: tuple[float, float]) -> Average:
     """By how much the average of the first curve is above that of the second; both have intervals."""
-    together = [np.append(getattr(first, name), getattr(second, name)) for name in ("means", "errors", "seeds")]
-    draws = resampled_means(*together)  # in one call, so that the deviations of the two are independent
+    means, errors, seeds = (np.append(getattr(first, name), getattr(second, name)) for name in ("means", "errors", "seeds"))
+    draws = resampled_means(means, errors, seeds)  # in one call, so that the deviations of the two are independent
     of_first, of_second = draws[:, : len(first.means)], draws[:, len(first.means) :]
-    means = _averages(first, first.means[None], costs) - _averages(second, second.means[None], costs)
-    return Average(float(means[0]), *percentiles(_averages(first, of_first, costs) - _averages(second, of_second, costs)))
+    average_difference = _averages(first, first.means[None], costs) - _averages(second, second.means[None], costs)
+    return Average(
+        float(average_difference[0]), *percentiles(_averages(first, of_first, costs) - _averages(second, of_second, costs))
+    )
 
 
 def _averages(of: MetricCurve, means_DN: NDArray[np.float64], costs: tuple[float, float]) -> NDArray[np.float64]:

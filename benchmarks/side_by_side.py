@@ -26,7 +26,7 @@ def curve(table: pd.DataFrame, method: str, currency: str) -> MetricCurve:
 def match(table: pd.DataFrame, method: str, currency: str) -> Match:
     """The share of the baseline's cost at 100 % at which a method reaches the baseline's accuracy there."""
     full = table[(table.method == BASELINE) & (table.budget == "100%")].iloc[0]
-    return curve(table, method, currency).cost_to_match(full.test_mean, full.test_error, full.seeds)
+    return curve(table, method, currency).cost_to_match(full)
 
 
 def whole(table: pd.DataFrame) -> list[str]:

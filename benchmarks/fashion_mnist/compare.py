@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from explorer.ledger.correct_images import CorrectImages
+
 FOLDER = Path(__file__).parent
 sys.path[:0] = [str(FOLDER), str(FOLDER.parent)]
 from curves import TEST_IMAGES, over_seeds  # noqa: E402 (a module in the folder of the benchmarks)
@@ -32,7 +34,7 @@ def points(optimizer: str) -> pd.DataFrame:
     Without step_times.csv there is no column of seconds.
     """
     runs = pd.read_csv(FOLDER / "results.csv")
-    runs = runs[runs.optimizer == optimizer]
+    runs = runs[runs.optimizer == optimizer].merge(correct_images(), how="left")
     costs = ["cost"]
     path = FOLDER / "step_times.csv"
     if path.exists():
@@ -44,6 +46,13 @@ def points(optimizer: str) -> pd.DataFrame:
         full = table[(table.method == BASELINE) & (table.budget == "100%")].seconds.iloc[0]
         table = table.assign(seconds=table.seconds / full)
     return table
+
+
+def correct_images() -> pd.DataFrame:
+    """Which test images each training classifies correctly, where that is stored: `None` elsewhere."""
+    stored = pd.read_csv(FOLDER / "correct.csv")
+    flags = [CorrectImages(images=row.images, packed=row.packed) for row in stored.itertuples()]
+    return stored[["method", "optimizer", "budget", "seed"]].assign(test_correct=pd.Series(flags, dtype=object))
 
 
 def _seconds(run: object, times: pd.Series) -> float:

@@ -1,4 +1,4 @@
-"""Train every method of methods.py on Fashion-MNIST, with each optimizer; write tuning.csv, chosen.csv, results.csv, correct.csv.
+"""Train every method of methods.py on Fashion-MNIST, with each optimizer.
 
     python benchmarks/fashion_mnist/run.py [--only full sweep] [--optimizers adamw] [--staged-up-to 50%]
     python benchmarks/fashion_mnist/compare.py    tables from the results
@@ -9,8 +9,9 @@ Every method chooses by validation accuracy: sweeps with the product's search, f
 rate and a batch size, as many at each budget as task.yaml has `baseline_trials`; the best pairs of a budget are those tried at
 the next. What is chosen at a budget is then trained with five seeds that no search has used. One core.
 
-Which test images each of these classifies correctly is in correct.csv. Where that is missing, the training is repeated, and must
-give the stored accuracy.
+What was tried is in tuning.csv, what was chosen in chosen.csv, the trainings with fresh seeds in results.csv, and which test
+images each of these classifies correctly in correct.csv. Where that is missing, the training is repeated, and must give the
+stored accuracy.
 """
 
 from __future__ import annotations

@@ -136,7 +136,7 @@ class DataSource(Protocol):
         """
 
     def evaluation_batches(self, split: Split, device: torch.device, rank: int = 0, process_count: int = 1) -> Iterator[Batch]:
-        """Yield the images of a split once and without augmentation, in batches of any size.
+        """Yield the images of a split once and without augmentation, in batches of any size, each time in the same order.
 
         Args:
             split: which images.

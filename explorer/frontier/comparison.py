@@ -125,7 +125,7 @@ def match_full_training(curves: pd.DataFrame, between: dict[Kind, MetricCurve]) 
         return None
     target = full.sort_values("cost", kind="stable").iloc[0]
     staged = between["staged"]
-    match = staged.cost_to_match(target.test_mean, target.test_error, int(target.seeds))
+    match = staged.cost_to_match(target)
     return FullTrainingMatch(_mean(target), match, (float(staged.costs[0]), float(staged.costs[-1])))
 
 

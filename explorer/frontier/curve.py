@@ -6,7 +6,7 @@ All values are scores, of which the higher one is better; see `MetricSpec.score`
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from scipy.interpolate import PchipInterpolator
 from scipy.optimize import isotonic_regression
 
 from explorer.errors import InvalidInput
+from explorer.frontier.paired import resampled_together, stacked
 from explorer.frontier.trials import metric_of
 from explorer.frontier.uncertainty import UNIT_INTERVAL, Bounds, percentiles, resampled_means
 
@@ -59,13 +60,19 @@ class MetricCurve:
     """(N,) numbers of runs behind the means."""
     bounds: Bounds = UNIT_INTERVAL
     """Smallest and largest possible score."""
+    seed_errors: NDArray[np.float64] | None = None
+    """(N,) standard errors over the seeds alone; `None` if unknown."""
+    shares: NDArray[np.float64] | None = None
+    """(N, I) share of the seeds that classify each test image correctly; `None` if it was not recorded."""
 
     @classmethod
     def through(cls, points: pd.DataFrame) -> MetricCurve:
         """The curve through rows of `best_by_budget` of one kind; at least one row."""
         ordered = points.sort_values("cost").drop_duplicates("cost")
         costs, means, errors, seeds = (ordered[name].to_numpy() for name in ("cost", "test_mean", "test_error", "seeds"))
-        return cls(costs, means, errors, seeds, metric_of(points).score_bounds)
+        of_seeds = ordered.seed_error.to_numpy(float) if "seed_error" in ordered else None
+        shares = stacked(list(ordered.share_correct)) if "share_correct" in ordered else None
+        return cls(costs, means, errors, seeds, metric_of(points).score_bounds, of_seeds, shares)
 
     def at(self, costs: ArrayLike) -> Expected:
         """The expected score at given costs.
@@ -91,13 +98,14 @@ class MetricCurve:
         """False if a mean is of one seed."""
         return not np.isnan(self.errors).any()
 
-    def cost_to_match(self, mean: float, error: float, seeds: int) -> Match:
+    def cost_to_match(self, target: pd.Series[Any]) -> Match:
         """The smallest cost at which this curve reaches a target: the mean score of another training.
 
+        The interval is from comparisons image by image where all test results are recorded (`explorer.frontier.paired`). Else,
+        the errors of curve and target count as independent.
+
         Args:
-            mean: the target.
-            error: its standard error; NaN for one seed.
-            seeds: number of runs behind the target.
+            target: a row of `best_by_budget`.
         """
         grid = np.geomspace(self.costs[0], self.costs[-1], GRID_POINTS)
         grid[-1] = self.costs[-1]
@@ -105,11 +113,16 @@ class MetricCurve:
         def reached(means_DN: NDArray[np.float64], targets_D: NDArray[np.float64]) -> NDArray[np.float64]:
             return _first_cost(grid, self.monotone(means_DN, grid), targets_D)
 
-        cost = float(reached(self.means[None], np.array([mean]))[0])
-        if not self.has_interval or np.isnan(error):
+        cost = float(reached(self.means[None], np.array([target.test_mean]))[0])
+        if not self.has_interval or np.isnan(target.test_error):
             return Match(cost, np.nan, np.nan)
-        # Curve and target are resampled in one call, so that their deviations are independent.
-        together = self._resampled(np.append(self.means, mean), np.append(self.errors, error), np.append(self.seeds, seeds))
+        # Curve and target are resampled in one call: their deviations are independent, but for those of the images.
+        means, seeds = np.append(self.means, target.test_mean), np.append(self.seeds, target.seeds)
+        shares = None if self.shares is None else stacked([*self.shares, target.get("share_correct")])
+        if shares is None or self.seed_errors is None:
+            together = self._resampled(means, np.append(self.errors, target.test_error), seeds)
+        else:
+            together = resampled_together(means, np.append(self.seed_errors, target.seed_error), seeds, shares)
         low, high = percentiles(reached(together[:, :-1], together[:, -1]))
         return Match(cost, float(low), float(high))
 

@@ -42,6 +42,7 @@ COLUMNS = [
     "metric",
     "validation_score",
     "test_score",
+    "test_correct",
     "also",
     "also_validation",
     "also_test",
@@ -96,17 +97,16 @@ def trials_frame(records: Sequence[Record], header: SweepHeader | None = None, *
         step times, and NaN without one. `shared_with` is the id of the trial whose training this record shares, if any; such a
         training is charged to that trial alone. `metric` is the MetricSpec of completed trials. `validation_score` and
         `test_score` are its values as scores, of which the higher one is better: the value itself, or its negative where lower
-        values are better. `also` is the MetricSpec of a second metric, `also_validation` and `also_test` are its values. What
-        was measured is NaN for failed trials. `test_images` is the number of test images, NaN if unknown, and for metrics that
-        are no fraction of the images, whose intervals are those of the seeds alone. `schedule` is the Schedule, `stages` the
-        StageOutcomes,
-        `losses` the mean training loss of each segment and `segment_ends` the budget time at the end of each, `lr_schedule` is
-        the kind of the learning-rate schedule and `optimizer` the OptimizerChoice where the search compares several,
-        `known_schedule` the name of a schedule of `search.first`, `proxy` the number of the proxy that was trained,
-        `from_proxy` why a schedule was taken from one (`promoted`, `control`), `from_sweep` the trial of an earlier sweep whose
-        schedule it is (`25pct-staged-003 of A`), `reused_from` the trial of another sweep whose result it has, `parameters` the
-        search's own variables, and `versions`
-        those of the packages on the worker. The costs of a proxy are fractions of the target's full training.
+        values are better. `test_correct` says which test images were classified correctly, where that was recorded. `also` is
+        the MetricSpec of a second metric, `also_validation` and `also_test` are its values. What was measured is NaN for failed
+        trials. `test_images` is the number of test images, NaN if unknown, and for metrics that are no fraction of the images,
+        whose intervals are those of the seeds alone. `schedule` is the Schedule, `stages` the StageOutcomes, `losses` the mean
+        training loss of each segment and `segment_ends` the budget time at the end of each, `lr_schedule` is the kind of the
+        learning-rate schedule and `optimizer` the OptimizerChoice where the search compares several, `known_schedule` the name
+        of a schedule of `search.first`, `proxy` the number of the proxy that was trained, `from_proxy` why a schedule was taken
+        from one (`promoted`, `control`), `from_sweep` the trial of an earlier sweep whose schedule it is (`25pct-staged-003 of
+        A`), `reused_from` the trial of another sweep whose result it has, `parameters` the search's own variables, and
+        `versions` those of the packages on the worker. The costs of a proxy are fractions of the target's full training.
     """
     inventory = header.inventory if header else None
     test_images = inventory.test.images if inventory and inventory.test.images else math.nan
@@ -148,6 +148,7 @@ def _row(record: Record) -> dict[str, Any]:
         "shared_with": record.shared_with,
         "reused_from": None if record.reused_from is None else str(record.reused_from),
         "metric": outcome.metric if outcome else None,
+        "test_correct": outcome.test_correct if outcome else None,
         "also": outcome.also.metric if outcome and outcome.also else None,
         "also_validation": outcome.also.validation if outcome and outcome.also else math.nan,
         "also_test": outcome.also.test if outcome and outcome.also else math.nan,

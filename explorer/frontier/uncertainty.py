@@ -55,7 +55,7 @@ def floored_error(mean: ArrayLike, error: ArrayLike, seeds: ArrayLike, images: A
     Returns:
         (N,); NaN where there is no interval.
     """
-    floor_N = stats.norm.ppf((1 + LEVEL) / 2) * test_set_error(mean, images) / _t(seeds)
+    floor_N = stats.norm.ppf((1 + LEVEL) / 2) * test_set_error(mean, images) / students_t(seeds)
     floored_N = np.maximum(np.asarray(error, float), floor_N)
     return np.where(floored_N > 0, floored_N, np.nan)
 
@@ -74,7 +74,7 @@ def interval(
     Returns:
         Lower and upper bounds, (N,) each.
     """
-    mean_N, half_N = np.asarray(mean, float), _t(seeds) * np.asarray(error, float)
+    mean_N, half_N = np.asarray(mean, float), students_t(seeds) * np.asarray(error, float)
     return np.maximum(bounds[0], mean_N - half_N), np.minimum(bounds[1], mean_N + half_N)
 
 
@@ -96,7 +96,7 @@ def run_interval(
     if seeds < 2:
         return None
     floor = float(stats.norm.ppf((1 + LEVEL) / 2) * test_set_error(mean, images))
-    half = max(float(_t(seeds)) * error * (seeds + 1) ** 0.5, floor)
+    half = max(float(students_t(seeds)) * error * (seeds + 1) ** 0.5, floor)
     if half == 0:
         return None
     return max(bounds[0], mean - half), min(bounds[1], mean + half)
@@ -135,6 +135,6 @@ def percentiles(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.quantile(values, bounds, axis=0, method="nearest")
 
 
-def _t(seeds: ArrayLike) -> NDArray[np.float64]:
+def students_t(seeds: ArrayLike) -> NDArray[np.float64]:
     """The two-sided quantile of Student's t for means of (N,) numbers of values; NaN below two."""
     return np.asarray(stats.t.ppf((1 + LEVEL) / 2, np.asarray(seeds, int) - 1), float)

@@ -106,7 +106,9 @@ def frontier_table(curves: pd.DataFrame) -> pd.DataFrame:
     if metric.direction == "minimize":
         values["test_low"], values["test_high"] = values["test_high"], values["test_low"]
     values["metric"] = metric.name
-    table = curves.assign(**values).drop(columns=["schedule", "stages", "budget_amount", "budget_unit", "repeated"])
+    table = curves.assign(**values).drop(
+        columns=["schedule", "stages", "share_correct", "budget_amount", "budget_unit", "repeated"]
+    )
     second = curves.also.dropna()
     if second.empty:
         table = table.drop(columns=["also", "also_validation", "also_test"])

@@ -25,7 +25,7 @@ class TrainingResult:
     test: float
     """The same on the test images."""
     test_correct: NDArray[np.bool_] | None
-    """Whether each test image was classified correctly, (N,) in the order of the split; `None` if the metric is not accuracy."""
+    """Whether each test image was classified correctly, (N,) in the order of the split; `None` for other metrics."""
     metric: MetricSpec
     """The metric of the objective."""
     also: SecondMetric | None

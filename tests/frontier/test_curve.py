@@ -8,6 +8,11 @@ from explorer import InvalidInput
 from explorer.frontier import MetricCurve
 
 
+def target(mean, error=math.nan, seeds=1):
+    """A training to match."""
+    return pd.Series({"test_mean": mean, "test_error": error, "seeds": seeds})
+
+
 def curve(*points, error=math.nan, seeds=1):
     """From (cost, mean accuracy)."""
     columns = pd.DataFrame(points, columns=["cost", "test_mean"])
@@ -45,23 +50,23 @@ def test_beyond_the_measured_budgets_it_refuses(cost):
 
 def test_cost_to_match_by_hand():
     staged = curve((0.25, 0.8), (0.5, 0.9))
-    half_way = staged.cost_to_match(0.85, math.nan, 1)
+    half_way = staged.cost_to_match(target(0.85))
     assert half_way.cost == pytest.approx(math.sqrt(0.25 * 0.5), rel=1e-3)
     assert math.isnan(half_way.low)
-    assert staged.cost_to_match(0.7, math.nan, 1).cost == 0.25  # already there
-    assert staged.cost_to_match(0.9, math.nan, 1).cost == pytest.approx(0.5)  # a tie counts
-    assert staged.cost_to_match(0.95, math.nan, 1).cost == math.inf
-    assert curve((0.3, 0.8)).cost_to_match(0.8, math.nan, 1).cost == 0.3
-    assert curve((0.3, 0.8)).cost_to_match(0.81, math.nan, 1).cost == math.inf
+    assert staged.cost_to_match(target(0.7)).cost == 0.25  # already there
+    assert staged.cost_to_match(target(0.9)).cost == pytest.approx(0.5)  # a tie counts
+    assert staged.cost_to_match(target(0.95)).cost == math.inf
+    assert curve((0.3, 0.8)).cost_to_match(target(0.8)).cost == 0.3
+    assert curve((0.3, 0.8)).cost_to_match(target(0.81)).cost == math.inf
 
 
 def test_the_interval_of_a_cost_to_match():
     # The slope is .1 a doubling. With an error of the target alone of .01 and very many seeds, 1.96 * .01 is .196 doublings.
     staged = curve((0.25, 0.8), (1.0, 1.0), error=1e-9, seeds=1000)
-    match = staged.cost_to_match(0.9, 0.01, 1000)
+    match = staged.cost_to_match(target(0.9, 0.01, 1000))
     assert match.cost == pytest.approx(0.5, rel=1e-3)
     assert match.low == pytest.approx(0.5 * 2**-0.196, rel=0.02)
     assert match.high == pytest.approx(0.5 * 2**0.196, rel=0.02)
     # A target that may lie above everything measured.
-    assert staged.cost_to_match(0.99, 0.02, 1000).high == math.inf
-    assert math.isnan(staged.cost_to_match(0.9, math.nan, 1).high)
+    assert staged.cost_to_match(target(0.99, 0.02, 1000)).high == math.inf
+    assert math.isnan(staged.cost_to_match(target(0.9)).high)

@@ -162,7 +162,11 @@ for name, source in MEASURED:
     data = source(None)
     batches = data.evaluation_batches("test", torch.device("cpu"), rank, 2)
     measure = Measure(name, {}, data.target_kind, data.classes, None, "f")
-    values[name] = measured(model_for(data), batches, [measure], torch.device("cpu"), None, Processes(rank, 2))[0]
+    values[name] = measured(model_for(data), batches, [measure], torch.device("cpu"), None, Processes(rank, 2)).values[0]
+correct = Measure("accuracy", {}, "class", 3, None, "f").running(torch.device("cpu"))
+images = torch.arange(rank, 7, 2)  # of seven, which two processes cannot divide equally
+correct.update(torch.eye(3)[images % 3], torch.tensor([0, 1, 0, 0, 0, 2, 0])[images])
+values["correct"] = correct.correct_images(Processes(rank, 2)).tolist()
 with open(f"{out}-{rank}", "wb") as file:
     pickle.dump(values, file)
 distributed.destroy_process_group()
@@ -180,9 +184,10 @@ def test_two_processes_measure_what_one_does(tmp_path):
     assert [process.wait(120) for process in started] == [0, 0]
     one, other = (pickle.loads((tmp_path / f"values-{rank}").read_bytes()) for rank in (0, 1))
     assert one == other
+    assert one["correct"] == [True, True, False, True, False, True, True]  # outputs 0, 1, 2, 0, 1, 2, 0
     for name, source in MEASURED:
         data = source(None)
         measure = Measure(name, {}, data.target_kind, data.classes, None, "f")
-        alone = measured(model_for(data), data.evaluation_batches("test", CPU), [measure], CPU, None)[0]
+        alone = measured(model_for(data), data.evaluation_batches("test", CPU), [measure], CPU, None).values[0]
         assert np.isfinite(alone)
         assert one[name] == pytest.approx(alone, abs=1e-6)
