@@ -58,8 +58,8 @@ docs: .venv/installed
 bench: .venv/installed
 	$(BIN)/python benchmarks/quick.py
 
-# Takes more than a day on two cores, most of it for bench-fashion and the transfer study. Those that keep results as they go
-# (not search/record.py) train what is missing: remove the results to make them anew. Accuracies come first, two runs in parallel; timings follow.
+# Takes more than a day on two cores, most of it for bench-fashion and the transfer study. What keeps results trains only what is
+# missing: remove the results to make them anew. Accuracies come first, two runs in parallel; timings follow.
 bench-long: .venv/installed
 	$(MAKE) --jobs 2 bench-methods bench-ablations bench-searches bench-fashion
 	$(BIN)/python benchmarks/methods/step_times.py

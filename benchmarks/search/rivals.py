@@ -2,11 +2,12 @@
 
 Each trains every suggestion from the start, without sharing, and pays again for one that it has tried before. They suggest the
 variables of our own studies. Where they can be given our first guess, they start from it: `points_to_evaluate` in Syne Tune,
-the prior in NePS, the search center in CARBS. Ray Tune's `OptunaSearch` is replayed without it and with it.
+the prior in NePS, the search center in CARBS, a first trial in Optuna. Ray Tune's `OptunaSearch` is replayed without it and
+with it.
 
 The learning rate decays to the end of each budget, so a training at 10 % is not the first half of one at 20 %. Searches with
-rungs (Syne Tune's ASHA, Hyperband in NePS) pay for a whole training at each rung. With a reduction factor of 2, their rungs are
-the four budgets of the table.
+rungs (Syne Tune's ASHA, Hyperband in NePS and Optuna) pay for a whole training at each rung. With a reduction factor of 2, their
+rungs are the four budgets of the table.
 
 The packages are imported where they are used, so that those that are not installed can be left out. CARBS is not on PyPI, where
 another package has its name: `pip install git+https://github.com/imbue-ai/carbs@8f7fee0`.
@@ -21,6 +22,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from recorded import Progress, Replay, Table
 
@@ -58,6 +60,38 @@ def optuna_per_budget(replay: Replay, guesses: bool = False) -> None:
         accuracy, cost = replay.train(searcher.suggest(str(number)), budget)
         searcher.on_trial_complete(str(number), {"accuracy": accuracy, "cost": cost, "training_iteration": 1})
         number += 1
+
+
+def random_search(replay: Replay) -> None:
+    """Uniform draws, of the budget too."""
+    variables = replay.variables | {"budget": CategoricalDistribution([str(budget) for budget in replay.budgets])}
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(replay.seed))
+    while not replay.is_over:
+        drawn = study.ask(variables).params
+        replay.train(drawn, Budget.parse(drawn["budget"]))
+
+
+def optuna_hyperband(replay: Replay) -> None:
+    """Optuna without Ray Tune: its TPE sampler and its Hyperband pruner, from our first guess."""
+    levels = [round(budget.amount / replay.budgets[0].amount) for budget in replay.budgets]
+    study = optuna.create_study(
+        direction="maximize",
+        sampler=optuna.samplers.TPESampler(seed=replay.seed),
+        pruner=optuna.pruners.HyperbandPruner(min_resource=1, max_resource=levels[-1], reduction_factor=2),
+    )
+    study.enqueue_trial(replay.guess)
+    while not replay.is_over:
+        trial, pruned = study.ask(replay.variables), False
+        for level, budget in zip(levels, replay.budgets, strict=True):
+            accuracy, _ = replay.train(trial.params, budget)
+            trial.report(accuracy, level)
+            pruned = trial.should_prune()
+            if pruned or replay.is_over:
+                break
+        if pruned:
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        else:
+            study.tell(trial, accuracy)
 
 
 def syne_tune_asha(replay: Replay, scheduler: str) -> None:
@@ -231,6 +265,8 @@ RIVALS = {
     "OptunaSearch per budget": Rival("optuna", optuna_per_budget),
     "OptunaSearch, two objectives, first guess": Rival("optuna", lambda replay: optuna_two_objectives(replay, guesses=True)),
     "OptunaSearch per budget, first guess": Rival("optuna", lambda replay: optuna_per_budget(replay, guesses=True)),
+    "random search": Rival("optuna", random_search),
+    "Optuna, TPE and Hyperband": Rival("optuna", optuna_hyperband),
     "Syne Tune, ASHA": Rival("syne-tune", lambda replay: syne_tune_asha(replay, "ASHA")),
     "Syne Tune, ASHA with CQR": Rival("syne-tune", lambda replay: syne_tune_asha(replay, "ASHACQR")),
     "NePS, Hyperband": Rival("neural-pipeline-search", lambda replay: neps_brackets(replay, "hyperband")),
