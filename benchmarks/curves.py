@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from explorer import SearchSpace
 from explorer.frontier import MetricCurve
-from explorer.frontier.paired import share_correct
 from explorer.frontier.uncertainty import floored_error, interval, percentiles, resampled_means
 
 _FRACTALS = SearchSpace.load(Path(__file__).parent / "methods" / "full.yaml").task.data.fractals
@@ -45,7 +44,7 @@ def over_seeds(runs: pd.DataFrame, by: Sequence[str], costs: Sequence[str], test
 
     Returns:
         `by` and `costs`; test_mean, test_error (with the floor of the test images), seed_error (without it), seeds, test_low,
-        test_high (95 % interval, Student's t); learning_rate, batch_size and schedule; share_correct for `MetricCurve`.
+        test_high (95 % interval, Student's t); learning_rate, batch_size and schedule; test_correct of the runs.
     """
     if "test_correct" not in runs:
         runs = runs.assign(test_correct=None)
@@ -57,11 +56,11 @@ def over_seeds(runs: pd.DataFrame, by: Sequence[str], costs: Sequence[str], test
         learning_rate=("learning_rate", "first"),
         batch_size=("batch_size", "first"),
         schedule=("schedule", "first"),
-        share_correct=("test_correct", lambda of_runs: [share_correct(list(of_runs))]),
+        test_correct=("test_correct", tuple),
     )
     error = floored_error(table.test_mean, table.seed_error, table.seeds, np.full(len(table), test_images))
     low, high = interval(table.test_mean, error, table.seeds)
-    return table.assign(test_error=error, test_low=low, test_high=high, share_correct=table.share_correct.str[0])
+    return table.assign(test_error=error, test_low=low, test_high=high)
 
 
 def curve(rows: pd.DataFrame, cost: str) -> MetricCurve:

@@ -6,8 +6,8 @@ the prior in NePS, the search center in CARBS, a first trial in Optuna. Ray Tune
 with it.
 
 The learning rate decays to the end of each budget, so a training at 10 % is not the first half of one at 20 %. Searches with
-rungs (Syne Tune's ASHA, Hyperband in NePS and Optuna) pay for a whole training at each rung. With a reduction factor of 2, their
-rungs are the four budgets of the table.
+rungs (Syne Tune's ASHA, Hyperband in NePS and Optuna) pay for a whole training at each rung. With a reduction factor of 2,
+their rungs are the four budgets of the table.
 
 The packages are imported where they are used, so that those that are not installed can be left out. CARBS is not on PyPI, where
 another package has its name: `pip install git+https://github.com/imbue-ai/carbs@8f7fee0`.

@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 
 from explorer.errors import InvalidInput
-from explorer.frontier.paired import share_correct
 from explorer.frontier.trials import at_budget, metric_of, row_with_largest
 from explorer.frontier.uncertainty import floored_error, interval, run_interval
 from explorer.frontier.untrained import untrained_budget
@@ -47,7 +46,7 @@ MEASURED_COLUMNS = (
     "test_error",
     "seed_error",
     "test_images",
-    "share_correct",
+    "test_correct",
     "also_validation",
     "also_test",
     "train_seconds",
@@ -67,14 +66,14 @@ def candidates(trials: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns id, kind, budget, budget_amount, budget_unit, cost, learning_rate, batch_size, planned_flops, planned_seconds,
-        full_flops, full_seconds, currency, metric and also (the MetricSpecs), steps, schedule, stages (the StageOutcomes of the
-        searched run), seeds (number of runs behind the means), repeated (True if fresh seeds were trained), validation_mean,
-        test_mean, test_low and test_high (scores, of which the higher one is better: the mean and its 95 % confidence interval
-        on test data), test_error (the standard error behind the interval: `floored_error`), seed_error (standard error over the
-        seeds alone), test_images (NaN if unknown), share_correct (for each test image, the share of the runs that classify it
-        correctly; `None` where that was not recorded), also_validation and also_test (mean values of a second metric) and
-        train_seconds (mean). Interval and errors are NaN for one seed, and for equal seeds if the number of test images is
-        unknown.
+        full_flops, full_seconds, currency, metric and also (the MetricSpecs), steps, schedule, stages (the StageOutcomes of
+        the searched run), seeds (number of runs behind the means), repeated (True if fresh seeds were trained),
+        validation_mean, test_mean, test_low and test_high (scores, of which the higher one is better: the mean and its 95 %
+        confidence interval on test data), test_error (the standard error behind the interval: `floored_error`), seed_error
+        (standard error over the seeds alone), test_images (NaN if unknown), test_correct (which test images each run
+        classifies correctly, `None` where that was not recorded), also_validation and also_test (mean values of a second
+        metric) and train_seconds (mean). Interval and errors are NaN for one seed, and for equal seeds if the number of test
+        images is unknown.
     """
     completed = trials[trials.status == "completed"]
     searched = completed.drop_duplicates("candidate").set_index("candidate")  # records are in the order of finishing
@@ -87,12 +86,11 @@ def candidates(trials: pd.DataFrame) -> pd.DataFrame:
         test_mean=("test_score", "mean"),
         seed_error=("test_score", "sem"),
         test_images=("test_images", "first"),
-        share_correct=("test_correct", lambda of_runs: [share_correct(list(of_runs))]),
+        test_correct=("test_correct", tuple),
         also_validation=("also_validation", "mean"),
         also_test=("also_test", "mean"),
         train_seconds=("train_seconds", "mean"),
     ).reindex(searched.index)
-    measured["share_correct"] = measured.share_correct.str[0]  # in a list, because pandas takes an array apart
     measured["test_error"] = floored_error(measured.test_mean, measured.seed_error, measured.seeds, measured.test_images)
     low, high = interval(measured.test_mean, measured.test_error, measured.seeds, metric_of(trials).score_bounds)
     table = searched[list(SEARCHED_COLUMNS)].join(measured).assign(test_low=low, test_high=high)

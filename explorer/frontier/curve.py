@@ -15,7 +15,7 @@ from scipy.interpolate import PchipInterpolator
 from scipy.optimize import isotonic_regression
 
 from explorer.errors import InvalidInput
-from explorer.frontier.paired import resampled_together, stacked
+from explorer.frontier.paired import resampled_together, shares_correct
 from explorer.frontier.trials import metric_of
 from explorer.frontier.uncertainty import UNIT_INTERVAL, Bounds, percentiles, resampled_means
 
@@ -71,7 +71,7 @@ class MetricCurve:
         ordered = points.sort_values("cost").drop_duplicates("cost")
         costs, means, errors, seeds = (ordered[name].to_numpy() for name in ("cost", "test_mean", "test_error", "seeds"))
         of_seeds = ordered.seed_error.to_numpy(float) if "seed_error" in ordered else None
-        shares = stacked(list(ordered.share_correct)) if "share_correct" in ordered else None
+        shares = shares_correct(list(ordered.test_correct)) if "test_correct" in ordered else None
         return cls(costs, means, errors, seeds, metric_of(points).score_bounds, of_seeds, shares)
 
     def at(self, costs: ArrayLike) -> Expected:
@@ -118,11 +118,12 @@ class MetricCurve:
             return Match(cost, np.nan, np.nan)
         # Curve and target are resampled in one call: their deviations are independent, but for those of the images.
         means, seeds = np.append(self.means, target.test_mean), np.append(self.seeds, target.seeds)
-        shares = None if self.shares is None else stacked([*self.shares, target.get("share_correct")])
-        if shares is None or self.seed_errors is None:
+        of_target = shares_correct([target.get("test_correct", ())])
+        if self.shares is None or self.seed_errors is None or of_target is None or of_target.shape[1] != self.shares.shape[1]:
             together = self._resampled(means, np.append(self.errors, target.test_error), seeds)
         else:
-            together = resampled_together(means, np.append(self.seed_errors, target.seed_error), seeds, shares)
+            errors = np.append(self.seed_errors, target.seed_error)
+            together = resampled_together(means, errors, seeds, np.concatenate([self.shares, of_target]))
         low, high = percentiles(reached(together[:, :-1], together[:, -1]))
         return Match(cost, float(low), float(high))
 

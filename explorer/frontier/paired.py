@@ -25,23 +25,20 @@ from explorer.spec.binomial import NORMAL_QUANTILE
 # Shapes: N trainings, I test images, D draws
 
 
-def share_correct(runs: Sequence[CorrectImages | None]) -> NDArray[np.float64] | None:
-    """The share of the runs of a training that classify each test image correctly, (I,).
+def shares_correct(trainings: Sequence[Sequence[CorrectImages | None]]) -> NDArray[np.float64] | None:
+    """The share of the runs of each training that classify each test image correctly, (N, I).
 
     `None` where a run did not record it, or they were tested on different numbers of images.
+
+    Args:
+        trainings: the runs of each of N trainings.
     """
-    recorded = [run for run in runs if isinstance(run, CorrectImages)]  # tables have NaN where there is nothing
-    if not recorded or len(recorded) < len(runs) or len({run.images for run in recorded}) > 1:
+    recorded = [[run for run in runs if isinstance(run, CorrectImages)] for runs in trainings]  # tables have NaN for nothing
+    if any(not known or len(known) < len(runs) for known, runs in zip(recorded, trainings, strict=True)):
         return None
-    return np.mean([run.flags() for run in recorded], axis=0)
-
-
-def stacked(shares: Sequence[NDArray[np.float64] | None]) -> NDArray[np.float64] | None:
-    """The shares of N trainings as (N, I); `None` if they cannot be compared image by image."""
-    known = [share_I for share_I in shares if share_I is not None]
-    if not known or len(known) < len(shares) or len({len(share_I) for share_I in known}) > 1:
+    if len({run.images for known in recorded for run in known}) != 1:
         return None
-    return np.stack(known)
+    return np.stack([np.mean([run.flags() for run in known], axis=0) for known in recorded])
 
 
 def resampled_together(

@@ -107,7 +107,7 @@ def frontier_table(curves: pd.DataFrame) -> pd.DataFrame:
         values["test_low"], values["test_high"] = values["test_high"], values["test_low"]
     values["metric"] = metric.name
     table = curves.assign(**values).drop(
-        columns=["schedule", "stages", "share_correct", "budget_amount", "budget_unit", "repeated"]
+        columns=["schedule", "stages", "test_correct", "budget_amount", "budget_unit", "repeated"]
     )
     second = curves.also.dropna()
     if second.empty:

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from explorer.frontier import MetricCurve, best_by_budget, trials_frame
-from explorer.frontier.paired import resampled_together, share_correct, stacked
+from explorer.frontier.paired import resampled_together, shares_correct
 from explorer.frontier.uncertainty import floored_error, percentiles, resampled_means
 from explorer.ledger.correct_images import CorrectImages
 from tests.ledger.test_ledger import make_header, make_inventory, make_record
@@ -21,13 +21,12 @@ def recorded(flags) -> CorrectImages:
 
 def test_shares_by_hand():
     runs = [recorded([True, True, False]), recorded([True, False, False])]
-    assert share_correct(runs).tolist() == [1, 0.5, 0]
-    assert share_correct([*runs, None]) is None  # of an earlier release
-    assert share_correct([*runs, recorded([True])]) is None
-    assert share_correct([]) is None
-    assert stacked([np.ones(3), None]) is None
-    assert stacked([np.ones(3), np.ones(4)]) is None
-    assert stacked([np.ones(3), np.zeros(3)]).shape == (2, 3)
+    assert shares_correct([runs, runs[:1]]).tolist() == [[1, 0.5, 0], [1, 1, 0]]
+    assert shares_correct([runs, [*runs, None]]) is None  # of an earlier release
+    assert shares_correct([runs, [math.nan]]) is None  # what a table has in place of it
+    assert shares_correct([runs, [recorded([True])]]) is None
+    assert shares_correct([runs, []]) is None
+    assert shares_correct([]) is None
 
 
 def test_trainings_that_agree_on_all_images_deviate_together():
@@ -119,7 +118,7 @@ def test_records_of_earlier_releases_are_compared_as_before():
     header = make_header().model_copy(update={"inventory": make_inventory()})
     some = [*records(correct=True)[:-1], records(correct=False)[-1]]
     best = best_by_budget(trials_frame(some, header))
-    assert best.share_correct.map(lambda share: share is None).tolist() == [False, True, False]
+    assert [shares_correct([runs]) is None for runs in best.test_correct] == [False, True, False]
     assert MetricCurve.through(best[best.kind == "staged"]).shares is None
 
 
