@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from explorer import Budget
+from explorer.ledger.correct_images import CorrectImages
 from explorer.training.task import Task
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "fashion_mnist"
@@ -36,8 +37,8 @@ def script(monkeypatch, tmp_path):
     loaded = importlib.util.module_from_spec(found)
     monkeypatch.setitem(sys.modules, found.name, loaded)
     found.loader.exec_module(loaded)
-    files = {"TUNING": tmp_path / "tuning.csv", "CHOSEN": tmp_path / "chosen.csv", "RESULTS": tmp_path / "results.csv"}
-    for name, path in files.items():
+    for name in ("TUNING", "CHOSEN", "RESULTS", "CORRECT"):
+        path = tmp_path / getattr(loaded, name).name
         path.write_text(",".join(loaded.COLUMNS[getattr(loaded, name)]) + "\n")
         monkeypatch.setattr(loaded, name, path)
     return loaded
@@ -97,6 +98,17 @@ def test_every_method_is_planned_and_two_are_chosen_and_trained(prepared, script
     assert list(results.seed) == [700] * 3
     assert results.cost.tolist() == pytest.approx([0.5] * 3, abs=0.065)
 
+    # What is missing of correct.csv is trained again, and must be the same.
+    correct = pd.read_csv(script.CORRECT)
+    shares = [CorrectImages(images=row.images, packed=row.packed).flags().mean() for row in correct.itertuples()]
+    assert shares == pytest.approx(results.test_accuracy.tolist(), abs=1e-6)
+    for path, names in ((script.RESULTS, ["test_accuracy"]), (script.CORRECT, [])):
+        table = pd.read_csv(path)
+        table.loc[table.method == "full", names] = 0.5
+        table[(table.method != "full") | bool(names)].to_csv(path, index=False)
+    with pytest.raises(SystemExit, match=r"full 50% 700: .*, but results.csv has 0.5"):
+        next(script.train_fresh("full", "muon"))
+
 
 def test_kept_results_are_of_the_chosen_schedules_and_within_their_budgets():
     """By counted FLOPs; the sweep by seconds planned its budgets by the kept step times."""
@@ -108,6 +120,9 @@ def test_kept_results_are_of_the_chosen_schedules_and_within_their_budgets():
     counted = results.method != "seconds"
     assert (results.cost <= shares)[counted].all()
     assert (shares - results.cost < 1 / 4_218)[counted].all()  # a step of the full model with the larger batches
+    correct = pd.read_csv(FOLDER / "correct.csv").merge(results, how="left")
+    shares = [CorrectImages(images=row.images, packed=row.packed).flags().mean() for row in correct.itertuples()]
+    assert shares == pytest.approx(correct.test_accuracy.tolist(), abs=1e-6)
     best = results[results.budget == "100%"].groupby("method").test_accuracy.mean()
     assert best["full"] == pytest.approx(0.884, abs=0.001)
 
