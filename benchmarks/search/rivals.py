@@ -179,7 +179,10 @@ def neps_brackets(replay: Replay, algorithm: str) -> None:
 
     levels = {round(budget.amount / replay.budgets[0].amount): budget for budget in replay.budgets}
     parameters: dict[str, Any] = {"level": neps.IntegerFidelity(lower=1, upper=max(levels))}
+    fixed = _fixed(replay.variables)  # which NePS refuses
     for name, of in replay.variables.items():
+        if name in fixed:
+            continue
         prior = {"prior": replay.guess[name], "prior_confidence": "medium"} if algorithm == "priorband" else {}
         match of:
             case CategoricalDistribution():
@@ -194,8 +197,14 @@ def neps_brackets(replay: Replay, algorithm: str) -> None:
     search = neps.AskAndTell(getattr(neps.algorithms, algorithm)(space, eta=2))
     while not replay.is_over:
         trial = search.ask()
-        accuracy, cost = replay.train(trial.config, levels[trial.config["level"]])
+        accuracy, cost = replay.train({**fixed, **trial.config}, levels[trial.config["level"]])
         search.tell(trial, {"objective_to_minimize": 1 - accuracy, "cost": cost})
+
+
+def _fixed(variables: Mapping[str, BaseDistribution]) -> dict[str, Any]:
+    """The variables that have one value."""
+    choices = {name: of.choices for name, of in variables.items() if isinstance(of, CategoricalDistribution)}
+    return {name: values[0] for name, values in choices.items() if len(values) == 1}
 
 
 def carbs(replay: Replay) -> None:
@@ -207,9 +216,10 @@ def carbs(replay: Replay) -> None:
     from carbs import CARBS, CARBSParams, LinearSpace, ObservationInParam, Param
 
     sizes = sorted(replay.variables["batch_size"].choices)
+    fixed = _fixed(replay.variables)
     steps = {  # the last one, and where the search starts
         "budget_step": (len(replay.budgets) - 1, 0),
-        "batch_size_step": (len(sizes) - 1, sizes.index(replay.guess["batch_size"])),
+        **({} if fixed else {"batch_size_step": (len(sizes) - 1, sizes.index(replay.guess["batch_size"]))}),
         "learning_rate_step": (replay.variables["learning_rate_step"].high, replay.guess["learning_rate_step"]),
     }
     parameters = [
@@ -230,7 +240,7 @@ def carbs(replay: Replay) -> None:
     while not replay.is_over:
         suggestion = search.suggest().suggestion
         variables = {name: value for name, value in suggestion.items() if name in replay.variables}
-        variables["batch_size"] = sizes[suggestion["batch_size_step"]]
+        variables["batch_size"] = sizes[suggestion.get("batch_size_step", 0)]
         accuracy, cost = replay.train(variables, replay.budgets[suggestion["budget_step"]])
         search.observe(ObservationInParam(input=suggestion, output=accuracy, cost=cost))
 

@@ -73,7 +73,8 @@ class CountedAccuracy:
         Every process has to call this. Process r of n has seen the images r, r + n, r + 2n, ...; where a data source divides
         them in another way, their order is another one, but the same for every training with as many processes.
         """
-        parts = processes.all_gather(torch.cat(self._correct).cpu().numpy())
+        here = [correct_B.cpu().numpy() for correct_B in self._correct]
+        parts = processes.all_gather(np.concatenate([np.empty(0, bool), *here]))  # there may be more processes than images
         correct_N = np.empty(sum(map(len, parts)), bool)
         if any(len(correct_N[rank :: len(parts)]) != len(part) for rank, part in enumerate(parts)):
             return np.concatenate(parts)

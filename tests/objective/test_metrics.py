@@ -55,6 +55,11 @@ def test_metrics_of_classes_are_scikit_learns(scores, name, expected):
     assert value_of(name, "class", outputs, labels) == pytest.approx(reference, abs=1e-6)
 
 
+def test_a_process_without_images_has_no_flags():
+    running = Measure("accuracy", {}, "class", 3, None, "f").running(CPU)
+    assert running.correct_images(Processes()).tolist() == []
+
+
 def test_accuracy_is_an_exact_ratio(scores):
     outputs, labels = scores
     assert value_of("accuracy", "class", outputs, labels) == int((outputs.argmax(1) == labels).sum()) / 60
