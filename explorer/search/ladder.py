@@ -7,6 +7,7 @@ from functools import partial
 
 from explorer.ledger import KINDS, Kind, Record, Trial
 from explorer.search.known_schedules import known_schedules
+from explorer.search.passes import ALL, PASSES
 from explorer.search.promotion import promotion
 from explorer.search.rung import Rung
 from explorer.search.spending import Spending
@@ -15,9 +16,6 @@ from explorer.search.warm_starts import WarmStart
 from explorer.spec.search_space import SearchSpace
 from explorer.spec.step_times import StepTimeTable
 
-PASSES = (1 / 3, 1.0)
-"""All budgets of the target are visited twice: a third of the trials gives a first curve early. See benchmarks/README.md. Those
-of a proxy are visited once: it has no curve to show, and few trials at its last budget."""
 CONTROLS = 2
 """Schedules that a proxy does not choose and that are tried on the target at its cheapest budget all the same."""
 TRIALS_FOR_CONTROLS = 6
@@ -53,7 +51,7 @@ class Ladder:
     ) -> None:
         self.space, self.proxy = space, proxy
         self.kinds: tuple[Kind, ...] = KINDS if proxy is None else ("staged",)
-        self._passes = PASSES if proxy is None else PASSES[-1:]
+        self._passes = PASSES if proxy is None else (ALL,)
         self._proxy_below: Ladder | None = None
         first = known_schedules(space)
         self.rungs: list[Rung] = []
@@ -77,12 +75,12 @@ class Ladder:
 
     def next(self, kinds: Sequence[Kind] = KINDS) -> Trial | None:
         """The next search trial of some kinds; `None` if there is none, or none before others have ended."""
-        for share in self._passes:
+        for until in self._passes:
             below: dict[Kind, Rung] = {}
             for rung in self.rungs:
                 lower = below.get(rung.kind)
-                if rung.kind in kinds and rung.has_place(share, lower):
-                    return rung.ask(share, lower)
+                if rung.kind in kinds and rung.has_place(until, lower):
+                    return rung.ask(until, lower)
                 if rung.wanted or rung.asked:  # others are not searched, and have nothing to hand on
                     below[rung.kind] = rung
         return None

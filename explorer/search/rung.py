@@ -14,6 +14,7 @@ import optuna
 from explorer.ledger import Kind, OtherTrial, Outcome, Record, Trial
 from explorer.ledger.records import FromProxy
 from explorer.search.known_schedules import KnownSchedule
+from explorer.search.passes import ALL, Pass
 from explorer.search.promotion import FromProxySchedule
 from explorer.search.proposal import (
     distributions,
@@ -103,7 +104,7 @@ class Rung:
         self.from_proxy: list[FromProxySchedule] = []
         self.is_verified = False
         self.is_tuned = bool(space.proxy) and space.search.goal is not None and budget == space.budgets[0]
-        self._promoted_share = 0.0
+        self._promoted_in = -1  # number of the last pass
         self._consecutive_duplicates = 0
         trials_before = [*(record.trial for record in records), *unfinished]
         known = [int(trial.id.rsplit("-", 1)[1]) for trial in trials_before]
@@ -148,39 +149,40 @@ class Rung:
         """True for trials of this kind, budget and task."""
         return (trial.kind, trial.budget, trial.proxy) == (self.kind, self.budget, self.proxy)
 
-    def goal(self, share: float) -> int:
-        """Number of trials in the passes up to the one that ends with this share of all trials."""
-        return min(self.wanted, max(MIN_TRIALS, math.ceil(share * self.wanted)))
+    def goal(self, until: Pass) -> int:
+        """Number of trials up to the end of a pass."""
+        trials = min(self.wanted, max(MIN_TRIALS, math.ceil(until.share * self.wanted)))
+        return trials if until.at_most is None or self.budget == self.space.budgets[0] else min(trials, until.at_most)
 
-    def settled(self, share: float = 1.0) -> bool:
-        """True when the trials of these passes have ended."""
-        return self.asked - len(self.running) >= self.goal(share)
+    def settled(self, until: Pass = ALL) -> bool:
+        """True when the trials up to the end of a pass have ended."""
+        return self.asked - len(self.running) >= self.goal(until)
 
-    def has_place(self, share: float, below: Rung | None) -> bool:
+    def has_place(self, until: Pass, below: Rung | None) -> bool:
         """True when a pass has a place for a trial now.
 
         The last places of a pass are kept for the best trials of the budget below until these are known, and for the schedules
         of a proxy, which take their learning rate and batch size from there. Known schedules and warm starts do not wait for
         them.
         """
-        places = self.goal(share) - self.asked
+        places = self.goal(until) - self.asked
         if self.is_verified:
-            return places > 0 and share == 1 and (below is None or below.settled())
+            return places > 0 and until == ALL and (below is None or below.settled())
         if places <= 0 or below is None or self._known_schedules or self.warm_starts:
             return places > 0
         kept = self.space.search.promote + len(self.from_proxy)
-        return self._promoted_share >= share or below.settled(share) or places > kept
+        return self._promoted_in >= until.number or below.settled(until) or places > kept
 
-    def ask(self, share: float, below: Rung | None) -> Trial:
+    def ask(self, until: Pass, below: Rung | None) -> Trial:
         """The next search trial: known schedules, warm starts, then in each pass the best trials of the budget below and the
         schedules of a proxy, then the best one with other learning rates and batch sizes, then what is new.
 
         Args:
-            share: the share of all trials with which the pass ends.
+            until: the pass.
             below: the rung of the same kind at the next lower budget.
         """
-        if below is not None and self._promoted_share < share and below.settled(share):
-            self._promoted_share = share
+        if below is not None and self._promoted_in < until.number and below.settled(until):
+            self._promoted_in = until.number
             self._from_below[:0] = [self._promoted(trial) for trial in below.best_in_study()[: self.space.search.promote]]
         if self._known_schedules:
             return self._ask_known(self._known_schedules.pop(0))
@@ -188,7 +190,7 @@ class Rung:
             return trial
         reason = None
         values = None if self.is_verified and self.from_proxy else self._next_guess(self._from_below)
-        if values is None and (below is None or self._promoted_share):
+        if values is None and (below is None or self._promoted_in >= 0):
             values, reason = self._next_from_proxy(below)
         values = values or self._next_guess(self._from_below) or self._next_tuned(below) or self._next_guess(self._guesses)
         if values := values or self._next_untried():

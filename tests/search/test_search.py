@@ -1,4 +1,5 @@
 import time
+from itertools import groupby
 
 import pytest
 
@@ -39,9 +40,24 @@ def test_every_budget_gets_its_trials_from_the_cheapest_up(space_file):
     assert search.next() == Status.FINISHED
     assert len(records) == search.planned == 10
     kinds = [(str(r.trial.budget), r.trial.kind) for r in records]
-    assert kinds == ([("25%", "staged")] * 3 + [("25%", "baseline")] * 2 + [("50%", "staged")] * 3 + [("50%", "baseline")] * 2)
+    # Two of each kind at 50 % first, then the third staged one.
+    assert kinds[:5] == [("25%", "staged")] * 3 + [("25%", "baseline")] * 2
+    assert kinds[5:] == [("50%", "staged")] * 2 + [("50%", "baseline")] * 2 + [("50%", "staged")]
     assert len({r.trial.id for r in records}) == 10
     assert {r.trial.seed for r in records} == {0}
+
+
+def test_a_first_curve_comes_early_and_ends_with_the_best_of_the_cheapest_budget(space_file):
+    """A third of 15 trials at the cheapest budget, the best two at each other one; a third there; then all others."""
+    made = space(space_file).model_copy(update={"budgets": (Budget(0.1), *BUDGETS)}).with_search(trials=[15] * 3)
+    records = run(Search(made), accuracy=lambda trial: 0.9 if trial.id in ("10pct-staged-002", "10pct-staged-004") else 0.5)
+    staged = [record.trial for record in records if record.trial.kind == "staged"]
+    counts = [(budget, len(list(group))) for budget, group in groupby(str(trial.budget) for trial in staged)]
+    first = [("10%", 5), ("25%", 2), ("50%", 2), ("25%", 3), ("50%", 3)]
+    assert counts == [*first, ("10%", 10), ("25%", 10), ("50%", 10)]
+    schedules = {trial.id: trial.schedule for trial in staged}
+    best = [schedules[f"10pct-staged-00{number}"] for number in (2, 4)]
+    assert [schedules[f"25pct-staged-00{number}"] for number in (0, 1)] == best
 
 
 def test_the_best_of_a_budget_is_tried_first_at_the_next(space_file):
