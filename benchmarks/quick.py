@@ -31,6 +31,7 @@ QUICK = (
     "small_stages.py --rounds 7",
     "time_budget.py --seconds 10 --repeats 1",
     "search/replay.py --run",
+    "search/replay.py --task fashion --table",
     "search/spend.py",
     "prediction.py --table",
     "intervals.py",

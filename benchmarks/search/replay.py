@@ -2,15 +2,15 @@
 
     python benchmarks/search/replay.py --table           prints the table from digits_replay.csv, in seconds
     python benchmarks/search/replay.py --run             replays ours, and what is missing of the others: minutes, see below
-    python benchmarks/search/replay.py --task fashion    the same for Fashion-MNIST, once it is recorded
+    python benchmarks/search/replay.py --task fashion    the same for Fashion-MNIST, with proxies
 
-All use the same search space and the same recorded accuracies (digits_table.csv, written by record.py), with ten seeds of the
-search.
+All use the same search space and the same recorded accuracies (digits_table.csv, fashion_table.csv, written by record.py), with
+ten seeds of the search.
 
 - Ours: one study per budget with promotion, duplicates reused, and prefixes trained once (with every state at the end of a
   segment stored, as in the stage store). Baseline trials are not counted, because the others have none.
 - Others: see rivals.py. Each spends what ours spends on average. A seed is replayed if it is not kept for the installed version
-  of its package: delete its rows from digits_replay.csv to repeat it. Searches whose package is not installed are left out, and
+  of its package: delete its rows from the file to repeat it. Searches whose package is not installed are left out, and
   their kept results stay. Two fit slow models: CARBS and EHVI need ten minutes and more for each seed, and run last.
 
 Progress is the hypervolume of validation accuracy over log2 of the cost, so that each doubling of the budget has the same
