@@ -84,13 +84,11 @@ def average(of: MetricCurve, costs: tuple[float, float]) -> Average:
 
 def difference(first: MetricCurve, second: MetricCurve, costs: tuple[float, float]) -> Average:
     """By how much the average of the first curve is above that of the second; both have intervals."""
-    means, errors, seeds = (np.append(getattr(first, name), getattr(second, name)) for name in ("means", "errors", "seeds"))
-    draws = resampled_means(means, errors, seeds)  # in one call, so that the deviations of the two are independent
+    together = [np.append(getattr(first, name), getattr(second, name)) for name in ("means", "errors", "seeds")]
+    draws = resampled_means(*together)  # in one call, so that the deviations of the two are independent
     of_first, of_second = draws[:, : len(first.means)], draws[:, len(first.means) :]
-    average_difference = _averages(first, first.means[None], costs) - _averages(second, second.means[None], costs)
-    return Average(
-        float(average_difference[0]), *percentiles(_averages(first, of_first, costs) - _averages(second, of_second, costs))
-    )
+    means = _averages(first, first.means[None], costs) - _averages(second, second.means[None], costs)
+    return Average(float(means[0]), *percentiles(_averages(first, of_first, costs) - _averages(second, of_second, costs)))
 
 
 def _averages(of: MetricCurve, means_DN: NDArray[np.float64], costs: tuple[float, float]) -> NDArray[np.float64]:

@@ -49,7 +49,7 @@ def points(optimizer: str) -> pd.DataFrame:
 
 
 def correct_images() -> pd.DataFrame:
-    """Which test images each training classifies correctly, where that is stored: `None` elsewhere."""
+    """Which test images each training classifies correctly, where that is stored."""
     stored = pd.read_csv(FOLDER / "correct.csv")
     flags = [CorrectImages(images=row.images, packed=row.packed) for row in stored.itertuples()]
     return stored[["method", "optimizer", "budget", "seed"]].assign(test_correct=pd.Series(flags, dtype=object))

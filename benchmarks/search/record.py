@@ -1,7 +1,7 @@
 """Train every point of a search space of this folder once, into <task>_table.csv.
 
     python benchmarks/search/record.py                  digits: 31 minutes on two CPU cores
-    python benchmarks/search/record.py --task fashion   about half an hour
+    python benchmarks/search/record.py --task fashion   45 minutes on one core
 
 The points are all schedules, learning rates, batch sizes and budgets of the space. On its proxies, schedules and budgets alone,
 as in a search. Common prefixes are trained once, through the stage store. What is stored is not trained again: the table grows

@@ -5,6 +5,7 @@ All values are scores, of which the higher one is better; see `MetricSpec.score`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from explorer.errors import InvalidInput
 from explorer.frontier.paired import resampled_together, shares_correct
 from explorer.frontier.trials import metric_of
 from explorer.frontier.uncertainty import UNIT_INTERVAL, Bounds, percentiles, resampled_means
+from explorer.ledger.correct_images import CorrectImages
 
 GRID_POINTS = 400
 """Costs, evenly spaced over the logarithm, between which the cost to match is interpolated."""
@@ -62,8 +64,8 @@ class MetricCurve:
     """Smallest and largest possible score."""
     seed_errors: NDArray[np.float64] | None = None
     """(N,) standard errors over the seeds alone; `None` if unknown."""
-    shares: NDArray[np.float64] | None = None
-    """(N, I) share of the seeds that classify each test image correctly; `None` if it was not recorded."""
+    test_correct: tuple[Sequence[CorrectImages | None], ...] = ()
+    """Which test images each run behind each of the N means classifies correctly; empty if unknown."""
 
     @classmethod
     def through(cls, points: pd.DataFrame) -> MetricCurve:
@@ -71,8 +73,8 @@ class MetricCurve:
         ordered = points.sort_values("cost").drop_duplicates("cost")
         costs, means, errors, seeds = (ordered[name].to_numpy() for name in ("cost", "test_mean", "test_error", "seeds"))
         of_seeds = ordered.seed_error.to_numpy(float) if "seed_error" in ordered else None
-        shares = shares_correct(list(ordered.test_correct)) if "test_correct" in ordered else None
-        return cls(costs, means, errors, seeds, metric_of(points).score_bounds, of_seeds, shares)
+        test_correct = tuple(ordered.test_correct) if "test_correct" in ordered else ()
+        return cls(costs, means, errors, seeds, metric_of(points).score_bounds, of_seeds, test_correct)
 
     def at(self, costs: ArrayLike) -> Expected:
         """The expected score at given costs.
@@ -118,12 +120,11 @@ class MetricCurve:
             return Match(cost, np.nan, np.nan)
         # Curve and target are resampled in one call: their deviations are independent, but for those of the images.
         means, seeds = np.append(self.means, target.test_mean), np.append(self.seeds, target.seeds)
-        of_target = shares_correct([target.get("test_correct", ())])
-        if self.shares is None or self.seed_errors is None or of_target is None or of_target.shape[1] != self.shares.shape[1]:
+        shares = shares_correct([*self.test_correct, target.get("test_correct", ())]) if self.test_correct else None
+        if shares is None or self.seed_errors is None:
             together = self._resampled(means, np.append(self.errors, target.test_error), seeds)
         else:
-            errors = np.append(self.seed_errors, target.seed_error)
-            together = resampled_together(means, errors, seeds, np.concatenate([self.shares, of_target]))
+            together = resampled_together(means, np.append(self.seed_errors, target.seed_error), seeds, shares)
         low, high = percentiles(reached(together[:, :-1], together[:, -1]))
         return Match(cost, float(low), float(high))
 

@@ -119,7 +119,7 @@ def test_records_of_earlier_releases_are_compared_as_before():
     some = [*records(correct=True)[:-1], records(correct=False)[-1]]
     best = best_by_budget(trials_frame(some, header))
     assert [shares_correct([runs]) is None for runs in best.test_correct] == [False, True, False]
-    assert MetricCurve.through(best[best.kind == "staged"]).shares is None
+    assert shares_correct(MetricCurve.through(best[best.kind == "staged"]).test_correct) is None
 
 
 @pytest.mark.parametrize(
