@@ -253,6 +253,11 @@ def test_other_searches_pay_for_every_training_and_again_for_a_repeated_one():
     progress = rivals.RIVALS["OptunaSearch per budget"].progress(table, seed=0, limit=0.74)
     assert len(progress.volumes) == 4  # one at each budget: .05, .1, .2 and .4
     assert progress.spent == pytest.approx(0.75, abs=0.02)
+    random = rivals.RIVALS["random search"].progress(table, seed=0, limit=0.5)
+    assert 0.5 <= random.spent < 0.5 + 0.4
+    pruned = rivals.RIVALS["Optuna, TPE and Hyperband"].progress(table, seed=0, limit=0.5)
+    assert pruned.volumes[0][0] == pytest.approx(0.05, abs=0.01)  # every trial begins at the cheapest budget
+    assert 0.5 <= pruned.spent < 0.5 + 0.4
 
 
 def test_replayed_sweeps_end_within_their_limit_and_within_a_tenth_below_it():
@@ -411,13 +416,18 @@ def test_sweeps_of_one_full_training_are_compared_with_the_exhaustive_one():
     assert limited.interval_of_difference(*agreed, 360).endswith(f"difference {-half:.1f} to {half:.1f} points")
 
 
-def test_what_is_recorded_for_each_task():
+def test_what_is_recorded_for_each_task(tmp_path):
     record = module("search/record")
     for task, settings, proxies in (("digits", 8, 0), ("fashion", 4, 2)):
         parts = record.parts(task)
         assert [part.proxy for part in parts] == [None] * settings + list(range(1, proxies + 1))
         space = SearchSpace.load(record.FOLDER / f"{task}.yaml")
         assert len(record.schedules(space)) == 55
+        kept = record.FOLDER / f"{task}_table.csv"
+        assert record.missing(task, kept) == []
+        rows = pd.read_csv(kept)
+        rows[rows.learning_rate != 0.004].to_csv(tmp_path / kept.name, index=False)  # what an interrupted recording lacks
+        assert record.missing(task, tmp_path / kept.name) == [part for part in parts if round(part.learning_rate, 6) == 0.004]
     assert set(record.parts("fashion")[-1][2:]) == {0.002, 32}  # those of the recipe, as in a search on a proxy
 
 
