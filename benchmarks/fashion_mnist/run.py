@@ -1,6 +1,6 @@
 """Train every method of methods.py on Fashion-MNIST, with each optimizer.
 
-    python benchmarks/fashion_mnist/run.py [--only full sweep] [--optimizers adamw] [--staged-up-to 50%]
+    python benchmarks/fashion_mnist/run.py [--only full sweep] [--optimizers adamw] [--up-to 50%]
     python benchmarks/fashion_mnist/compare.py    tables from the results
 
 It resumes when interrupted, and continues with the more expensive budgets when called again without a limit.
@@ -45,7 +45,6 @@ FOLDER = Path(__file__).parent
 sys.path[:0] = [str(FOLDER), str(FOLDER.parent)]
 from methods import METHODS, OPTIMIZERS, space_of  # noqa: E402 (a module in the folder of the script)
 from one_process import opened, trained  # noqa: E402
-from side_by_side import BASELINE  # noqa: E402
 
 TUNING, CHOSEN, RESULTS, CORRECT = (FOLDER / f"{name}.csv" for name in ("tuning", "chosen", "results", "correct"))
 KEY, SETTINGS = ["method", "optimizer", "budget"], ["learning_rate", "batch_size"]
@@ -65,7 +64,6 @@ COLUMNS = {
     ],
     CORRECT: [*KEY, "seed", "images", "packed"],
 }
-FULL_TRAINING = "100%"
 FRESH_SEEDS = range(700, 705)
 """Seeds that no search has used."""
 
@@ -212,7 +210,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--storage", default="sweeps", help="folder of the sweeps' ledgers")
     parser.add_argument("--only", nargs="*", choices=list(METHODS), default=list(METHODS))
-    parser.add_argument("--staged-up-to", default=FULL_TRAINING, help="the largest budget of all methods but the full model")
+    parser.add_argument("--up-to", default="100%", help="the largest budget for which something is searched")
     parser.add_argument("--optimizers", nargs="*", choices=list(OPTIMIZERS), default=list(OPTIMIZERS))
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -221,7 +219,7 @@ def main() -> None:
             path.write_text(",".join(columns) + "\n", encoding="utf-8")
     for optimizer in options.optimizers:
         for method in options.only:
-            choose(method, optimizer, options.storage, FULL_TRAINING if method == BASELINE else options.staged_up_to)
+            choose(method, optimizer, options.storage, options.up_to)
         running = [train_fresh(method, optimizer) for method in options.only]
         while running:  # in turn, so that results after an interruption can be compared
             running = [each for each in running if next(each, "done") != "done"]

@@ -16,7 +16,7 @@ from explorer.ledger.realised_time import RealisedTime, realised_times
 from explorer.ledger.records import Failure, OtherTrial, Outcome, Record, Trial
 from explorer.ledger.spending import SpendingStatus, spending_status
 from explorer.ledger.storage import Ledger
-from explorer.ledger.time_left import planned_trials, seconds_left, seconds_of
+from explorer.ledger.time_left import seconds_left, seconds_of
 
 State = Literal["running", "silent", "finished", "interrupted", "failed", "unknown"]
 """State of a driver. `silent`: it has stopped without a word, or cannot reach the storage; `unknown`: it has left no note."""
@@ -157,7 +157,7 @@ def sweep_status(ledger: Ledger, now: float | None = None) -> SweepStatus:
     limit = note.spend if note else header.space.search.spend
     superseded = ledger.superseded()
     begun = len(records) + len(unfinished)  # how many a spending limit allows is known to the driver alone
-    planned = note.planned if note else begun if limit else planned_trials(space)
+    planned = note.planned if note else begun if limit else space.planned_trials
     processes = header.space.resources.process_count  # each on a device of its own
     running_seconds = sum(max(0.0, now - trial.since) for trial in running)
     left = seconds_left(space, planned, records)

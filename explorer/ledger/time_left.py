@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from explorer.ledger.records import Record
-from explorer.spec.budget import Budget
 from explorer.spec.search_space import SearchSpace
-from explorer.spec.trial_counts import KINDS, Kind
+from explorer.spec.trial_counts import Kind
 
 
 def seconds_left(space: SearchSpace, planned: int, records: Sequence[Record]) -> float | None:
@@ -25,7 +24,7 @@ def seconds_left(space: SearchSpace, planned: int, records: Sequence[Record]) ->
     if not done:
         return None
     work = 0.0
-    for proxy, kind in _groups(space):
+    for proxy, kind in space.trial_groups():
         of_kind = [each for each in done if each[0].trial.kind == kind] or done
         of_group = [each for each in of_kind if each[0].trial.proxy == proxy] or of_kind
         relative = recorded_relative_cost(space, proxy, records)
@@ -43,29 +42,10 @@ def seconds_of(records: Iterable[Record]) -> float:
     return sum(record.finished - record.started for record in records if record.was_trained)
 
 
-def planned_trials(space: SearchSpace) -> int:
-    """Number of trials of a whole sweep, repeats with fresh seeds included. A small space may have fewer settings to try."""
-    return sum(_trials(space, budget, proxy, kind) for budget in space.budgets for proxy, kind in _groups(space))
-
-
-def _groups(space: SearchSpace) -> list[tuple[int | None, Kind]]:
-    """Number of the proxy and kind of all trials of a space; `None` is the target."""
-    proxies: list[tuple[int | None, Kind]] = [(number, "staged") for number in range(1, len(space.proxy) + 1)]
-    return [*proxies, *((None, kind) for kind in KINDS)]
-
-
-def _trials(space: SearchSpace, budget: Budget, proxy: int | None, kind: Kind) -> int:
-    space = space if proxy is None else space.proxy_space(proxy)
-    wanted = space.trials_at(budget, kind)
-    if budget == space.search.goal:  # not searched: a few schedules are trained there once; see Search.allocated_space
-        return wanted
-    return wanted + min(space.search.repeat, wanted) * space.seeds_at(budget)
-
-
 def _amount_left(space: SearchSpace, records: Sequence[Record], proxy: int | None, kind: Kind) -> float:
     """Sum of the budgets of the trials of a group that have not ended, in the unit of the budgets."""
     left = -sum(record.trial.budget.amount for record in records if (record.trial.proxy, record.trial.kind) == (proxy, kind))
-    left += sum(budget.amount * _trials(space, budget, proxy, kind) for budget in space.budgets)
+    left += sum(budget.amount * space.planned_at(budget, proxy, kind) for budget in space.budgets)
     return max(0.0, left)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +20,7 @@ from explorer.spec.proxy import Proxies
 from explorer.spec.schedule import MAX_GRID
 from explorer.spec.search_settings import SearchSettings
 from explorer.spec.task_file import TaskFile
-from explorer.spec.trial_counts import Kind, trials_at
+from explorer.spec.trial_counts import KINDS, Kind, trials_at
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 """Pattern of sweep names, which become folder names."""
@@ -278,18 +278,35 @@ class SearchSpace(TaskFile):
     def planned_trials(self) -> int:
         """Number of trials of a sweep, repeats included; fewer if it runs out of distinct staged schedules. 0 where a spending
         limit decides."""
-        search, planned = self.search, 0
-        if search.spend is not None:
+        if self.search.spend is not None:
             return 0
+        return sum(self.planned_at(budget, proxy, kind) for budget in self.budgets for proxy, kind in self.trial_groups())
+
+    def trial_groups(self) -> Iterator[tuple[int | None, Kind]]:
+        """Number of the proxy, from 1, and kind of all trials; the target has no number."""
+        for number in range(1, len(self.proxy) + 1):
+            yield number, "staged"
+        for kind in KINDS:
+            yield None, kind
+
+    def planned_at(self, budget: Budget, proxy: int | None, kind: Kind) -> int:
+        """Number of trials of one of `trial_groups` at a budget, repeats included; 0 where a spending limit decides."""
+        space = self if proxy is None else self.proxy_space(proxy)
+        wanted = space.trials_at(budget, kind)
+        if kind == "baseline":
+            wanted = min(wanted, space._distinct_baselines)
+        if budget == space.search.goal:  # not searched: a few schedules are trained there once; see Search.allocated_space
+            return wanted
+        return wanted + min(space.search.repeat, wanted) * space.seeds_at(budget)
+
+    @property
+    def _distinct_baselines(self) -> int:
+        """Number of different settings of the baseline."""
+        search = self.search
         rates = set(search.learning_rates()) or set(search.learning_rate)
-        is_finite = search.learning_rate_grid is not None or len(rates) == 1
-        others = max(1, len(search.lr_schedule)) * max(1, len(search.optimizer))
-        baselines = len(set(search.batch_size)) * len(rates) * others if is_finite else sys.maxsize
-        for budget in self.budgets:
-            for count in (self.trials_at(budget, "staged"), min(self.trials_at(budget, "baseline"), baselines)):
-                planned += count + min(search.repeat, count) * self.seeds_at(budget)
-        proxies = (self.proxy_space(number) for number in range(1, len(self.proxy) + 1))
-        return planned + sum(proxy.trials_at(budget, "staged") for proxy in proxies for budget in self.budgets)
+        if search.learning_rate_grid is None and len(rates) > 1:
+            return sys.maxsize
+        return len(set(search.batch_size)) * len(rates) * max(1, len(search.lr_schedule)) * max(1, len(search.optimizer))
 
     def with_search(self, **changes: Any) -> SearchSpace:
         """The same space with other search settings, checked like those of a file.

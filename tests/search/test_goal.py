@@ -7,7 +7,6 @@ import pytest
 
 from explorer import InvalidInput, SearchSpace, Sweep
 from explorer.ledger import Record
-from explorer.ledger.time_left import planned_trials
 from explorer.search.proposal import neighbours, proxy_guesses, schedule_for
 from explorer.search.proposer import Status
 from explorer.search.proxy_allocation import least_limit, proxy_trials, verified_trainings
@@ -90,7 +89,7 @@ def test_a_search_trains_what_the_proxy_chose_at_the_goal_and_stays_within_its_l
     assert search.spending.spent >= 0.9
     allocated = search.allocated_space
     assert SearchSpace.model_validate(allocated.model_dump(mode="json")) == allocated  # as a driver's note keeps it
-    assert planned_trials(allocated) == len(records)  # from which the time left is estimated
+    assert allocated.planned_trials == len(records)  # from which the time left is estimated
     at_goal = [record.trial for record in records if record.trial.proxy is None and str(record.trial.budget) == "25%"]
     assert [(trial.kind, trial.phase, trial.from_proxy) for trial in at_goal] == [
         ("staged", "search", "promoted"),
