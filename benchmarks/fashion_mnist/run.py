@@ -136,7 +136,7 @@ def searched(space: SearchSpace, storage: str) -> Iterator[Choice]:
             rung.wanted = 0
     for record in trained(search, space, ledger, table):
         print(f"{space.name} {record.trial.id}: {record.outcome.validation if record.outcome else record.reason}", flush=True)
-    records = [record for record in ledger.records() if record.outcome]
+    records = [record for record in ledger.records() if record.outcome and record.trial.budget in space.budgets]
     for winner in rows(best_by_budget(trials_frame(records, ledger.header()))):
         outcomes = [record.outcome for record in records if str(record.trial.budget) == winner.budget and record.outcome]
         cost = sum(outcome.executed_flops / outcome.full_flops for outcome in outcomes)
