@@ -29,8 +29,9 @@ from explorer.frontier.choice import best_schedule
 from explorer.frontier.trials import describe
 from explorer.frontier.uncertainty import floored_error
 from explorer.ledger import Record
+from explorer.search.priced_limit import priced_limit
 from explorer.search.search import Search
-from explorer.search.spending import Spending, priced_limit
+from explorer.search.spending import Spending
 from explorer.training.loop import train
 from explorer.training.task import Task
 

@@ -28,8 +28,9 @@ from recorded import Table  # noqa: E402 (a script's neighbour)
 from explorer.ledger import Record, Trial  # noqa: E402
 from explorer.search.dispatcher import Dispatcher, PlannedTrial  # noqa: E402
 from explorer.search.forecast import synthetic_record  # noqa: E402
+from explorer.search.priced_limit import priced_limit  # noqa: E402
 from explorer.search.search import Search  # noqa: E402
-from explorer.search.spending import Spending, priced_limit  # noqa: E402
+from explorer.search.spending import Spending  # noqa: E402
 from explorer.spec.search_space import SearchSpace  # noqa: E402
 
 LIMITS = (0.6, 1.5, 3.0, 6.0, 12.0)

@@ -15,8 +15,9 @@ from explorer.plan import Plan, compile_plan
 from explorer.search.dispatcher import Dispatcher, PlannedTrial
 from explorer.search.machines import Machines, StepTimes, wanted_text
 from explorer.search.optuna_logs import quiet_optuna
+from explorer.search.priced_limit import priced_limit
 from explorer.search.search import Search
-from explorer.search.spending import Spending, priced_limit
+from explorer.search.spending import Spending
 from explorer.search.trial_plan import compile_in_currency, compile_trial, full_training_plan, outcome_costs
 from explorer.spec.budget import Budget
 from explorer.spec.schedule import Schedule

@@ -22,8 +22,9 @@ from explorer.paths import expanded
 from explorer.plan import Plan
 from explorer.search.checks import check_space
 from explorer.search.optuna_logs import quiet_optuna
+from explorer.search.priced_limit import needs_step_times, priced_limit
 from explorer.search.search import Search
-from explorer.search.spending import Spending, needs_step_times, priced_limit
+from explorer.search.spending import Spending
 from explorer.search.step_times import check_covers
 from explorer.search.warm_starts import warm_starts
 from explorer.spec.budget import Budget

@@ -7,11 +7,12 @@ import pytest
 
 from explorer import InvalidInput, SearchSpace, Sweep
 from explorer.ledger import Record
+from explorer.search.priced_limit import PricedLimit, priced_limit
 from explorer.search.proposal import neighbours, proxy_guesses, schedule_for
 from explorer.search.proposer import Status
 from explorer.search.proxy_allocation import least_limit, proxy_trials, verified_trainings
 from explorer.search.search import Search
-from explorer.search.spending import PricedLimit, Spending, priced_limit
+from explorer.search.spending import Spending
 from explorer.spec.spending_limit import SpendingLimit
 from tests.search.test_search import finish
 

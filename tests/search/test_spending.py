@@ -6,9 +6,10 @@ from explorer import Budget, SearchSpace
 from explorer.errors import InvalidInput
 from explorer.ledger.spending import Charges, spending_status
 from explorer.search.allocation import Rule, RungState, affordable_budgets, affordable_winners, divide
+from explorer.search.priced_limit import priced_limit
 from explorer.search.proposer import Status
 from explorer.search.search import Search
-from explorer.search.spending import Spending, priced_limit
+from explorer.search.spending import Spending
 from explorer.spec.spending_limit import SpendingLimit
 from explorer.sweep.driver import Sweep
 from tests.ledger.test_ledger import make_record

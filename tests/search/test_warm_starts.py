@@ -7,8 +7,9 @@ import pytest
 from explorer import Budget, InvalidInput, Rates, Schedule, SearchSpace, Stage
 from explorer.ledger import OtherTrial, Trial
 from explorer.ledger.earlier_sweeps import EarlierSweep, Winner
+from explorer.search.priced_limit import priced_limit
 from explorer.search.search import Search
-from explorer.search.spending import Spending, priced_limit
+from explorer.search.spending import Spending
 from explorer.search.warm_starts import MAX_AT_BUDGET, fitted_schedule, warm_starts
 from tests.conftest import with_search
 from tests.search.test_goal import goal_space

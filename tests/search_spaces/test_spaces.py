@@ -18,8 +18,9 @@ from PIL import Image
 from explorer import Rates
 from explorer.errors import validated
 from explorer.search.checks import check_space
+from explorer.search.priced_limit import priced_limit
 from explorer.search.search import Search
-from explorer.search.spending import Spending, priced_limit
+from explorer.search.spending import Spending
 from explorer.search.trial_plan import compile_trial
 from explorer.spec.base import read_mapping
 from explorer.spec.search_space import SearchSpace
