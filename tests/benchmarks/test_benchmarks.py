@@ -416,6 +416,20 @@ def test_sweeps_of_one_full_training_are_compared_with_the_exhaustive_one():
     assert limited.interval_of_difference(*agreed, 360).endswith(f"difference {-half:.1f} to {half:.1f} points")
 
 
+def test_what_a_sweep_costs_is_compared_with_what_its_schedule_saves():
+    own_cost = module("less_than_one/own_cost")
+    found = Match(0.6, 0.4, math.inf)
+    assert own_cost.spread(found, own_cost.GOAL) == "0.35 (0.15 to above 0.75)"
+    assert own_cost.paid_after(0.98, found) == "3 (at most 7)"  # .98 / .35 = 2.8 and .98 / .15 = 6.5
+    assert own_cost.paid_after(0.98, found._replace(low=0.23)) == "not decided"
+    beyond = Match(*[math.inf] * 3)
+    assert (own_cost.spread(beyond), own_cost.paid_after(0.98, beyond)) == ("above 1", "2 (at most 2)")
+    runs = pd.DataFrame({"seed": [0, 0, 1, 1, 2, 2], "test_accuracy": [0.5, 0.6, 0.4, 0.5, 0.6, 0.7]})
+    of_sweeps = own_cost.recommended(runs, 10**9)
+    low, high = stats.t.interval(0.95, 2, 0.55, 0.1 / 3**0.5)  # sweeps with .55, .45 and .65
+    assert (of_sweeps.test_mean, of_sweeps.low, of_sweeps.high) == pytest.approx((0.55, low, high))
+
+
 def test_what_is_recorded_for_each_task(tmp_path):
     record = module("search/record")
     for task, settings, proxies in (("digits", 8, 0), ("fashion", 4, 2)):
