@@ -1,11 +1,11 @@
-"""Print the tables of the methods on Fashion-MNIST, and draw their pictures, from results.csv and step_times.csv.
+"""Print the tables of the methods on Fashion-MNIST, and draw the picture, from results.csv and step_times.csv.
 
     python benchmarks/fashion_mnist/compare.py [--picture]    seconds
 
-Seconds are the steps of each stage multiplied by step times that were measured side by side (step_times.py), as shares of those
-of the full model with the same optimizer at 100 %. How to read them: the stored step times were measured on one of two CPU
-cores next to other work (2026-11-27), medians of nine rounds, whose scatter is not stored; two tables differ by 5 to 12 %.
-Intervals by seconds hold the seeds and the test images, and no error of the step times.
+Seconds are the steps of each stage multiplied by step times that were measured side by side (step_times.py). FLOPs and seconds
+are shares of those of the full model with AdamW at 100 %. How to read them: the stored step times are medians of nine rounds,
+whose scatter is not stored; two tables differ by 5 to 12 %. Intervals by seconds hold the seeds and the test images, and no
+error of the step times.
 """
 
 from __future__ import annotations
@@ -20,32 +20,28 @@ from explorer.ledger.correct_images import CorrectImages
 
 FOLDER = Path(__file__).parent
 sys.path[:0] = [str(FOLDER), str(FOLDER.parent)]
-from curves import TEST_IMAGES, over_seeds  # noqa: E402 (a module in the folder of the benchmarks)
+from ablations.fixed_schedule import paired_interval  # noqa: E402 (a module in the folder of the benchmarks)
+from curves import TEST_IMAGES, over_seeds  # noqa: E402
 from methods import METHODS, OPTIMIZERS, stages_of  # noqa: E402
-from side_by_side import BASELINE, accuracies, chosen, headlines, match, share  # noqa: E402
+from side_by_side import BASELINE, CURRENCIES, accuracies, chosen, headlines  # noqa: E402
 
-NAMES = {name: method.name for name, method in METHODS.items()}
-SHOWN = {"adamw": "AdamW", "muon": "Muon"}
+OTHER_OPTIMIZER = {"muon": "Muon"}
+NAMES = {name: method.name for name, method in METHODS.items()} | {
+    f"{name} {key}": f"{method.name}, {shown}" for key, shown in OTHER_OPTIMIZER.items() for name, method in METHODS.items()
+}
+"""Of the methods, as tables show them; without an optimizer in the name it is AdamW."""
 
 
-def points(optimizer: str) -> pd.DataFrame:
-    """One row per method and budget of an optimizer, over the fresh seeds, as `curves.over_seeds`; cost and seconds are shares.
-
-    Without step_times.csv there is no column of seconds.
-    """
-    runs = pd.read_csv(FOLDER / "results.csv")
-    runs = runs[runs.optimizer == optimizer].merge(correct_images(), how="left")
-    costs = ["cost"]
-    path = FOLDER / "step_times.csv"
-    if path.exists():
-        times = pd.read_csv(path).set_index(["method", "optimizer", "rates", "batch_size"]).milliseconds
-        runs = runs.assign(seconds=[_seconds(run, times) for run in runs.itertuples()])
-        costs.append("seconds")
-    table = over_seeds(runs, ("method", "budget"), costs, TEST_IMAGES["fashion"])
-    if "seconds" in costs:
-        full = table[(table.method == BASELINE) & (table.budget == "100%")].seconds.iloc[0]
-        table = table.assign(seconds=table.seconds / full)
-    return table
+def points() -> pd.DataFrame:
+    """One row per method and budget, over the fresh seeds, as `curves.over_seeds`; cost and seconds are shares."""
+    runs = pd.read_csv(FOLDER / "results.csv").merge(correct_images(), how="left")
+    times = pd.read_csv(FOLDER / "step_times.csv").set_index(["method", "optimizer", "rates", "batch_size"]).milliseconds
+    runs["seconds"] = [_seconds(run, times) for run in runs.itertuples()]
+    runs["method"] += runs.optimizer.map(lambda name: f" {name}" if name in OTHER_OPTIMIZER else "")
+    table = over_seeds(runs, ("method", "budget"), list(CURRENCIES), TEST_IMAGES["fashion"])
+    table = table.sort_values("method", key=lambda column: column.map(list(NAMES).index), kind="stable")
+    full = table[(table.method == BASELINE) & (table.budget == "100%")].seconds.iloc[0]
+    return table.assign(seconds=table.seconds / full)
 
 
 def correct_images() -> pd.DataFrame:
@@ -61,39 +57,43 @@ def _seconds(run: object, times: pd.Series) -> float:
     return sum(milliseconds) / 1000
 
 
-def together(tables: dict[str, pd.DataFrame]) -> str:
-    """Whether the gains of staging and of the optimizer add up: cost to match the full model with AdamW at 100 %."""
-    table = pd.concat([each.assign(method=each.method + f", {name}") for name, each in tables.items()])
-    table = table.assign(method=table.method.where(table.method != f"{BASELINE}, adamw", BASELINE))
-    lines = ["| method | optimizer | share of FLOPs to match the full model with AdamW |", "| --- | --- | --- |"]
-    for name in tables:
-        for method in ("full", "sweep"):
-            key = BASELINE if (method, name) == (BASELINE, "adamw") else f"{method}, {name}"
-            if (table.method == key).any():
-                found = match(table, key, "cost")
-                interval = f"{share(found.low)} to {share(found.high)}"
-                lines.append(f"| {NAMES[method]} | {SHOWN[name]} | {share(found.cost)} ({interval}) |")
+def gains(runs: pd.DataFrame) -> str:
+    """Whether the gains of staging and of the optimizer add up, in points at equal budgets, paired by seed.
+
+    The last column is the gain of staging with Muon less that with AdamW: zero if they add up.
+
+    Args:
+        runs: rows of results.csv.
+    """
+    titles = ["method", "budget", "Muon, full model", "Muon, staged", "staging, AdamW", "staging, Muon", "difference"]
+    lines = [f"| {' | '.join(titles)} |", f"|{' --- |' * len(titles)}"]
+    wide = runs.pivot(index="seed", columns=["budget", "method", "optimizer"], values="test_accuracy")
+    for budget in dict.fromkeys(runs.budget):
+        for method in (each for each in METHODS if each != BASELINE):
+            of = {(name, key): wide.get((budget, name, key)) for name in (BASELINE, method) for key in OPTIMIZERS}
+            if any(column is None or column.isna().any() for column in of.values()):
+                continue
+            full, full_muon, staged, staged_muon = of.values()
+            pairs = [(full_muon, full), (staged_muon, staged), (staged, full), (staged_muon, full_muon)]
+            pairs.append((staged_muon - full_muon, staged - full))
+            cells = ["{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * each for each in paired_interval(*pair))) for pair in pairs]
+            lines.append(f"| {NAMES[method]} | {budget} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Print the tables, and draw the pictures if requested."""
+    """Print the tables, and draw the picture if requested."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--picture", action="store_true", help="write adamw.png and muon.png (needs kaleido and Chromium)")
+    parser.add_argument("--picture", action="store_true", help="write adamw.png (needs kaleido and Chromium)")
     options = parser.parse_args()
-    runs = pd.read_csv(FOLDER / "results.csv")
-    trained = set(runs[(runs.method == BASELINE) & (runs.budget == "100%")].optimizer)
-    tables = {name: points(name) for name in OPTIMIZERS if name in trained}
-    for name, table in tables.items():
-        currencies = [currency for currency in ("cost", "seconds") if currency in table]
-        print(f"{SHOWN[name]}\n")
-        for text in (accuracies(table, NAMES), *(headlines(table, NAMES, each) for each in currencies), chosen(table, NAMES)):
-            print(f"{text}\n")
-        if options.picture:
-            from picture import draw
+    table = points()
+    by_currency = [headlines(table, NAMES, currency) for currency in CURRENCIES]
+    for text in (accuracies(table, NAMES), *by_currency, gains(pd.read_csv(FOLDER / "results.csv")), chosen(table, NAMES)):
+        print(f"{text}\n")
+    if options.picture:
+        from picture import draw
 
-            draw(table, NAMES, FOLDER / f"{name}.png")
-    print(together(tables))
+        draw(table[table.method.isin(METHODS)], NAMES, FOLDER / "adamw.png")
 
 
 if __name__ == "__main__":

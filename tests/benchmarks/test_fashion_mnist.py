@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from scipy import stats
 
 from explorer import Budget
 from explorer.ledger.correct_images import CorrectImages
@@ -135,3 +136,26 @@ def test_every_stage_of_the_kept_results_has_a_step_time(monkeypatch):
     found.loader.exec_module(script)
     measured = pd.read_csv(FOLDER / "step_times.csv")[script.COLUMNS]
     assert script.used(pd.read_csv(FOLDER / "results.csv")) == list(measured.itertuples(index=False, name=None))
+
+
+def test_the_gains_of_staging_and_of_the_optimizer_are_compared_by_seed(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    monkeypatch.syspath_prepend(str(FOLDER.parent))
+    found = importlib.util.spec_from_file_location("fashion_mnist_compare", FOLDER / "compare.py")
+    script = importlib.util.module_from_spec(found)
+    found.loader.exec_module(script)
+    accuracies = {  # of two seeds, at a budget
+        ("full", "adamw"): (0.50, 0.50),
+        ("full", "muon"): (0.52, 0.52),  # 2 points
+        ("depth", "adamw"): (0.60, 0.60),  # 10 points
+        ("depth", "muon"): (0.61, 0.63),  # 1 and 3 points more than with AdamW, 9 and 11 more than the full model
+        ("tokens", "adamw"): (0.60, 0.60),  # not with Muon
+    }
+    rows = [(*key, "25%", 700 + n, value) for key, values in accuracies.items() for n, value in enumerate(values)]
+    runs = pd.DataFrame(rows, columns=["method", "optimizer", "budget", "seed", "test_accuracy"])
+    half = stats.t.ppf(0.975, 1)  # the standard error of two values that differ by 2 points is 1
+    low, high = f"{2 - half:+.1f}", f"{2 + half:+.1f}"
+    (line,) = script.gains(runs).splitlines()[2:]
+    cells = ["depth growth", "25%", "+2.0 (+2.0 to +2.0)", f"+2.0 ({low} to {high})", "+10.0 (+10.0 to +10.0)"]
+    cells += [f"+10.0 ({10 - half:+.1f} to {10 + half:+.1f})", f"+0.0 ({-half:+.1f} to {half:+.1f})"]
+    assert line == f"| {' | '.join(cells)} |"
