@@ -174,9 +174,13 @@ def table(results: pd.DataFrame) -> str:
                 found = "" if row.at_goal else " (not trained at 25 %)"
                 lines.append(
                     f"| {task} | {name} | {row.search_seed} | {row.cost:.2f} | {row.on_proxies:.2f} | "
-                    f"{100 * row.test_mean:.1f} | {regret:.1f} | {settings}{found} |"
+                    f"{100 * row.test_mean:.1f} | {f'{regret:.1f}' if len(exhaustive) else ''} | {settings}{found} |"
                 )
-            if name != EXHAUSTIVE:
+            if not len(exhaustive):
+                summary.append(
+                    f"{task}, {name}: at most {group.cost.max():.2f} full trainings; no exhaustive sweep to compare with"
+                )
+            elif name != EXHAUSTIVE:
                 summary.append(
                     f"{task}, {name}: at most {group.cost.max():.2f} full trainings, {behind.mean():.1f} points behind "
                     f"exhaustive sweeps (means of {len(group)} and {len(exhaustive)} sweeps; single ones {behind.min():.1f} to "
