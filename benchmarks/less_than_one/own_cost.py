@@ -14,16 +14,15 @@ import math
 import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 FOLDER = Path(__file__).parent
 sys.path[:0] = [str(FOLDER), str(FOLDER.parent)]
-from curves import TEST_IMAGES, curve  # noqa: E402 (a module in the folder of the benchmarks)
+from curves import TEST_IMAGES, curve, over_seeds  # noqa: E402 (a module in the folder of the benchmarks)
 from prediction import recorded_curves  # noqa: E402
 
 from explorer.frontier.curve import Match  # noqa: E402
-from explorer.frontier.uncertainty import floored_error, interval  # noqa: E402
+from explorer.frontier.uncertainty import floored_error  # noqa: E402
 
 GOAL = 0.25
 FULL_MODELS = {"fractals": "methods: full", "digits": "digits", "fashion": "Fashion-MNIST: full"}
@@ -31,23 +30,25 @@ FULL_MODELS = {"fractals": "methods: full", "digits": "digits", "fashion": "Fash
 
 
 def recommended(results: pd.DataFrame, test_images: int) -> pd.Series:
-    """Test accuracy at 25 % of what some sweeps recommend, with an interval for another sweep's mean (Student's t).
+    """What some sweeps have cost and recommend for 25 %, as a row of `curves.over_seeds`: its seeds are the sweeps.
 
     Args:
-        results: rows of results.csv, of at least two sweeps.
+        results: rows of results.csv, of at least two sweeps of one kind.
         test_images: number of test images, which no interval is narrower than.
     """
-    of_sweeps = results.groupby("seed").test_accuracy.mean()
-    mean, seeds = np.array([of_sweeps.mean()]), np.array([len(of_sweeps)])
-    error = floored_error(mean, np.array([of_sweeps.sem()]), seeds, np.array([test_images]))
-    low, high = interval(mean, error, seeds)
-    values = {"test_mean": mean[0], "test_error": error[0], "seeds": seeds[0], "low": low[0], "high": high[0]}
-    return pd.Series(values)
+    means = results.groupby("seed").test_accuracy.transform("mean")
+    of_sweeps = results.assign(test_accuracy=means).drop_duplicates("seed")
+    return over_seeds(of_sweeps, ("task", "sweep"), ("cost",), test_images).iloc[0]
 
 
-def full_model_reaches(task: str, target: pd.Series) -> Match:
-    """The cost at which the full model reaches an accuracy; infinite beyond full training."""
-    curves = recorded_curves()
+def full_model_reaches(task: str, target: pd.Series, curves: pd.DataFrame) -> Match:
+    """The cost at which the full model reaches an accuracy; infinite beyond full training.
+
+    Args:
+        task: the task.
+        target: the accuracy, as `recommended` returns it.
+        curves: those of `prediction.recorded_curves`.
+    """
     rows = curves[(curves.sweep == FULL_MODELS[task]) & (curves.kind == "baseline")]
     error = floored_error(rows.test_mean, rows.seed_error, rows.seeds, rows.test_images)
     return curve(rows.assign(test_error=error), "cost").cost_to_match(target)
@@ -72,20 +73,20 @@ def table(results: pd.DataFrame) -> str:
     titles = ["task", "sweep", "sweeps", "executed, full trainings", "accuracy at 25 %", "the full model reaches it at"]
     titles += ["saved of each training", "has paid after, trainings"]
     lines = [f"| {' | '.join(titles)} |", f"|{' --- |' * len(titles)}"]
+    curves = recorded_curves()
     for (task, sweep), of_kind in results.groupby(["task", "sweep"], sort=False):
         if of_kind.seed.nunique() < 2:
             continue
-        cost = of_kind.groupby("seed").cost.first().mean()
         target = recommended(of_kind, TEST_IMAGES[task])
-        reached = full_model_reaches(task, target)
-        accuracy = f"{100 * target.test_mean:.1f} ({100 * target.low:.1f} to {100 * target.high:.1f})"
+        reached = full_model_reaches(task, target, curves)
+        accuracy = f"{100 * target.test_mean:.1f} ({100 * target.test_low:.1f} to {100 * target.test_high:.1f})"
         cells = [
-            of_kind.seed.nunique(),
-            f"{cost:.2f}",
+            target.seeds,
+            f"{target.cost:.2f}",
             accuracy,
             spread(reached),
             spread(reached, GOAL),
-            paid_after(cost, reached),
+            paid_after(target.cost, reached),
         ]
         lines.append(f"| {task} | {sweep} | {' | '.join(map(str, cells))} |")
     return "\n".join(lines)

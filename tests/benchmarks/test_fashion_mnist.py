@@ -29,15 +29,21 @@ def prepared(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def script(monkeypatch, tmp_path):
-    """run.py as a module, whatever other scripts of its name are loaded, with results in a folder of the test."""
+def module(name, monkeypatch):
+    """A script as a module, whatever other scripts of its name are loaded."""
     monkeypatch.syspath_prepend(str(FOLDER))
     monkeypatch.syspath_prepend(str(FOLDER.parent))
-    found = importlib.util.spec_from_file_location("fashion_mnist_run", FOLDER / "run.py")
+    found = importlib.util.spec_from_file_location(f"fashion_mnist_{name}", FOLDER / f"{name}.py")
     loaded = importlib.util.module_from_spec(found)
     monkeypatch.setitem(sys.modules, found.name, loaded)
     found.loader.exec_module(loaded)
+    return loaded
+
+
+@pytest.fixture
+def script(monkeypatch, tmp_path):
+    """run.py as a module, with results in a folder of the test."""
+    loaded = module("run", monkeypatch)
     for name in ("TUNING", "CHOSEN", "RESULTS", "CORRECT"):
         path = tmp_path / getattr(loaded, name).name
         path.write_text(",".join(loaded.COLUMNS[getattr(loaded, name)]) + "\n")
@@ -129,21 +135,13 @@ def test_kept_results_are_of_the_chosen_schedules_and_within_their_budgets():
 
 
 def test_every_stage_of_the_kept_results_has_a_step_time(monkeypatch):
-    monkeypatch.syspath_prepend(str(FOLDER))
-    monkeypatch.syspath_prepend(str(FOLDER.parent))
-    found = importlib.util.spec_from_file_location("fashion_mnist_step_times", FOLDER / "step_times.py")
-    script = importlib.util.module_from_spec(found)
-    found.loader.exec_module(script)
+    script = module("step_times", monkeypatch)
     measured = pd.read_csv(FOLDER / "step_times.csv")[script.COLUMNS]
     assert script.used(pd.read_csv(FOLDER / "results.csv")) == list(measured.itertuples(index=False, name=None))
 
 
 def test_the_gains_of_staging_and_of_the_optimizer_are_compared_by_seed(monkeypatch):
-    monkeypatch.syspath_prepend(str(FOLDER))
-    monkeypatch.syspath_prepend(str(FOLDER.parent))
-    found = importlib.util.spec_from_file_location("fashion_mnist_compare", FOLDER / "compare.py")
-    script = importlib.util.module_from_spec(found)
-    found.loader.exec_module(script)
+    script = module("compare", monkeypatch)
     accuracies = {  # of two seeds, at a budget
         ("full", "adamw"): (0.50, 0.50),
         ("full", "muon"): (0.52, 0.52),  # 2 points
