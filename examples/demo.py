@@ -1,6 +1,6 @@
 """Run the whole workflow: a sweep, its report, and a production training that reproduces the reported accuracy.
 
-`make demo` runs this script. It takes 15 minutes on two CPU cores, 19 with the installation. Each step is a
+`make demo` runs this script. It takes 10 minutes on two CPU cores, 16 with the installation. Each step is a
 command that you can run yourself.
 """
 
