@@ -105,6 +105,11 @@ def test_every_method_is_planned_and_two_are_chosen_and_trained(prepared, script
     assert list(results.seed) == [700] * 3
     assert results.cost.tolist() == pytest.approx([0.5] * 3, abs=0.065)
 
+    # A ledger with more budgets than are asked for.
+    chosen[chosen.method != "sweep"].to_csv(script.CHOSEN, index=False)
+    script.choose("sweep", "adamw", str(script.RESULTS.parent), "50%")
+    pd.testing.assert_frame_equal(pd.read_csv(script.CHOSEN)[4:].reset_index(drop=True), chosen[2:3].reset_index(drop=True))
+
     # What is missing of correct.csv is trained again, and must be the same.
     correct = pd.read_csv(script.CORRECT)
     shares = [CorrectImages(images=row.images, packed=row.packed).flags().mean() for row in correct.itertuples()]
