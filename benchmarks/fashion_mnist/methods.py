@@ -6,10 +6,14 @@ progressive image sizes, which have more sizes, are rounded to these.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import timm.optim.muon
+import torch
 
 from explorer import Rates, Schedule, SearchSpace, Stage
 from explorer.spec.budget import Currency
@@ -22,6 +26,16 @@ OPTIMIZERS: Mapping[str, Mapping[str, Any]] = {
 }
 """Changes to the task for each optimizer. timm's Muon scales its updates to those of AdamW, so both have the same rates to
 choose from."""
+
+
+def muon_in_float32() -> None:
+    """Let timm's Muon orthogonalize its updates in float32 instead of bfloat16.
+
+    A CPU without bfloat16 instructions emulates them: for the matrices of this model, float32 is 20 to 26 times as fast.
+    """
+    timm.optim.muon.zeropower_via_newtonschulz = functools.partial(
+        timm.optim.muon.zeropower_via_newtonschulz, dtype=torch.float32
+    )
 
 
 @dataclass(frozen=True)

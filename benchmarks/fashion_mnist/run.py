@@ -43,7 +43,7 @@ from explorer.training.task import Task
 
 FOLDER = Path(__file__).parent
 sys.path[:0] = [str(FOLDER), str(FOLDER.parent)]
-from methods import METHODS, OPTIMIZERS, space_of  # noqa: E402 (a module in the folder of the script)
+from methods import METHODS, OPTIMIZERS, muon_in_float32, space_of  # noqa: E402 (a module in the folder of the script)
 from one_process import opened, trained  # noqa: E402
 
 TUNING, CHOSEN, RESULTS, CORRECT = (FOLDER / f"{name}.csv" for name in ("tuning", "chosen", "results", "correct"))
@@ -214,6 +214,7 @@ def main() -> None:
     parser.add_argument("--optimizers", nargs="*", choices=list(OPTIMIZERS), default=list(OPTIMIZERS))
     options = parser.parse_args()
     torch.set_num_threads(1)
+    muon_in_float32()
     for path, columns in COLUMNS.items():
         if not path.exists():
             path.write_text(",".join(columns) + "\n", encoding="utf-8")

@@ -20,7 +20,7 @@ from explorer.training.task import Task
 
 FOLDER = Path(__file__).parent
 sys.path[:0] = [str(FOLDER), str(FOLDER.parent)]
-from methods import space_of, stages_of  # noqa: E402 (a module in the folder of the script)
+from methods import muon_in_float32, space_of, stages_of  # noqa: E402 (a module in the folder of the script)
 from stage_times import milliseconds  # noqa: E402
 
 ROUNDS = 9
@@ -36,6 +36,7 @@ def used(results: pd.DataFrame) -> list[tuple[str, str, str, int]]:
 def main() -> None:
     """Measure the step times and write the file."""
     torch.set_num_threads(1)
+    muon_in_float32()
     stages, same = {}, {}
     for stage in used(pd.read_csv(FOLDER / "results.csv")):
         method, optimizer, rates, batch = stage

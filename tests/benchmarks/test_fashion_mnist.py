@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import timm.optim.muon
+import torch
 from scipy import stats
 
 from explorer import Budget
@@ -120,6 +122,21 @@ def test_every_method_is_planned_and_two_are_chosen_and_trained(prepared, script
         table[(table.method != "full") | bool(names)].to_csv(path, index=False)
     with pytest.raises(SystemExit, match=r"full 50% 700: .*, but results.csv has 0.5"):
         next(script.train_fresh("full", "muon"))
+
+
+def test_muon_orthogonalizes_in_float32(monkeypatch):
+    monkeypatch.setattr(timm.optim.muon, "zeropower_via_newtonschulz", timm.optim.muon.zeropower_via_newtonschulz)  # restored
+    gradient = torch.randn(64, 192, generator=torch.Generator().manual_seed(0))
+    updated = {}
+    for name in ("bfloat16", "float32"):
+        weights = torch.nn.Parameter(torch.zeros(64, 192))
+        weights.grad = gradient.clone()
+        timm.optim.Muon([weights], lr=1.0, weight_decay=0.0).step()
+        updated[name] = weights.detach()
+        module("methods", monkeypatch).muon_in_float32()
+    values = {name: len(matrix.unique()) for name, matrix in updated.items()}  # few have eight significant bits
+    assert values["bfloat16"] < 4_000 < 8_000 < values["float32"], values
+    torch.testing.assert_close(updated["float32"], updated["bfloat16"], atol=0.02, rtol=0.1)
 
 
 def test_kept_results_are_of_the_chosen_schedules_and_within_their_budgets():
