@@ -164,6 +164,18 @@ def test_best_prints_and_saves_the_schedule(explorer, sweep, tmp_path):
     assert Schedule.load(tmp_path / "best.json").provenance.trial == "a"
 
 
+def test_best_says_how_long_its_trainings_took(explorer, sweep, tmp_path):
+    best = ("best", sweep.location, "--budget", "25%", "--out", tmp_path / "best.json")
+    without = "time: staged 1.0 device-seconds; baseline 1.0 device-seconds\n"
+    assert without in explorer(*best).stdout  # full training was not trained
+    full = make_record("full", kind="baseline", budget="100%", validation=0.8, test=0.8)
+    sweep.append(full.model_copy(update={"outcome": full.outcome.model_copy(update={"train_seconds": 2.5})}))
+    shares = "time: staged 1.0 device-seconds, 40.0% of full training; baseline 1.0 device-seconds, 40.0% of full training\n"
+    assert shares in explorer(*best).stdout
+    sweep.append(make_record("elsewhere", budget="100%", device="NVIDIA L4"))
+    assert "time: not compared, since trials ran on NVIDIA L4, cpu\n" in explorer(*best).stdout
+
+
 def test_best_predicts_a_budget_that_was_not_trained_and_says_so(explorer, sweep, tmp_path):
     for budget, staged, baseline in (("10%", 0.8, 0.6), ("50%", 0.93, 0.86)):
         sweep.append(make_record(f"staged-{budget}", budget=budget, validation=staged, test=staged))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
-from explorer.frontier.comparison import BudgetComparison, MeanScore
+from explorer.frontier.comparison import FULL_TRAINING, BudgetComparison, MeanScore
 from explorer.frontier.curve import MetricCurve
 from explorer.frontier.pareto import non_dominated
 from explorer.frontier.trials import rows
@@ -22,6 +24,27 @@ class TimeComparison:
     """Mean training time of the baseline."""
     comparison: BudgetComparison
     """`budget` and `baseline` are those of the baseline, `staged` is interpolated at its time."""
+
+
+def measured_full_seconds(curves: pd.DataFrame) -> float:
+    """Measured device-seconds of the baseline at full training; NaN if it was not trained.
+
+    Args:
+        curves: the table that `best_by_budget` returns; its times must be of one kind of device.
+    """
+    full = curves[(curves.kind == "baseline") & (curves.cost >= FULL_TRAINING) & (curves.train_seconds > 0)]
+    return math.nan if full.empty else float(full.train_seconds.iloc[0])
+
+
+def share_of_full_seconds(row: Any, full_seconds: float) -> float:
+    """The device-seconds of a training over those of full training: planned ones, or else measured ones; NaN if not known.
+
+    Args:
+        row: of the table that `best_by_budget` returns.
+        full_seconds: from `measured_full_seconds`.
+    """
+    planned = pd.notna(row.planned_seconds)
+    return float(row.planned_seconds / row.full_seconds if planned else row.train_seconds / full_seconds)
 
 
 def time_frontier(curves: pd.DataFrame) -> pd.DataFrame:

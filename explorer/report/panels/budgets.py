@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from explorer.frontier.comparison import FULL_TRAINING
+from explorer.frontier.equal_time import measured_full_seconds, share_of_full_seconds
 from explorer.frontier.trials import describe, rows
 from explorer.ledger import Kind
 from explorer.report.frontier_data import NEXT_TO, FrontierData
@@ -41,7 +41,7 @@ def budgets_table(data: FrontierData) -> Table:
     if second is not None:
         columns[AFTER_VALIDATION:AFTER_VALIDATION] = [Column(f"test {second.label}", is_number=True)]
     verdicts = {str(comparison.budget): verdict_text(comparison) for comparison in data.comparisons}
-    full_seconds = _measured_full_seconds(data)
+    full_seconds = math.nan if data.runs.device.nunique() > 1 else measured_full_seconds(data.curves)
     cells: tuple[tuple[str, ...], ...] = tuple(
         (
             str(row.budget),
@@ -99,17 +99,10 @@ def _predicted_row(data: FrontierData, kind: Kind, cost: float) -> tuple[str, ..
     return shown + ("",) * (len(COLUMNS) - len(shown))
 
 
-def _measured_full_seconds(data: FrontierData) -> float:
-    """Measured seconds of the baseline at full training; NaN if it was not trained or the devices differ."""
-    full = data.curves[(data.curves.kind == "baseline") & (data.curves.cost >= FULL_TRAINING)]
-    return math.nan if full.empty or data.runs.device.nunique() > 1 else float(full.train_seconds.iloc[0])
-
-
 def _share_of_seconds(row: Any, full_seconds: float) -> str:
-    """Planned device-seconds over those of full training; without a table of step times, measured ones."""
-    if pd.notna(row.planned_seconds):
-        return f"{row.planned_seconds / row.full_seconds:.1%}"
-    return "not measured" if math.isnan(full_seconds) else f"{row.train_seconds / full_seconds:.1%} (measured)"
+    share = share_of_full_seconds(row, full_seconds)
+    measured = "" if pd.notna(row.planned_seconds) else " (measured)"
+    return "not measured" if math.isnan(share) else f"{share:.1%}{measured}"
 
 
 PANEL = Panel(
