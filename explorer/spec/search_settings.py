@@ -150,9 +150,9 @@ class SearchSettings(Frozen):
     def _without_earlier_sweeps(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Under the key of files. Left out where there are none, as optimizers are: such spaces are written as before."""
         content = handler(self)
-        if not content["optimizer"]:
-            del content["optimizer"]
-        sweeps = content.pop("from_")
+        if not content.get("optimizer"):
+            content.pop("optimizer", None)
+        sweeps = content.pop("from_", None) or content.pop("from", None)
         return {**content, "from": sweeps} if sweeps else content
 
     @model_validator(mode="after")

@@ -94,6 +94,13 @@ def test_other_search_settings_are_checked_like_those_of_a_file(space_file):
         space.with_search(trails=1)
 
 
+@pytest.mark.parametrize("options", [{}, {"by_alias": True}, {"exclude_unset": True}, {"exclude_defaults": True}])
+@pytest.mark.parametrize("sweeps", [(), ("earlier",)])
+def test_a_space_is_the_same_when_it_is_read_back(space_file, options, sweeps):
+    space = SearchSpace.load(space_file).with_search(**{"from": sweeps})
+    assert SearchSpace.model_validate(space.model_dump(mode="json", **options)) == space
+
+
 def test_a_space_keeps_budgets_that_have_no_short_decimal(space_file):
     space = SearchSpace.load(space_file)
     space = SearchSpace.model_validate({**space.model_dump(), "budgets": (Budget(1 / 3),)})
