@@ -19,10 +19,11 @@ from explorer.frontier import (
 )
 from explorer.frontier.break_even import BreakEven, break_even
 from explorer.frontier.comparison import BudgetComparison, FullTrainingMatch, predict_full_training_match
+from explorer.frontier.equal_time import TimeComparison, compare_at_equal_time
 from explorer.frontier.prediction import obstacle
 from explorer.frontier.trials import metric_of
 from explorer.ledger import KINDS, Kind
-from explorer.report.headline import break_even_sentence, headline
+from explorer.report.headline import break_even_sentence, equal_time_sentence, headline
 from explorer.report.units import amounts_at
 from explorer.spec.budget import Currency
 from explorer.spec.metric import MetricSpec
@@ -85,8 +86,19 @@ class FrontierData:
 
     @property
     def summary(self) -> str:
-        """The headline, and what finding out cost beside what it saves."""
-        return f"{self.headline} {break_even_sentence(self.break_even)}"
+        """The headline, what remains of it at equal time, and what finding out cost beside what it saves."""
+        sentences = (self.headline, equal_time_sentence(self.by_measured_time), break_even_sentence(self.break_even))
+        return " ".join(filter(None, sentences))
+
+    @property
+    def by_measured_time(self) -> list[BudgetComparison]:
+        """The comparisons of `at_equal_time` in a sweep that counts FLOPs; budgets in seconds are compared as they are."""
+        return [each.comparison for each in self.at_equal_time] if self.currency == "flops" else []
+
+    @cached_property
+    def at_equal_time(self) -> tuple[TimeComparison, ...]:
+        """Staged training at the measured time of each baseline; empty if the trials ran on several kinds of device."""
+        return () if self.runs.device.nunique() > 1 else tuple(compare_at_equal_time(self.curves))
 
     @property
     def metric(self) -> MetricSpec:

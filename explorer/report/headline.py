@@ -71,6 +71,17 @@ def _named(metric: MetricSpec) -> str:
     return "" if metric == ACCURACY else f"{metric.label} ({metric.better} is better) "
 
 
+def equal_time_sentence(comparisons: Sequence[BudgetComparison]) -> str:
+    """At how many baselines staging is ahead at their measured time; empty where no interval can decide.
+
+    Args:
+        comparisons: of each baseline with the staged training that takes no longer.
+    """
+    if not any(comparison.has_intervals for comparison in comparisons):
+        return ""
+    return f"At equal measured time, staging is ahead at {ahead_count(comparisons)}."
+
+
 def break_even_sentence(paid: BreakEven) -> str:
     """What finding out cost, beside what it saves: `Found for 0.8 of a full training; saves 0.7 of each, ...`."""
     found = f"Found for {full_trainings(paid.search_cost)}"

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from explorer.frontier import knee
 from explorer.frontier.comparison import BudgetComparison
 from explorer.frontier.trials import row_with_largest
 from explorer.ledger.spending import SpendingStatus
-from explorer.report.headline import ahead_count, break_even_verdict, match_verdict, undecided_text, verdict_text
+from explorer.report.frontier_data import FrontierData
+from explorer.report.headline import (
+    ahead_count,
+    break_even_verdict,
+    equal_time_sentence,
+    match_verdict,
+    undecided_text,
+    verdict_text,
+)
 from explorer.report.loaded_sweep import LoadedSweep
 from explorer.report.panels.spending import in_full_trainings
 
@@ -30,7 +37,7 @@ def tiles(sweep: LoadedSweep) -> list[Tile]:
     top = row_with_largest(winners, "test_mean")
     comparison = next((each for each in sweep.data.comparisons if str(each.budget) == top.budget), None)
     shown = [
-        Tile("staging ahead at", *_ahead(sweep.data.comparisons)),
+        Tile("staging ahead at", *_ahead(sweep.data)),
         Tile("staging matches full training at", *match_verdict(sweep.data.match)),
         Tile(
             f"best test {metric.label}",
@@ -56,11 +63,13 @@ def _spending(status: SpendingStatus | None) -> list[Tile]:
     return [Tile("spent of the limit", f"{status.spent / status.limit:.0%}", remark)]
 
 
-def _ahead(comparisons: Sequence[BudgetComparison]) -> tuple[str, str]:
-    """At how many budgets staging is ahead, and what is said of the others."""
-    undecided = [comparison for comparison in comparisons if comparison.verdict == "undecided"]
+def _ahead(data: FrontierData) -> tuple[str, str]:
+    """At how many budgets staging is ahead, what is said of the others, and at how many at equal time."""
+    undecided = [comparison for comparison in data.comparisons if comparison.verdict == "undecided"]
     rest = f"{len(undecided)} {undecided_text(undecided)}" if undecided else "95 % intervals apart"
-    return ahead_count(comparisons), rest if comparisons else "no budget in common"
+    timed = data.by_measured_time
+    at_equal_time = f"; at equal time at {ahead_count(timed)}" if equal_time_sentence(timed) else ""
+    return ahead_count(data.comparisons), f"{rest}{at_equal_time}" if data.comparisons else "no budget in common"
 
 
 def _against_other(kind: str, comparison: BudgetComparison | None) -> str:

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from explorer.frontier import MetricCurve
 from explorer.frontier.comparison import MeanScore
-from explorer.frontier.equal_time import TimeComparison, compare_at_equal_time, time_frontier
+from explorer.frontier.equal_time import TimeComparison, time_frontier
 from explorer.report.frontier_data import FrontierData
 from explorer.report.headline import verdict_text
 from explorer.report.loaded_sweep import LoadedSweep
@@ -54,13 +54,12 @@ def equal_time_table(comparisons: tuple[TimeComparison, ...], metric: MetricSpec
 
 
 def _panel_data(sweep: LoadedSweep) -> EqualTimeData | None:
-    comparisons = tuple(compare_at_equal_time(sweep.data.curves))
-    if not comparisons or sweep.data.runs.device.nunique() > 1:
+    if not sweep.data.at_equal_time:
         return None
     seconds = next(unit for unit in sweep.units if unit.key == "seconds")
     kept = time_frontier(sweep.data.curves)
     between = {kind: MetricCurve.through(kept[kept.kind == kind]) for kind in sweep.data.between}
-    return EqualTimeData(replace(sweep.data, curves=kept, between=between), seconds, comparisons)
+    return EqualTimeData(replace(sweep.data, curves=kept, between=between), seconds, sweep.data.at_equal_time)
 
 
 def _figure(data: EqualTimeData) -> go.Figure:
