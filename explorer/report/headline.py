@@ -79,7 +79,7 @@ def equal_time_sentence(comparisons: Sequence[BudgetComparison]) -> str:
     """
     if not any(comparison.has_intervals for comparison in comparisons):
         return ""
-    return f"At equal measured time, staging is ahead at {ahead_count(comparisons)}."
+    return f"Where the two can be compared at equal measured time, staging is ahead at {ahead_count(comparisons)}."
 
 
 def break_even_sentence(paid: BreakEven) -> str:

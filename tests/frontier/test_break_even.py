@@ -88,7 +88,7 @@ def test_a_sweep_by_hand():
     assert data.break_even.search_cost == pytest.approx(10)
     assert data.break_even.saving == pytest.approx(0.5, rel=1e-3)
     assert data.summary == (  # all trainings take one second
-        f"{data.headline} At equal measured time, staging is ahead at 1 of 1 budget. "
+        f"{data.headline} Where the two can be compared at equal measured time, staging is ahead at 1 of 1 budget. "
         "Found for 10.0 full trainings; saves 0.5 of each, and has paid after 20 trainings."
     )
 

@@ -38,12 +38,12 @@ def test_what_remains_at_equal_time_is_said_where_budgets_count_flops():
     slow = replace(data, curves=data.curves.assign(train_seconds=seconds))
     # In the 20 s of the second baseline there is the first staged training, with 80 against 88 %.
     assert slow.summary.startswith(
-        f"{slow.headline} At equal measured time, staging is ahead at none of 1 budget, behind at 1. Found for "
+        f"{slow.headline} Where the two can be compared at equal measured time, staging is ahead at none of 1 budget, behind at 1. Found for "
     )
     by_time = replace(slow, runs=slow.runs.assign(currency="device_seconds"))
     several = replace(slow, runs=slow.runs.assign(device=["cpu", *["NVIDIA L4"] * (len(slow.runs) - 1)]))
     single = sweep(("staged", "25%", 0.8), ("baseline", "25%", 0.6), seeds=1)
-    assert not any("At equal measured time" in other.summary for other in (by_time, several, single))
+    assert not any("at equal measured time" in other.summary for other in (by_time, several, single))
     assert by_time.at_equal_time
     assert not several.at_equal_time
 
