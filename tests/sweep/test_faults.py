@@ -254,7 +254,7 @@ cluster.shutdown()
     told = done.stdout + done.stderr[-3000:]
     assert "node killed" in done.stdout, told
     assert "completed 4 of 4" in done.stdout, told
-    missing = f"FileNotFoundError: [Errno 2] No such file or directory: '{unmounted}'"
+    missing = f"data.name: 'mounted_data:open_mounted': cannot be opened: FileNotFoundError: [Errno 2] No such file or directory: '{unmounted}'"
     assert done.stdout.count(f"attempt: place {missing}") == 2, told
     assert "attempt: lost the " in done.stdout, told
     assert "(127.0.0.3) gets no more work: 2 trials in a row failed there" in done.stdout, told
