@@ -17,7 +17,8 @@ from explorer.paths import expanded
 class Frozen(BaseModel):
     """A pydantic model that is immutable and refuses unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # The namespaces are those of pydantic 2.10: 2.9 protects all of `model_`, and warns of `Provenance.model_input`.
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=("model_validate", "model_dump"))
 
 
 def renamed(data: Any, names: Mapping[str, str]) -> Any:
