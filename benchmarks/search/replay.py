@@ -11,7 +11,7 @@ ten seeds of the search.
   segment stored, as in the stage store). Baseline trials are not counted, because the others have none.
 - Others: see rivals.py. Each spends what ours spends on average. A seed is replayed if it is not kept for the installed version
   of its package: delete its rows from the file to repeat it. Searches whose package is not installed are left out, and
-  their kept results stay. Two fit slow models: CARBS and EHVI need ten minutes and more for each seed, and run last.
+  their kept results stay. Two fit slow models: CARBS and EHVI need five minutes and more for each seed, and run last.
 
 Progress is the hypervolume of validation accuracy over log2 of the cost, so that each doubling of the budget has the same
 weight. The reference point is full training with zero accuracy.
