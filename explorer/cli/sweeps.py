@@ -249,7 +249,7 @@ def best(
     measured = at_budget(winners, parsed)
     for line in _predicted_lines(winners, trials, header, parsed) if measured.empty else _measured_lines(measured):
         print_line(console, line)
-    for line in _time_lines(measured, winners, trials):
+    for line in () if measured.empty else _time_lines(measured, winners, trials):
         print_line(console, line)
     if stages_only:
         schedule = schedule.model_copy(update={"provenance": None})
@@ -282,20 +282,19 @@ def _measured_lines(measured: pd.DataFrame) -> Iterator[str]:
 
 def _time_lines(measured: pd.DataFrame, winners: pd.DataFrame, trials: pd.DataFrame) -> Iterator[str]:
     """How long the winners of a budget trained: equal FLOPs are not equal time."""
-    from explorer.frontier.equal_time import measured_full_seconds, share_of_full_seconds
+    from explorer.frontier.equal_time import devices, measured_full_seconds, share_of_full_seconds
     from explorer.frontier.trials import rows
 
-    timed, devices = measured[measured.train_seconds > 0], sorted(trials[trials.train_seconds > 0].device.unique())
-    if timed.empty:
+    if len(several := devices(trials)) > 1:
+        yield f"time: not compared, since trials ran on {', '.join(several)}"
         return
-    if len(devices) > 1:
-        yield f"time: not compared, since trials ran on {', '.join(devices)}"
-        return
-    full_seconds = measured_full_seconds(winners)
-    shares = [share_of_full_seconds(row, full_seconds) for row in rows(timed)]
-    texts = ["" if math.isnan(share) else f", {share:.1%} of full training" for share in shares]
-    times = [f"{row.kind} {row.train_seconds:,.1f} device-seconds{text}" for row, text in zip(rows(timed), texts, strict=True)]
-    yield f"time: {'; '.join(times)}"
+    full_seconds, times = measured_full_seconds(winners), []
+    for row in rows(measured[measured.train_seconds > 0]):
+        share = share_of_full_seconds(row, full_seconds)
+        of_full = "" if math.isnan(share) else f", {share:.1%} of full training"
+        times.append(f"{row.kind} {row.train_seconds:,.1f} device-seconds{of_full}")
+    if times:
+        yield f"time: {'; '.join(times)}"
 
 
 _NOT_PREDICTED = "budgets that were not trained are predicted for accuracy alone"

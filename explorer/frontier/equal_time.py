@@ -26,6 +26,15 @@ class TimeComparison:
     """`budget` and `baseline` are those of the baseline, `staged` is interpolated at its time."""
 
 
+def devices(trials: pd.DataFrame) -> list[str]:
+    """The kinds of device on which trials were trained, sorted: times are compared where there is one.
+
+    Args:
+        trials: the table that `trials_frame` returns.
+    """
+    return sorted(trials[trials.status == "completed"].device.unique())
+
+
 def measured_full_seconds(curves: pd.DataFrame) -> float:
     """Measured device-seconds of the baseline at full training; NaN if it was not trained.
 

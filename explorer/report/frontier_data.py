@@ -19,7 +19,7 @@ from explorer.frontier import (
 )
 from explorer.frontier.break_even import BreakEven, break_even
 from explorer.frontier.comparison import BudgetComparison, FullTrainingMatch, predict_full_training_match
-from explorer.frontier.equal_time import TimeComparison, compare_at_equal_time
+from explorer.frontier.equal_time import TimeComparison, compare_at_equal_time, devices
 from explorer.frontier.prediction import obstacle
 from explorer.frontier.trials import metric_of
 from explorer.ledger import KINDS, Kind
@@ -92,13 +92,22 @@ class FrontierData:
 
     @property
     def by_measured_time(self) -> list[BudgetComparison]:
-        """The comparisons of `at_equal_time` in a sweep that counts FLOPs; budgets in seconds are compared as they are."""
-        return [each.comparison for each in self.at_equal_time] if self.currency == "flops" else []
+        """The comparisons of `at_equal_time` in a sweep that counts FLOPs; empty where no interval can decide.
+
+        Budgets in seconds are compared as they are.
+        """
+        comparisons = [each.comparison for each in self.at_equal_time] if self.currency == "flops" else []
+        return comparisons if any(comparison.has_intervals for comparison in comparisons) else []
 
     @cached_property
     def at_equal_time(self) -> tuple[TimeComparison, ...]:
         """Staged training at the measured time of each baseline; empty if the trials ran on several kinds of device."""
-        return () if self.runs.device.nunique() > 1 else tuple(compare_at_equal_time(self.curves))
+        return tuple(compare_at_equal_time(self.curves)) if self.has_one_device else ()
+
+    @property
+    def has_one_device(self) -> bool:
+        """Whether all runs were trained on one kind of device, so that their times can be compared."""
+        return len(devices(self.runs)) == 1
 
     @property
     def metric(self) -> MetricSpec:

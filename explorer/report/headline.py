@@ -72,12 +72,12 @@ def _named(metric: MetricSpec) -> str:
 
 
 def equal_time_sentence(comparisons: Sequence[BudgetComparison]) -> str:
-    """At how many baselines staging is ahead at their measured time; empty where no interval can decide.
+    """At how many baselines staging is ahead at their measured time; empty without comparisons.
 
     Args:
         comparisons: of each baseline with the staged training that takes no longer.
     """
-    if not any(comparison.has_intervals for comparison in comparisons):
+    if not comparisons:
         return ""
     return f"Where the two can be compared at equal measured time, staging is ahead at {ahead_count(comparisons)}."
 

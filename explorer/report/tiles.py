@@ -9,14 +9,7 @@ from explorer.frontier.comparison import BudgetComparison
 from explorer.frontier.trials import row_with_largest
 from explorer.ledger.spending import SpendingStatus
 from explorer.report.frontier_data import FrontierData
-from explorer.report.headline import (
-    ahead_count,
-    break_even_verdict,
-    equal_time_sentence,
-    match_verdict,
-    undecided_text,
-    verdict_text,
-)
+from explorer.report.headline import ahead_count, break_even_verdict, match_verdict, undecided_text, verdict_text
 from explorer.report.loaded_sweep import LoadedSweep
 from explorer.report.panels.spending import in_full_trainings
 
@@ -68,7 +61,7 @@ def _ahead(data: FrontierData) -> tuple[str, str]:
     undecided = [comparison for comparison in data.comparisons if comparison.verdict == "undecided"]
     rest = f"{len(undecided)} {undecided_text(undecided)}" if undecided else "95 % intervals apart"
     timed = data.by_measured_time
-    at_equal_time = f"; at equal time at {ahead_count(timed)}" if equal_time_sentence(timed) else ""
+    at_equal_time = f"; at equal time at {ahead_count(timed)}" if timed else ""
     return ahead_count(data.comparisons), f"{rest}{at_equal_time}" if data.comparisons else "no budget in common"
 
 

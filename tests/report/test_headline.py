@@ -33,12 +33,13 @@ def sweep(*means, spread=0.001, seeds=3, test_images=None):
 
 def test_what_remains_at_equal_time_is_said_where_budgets_count_flops():
     data = sweep(("staged", "25%", 0.8), ("baseline", "25%", 0.6), ("staged", "50%", 0.9), ("baseline", "50%", 0.88))
-    steps = {"25%": {"staged": 20.0, "baseline": 10.0}, "50%": {"staged": 40.0, "baseline": 20.0}}
-    seconds = [steps[row.budget][row.kind] for row in data.curves.itertuples()]
+    by_budget = {"25%": {"staged": 20.0, "baseline": 10.0}, "50%": {"staged": 40.0, "baseline": 20.0}}
+    seconds = [by_budget[row.budget][row.kind] for row in data.curves.itertuples()]
     slow = replace(data, curves=data.curves.assign(train_seconds=seconds))
     # In the 20 s of the second baseline there is the first staged training, with 80 against 88 %.
     assert slow.summary.startswith(
-        f"{slow.headline} Where the two can be compared at equal measured time, staging is ahead at none of 1 budget, behind at 1. Found for "
+        f"{slow.headline} Where the two can be compared at equal measured time, staging is ahead at none of 1 budget, behind at 1. "
+        "Found for "
     )
     by_time = replace(slow, runs=slow.runs.assign(currency="device_seconds"))
     several = replace(slow, runs=slow.runs.assign(device=["cpu", *["NVIDIA L4"] * (len(slow.runs) - 1)]))

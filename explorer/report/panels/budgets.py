@@ -41,7 +41,7 @@ def budgets_table(data: FrontierData) -> Table:
     if second is not None:
         columns[AFTER_VALIDATION:AFTER_VALIDATION] = [Column(f"test {second.label}", is_number=True)]
     verdicts = {str(comparison.budget): verdict_text(comparison) for comparison in data.comparisons}
-    full_seconds = math.nan if data.runs.device.nunique() > 1 else measured_full_seconds(data.curves)
+    full_seconds = measured_full_seconds(data.curves) if data.has_one_device else math.nan
     cells: tuple[tuple[str, ...], ...] = tuple(
         (
             str(row.budget),
