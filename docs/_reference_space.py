@@ -55,7 +55,7 @@ def search_space() -> str:
         (ROOT / "search_spaces" / "digits.yaml").read_text(encoding="utf-8").rstrip(),
         "```",
         "",
-        "`search_spaces/` also contains the same task with a proxy, DeiT-S and Swin-T on ImageNet, a ViT-Ti on CIFAR-10, and "
+        "`search_spaces/` also contains DeiT-S and Swin-T on ImageNet, a ViT-Ti on CIFAR-10, and "
         "fine-tuning of a pretrained ViT-B on a folder of images; `explorer init --example NAME` copies one. The comment at "
         "the top of each says what it costs. The tests compile their plans; we have not run those on ImageNet, CIFAR-10 and "
         "folders.",

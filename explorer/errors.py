@@ -35,6 +35,13 @@ class InvalidInput(ValueError):  # noqa: N818 (it is the user's input that is wr
         return type(self), (self.field, self.value, self.allowed)
 
 
+class InvalidCombination(InvalidInput):
+    """Values that may each be right but do not go together. What is said of them names them, and the whole is not quoted."""
+
+    def __str__(self) -> str:
+        return f"{self.field}: {' '.join(self.allowed.split())}"
+
+
 class UnknownKey(InvalidInput):
     """A key that this release does not know."""
 
@@ -80,7 +87,8 @@ def validated(model: type[M], data: object, source: str) -> M:
         if details["type"] == "missing":
             raise InvalidInput(field, "missing", "this key is required") from None
         message = details["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-        raise InvalidInput(field, details["input"], message) from None
+        of_whole = details["type"] in ("value_error", "assertion_error") and isinstance(details["input"], (dict, BaseModel))
+        raise (InvalidCombination if of_whole else InvalidInput)(field, details["input"], message) from None
 
 
 def _flattened_field(model: type[BaseModel]) -> str | None:

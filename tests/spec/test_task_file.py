@@ -57,7 +57,20 @@ WRONG = [
     ({"recipe": {"epochs": 0, "batch_size": 1, "learning_rate": 1}}, r"f: recipe\.epochs: 0: "),
     (
         {"task": {}},
-        r"f: .*task: remove this key: its sections \(model, data, recipe, staging, objective, import\) are at the top level",
+        r"f: task: remove this key: its sections \(model, data, recipe, staging, objective, import\) are at the top level",
+    ),
+    (
+        {
+            "budgets": ["25%", "100%"],
+            "search": {
+                "rates": {"tokens": [0.5, 1]},
+                "learning_rate": [1e-3, 1e-2],
+                "batch_size": [8],
+                "trials": 1,
+                "goal": "40%",
+            },
+        },
+        r"f: search\.goal: 40% must be one of the budgets: 25%, 100%$",
     ),
 ]
 
