@@ -67,6 +67,7 @@ WRONG = [
                 "learning_rate": [1e-3, 1e-2],
                 "batch_size": [8],
                 "trials": 1,
+                "baseline_trials": 1,
                 "goal": "40%",
             },
         },
