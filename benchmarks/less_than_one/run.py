@@ -180,10 +180,11 @@ def table(results: pd.DataFrame) -> str:
                     f"{task}, {name}: at most {group.cost.max():.2f} full trainings; no exhaustive sweep to compare with"
                 )
             elif name != EXHAUSTIVE:
+                side = "behind" if behind.mean() >= 0 else "ahead of"
                 summary.append(
-                    f"{task}, {name}: at most {group.cost.max():.2f} full trainings, {behind.mean():.1f} points behind "
+                    f"{task}, {name}: at most {group.cost.max():.2f} full trainings, {abs(behind.mean()):.1f} points {side} "
                     f"exhaustive sweeps (means of {len(group)} and {len(exhaustive)} sweeps; single ones {behind.min():.1f} to "
-                    f"{behind.max():.1f}); {interval_of_difference(exhaustive, group.test_mean, images)}"
+                    f"{behind.max():.1f} behind); {interval_of_difference(exhaustive, group.test_mean, images)}"
                 )
     return "\n".join([*lines, "", *summary])
 
@@ -206,7 +207,7 @@ def interval_of_difference(exhaustive: pd.Series, limited: pd.Series, test_image
     freedom = variances.sum() ** 2 / (variances**2 / (counts - 1)).sum()
     half = stats.t.ppf(0.975, freedom) * variances.sum() ** 0.5
     difference = means[0] - means[1]
-    return f"95 % interval of the difference {100 * (difference - half):.1f} to {100 * (difference + half):.1f} points"
+    return f"95 % interval of the difference {100 * (difference - half):.1f} to {100 * (difference + half):.1f} points behind"
 
 
 if __name__ == "__main__":

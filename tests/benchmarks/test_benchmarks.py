@@ -412,12 +412,12 @@ def test_sweeps_of_one_full_training_are_compared_with_the_exhaustive_one():
     assert "nan" not in lines
     both = [pd.Series([0.93, 0.95, 0.91]), pd.Series([0.94, 0.90, 0.92, 0.95])]
     welch = 100 * np.array(stats.ttest_ind(*both, equal_var=False).confidence_interval(0.95))
-    assert limited.interval_of_difference(*both, 10**9).endswith("difference {:.1f} to {:.1f} points".format(*welch))
+    assert limited.interval_of_difference(*both, 10**9).endswith("difference {:.1f} to {:.1f} points behind".format(*welch))
     # Sweeps that agree: both errors are those of 360 images at 90 %, here of two means over two sweeps.
     agreed = [pd.Series([0.9, 0.9])] * 2
     floor = 1.96 * (0.8956 * 0.1044 / 364) ** 0.5 / stats.t.ppf(0.975, 1)
     half = 100 * stats.t.ppf(0.975, 2) * floor * 2**0.5
-    assert limited.interval_of_difference(*agreed, 360).endswith(f"difference {-half:.1f} to {half:.1f} points")
+    assert limited.interval_of_difference(*agreed, 360).endswith(f"difference {-half:.1f} to {half:.1f} points behind")
 
 
 def test_what_a_sweep_costs_is_compared_with_what_its_schedule_saves():
