@@ -209,11 +209,8 @@ def forecast(
     expected.evaluation = _evaluation_cost(task)
     rows: dict[tuple[int | None, Budget], BudgetForecast] = {}
     for proxy in (*range(1, len(space.proxy) + 1), None):
-        of_task = space if proxy is None else space.proxy_space(proxy)
         for budget in space.budgets:
             rows[proxy, budget] = BudgetForecast(str(budget) if proxy is None else f"proxy {proxy}, {budget}")
-            plan = compile_in_currency(Schedule.full_model(), Task(of_task.task), budget, of_task, table)
-            rows[proxy, budget].full_steps = plan.steps
     expected.budgets = list(rows.values())
     full = full_training_plan(space, table)
     trained: set[str] = set()
@@ -241,7 +238,12 @@ def forecast(
                 expected.is_cut_off = True
                 break
         _add_shared(dispatcher, rows)
-    expected.budgets = [row for (proxy, _), row in rows.items() if proxy is None or row.staged]
+    # A proxy is trained at some budgets alone; the others may hold no step of it.
+    rows = {(proxy, budget): row for (proxy, budget), row in rows.items() if proxy is None or row.staged}
+    for (proxy, budget), row in rows.items():
+        of_task = space if proxy is None else space.proxy_space(proxy)
+        row.full_steps = compile_in_currency(Schedule.full_model(), Task(of_task.task), budget, of_task, table).steps
+    expected.budgets = list(rows.values())
     return expected
 
 

@@ -225,6 +225,15 @@ def test_a_proxy_costs_a_share_of_the_target(space_with):
     assert expected.trials == space.planned_trials
 
 
+def test_a_dry_run_plans_a_proxy_only_where_it_is_trained(space_with):
+    """Within a spending limit that is at the goal alone: 25 % holds no step of the full model of this proxy."""
+    space = space_with({"epochs": 0.04}, trials=None, baseline_trials=None, spend="20 trainings", goal="50%")
+    check_space(space)
+    expected = forecast(space, MACHINES)
+    assert [row.budget for row in expected.budgets] == ["proxy 1, 50%", "25%", "50%"]
+    assert [row.full_steps > 0 for row in expected.budgets] == [True, True, True]
+
+
 @pytest.mark.parametrize(
     ("proxy", "message"),
     [
