@@ -35,11 +35,12 @@ class Transfer:
     budget: str
     """Share of full training on the proxy; that on the target is named, too, if it is another one."""
     promoted: int
-    """Number of schedules that the proxy chose."""
+    """Number of schedules that the proxy chose for the target; 0 for an earlier proxy, which chooses for the next one."""
     controls: int
-    """Number of controls: schedules that the proxy did not choose, and that were tried because of that."""
+    """Number of controls: schedules that the proxy did not choose, and that the target tried because of that; 0 for an earlier
+    proxy."""
     others: int = 0
-    """Number of schedules that the target tried without the proxy, such as first guesses that both tasks have."""
+    """Number of schedules that the target tried, but not because of the proxy, such as first guesses that both have."""
     spearman: float
     """Spearman's rank correlation; NaN for fewer than `MIN_SCHEDULES` schedules, or if all scores are equal."""
     spearman_low: float
@@ -124,6 +125,8 @@ def transfers(trials: pd.DataFrame, validation_images: int | None = None) -> lis
             name = budget if at == budget else f"{at}, on the target at {budget}"
             both = ours.assign(score_on_proxy=theirs.validation_score).dropna(subset="score_on_proxy")
             if len(both) >= 2:
+                if proxy != on_proxies.proxy.max():  # what the target took from a proxy, it took from the last one
+                    both = both.assign(from_proxy=None)
                 found.append(_transfer(int(proxy), str(name), both, seed_variance, validation_images))
     return found
 

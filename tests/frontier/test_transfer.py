@@ -146,6 +146,22 @@ def test_what_the_proxy_did_not_choose_does_not_count_as_promoted():
     ]
 
 
+def test_an_earlier_proxy_is_not_blamed_for_what_the_last_one_chose():
+    """The first proxy ranks the schedules as the target does, the second in reverse, and promotes the worst three."""
+    ranked = SHARES[:6]
+    records = [record(share, share, n, proxy=1) for n, share in enumerate(ranked)]
+    records += [record(share, 1 - share, n, proxy=2, from_proxy="promoted") for n, share in enumerate(ranked)]
+    reasons = ["promoted"] * 3 + [None, "control", "control"]
+    records += [record(share, share, n, from_proxy=why) for n, (share, why) in enumerate(zip(ranked, reasons, strict=True))]
+    first, last = transfers(trials_frame(records, of="all"))
+    assert (first.promoted, first.controls, first.others, first.schedules) == (0, 0, 6, 6)
+    assert math.isnan(first.ahead_of_control)
+    assert (first.spearman, first.regret, first.verdict) == (1, 0, "carries over")
+    assert (last.promoted, last.controls, last.others) == (3, 2, 1)
+    assert last.ahead_of_control == pytest.approx(0.3 - 0.6)
+    assert (last.spearman, last.verdict) == (-1, "poor")
+
+
 def test_trials_of_proxies_are_in_no_curve():
     records = [record(0.1, 0.99, 0, proxy=1), record(0.2, 0.98, 1, proxy=2), record(0.3, 0.5, 2)]
     trials = trials_frame(records)
