@@ -18,6 +18,8 @@ from explorer.spec.budget import Budget
 
 FULL_TRAINING = 0.99
 """Runs of at least this cost, a fraction of full training, count as full training: a plan may end a step below its budget."""
+MAX_FULL_TRAINING = 1.01
+"""Runs of more than this cost are longer trainings."""
 MAX_PREDICTED_MATCH = 2.0
 """Cost up to which a predicted match is looked for, in full trainings; beyond, it counts as not reached."""
 MATCH_POINTS = 200
@@ -113,6 +115,15 @@ class FullTrainingMatch:
         return self.reached and self.match.high < FULL_TRAINING
 
 
+def of_full_training(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of full training: of the baseline at 100 %, not above.
+
+    Args:
+        rows: with the columns kind and cost.
+    """
+    return rows[(rows.kind == "baseline") & rows.cost.between(FULL_TRAINING, MAX_FULL_TRAINING)]
+
+
 def match_full_training(curves: pd.DataFrame, between: dict[Kind, MetricCurve]) -> FullTrainingMatch | None:
     """The cost at which staged training matches full training; `None` if one of the two was not measured.
 
@@ -120,7 +131,7 @@ def match_full_training(curves: pd.DataFrame, between: dict[Kind, MetricCurve]) 
         curves: the table that `best_by_budget` returns.
         between: the curve of each kind that was trained.
     """
-    full = curves[(curves.kind == "baseline") & (curves.cost >= FULL_TRAINING)]
+    full = of_full_training(curves)
     if full.empty or "staged" not in between:
         return None
     target = full.sort_values("cost", kind="stable").iloc[0]
@@ -136,6 +147,8 @@ def predict_full_training_match(predicted: dict[Kind, PredictedCurve]) -> FullTr
         predicted: the predicted accuracy of each kind that can be predicted.
     """
     if len(predicted) < len(KINDS) or any(curve.reach < FULL_TRAINING for curve in predicted.values()):
+        return None
+    if any(curve.deviation.measured.costs[0] > MAX_FULL_TRAINING for curve in predicted.values()):
         return None
     staged, baseline = predicted["staged"], predicted["baseline"]
     smallest, end = float(staged.deviation.measured.costs[0]), min(staged.reach, MAX_PREDICTED_MATCH)

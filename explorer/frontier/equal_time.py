@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from explorer.frontier.comparison import FULL_TRAINING, BudgetComparison, MeanScore
+from explorer.frontier.comparison import BudgetComparison, MeanScore, of_full_training
 from explorer.frontier.curve import MetricCurve
 from explorer.frontier.pareto import non_dominated
 from explorer.frontier.trials import rows
@@ -41,7 +41,7 @@ def measured_full_seconds(curves: pd.DataFrame) -> float:
     Args:
         curves: the table that `best_by_budget` returns; its times must be of one kind of device.
     """
-    full = curves[(curves.kind == "baseline") & (curves.cost >= FULL_TRAINING) & (curves.train_seconds > 0)]
+    full = of_full_training(curves[curves.train_seconds > 0])
     return math.nan if full.empty else float(full.train_seconds.iloc[0])
 
 

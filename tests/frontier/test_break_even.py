@@ -126,3 +126,15 @@ def test_a_sweep_of_cheap_budgets_says_predicted():
     assert data.headline.startswith("Staging is predicted to match full training (")
     # Four runs at each budget and kind: 8 * .35.
     assert "Found for 2.8 full trainings; is predicted to save" in data.summary
+
+
+def test_a_longer_training_is_not_full_training():
+    """Budgets of 50 % and 200 %: full training is between the two, and is predicted."""
+    data = sweep(("staged", "50%", 0.805), ("staged", "200%", 0.925), ("baseline", "50%", 0.705), ("baseline", "200%", 0.905))
+    assert data.match.predicted
+    assert 0.75 < data.match.target.mean < 0.87
+    assert data.match.measured[0] == 0.5
+    assert data.break_even.payback == "undecided"
+    longer = sweep(*((kind, budget, 0.9) for kind in ("staged", "baseline") for budget in ("150%", "200%")))
+    assert longer.match is None
+    assert longer.break_even.payback == "unknown"

@@ -1,9 +1,12 @@
 """Staged against baseline training at equal time, worked out by hand."""
 
+import math
+
 import pytest
 
 from explorer.frontier import best_by_budget, trials_frame
-from explorer.frontier.equal_time import compare_at_equal_time
+from explorer.frontier.equal_time import compare_at_equal_time, measured_full_seconds
+from explorer.report.panels.task import full_training_time
 from tests.ledger.test_ledger import make_record
 
 
@@ -53,3 +56,13 @@ def test_intervals_decide_at_equal_time_too():
 
 def test_without_staged_training_there_is_nothing_to_compare():
     assert compare_at_equal_time(best_by_budget(trials_frame([make_record(kind="baseline")]))) == []
+
+
+def test_the_time_of_full_training_is_not_that_of_a_longer_one():
+    records = [record("b50", "baseline", "50%", 0.7, 20.0), record("b200", "baseline", "200%", 0.9, 80.0)]
+    trials = trials_frame(records)
+    assert math.isnan(measured_full_seconds(best_by_budget(trials)))
+    assert full_training_time(trials).endswith("(from baselines at 200%)")
+    with_full = trials_frame([*records, record("b100", "baseline", "100%", 0.8, 42.0)])
+    assert measured_full_seconds(best_by_budget(with_full)) == 42.0
+    assert full_training_time(with_full).startswith("42 seconds on ")

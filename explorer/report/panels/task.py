@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from explorer.frontier.comparison import FULL_TRAINING
+from explorer.frontier.comparison import of_full_training
 from explorer.frontier.trials import charged
 from explorer.report.loaded_sweep import LoadedSweep
 from explorer.report.panels.panel import Panel
@@ -27,7 +27,7 @@ def full_training_time(trials: pd.DataFrame) -> str:
     texts = []
     for (device, _), on_device in runs.groupby(["device", "processes"]):
         processes = int(on_device.processes.iloc[0])
-        full = on_device[on_device.cost >= FULL_TRAINING]
+        full = of_full_training(on_device)
         basis = full if len(full) else on_device[on_device.cost == on_device.cost.max()]
         seconds = float((basis.train_seconds / basis.cost).mean()) / processes
         how = "measured" if len(full) else f"from baselines at {basis.budget.iloc[0]}"
