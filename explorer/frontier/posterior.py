@@ -7,6 +7,7 @@ Suffixes of arrays: D draws, N trained budgets, M costs at which is predicted. T
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,6 +32,10 @@ MIN_ERROR = 0.01
 """Standard error of a measured logit, at least, if neither seeds nor test images give one."""
 DRAWS_OF_A_LAW = 4000
 """Draws of each law's parameters: half from the prior, half from where those had weight."""
+ROUNDS = 12
+"""Times that `adapted_draws` move to where the draws so far had weight."""
+MIN_ADAPTED_FROM = 100
+"""Effective draws whose mean and covariance the next ones are drawn around, at least: fewer would narrow them to a point."""
 MAX_SIGMAS = 5
 """Draws are cut here: powers stay finite."""
 
@@ -167,14 +172,54 @@ def weighted_draws(law: Law, deviation: Deviation, generator: np.random.Generato
     """
     first_D4 = generator.standard_normal((DRAWS_OF_A_LAW // 2, 4))
     log_weight_D = LawDraws.at(law, first_D4, deviation).log_density + (first_D4**2).sum(axis=1) / 2
-    weight_D = np.exp(log_weight_D - log_weight_D.max())
-    weight_D /= weight_D.sum()
-    mean_4 = weight_D @ first_D4
-    covariance_44 = (first_D4 - mean_4).T @ ((first_D4 - mean_4) * weight_D[:, None]) + 0.01 * np.eye(4)
-    near = stats.multivariate_t(mean_4, 1.5 * covariance_44, df=5, seed=generator)
+    near = _around(first_D4, log_weight_D, generator)
     drawn_D4 = np.concatenate((first_D4, near.rvs(DRAWS_OF_A_LAW // 2)))
     draws = LawDraws.at(law, drawn_D4, deviation)
     return draws, draws.log_density - np.log(stats.multivariate_normal(np.zeros(4)).pdf(drawn_D4) + near.pdf(drawn_D4))
+
+
+def adapted_draws(law: Law, deviation: Deviation, generator: np.random.Generator) -> tuple[LawDraws, Array]:
+    """The same in `ROUNDS` rounds, for trained budgets that the prior hardly expects: where few of the first draws have weight.
+
+    Adaptive multiple importance sampling (Cornuet, Marin, Mira and Robert 2012): each round draws from a t distribution around
+    where all draws so far had weight, and all are weighted by their density over that of the mixture of all rounds. While too
+    few of them have weight, the next round is placed by a root of the weights.
+    """
+    count, prior = DRAWS_OF_A_LAW // 2, stats.multivariate_normal(np.zeros(4))
+    drawn_D4, proposals = generator.standard_normal((count, 4)), [prior]
+    proposed_D = prior.pdf(drawn_D4)
+    for _ in range(ROUNDS):
+        log_weight_D = LawDraws.at(law, drawn_D4, deviation).log_density - np.log(proposed_D)
+        while effective_number(normalized(log_weight_D)) < MIN_ADAPTED_FROM:
+            log_weight_D = log_weight_D / 2
+        near = _around(drawn_D4, log_weight_D, generator)
+        new_D4 = near.rvs(count)
+        proposed_D = np.concatenate((proposed_D, sum(proposal.pdf(new_D4) for proposal in proposals)))
+        proposals.append(near)
+        drawn_D4 = np.concatenate((drawn_D4, new_D4))
+        proposed_D += near.pdf(drawn_D4)
+    draws = LawDraws.at(law, drawn_D4, deviation)
+    return draws, draws.log_density - np.log(proposed_D)
+
+
+def _around(drawn_D4: Array, log_weight_D: Array, generator: np.random.Generator) -> Any:
+    """A t distribution around weighted draws, somewhat wider than they are."""
+    weight_D = normalized(log_weight_D)
+    mean_4 = weight_D @ drawn_D4
+    covariance_44 = (drawn_D4 - mean_4).T @ ((drawn_D4 - mean_4) * weight_D[:, None]) + 0.01 * np.eye(4)
+    return stats.multivariate_t(mean_4, 1.5 * covariance_44, df=5, seed=generator)
+
+
+def normalized(log_weight_D: Array) -> Array:
+    """Weights that sum to 1, from their logarithms."""
+    weight_D = np.exp(log_weight_D - log_weight_D.max())
+    weight_D /= weight_D.sum()
+    return weight_D
+
+
+def effective_number(weight_D: Array) -> float:
+    """Number of independent draws that weighted ones are worth (Kish 1965); the weights sum to 1."""
+    return float(1 / np.sum(weight_D**2))
 
 
 def inner_accuracy(mean: ArrayLike, images: ArrayLike) -> Array:

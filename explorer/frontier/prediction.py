@@ -30,13 +30,25 @@ from scipy.special import expit
 from explorer.errors import InvalidInput
 from explorer.frontier.curve import Expected
 from explorer.frontier.laws import LAWS, Array, Law
-from explorer.frontier.posterior import Deviation, LawDraws, MeasuredLogits, weighted_draws
+from explorer.frontier.posterior import (
+    Deviation,
+    LawDraws,
+    MeasuredLogits,
+    adapted_draws,
+    effective_number,
+    normalized,
+    weighted_draws,
+)
 from explorer.frontier.trials import metric_of
 from explorer.spec.binomial import LEVEL
 from explorer.spec.provenance import MAX_REACH, MIN_BUDGETS
 
 DRAWS = 4000
 """Draws from the posterior that a prediction is made of."""
+FEW_EFFECTIVE_DRAWS = 1000
+"""Where the first draws are worth fewer independent ones, `adapted_draws` replace them."""
+MIN_EFFECTIVE_DRAWS = 500
+"""Where those are worth fewer, nothing is predicted: the ends of a 95 % interval are the 12th and the 488th of 500."""
 MAX_FALL = 4.0
 """Standard errors of a difference by which accuracy may fall with cost; above, no law holds."""
 WINNER_ERROR = 0.05
@@ -46,7 +58,7 @@ PLAN_TOLERANCE = 0.05
 
 
 def obstacle(points: pd.DataFrame) -> str | None:
-    """Why nothing can be predicted from these points, as a clause; `None` if there is a prediction.
+    """Why no law can be fitted to these points, as a clause; `None` if laws can be. See also `predicted_or_obstacle`.
 
     Args:
         points: rows of `best_by_budget` of one kind, or none.
@@ -85,7 +97,7 @@ class PredictedCurve:
     draws: LawDraws
     """Equally probable draws from the posterior."""
     effective_draws: float
-    """Number of independent draws that the weighted ones were worth."""
+    """Number of independent draws that the weighted ones were worth, at least `MIN_EFFECTIVE_DRAWS`."""
 
     @classmethod
     def through(cls, points: pd.DataFrame, laws: Sequence[Law] = LAWS) -> PredictedCurve:
@@ -96,22 +108,32 @@ class PredictedCurve:
             laws: the candidates.
 
         Raises:
-            InvalidInput: where there is an `obstacle`.
+            InvalidInput: where there is an `obstacle`, or too few of the draws from the laws fit the points.
         """
         if reason := obstacle(points):
             raise InvalidInput("budget", None, reason)
-        deviation, generator = Deviation.of(MeasuredLogits.of(points)), np.random.default_rng(0)
-        drawn = [weighted_draws(law, deviation, generator) for law in laws]
-        log_weight = np.concatenate([log_weight_D for _, log_weight_D in drawn])
-        weight = np.exp(log_weight - log_weight.max())
-        weight /= weight.sum()
+        deviation = Deviation.of(MeasuredLogits.of(points))
+        for draw, enough in ((weighted_draws, FEW_EFFECTIVE_DRAWS), (adapted_draws, MIN_EFFECTIVE_DRAWS)):
+            generator = np.random.default_rng(0)
+            drawn = [draw(law, deviation, generator) for law in laws]
+            weight = normalized(np.concatenate([log_weight_D for _, log_weight_D in drawn]))
+            effective_draws = effective_number(weight)
+            if effective_draws >= enough:
+                break
+        else:
+            raise InvalidInput(
+                "budget",
+                None,
+                "too few random draws from the laws of error against cost fit the trained budgets: they are worth "
+                f"{effective_draws:.0f} independent ones, and an interval needs {MIN_EFFECTIVE_DRAWS}",
+            )
         positions = (generator.uniform() + np.arange(DRAWS)) / DRAWS  # systematic resampling
         kept = np.searchsorted(np.cumsum(weight), positions).clip(max=len(weight) - 1)
         kept = generator.permutation(kept)  # the noise of a prediction is not to go with the order of the laws
         of_laws = [[getattr(draws, each.name) for draws, _ in drawn] for each in fields(LawDraws)]
         draws = LawDraws(*(np.concatenate(values)[kept] for values in of_laws))
         chosen = np.repeat(np.arange(len(drawn)), [len(log_weight_D) for _, log_weight_D in drawn])[kept]
-        return cls(tuple(laws), deviation, chosen, draws, float(1 / np.sum(weight**2)))
+        return cls(tuple(laws), deviation, chosen, draws, effective_draws)
 
     @property
     def reach(self) -> float:
@@ -171,3 +193,11 @@ class PredictedCurve:
                     f"only {100 * smallest:.4g}% to {100 * self.reach:.4g}% of full training can be predicted: from the "
                     f"cheapest trained budget to {MAX_REACH:g} times the most expensive one, {100 * largest:.4g}%",
                 )
+
+
+def predicted_or_obstacle(points: pd.DataFrame) -> PredictedCurve | str:
+    """The prediction from rows of `best_by_budget` of one kind, or none; or why there is no prediction, as a clause."""
+    try:
+        return PredictedCurve.through(points)
+    except InvalidInput as error:
+        return error.allowed

@@ -10,7 +10,7 @@ import pandas as pd
 
 from explorer.errors import InvalidInput
 from explorer.frontier.curve import Expected
-from explorer.frontier.prediction import PredictedCurve, obstacle
+from explorer.frontier.prediction import PredictedCurve, predicted_or_obstacle
 from explorer.ledger import KINDS, Kind, SweepHeader
 from explorer.spec.budget import CURRENCY_NAMES, Budget
 from explorer.spec.provenance import PredictedAccuracy
@@ -58,10 +58,10 @@ def untrained_budget(winners: pd.DataFrame, trials: pd.DataFrame, header: SweepH
     obstacles: dict[Kind, str] = {}
     for kind in KINDS:
         points = winners[winners.kind == kind]
-        if reason := obstacle(points):
-            obstacles[kind] = reason
+        curve = predicted_or_obstacle(points)
+        if isinstance(curve, str):
+            obstacles[kind] = curve
             continue
-        curve = PredictedCurve.through(points)
         try:
             curve.check([cost])
         except InvalidInput as error:

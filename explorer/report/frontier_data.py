@@ -20,7 +20,7 @@ from explorer.frontier import (
 from explorer.frontier.break_even import BreakEven, break_even
 from explorer.frontier.comparison import BudgetComparison, FullTrainingMatch, predict_full_training_match
 from explorer.frontier.equal_time import TimeComparison, compare_at_equal_time, devices
-from explorer.frontier.prediction import obstacle
+from explorer.frontier.prediction import predicted_or_obstacle
 from explorer.frontier.trials import metric_of
 from explorer.ledger import KINDS, Kind
 from explorer.report.headline import break_even_sentence, equal_time_sentence, headline
@@ -50,16 +50,18 @@ class FrontierData:
     """What finding out cost, and what it saves."""
 
     @cached_property
+    def _predicted_or_obstacle(self) -> dict[Kind, PredictedCurve | str]:
+        return {kind: predicted_or_obstacle(self.curves[self.curves.kind == kind]) for kind in KINDS}
+
+    @property
     def predicted(self) -> dict[Kind, PredictedCurve]:
         """The accuracy at budgets that were not trained, for each kind that can be predicted."""
-        of_kinds = {kind: self.curves[self.curves.kind == kind] for kind in self.between}
-        return {kind: PredictedCurve.through(points) for kind, points in of_kinds.items() if obstacle(points) is None}
+        return {kind: curve for kind, curve in self._predicted_or_obstacle.items() if isinstance(curve, PredictedCurve)}
 
     @property
     def obstacles(self) -> dict[Kind, str]:
         """Why the other kinds cannot be predicted, as clauses."""
-        reasons = {kind: obstacle(self.curves[self.curves.kind == kind]) for kind in KINDS}
-        return {kind: reason for kind, reason in reasons.items() if reason is not None}
+        return {kind: reason for kind, reason in self._predicted_or_obstacle.items() if isinstance(reason, str)}
 
     def shown_to(self, kind: Kind) -> float:
         """Cost to which a predicted kind is shown: full training, unless more was trained or that is out of reach."""

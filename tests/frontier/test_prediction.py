@@ -1,6 +1,7 @@
 """Predictions: what is known of synthetic curves comes back, intervals hold what they claim, and what no law allows is refused."""
 
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ from scipy.special import expit, logit
 
 from explorer import InvalidInput
 from explorer.frontier.laws import LAWS, Law
-from explorer.frontier.prediction import PredictedCurve, obstacle
+from explorer.frontier.prediction import PredictedCurve, obstacle, predicted_or_obstacle
 from explorer.spec.provenance import MAX_REACH
 
 COSTS = (0.05, 0.1, 0.2, 0.4)
@@ -153,6 +154,34 @@ def test_an_accuracy_that_falls_beyond_its_errors_has_no_law():
     )
     assert obstacle(points((0.6, 0.8, 0.795, 0.81))) is None  # within the errors
     assert obstacle(points((0.978, 0.975, 0.97, 0.976), test_images=360)) is None
+
+
+@pytest.mark.parametrize(
+    ("means", "seed_error", "expected"),
+    [
+        ((0.60, 0.57, 0.62), 0.006, (0.754, 0.583, 0.972)),
+        ((0.60, 0.66, 0.64), 0.006, (0.729, 0.601, 0.961)),
+        ((0.90, 0.91, 0.905), 0.003, (0.914, 0.901, 0.958)),
+    ],
+)
+def test_a_curve_that_dips_is_predicted_from_enough_draws(means, seed_error, expected):
+    """Expected: 600,000 draws of each law from one wide t distribution, without adaptation, worth 18,000 independent ones."""
+    curve = PredictedCurve.through(points(means, (0.05, 0.1, 0.2), seed_error=seed_error))
+    assert curve.effective_draws > 5000
+    assert [values[0] for values in curve.at([1.0])] == pytest.approx(expected, abs=0.015)
+
+
+def test_nothing_is_predicted_from_a_handful_of_draws(monkeypatch):
+    monkeypatch.setattr("explorer.frontier.posterior.ROUNDS", 1)
+    reason = predicted_or_obstacle(points((0.6, 0.57, 0.62), (0.05, 0.1, 0.2), seed_error=0.006))
+    expected = (
+        r"too few random draws from the laws of error against cost fit the trained budgets: they are worth (\d+) independent "
+        "ones, and an interval needs 500"
+    )
+    assert int(re.fullmatch(expected, reason)[1]) < 100
+    monotone = points((0.6, 0.72, 0.81, 0.87))
+    assert predicted_or_obstacle(monotone).at([0.8]).mean == PredictedCurve.through(monotone).at([0.8]).mean
+    assert predicted_or_obstacle(points((0.6,), (0.05,))).startswith("a prediction needs at least 2 trained budgets")
 
 
 def test_perfect_accuracies_and_chance_are_predicted_too():
