@@ -195,6 +195,25 @@ def row_with_largest(table: pd.DataFrame, column: str) -> pd.Series[Any]:
     return table.iloc[int(table[column].to_numpy(float).argmax())]
 
 
+def better_kinds(winners: pd.DataFrame) -> pd.DataFrame:
+    """The better of staged and baseline training at each budget, on validation data.
+
+    Args:
+        winners: the table that `best_by_budget` returns.
+    """
+    return winners.loc[winners.groupby("budget_amount").validation_mean.idxmax()]
+
+
+def full_training_cost(trials: pd.DataFrame) -> float:
+    """Cost of full training in the sweep's currency: FLOPs or device-seconds.
+
+    Args:
+        trials: the table that `trials_frame` returns, with at least one completed trial.
+    """
+    first = trials[trials.status == "completed"].iloc[0]
+    return float(first.full_flops if first.currency == "flops" else first.full_seconds)
+
+
 def at_budget(table: pd.DataFrame, budget: Budget) -> pd.DataFrame:
     """The rows at a budget, whichever device it names.
 

@@ -11,6 +11,7 @@ import pandas as pd
 from explorer.errors import InvalidInput
 from explorer.frontier.curve import Expected
 from explorer.frontier.prediction import PredictedCurve, predicted_or_obstacle
+from explorer.frontier.trials import better_kinds, full_training_cost
 from explorer.ledger import KINDS, Kind, SweepHeader
 from explorer.spec.budget import CURRENCY_NAMES, Budget
 from explorer.spec.provenance import PredictedAccuracy
@@ -86,7 +87,7 @@ def neighbour(winners: pd.DataFrame, cost: float) -> pd.Series[Any]:
         winners: the table that `best_by_budget` returns; not empty.
         cost: a fraction of full training.
     """
-    best = winners.loc[winners.groupby("budget_amount").validation_mean.idxmax()].sort_values("cost")
+    best = better_kinds(winners).sort_values("cost")
     return best.iloc[min(int(np.searchsorted(best.cost.to_numpy(float), cost)), len(best) - 1)]
 
 
@@ -101,8 +102,7 @@ def cost_of(budget: Budget, trials: pd.DataFrame, header: SweepHeader) -> float:
     currency = header.space.currency
     if budget.unit == "GMACs-epochs" or budget.currency(currency) != currency:
         raise InvalidInput("budget", str(budget), f"must be a share of full training or in {CURRENCY_NAMES[currency]}")
-    completed = trials[trials.status == "completed"]
-    full = float(completed.full_flops.iloc[0]) if currency == "flops" else 1e9 * float(completed.full_seconds.iloc[0])
+    full = full_training_cost(trials) * (1 if currency == "flops" else 1e9)  # budgets are counted in nanoseconds
     return budget.priced(header.space.price).of(int(full)) / full
 
 

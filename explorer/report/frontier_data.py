@@ -21,7 +21,7 @@ from explorer.frontier.break_even import BreakEven, break_even
 from explorer.frontier.comparison import BudgetComparison, FullTrainingMatch, predict_full_training_match
 from explorer.frontier.equal_time import TimeComparison, compare_at_equal_time, devices
 from explorer.frontier.prediction import predicted_or_obstacle
-from explorer.frontier.trials import metric_of
+from explorer.frontier.trials import better_kinds, full_training_cost, metric_of
 from explorer.ledger import KINDS, Kind
 from explorer.report.headline import break_even_sentence, equal_time_sentence, headline
 from explorer.report.units import amounts_at
@@ -79,7 +79,7 @@ class FrontierData:
     @property
     def winners(self) -> pd.DataFrame:
         """The better of staged and baseline at each budget, on validation data."""
-        return self.curves.loc[self.curves.groupby("budget_amount").validation_mean.idxmax()]
+        return better_kinds(self.curves)
 
     @property
     def headline(self) -> str:
@@ -125,7 +125,7 @@ class FrontierData:
     @property
     def full_cost(self) -> float:
         """Cost of full training in the sweep's currency: FLOPs or device-seconds."""
-        return self.full_flops if self.currency == "flops" else float(self.runs.full_seconds.iloc[0])
+        return full_training_cost(self.runs)
 
     def costs_at(self, kind: Kind, cost: ArrayLike) -> pd.DataFrame:
         """Costs in every unit; the sweep's currency is exact, others are interpolated, proportional above what was measured.
