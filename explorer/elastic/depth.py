@@ -13,6 +13,10 @@ from typing import Any
 
 import timm.models as zoo
 import torch
+from timm.models.eva import EvaBlockPostNorm
+from timm.models.gemma4_vit import Gemma4Block
+from timm.models.vision_transformer import ResPostBlock
+from timm.models.vision_transformer_relpos import ResPostRelPosBlock
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer as TorchvisionViT
 
@@ -44,8 +48,21 @@ ConViT is not among them: its forward pass uses block numbers. `register_model` 
 """
 
 
-OTHER_BRANCHES: tuple[type[nn.Module], ...] = (zoo.Xcit, zoo.TNT)
-"""Classes whose blocks have residual branches besides attention and MLP: without those two, a block still adds something."""
+OTHER_BRANCHES: list[type[nn.Module]] = [zoo.Xcit, zoo.TNT]
+"""Classes whose blocks have residual branches besides attention and MLP: without those two, a block still adds something.
+`register_model` adds classes."""
+
+POST_NORMS: dict[type[nn.Module], tuple[str, ...]] = {
+    ResPostBlock: ("norm1", "norm2"),
+    ResPostRelPosBlock: ("norm1", "norm2"),
+    EvaBlockPostNorm: ("norm1", "norm2"),
+    Gemma4Block: ("norm2", "norm4"),
+}
+"""Classes of blocks that normalize the outputs of attention and MLP, and the names of these norms.
+
+Such a block adds nothing if the weights and biases of these norms are zero, from which Swin V2 starts (Liu et al., CVPR 2022,
+arXiv 2111.09883). Outputs of zero would not do: the norm adds its bias, and multiplies the gradient by 1 / sqrt(eps).
+"""
 
 
 class Depth:
@@ -122,6 +139,16 @@ class Depth:
         before = set(getattr(self._owner, self._name))
         setattr(self._owner, self._name, stack.train(self._owner.training))
         return [block for block in stack if block not in before]
+
+
+def post_norms(block: nn.Module) -> list[nn.Module]:
+    """The norms of a block that are applied to the outputs of its attention and its MLP; see `POST_NORMS`."""
+    return [block.get_submodule(name) for name in row_of(POST_NORMS, block) or ()]
+
+
+def is_frozen(module: nn.Module) -> bool:
+    """Whether a parameter of a module is frozen."""
+    return not all(parameter.requires_grad for parameter in module.parameters())
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from explorer.elastic.depth import OTHER_BRANCHES, copy_blocks, depth_of
+from explorer.elastic.depth import OTHER_BRANCHES, copy_blocks, depth_of, is_frozen, post_norms
 from explorer.elastic.growth import newly_initialized, sources
 from explorer.elastic.image_resizing import ImageResizing
 from explorer.elastic.layout import LETTERS, Layout
@@ -40,6 +40,8 @@ class ElasticModel:
         image_size: height and width of full images in pixels, or the side of square ones; `None`: the size that the model was
             built for.
         seed: seed of random subsets.
+        average_of: the model that is trained, if this one is an average of its weights: what is frozen there grows with its own
+            weights here too, and only that.
 
     Raises:
         InvalidInput: when nothing in the model can be resized.
@@ -53,8 +55,10 @@ class ElasticModel:
         *,
         image_size: int | tuple[int, int] | None = None,
         seed: int = 0,
+        average_of: ElasticModel | None = None,
     ) -> None:
         self.model = model
+        self._trained_model = average_of or self
         _add_rows_of_transformers(model)
         self.resizable_modules = [ResizableModule(path, module, layout) for path, module, layout in _resizable(model)]
         """The attention and MLP modules that have a row in the table of layouts, outermost first."""
@@ -71,7 +75,7 @@ class ElasticModel:
         self._pretrained = False
         self.growth = growth_of(staging, model)
         """Growth initialization: never `auto`. It becomes `initial` when growth is `auto` and the optimizer has no state."""
-        if self.growth in COPIES and not self._on_meta:
+        if self.growth != "initial" and not self._on_meta:
             self.pretrained = not newly_initialized(model)
         self.requested = Rates()
         """The rates that the model was last set to."""
@@ -137,7 +141,7 @@ class ElasticModel:
                     f"must be 1: {type(self.model).__name__} cannot be reduced on this axis, only on {', '.join(self.axes)}",
                 )
         growth, kind = self.growth, type(self.model).__name__
-        if rates.reduces("depth") and growth in PRESERVING and isinstance(self.model, OTHER_BRANCHES):
+        if rates.reduces("depth") and growth in PRESERVING and isinstance(self.model, tuple(OTHER_BRANCHES)):
             reason = f"must be 1 with growth: {growth}: blocks of {kind} have more than attention and MLP"
             raise InvalidInput("rates.depth", rates.depth, reason)
         if rates.reduces("heads") and growth in COPIES and isinstance(self.model, tuple(LEADING_ONLY)):
@@ -163,9 +167,9 @@ class ElasticModel:
         """Resize the model, and the optimizer's per-parameter state with it.
 
         Newly active entries have the values that they had when they were last active, or their initial values, or output
-        columns of zero with `growth: zero`. Their first moments start from zero and their second moments from the mean
-        of those that were active. Gradients are cleared. The caller must create wrappers made for the old size
-        (torch.compile, DDP, EMA copies) again.
+        columns of zero with `growth: zero`, or the values of active ones with growth by copies. Their first moments start from
+        zero and their second moments from the mean of those that were active. Gradients are cleared. The caller must create
+        wrappers made for the old size (torch.compile, DDP, EMA copies) again.
 
         Args:
             rates: requested rates.
@@ -188,17 +192,20 @@ class ElasticModel:
         if trained and not self._pretrained and optimizers and not any(has_state(each) for each in optimizers):
             copies = self._copies_that_stay_equal(optimizers[0])
         growth = self.growth if grow else None
+        if growth == "zero" and self._pretrained:
+            growth = "initial"
         inactive = self._inside_inactive_blocks()
         with torch.no_grad():
-            for module in self.resizable_modules:
+            for module, in_training in zip(self.resizable_modules, self._trained_model.resizable_modules, strict=True):
                 active = {
                     letter: self._subset.active(module, letter, self._active(module, letter, rates)) for letter in module.counts
                 }
                 if trained:
                     module.keep_what_leaves(active)
-                grows_by_copies = copies and module.is_trained and id(module.module) not in inactive
+                grows_by_copies = copies and in_training.is_trained and id(module.module) not in inactive
                 copied = self._sources(module, active) if grows_by_copies else None
-                module.resize(active, self._kept, optimizers, growth, copied, for_training)
+                module_growth = growth if growth is None or in_training.is_trained else "initial"
+                module.resize(active, self._kept, optimizers, module_growth, copied, for_training)
         self._tokens.set(self._token_rate(rates))
         if self._depth:
             self._set_depth(self._depth_rate(rates), growth, trained)
@@ -207,10 +214,11 @@ class ElasticModel:
 
     @property
     def pretrained(self) -> bool:
-        """Whether growth must not overwrite inactive weights with copies, because all of them carry knowledge.
+        """Whether growth must not overwrite inactive weights with copies or zeros, because all of them carry knowledge.
 
-        Told by `newly_initialized` when the model is given to this class, where it matters: with growth by copies. Growth then
-        acts as `initial`. Heads, channels and blocks that are trained and become inactive keep their weights in any case.
+        Told by `newly_initialized` when the model is given to this class, where it matters: unless growth is `initial`. Growth
+        then acts as `initial`. With growth by copies, heads, channels and blocks that are trained and become inactive keep
+        their weights in any case.
         """
         return self._pretrained
 
@@ -262,12 +270,29 @@ class ElasticModel:
             self._kept_blocks.update(id(block) for block in before if block not in active)
         if growth in COPIES and not self._on_meta:
             new = [block for block in new if id(block) not in self._kept_blocks]
-            copy_blocks(before, new)
+            copy_blocks(before, [block for block in new if not is_frozen(self._in_training(block))])
         if growth in PRESERVING:
-            inside = {id(inner) for block in new for inner in block.modules()}
-            for module in self.resizable_modules:
-                if id(module.module) in inside:
-                    module.zero_output()
+            for block in new:
+                self._let_add_nothing(block)
+
+    @torch.no_grad()
+    def _let_add_nothing(self, block: nn.Module) -> None:
+        """Set what attention and MLP of a block add to the residual stream to zero, except for what is frozen."""
+        if norms := post_norms(block):
+            for norm, trained_norm in zip(norms, post_norms(self._in_training(block)), strict=True):
+                for parameter in norm.parameters() if not is_frozen(trained_norm) else ():
+                    parameter.zero_()
+            return
+        inside = {id(inner) for inner in block.modules()}
+        for module, in_training in zip(self.resizable_modules, self._trained_model.resizable_modules, strict=True):
+            if id(module.module) in inside and in_training.is_trained:
+                module.zero_output()
+
+    def _in_training(self, block: nn.Module) -> nn.Module:
+        """The block of the model that is trained in the place of one of this model; see `average_of`."""
+        assert self._depth is not None
+        assert self._trained_model._depth is not None
+        return self._trained_model._depth.blocks[self._depth.blocks.index(block)]
 
     def _inside_inactive_blocks(self) -> set[int]:
         """Identities of the modules in blocks that are not active."""

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from torch import nn
 
-from explorer.elastic.depth import STACKS
+from explorer.elastic.depth import OTHER_BRANCHES, STACKS
 from explorer.elastic.image_resizing import RESIZING_SUPPORT, ResizingSupport
 from explorer.elastic.layout import Layout, Row
 from explorer.elastic.layouts import LAYOUTS, WHOLE
@@ -61,6 +61,7 @@ def register_model(
     model_class: type[nn.Module],
     *,
     blocks: str | None = None,
+    other_branches: bool = False,
     token_dropping: DropLocation | None = None,
     image_resizing: ResizingSupport | None = None,
 ) -> None:
@@ -71,6 +72,9 @@ def register_model(
     Args:
         model_class: class of a complete model. Subclasses of timm's classes inherit their entries.
         blocks: path of its stack of blocks, if its forward pass runs them in order and all have the same width.
+        other_branches: whether a block still adds something to the residual stream when the outputs of its attention and its
+            MLP are zero: it has other branches, or norms after these two. Growth that keeps the output of the model is then
+            refused for fewer blocks.
         token_dropping: where random tokens can be dropped.
         image_resizing: how it accepts smaller images.
 
@@ -80,6 +84,8 @@ def register_model(
     _check_class("register_model", model_class)
     if blocks is not None:
         _add("register_model", "stack of blocks", STACKS, model_class, blocks)
+    if other_branches and model_class not in OTHER_BRANCHES:
+        OTHER_BRANCHES.append(model_class)
     if token_dropping is not None:
         _add("register_model", "location to drop tokens", DROP_LOCATIONS, model_class, token_dropping)
     if image_resizing is not None:

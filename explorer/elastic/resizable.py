@@ -155,8 +155,8 @@ class ResizableModule:
 
     @property
     def is_trained(self) -> bool:
-        """False if all its parameters are frozen: copies and their sources would have no states that part them."""
-        return any(part.tensor.requires_grad for part in self.parts)
+        """False if one of its parameters is frozen: growth then overwrites none of them."""
+        return all(part.tensor.requires_grad for part in self.parts if isinstance(part.tensor, nn.Parameter))
 
     def reads(self, letter: str) -> bool:
         """True if a layer of the module takes the outputs of its heads or channels as inputs: false for position biases."""

@@ -21,12 +21,13 @@ from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from explorer.elastic.depth import OTHER_BRANCHES
 from explorer.elastic.growth import norm_weights
 from explorer.elastic.model import ElasticModel
 from explorer.elastic.resizable import Part, ResizableModule
 from explorer.elastic.subset import LEADING_ONLY, subsets
 from explorer.spec.rates import Rates
-from explorer.spec.staging import Staging, SubsetChoice
+from explorer.spec.staging import Growth, Staging, SubsetChoice
 
 TOLERANCE = 1e-9
 """Largest difference, relative to the largest output, between two ways to compute the same in double precision."""
@@ -162,6 +163,7 @@ def check_zero_growth_preserves_the_function(family: Family) -> None:
         raise NotApplicable("a norm is applied over the width")
     model = family.build()
     elastic = ElasticModel(model, Staging(subset=subsets(model)[-1], growth="zero"))
+    elastic.pretrained = False  # random weights of norms look as if they were
     elastic.set_rates(reduced_width(elastic, 0.5))
     before = logits(model.eval(), family.image_shape)
     for rate in (0.75, 1.0):
@@ -183,6 +185,23 @@ def check_normalized_copies_preserve_the_function(family: Family) -> None:
         elastic.set_rates(Rates(**dict.fromkeys(axes, 0.75)))  # some have two copies now and some one
     elastic.set_rates(Rates())
     _assert_close(logits(model, family.image_shape), before)
+
+
+def check_growth_of_depth_preserves_the_function(family: Family) -> None:
+    """With `growth: zero` and `copy_normalized`, the output does not change when blocks become active.
+
+    For blocks that have more than attention and MLP, see `other_branches` of `register_model`.
+    """
+    growths: tuple[Growth, ...] = ("zero", "copy_normalized")
+    for growth in growths:
+        model = _with_constant_norms(family.build())
+        elastic = ElasticModel(model, Staging(growth=growth))
+        if "depth" not in elastic.axes or isinstance(model, tuple(OTHER_BRANCHES)):
+            raise NotApplicable("fewer blocks are not possible, or not with such growth")
+        elastic.set_rates(Rates(depth=0.5))
+        before = logits(model.eval(), family.image_shape)
+        elastic.set_rates(Rates())
+        _assert_close(logits(model, family.image_shape), before)
 
 
 def check_training_leaves_inactive_entries_unchanged(family: Family) -> None:
@@ -255,6 +274,7 @@ CHECKS: tuple[Callable[[Family], None], ...] = (
     check_training_leaves_inactive_entries_unchanged,
     check_copies_and_pickles,
     check_gradient_checkpointing,
+    check_growth_of_depth_preserves_the_function,
 )
 """All checks that take a family only."""
 

@@ -30,7 +30,7 @@ class Staging(Frozen):
     initialization; `zero`: their output columns are zero, so that the loss does not jump; `copy`: copies of the active heads,
     channels and blocks, in turn, with an optimizer state of zero (the paper's growth); `copy_normalized`: the same, with output
     columns divided by the number of copies and blocks that add nothing at first, so that the loss does not jump. Pretrained
-    weights are never overwritten by copies."""
+    weights are never overwritten: growth then acts as `initial`."""
     token_policy: TokenPolicy = "auto"
     """How the number of tokens is reduced. `drop`: random tokens are dropped; `center`: the tokens around the central crop of
     the patch grid are dropped, the same ones in every step (the paper's policy); `resize`: images are made smaller; `auto`:

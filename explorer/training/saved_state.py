@@ -166,7 +166,7 @@ class SavedState:
         if content["unfinished"]:
             progress.unfinished = SegmentResult(*content["unfinished"])
         current = len(progress.segments) - (0 if progress.unfinished else 1)
-        self._state.restore(content, progress.plan.segments[current].requested)
+        self._state.restore(content, progress.plan.segments[current])
 
 
 def check_weights(state: TrainingState, progress: Progress) -> None:

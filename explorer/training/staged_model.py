@@ -47,7 +47,9 @@ class StagedModel:
         """The optimizers, which divide the model's parameters."""
         self._elastic = ElasticModel(model, staging, image_size=image_size, seed=seed)
         self._elastic_average = (
-            ElasticModel(average, staging, image_size=image_size, seed=seed) if average is not None else None
+            ElasticModel(average, staging, image_size=image_size, seed=seed, average_of=self._elastic)
+            if average is not None
+            else None
         )
 
     @property

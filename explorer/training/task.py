@@ -27,7 +27,7 @@ from explorer.spec.lr_schedule import LearningRateSchedule
 from explorer.spec.model_input import ModelInput
 from explorer.spec.rates import Rates
 from explorer.spec.schedule import Schedule
-from explorer.spec.staging import COPIES, Growth
+from explorer.spec.staging import Growth
 from explorer.spec.task import TaskSpec
 from explorer.training.architecture import (
     Architecture,
@@ -293,9 +293,8 @@ class Task:
 
     @property
     def growth(self) -> Growth:
-        """Growth initialization as applied: never `auto`, and `initial` where copies would overwrite pretrained weights."""
-        growth = counted_model(self._architecture).counter.elastic.growth
-        return "initial" if self.spec.model.starts_from_weights and growth in COPIES else growth
+        """Growth initialization as applied: never `auto`, and `initial` with pretrained weights, which are not overwritten."""
+        return "initial" if self.spec.model.starts_from_weights else counted_model(self._architecture).counter.elastic.growth
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -334,9 +333,10 @@ class Task:
 
     def _growth_of_pretrained(self) -> str | None:
         growth = self.spec.staging.growth
-        if growth not in COPIES or self.growth in COPIES:
+        if growth in ("auto", "initial") or not self.spec.model.starts_from_weights:
             return None
-        return f"staging.growth: {growth} acts as initial: pretrained weights are not overwritten by copies"
+        reason = "set to zero" if growth == "zero" else "overwritten by copies"
+        return f"staging.growth: {growth} acts as initial: pretrained weights are not {reason}"
 
     def _large_image_defaults(self) -> str | None:
         size, preprocessing = self.data.image_size, self.preprocessing

@@ -116,7 +116,7 @@ class TrainingState:
 
     def begin(self, segment: Segment) -> None:
         """Set what a segment trains with: its rates, its share of stochastic depth, and whether parts are frozen."""
-        self.set_rates(segment.requested)
+        self.set_rates(segment.requested)  # first: what was frozen before the segment grows with its own weights
         changed = self._drop_path.set_share(segment.augmentation.drop_path), self._frozen.set(segment.frozen)
         if any(changed):
             self._wrapped = None
@@ -152,8 +152,8 @@ class TrainingState:
             trained = self._staged.state_dict() | (scaled if self.scaler.is_enabled() else {})
             yield {**trained, "steps": self._steps, "random": random}
 
-    def restore(self, content: dict[str, Any], requested: Rates) -> None:
-        """Resume from a `content` that was taken at these rates, by any number of processes."""
+    def restore(self, content: dict[str, Any], segment: Segment) -> None:
+        """Resume from a `content` that was taken within a segment or at its end, by any number of processes."""
         self._staged.load_state_dict(content)
         self._steps = content["steps"]
         if self.scaler.is_enabled():
@@ -162,7 +162,8 @@ class TrainingState:
         if self.processes.rank < len(content["random"]):  # others keep the random numbers that they began with
             restore_random_state(content["random"][self.processes.rank])
         # What grows at the next stage change is what would have grown without the interruption.
-        self.set_rates(requested, grow=False)
+        self.set_rates(segment.requested, grow=False)
+        self._frozen.set(segment.frozen)
 
 
 def _by_device(tensors: Iterable[Tensor]) -> list[list[Tensor]]:

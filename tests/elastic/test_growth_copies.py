@@ -5,10 +5,13 @@ import copy
 import pytest
 import timm
 import torch
+from timm.models.vision_transformer import ResPostBlock
 from timm.optim import create_optimizer_v2
 
 from explorer import InvalidInput, Rates
 from explorer.elastic import ElasticModel
+from explorer.elastic.depth import active_blocks
+from explorer.elastic.testing import Family, check_growth_of_depth_preserves_the_function, randomized
 from explorer.errors import validated
 from explorer.spec.staging import Staging
 from explorer.training.staged_model import StagedModel
@@ -124,10 +127,12 @@ def test_copies_have_a_fresh_optimizer_state_and_part_from_their_sources(optimiz
     assert not torch.isclose(weight[:96], weight[96:], rtol=1e-6, atol=0).all()
 
 
+@pytest.mark.parametrize("gradients", [True, False])
 @pytest.mark.parametrize("rates", [STAGES[0], Rates(depth=0.5), Rates(heads=2 / 6, mlp=0.25, depth=0.5)])
-def test_the_loss_of_model_and_average_does_not_jump_with_normalized_copies(rates):
+def test_the_loss_of_model_and_average_does_not_jump_with_normalized_copies(rates, gradients):
+    """Whether or not the parameters of the average have gradients, which nobody needs."""
     model = build()
-    average = copy.deepcopy(model)
+    average = copy.deepcopy(model).requires_grad_(gradients)
     made = create_optimizer_v2(model, "adamw", lr=1e-2)
     staged = StagedModel(model, made, average, staging=Staging(growth="copy_normalized"))
     staged.set_rates(rates)
@@ -169,12 +174,66 @@ def test_pretrained_weights_are_never_overwritten():
     pretrained = build()
     with torch.no_grad():
         pretrained.norm.weight += torch.linspace(0, 0.1, 48)  # as any training leaves it
-    for growth in ("copy", "copy_normalized"):
+    for growth in ("copy", "copy_normalized", "zero"):
         ours, _, _ = grown(growth, model=copy.deepcopy(pretrained), rates=(Rates(heads=2 / 6, mlp=0.25, depth=0.5), Rates()))
         theirs, _, _ = grown(
             "initial", model=copy.deepcopy(pretrained), rates=(Rates(heads=2 / 6, mlp=0.25, depth=0.5), Rates())
         )
         assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("growth", ["copy", "copy_normalized", "zero"])
+@pytest.mark.parametrize(
+    "parts", [("blocks.0", "blocks.3"), ("blocks.0.attn", "blocks.3.mlp"), ("blocks.0.mlp.fc1", "blocks.3.norm1")]
+)
+def test_frozen_weights_are_never_overwritten_in_model_and_average(growth, parts):
+    """A block that is active, with fewer heads and channels, and one that becomes active."""
+    model = build()
+    frozen = [name for name, _ in model.named_parameters() if name.startswith(parts)]
+    for name in frozen:
+        model.get_parameter(name).requires_grad_(False)
+    average = copy.deepcopy(model).requires_grad_(True)
+    made = create_optimizer_v2(model, "adamw", lr=1e-2)
+    staged = StagedModel(model, made, average, staging=Staging(growth=growth))
+    staged.set_rates(Rates(heads=2 / 6, mlp=0.25, depth=0.5))
+    train(model, made)
+    staged.set_rates(Rates())
+    initial = build().state_dict()
+    for each in (model, average):
+        assert all(torch.equal(each.get_parameter(name), initial[name]) for name in frozen)
+    for name in ("blocks.2.mlp.fc2.weight", "blocks.1.attn.proj.weight"):  # others grow as usual
+        assert not torch.equal(model.get_parameter(name), initial[name])
+
+
+POST_NORM = {
+    "vit": ("vit_tiny_patch16_224", {"block_fn": ResPostBlock}),
+    "relpos": ("vit_relpos_small_patch16_rpn_224", {"init_values": None}),
+    "eva": ("eva02_tiny_patch14_224", {"use_post_norm": True}),
+    "gemma4": ("gemma4_vit_167m", {"head_dim": HEAD, "intermediate_size": 96, "position_embedding_size": 16}),
+}
+"""Models whose blocks normalize the outputs of attention and MLP."""
+
+
+@pytest.mark.parametrize("label", POST_NORM)
+def test_new_blocks_with_norms_after_attention_and_mlp_add_nothing_whatever_the_norms_add(label):
+    name, options = POST_NORM[label]
+    template = randomized(build(name, **options))
+    check_growth_of_depth_preserves_the_function(Family(build=lambda: copy.deepcopy(template), image_shape=(2, 3, 16, 16)))
+
+
+@pytest.mark.parametrize("growth", ["zero", "copy_normalized"])
+@pytest.mark.parametrize("label", POST_NORM)
+def test_the_first_gradients_of_such_blocks_are_those_of_others_and_they_learn(label, growth):
+    """A norm of zeros would multiply them by 1 / sqrt(eps), a thousand."""
+    name, options = POST_NORM[label]
+    model, optimizer, _ = grown(growth, model=build(name, **options), rates=(Rates(depth=0.5), Rates()))
+    loss(model).backward()
+    old, _, _, new = active_blocks(model)
+    norms = [torch.stack([p.grad.norm() for p in block.parameters()]).norm() for block in (old, new)]
+    assert 0 < norms[1] < 10 * norms[0]
+    before = copy.deepcopy(new.mlp)
+    train(model, optimizer, steps=2)
+    assert not any(torch.equal(ours, theirs) for ours, theirs in zip(new.mlp.parameters(), before.parameters(), strict=True))
 
 
 def test_what_was_trained_before_it_became_inactive_is_never_overwritten():

@@ -8,10 +8,11 @@ from timm.models import VisionTransformer
 
 from explorer import InvalidInput, Rates
 from explorer.elastic import ElasticModel, Layout, register_layout, register_model, register_whole
-from explorer.elastic.depth import STACKS
+from explorer.elastic.depth import OTHER_BRANCHES, STACKS
 from explorer.elastic.image_resizing import RESIZING_SUPPORT
 from explorer.elastic.layouts import LAYOUTS, WHOLE
 from explorer.elastic.token_dropping import DROP_LOCATIONS, DropLocation
+from explorer.spec.staging import Staging
 
 MLP = Layout({"fc1": "m c", "fc2": "c m"})
 
@@ -20,12 +21,12 @@ MLP = Layout({"fc1": "m c", "fc2": "c m"})
 def _tables():
     """What a test registers is gone after it."""
     tables = (LAYOUTS, STACKS, RESIZING_SUPPORT, DROP_LOCATIONS)
-    rows, whole = [dict(table) for table in tables], list(WHOLE)
+    rows, whole, branched = [dict(table) for table in tables], list(WHOLE), list(OTHER_BRANCHES)
     yield
     for table, kept in zip(tables, rows, strict=True):
         table.clear()
         table.update(kept)
-    WHOLE[:] = whole
+    WHOLE[:], OTHER_BRANCHES[:] = whole, branched
 
 
 class OwnMlp(Mlp):
@@ -87,6 +88,19 @@ def test_a_registered_model_class_reduces_depth_and_tokens():
     elastic.set_rates(Rates(tokens=0.25, depth=0.5))
     model.train()(torch.zeros(2, 3, 32, 32))
     assert model.seen == [4, 4]  # a quarter of 4 x 4 patches, in two blocks
+
+
+def test_a_registered_model_class_may_have_blocks_with_other_branches():
+    class Branched(VisionTransformer):
+        pass
+
+    options = {"img_size": 16, "patch_size": 8, "embed_dim": 32, "num_heads": 4, "depth": 2}
+    assert ElasticModel(Branched(**options)).growth == "copy_normalized"
+    for _ in range(2):
+        register_model(Branched, other_branches=True)
+    assert ElasticModel(Branched(**options)).growth == "initial"
+    with pytest.raises(InvalidInput, match=r"rates\.depth.*growth: copy_normalized: blocks of Branched have more than"):
+        ElasticModel(Branched(**options), Staging(growth="copy_normalized")).set_rates(Rates(depth=0.5))
 
 
 @pytest.mark.parametrize(

@@ -70,10 +70,13 @@ def test_important_heads_and_channels_keep_more_of_what_the_model_computes():
     assert errors["importance"] < 0.01 * errors["leading"]
 
 
-@pytest.mark.parametrize("growth", ["auto", "copy"])
+@pytest.mark.parametrize("growth", ["auto", "copy", "zero"])
 def test_growth_brings_back_what_the_weights_know(growth, tiny_spec, weights):
     task = fine_tuning(tiny_spec, weights, growth)
     assert task.growth == "initial"
+    reason = {"copy": "overwritten by copies", "zero": "set to zero"}.get(growth)
+    said = f"staging.growth: {growth} acts as initial: pretrained weights are not {reason}"
+    assert (said in task.warnings) == (reason is not None)
     state = TrainingState(task, seed=0, device=torch.device("cpu"), processes=SINGLE_PROCESS)
     state._staged.set_rates(Rates(heads=0.5, mlp=0.5, depth=0.5))
     orders = state._staged.subset_orders
@@ -88,6 +91,8 @@ def test_growth_brings_back_what_the_weights_know(growth, tiny_spec, weights):
     for name in ("blocks.0.mlp.fc1.weight", "blocks.0.mlp.fc1.bias"):
         assert torch.equal(now[name][::2], known[name][::2]), name  # the inactive channels
         assert not torch.equal(now[name][1::2], known[name][1::2]), name
+    columns = "blocks.0.mlp.fc2.weight"
+    assert torch.equal(now[columns][:, ::2], known[columns][:, ::2])
     for name, tensor in known.items():
         if name.startswith("blocks.1."):  # the inactive block
             assert torch.equal(now[name], tensor), name

@@ -4,7 +4,7 @@ import pytest
 import torch
 from timm.optim import create_optimizer_v2
 
-from explorer import InvalidInput
+from explorer import InvalidInput, Rates, Schedule, Stage
 from explorer.spec.recipe import FrozenParts, Recipe
 from explorer.training.distributed import SINGLE_PROCESS
 from explorer.training.steps import training_steps
@@ -101,6 +101,23 @@ def test_parts_that_are_frozen_throughout_do_not_change_while_they_grow(tiny_spe
         list(training_steps(task, state, segment, task.train_batches(0, 0, segment.steps, CPU)))
     for name, value in state.model.state_dict().items():
         assert torch.equal(value, initial[name]) == name.startswith(("blocks.0.", "pos_embed")), name
+
+
+@pytest.mark.parametrize("until", [1.0, 0.4])
+def test_a_run_that_is_interrupted_before_a_growth_grows_frozen_parts_the_same(tiny_spec, tmp_path, until):
+    """Frozen to the end or until they grow, and in the average too: from the checkpoint they must not start from copies."""
+    task = task_with(tiny_spec, frozen={"parts": ["blocks"], "until": until}, ema_decay=0.9)
+    stages = (
+        Stage(rates=Rates(heads=0.5, mlp=0.5, depth=0.5), duration_ratio=0.4),
+        Stage(rates=Rates(), duration_ratio=0.6),
+    )
+    plan = planned(task, Schedule(stages=stages, grid=5), "25%")
+    assert [segment.stage for segment in plan.segments] == [0, 0, 1, 1, 1]
+    result = assert_resumes_exactly(task, plan, (1, 2, 3), tmp_path)
+    torch.manual_seed(1)
+    initial = task.build_model().state_dict()
+    for name, value in result.model.state_dict().items():
+        assert torch.equal(value, initial[name]) == (until == 1 and name.startswith("blocks.")), name
 
 
 def test_plans_and_keys_know_which_segments_are_frozen(tiny_spec, three_stages):
