@@ -183,4 +183,5 @@ def mix_batches(batches: Iterator[Batch], stream: TrainStream, classes: int) -> 
     mixup = Mixup(augmentation.mixup, augmentation.cutmix, label_smoothing=0.0, num_classes=classes)
     for step, (images_BCHW, labels_B) in enumerate(batches, start=stream.first_step):
         with seeded(seed_for("mix", stream.seed, step)):
-            yield mixup(images_BCHW.clone(), labels_B)
+            mixed = mixup(images_BCHW.clone(), labels_B)
+        yield mixed  # outside: the training step draws from the process's own random numbers

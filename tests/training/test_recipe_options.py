@@ -53,6 +53,16 @@ def test_mixing_depends_on_seed_and_step_alone(tiny_spec):
     assert not torch.equal(whole[0][0], next(task.train_batches(6, 0, 1, CPU))[0])
 
 
+def test_mixing_leaves_the_random_numbers_of_training_steps_alone(tiny_spec):
+    """Each process has seeded its own: dropped tokens and blocks must not be the same in all of them."""
+
+    def numbers_of_steps(task):
+        torch.manual_seed(7)
+        return [torch.rand(1).item() for _ in task.train_batches(5, 0, 3, CPU)]
+
+    assert numbers_of_steps(task_with(tiny_spec, augmentation=Augmentation(mixup=0.8))) == numbers_of_steps(Task(tiny_spec))
+
+
 def test_the_average_is_timms(tiny_spec):
     """Compared with a plain loop that uses timm's ModelEmaV3."""
     task = task_with(tiny_spec, ema_decay=0.9)

@@ -110,6 +110,16 @@ def test_runs_resume_in_the_same_bits_and_share_prefixes(task, tmp_path):
     assert same_weights(again.model, straight.model)
 
 
+def test_a_run_that_ceases_to_mix_resumes_in_the_same_bits(task, tmp_path):
+    """The second stage, which does not mix, goes on with the random numbers that the first one left."""
+    augmentations = AugmentationStrength(), AugmentationStrength(mixup=0.0), AugmentationStrength()
+    stages = zip(GROWING.stages, augmentations, strict=True)
+    changed = tuple(
+        stage.model_copy(update={"augmentation": augmentation, "batch_factor": 1.0}) for stage, augmentation in stages
+    )
+    assert_resumes_exactly(task, planned(task, Schedule(stages=changed, grid=5), "8%"), (1, 2, 3), tmp_path)
+
+
 def test_settings_of_a_stage_change_what_is_trained(task):
     """Schedules that differ in augmentation alone are other trainings, with other prefixes."""
     plain = Schedule(
