@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from explorer import Staging
+from explorer import InvalidInput, Staging
+from tests.production.conftest import WIDTHS
 from tests.production.loops import same, small, staged
 
 
@@ -100,3 +101,57 @@ def test_following_without_a_learning_rate_schedule_leaves_the_rates_to_the_sche
     loop = Loop(model, optimizer)
     loop.run(3)
     assert loop.rates == [7.0] * 3
+
+
+def by_parts(model, images):
+    return model.forward_head(model.forward_features(images))
+
+
+def evaluated(model, images):
+    return model.eval()(images)
+
+
+@pytest.mark.parametrize("forward", [by_parts, evaluated])
+def test_a_loop_in_which_no_step_can_begin_is_refused_in_its_second_update(forward):
+    model, optimizer = small()
+    training = staged(model, optimizer, WIDTHS)
+    training.follow_optimizer()
+    forward(model, torch.zeros(2, 3, 16, 16)).sum().backward()
+    optimizer.step()
+    forward(model, torch.zeros(2, 3, 16, 16)).sum().backward()
+    said = "model: 'VisionTransformer': made no forward pass in training mode between two optimizer steps, so no step of the"
+    with pytest.raises(InvalidInput, match=said):
+        optimizer.step()
+
+
+def test_several_optimizers_of_a_followed_loop_step_after_one_forward_pass():
+    model, _ = small()
+    parts = [[each for each in model.parameters() if (each.ndim == 2) is matrices] for matrices in (True, False)]
+    optimizers = [torch.optim.AdamW(part, lr=1e-2) for part in parts]
+    training = staged(model, optimizers, WIDTHS)
+    training.follow_optimizer()
+    for _ in range(training.plan.steps + 1):
+        model(torch.randn(2, 3, 16, 16)).sum().backward()
+        with torch.no_grad():
+            model(torch.zeros(2, 3, 16, 16))  # as of a teacher
+        for optimizer in optimizers:
+            optimizer.step()
+    assert training.done
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_an_update_that_a_gradient_scaler_skips_is_repeated(fused):
+    """The scaler calls a fused optimizer in any case, and the optimizer skips the update."""
+    model, _ = small()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, fused=fused)
+    training = staged(model, optimizer, WIDTHS)
+    training.follow_optimizer()
+    scaler = torch.amp.GradScaler("cpu")
+    begun = []
+    for scale in (1.0, float("inf"), float("inf"), 1.0, 1.0):
+        scaler.scale(scale * model(torch.randn(2, 3, 16, 16)).sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        begun.append(training.begun)
+    assert begun == [1, 2, 2, 2, 3]
