@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from explorer.elastic.class_table import row_of
 from explorer.elastic.image_resizing import ImageResizing, resizing_support
 from explorer.elastic.token_dropping import Size
-from explorer.elastic.windows import ShrinkingWindows
 
 CHANNELS_LAST: dict[type[nn.Module], bool] = {
     zoo.SwinTransformer: True,
@@ -40,21 +39,19 @@ class GridCropping(ImageResizing):
     policy = "center"
 
     def _begin(self) -> Iterator[Callable[[], None]]:
-        yield self._model.register_forward_pre_hook(partial(_follow_mode, self._windows)).remove
+        yield from self._follow_mode()
         channels_last = bool(row_of(CHANNELS_LAST, self._model))
-        hook = partial(_crop, self._present_size, self._full_size, channels_last)
+        hook = partial(_crop, self._model, self._present_size, self._full_size, channels_last)
         embedding: Any = self._model.patch_embed
         yield embedding.register_forward_hook(hook).remove
 
 
-def _follow_mode(windows: ShrinkingWindows, model: nn.Module, _: object) -> None:
-    windows.follow_mode(model.training)
-
-
-def _crop(present: list[int], full: Size, channels_last: bool, embedding: nn.Module, _: object, grid: Tensor) -> Tensor | None:
+def _crop(
+    model: nn.Module, present: list[int], full: Size, channels_last: bool, _embedding: nn.Module, _images: object, grid: Tensor
+) -> Tensor | None:
     """Forward hook that keeps the center of a grid, BHWC or BCHW, of the images' present share of their full size."""
     first = 1 if channels_last else 2
-    if not embedding.training:
+    if not model.training:
         return None
     for dim, small, whole in zip((first, first + 1), present, full, strict=True):
         size = grid.shape[dim]

@@ -12,12 +12,13 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any, Literal
 
 import timm.models as zoo
 from timm.layers import Format, RotaryEmbeddingCat
 from timm.models.hieradet_sam2 import HieraDet
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from explorer.elastic.class_table import row_of
@@ -29,6 +30,8 @@ from explorer.errors import InvalidInput
 
 class ImageResizing:
     """Interpolates images to a smaller size as they enter a model in training mode, on the device of the images.
+
+    The model has to be called itself: `forward_features` and its other methods take images as they are.
 
     Args:
         model: the timm model.
@@ -101,11 +104,21 @@ class ImageResizing:
 
     def _begin(self) -> Iterator[Callable[[], None]]:
         """Change the model for the present size, which is smaller; yields what restores it."""
-        hook = partial(_resize_images, self._present_size, self._windows)
-        yield self._model.register_forward_pre_hook(hook).remove
+        hook = partial(_resize_images, self._present_size)
+        yield self._model.register_forward_pre_hook(hook, with_kwargs=True).remove
+        yield from self._follow_mode()
         for module, name, value in self._support.attributes(self._model):
             yield partial(setattr, module, name, getattr(module, name))
             setattr(module, name, value)
+
+    def _follow_mode(self) -> Iterator[Callable[[], None]]:
+        """Let the windows follow the mode of the model; yields what ends it.
+
+        The hook is on the first module, which `forward_features` and other methods of the model call, too.
+        """
+        if self._windows.largest() is not None:
+            first: nn.Module = getattr(self._model, "patch_embed", self._model)
+            yield first.register_forward_pre_hook(partial(_follow_mode, self._windows, self._model)).remove
 
     def _side(self, rate: float, full: int, stride: int) -> int:
         if rate == 1:
@@ -118,19 +131,48 @@ class ImageResizing:
         return min(full, strides * stride)
 
 
+def _follow_mode(windows: ShrinkingWindows, model: nn.Module, *_: object) -> None:
+    """Forward pre-hook of a module of the model."""
+    windows.follow_mode(model.training)
+
+
 def _resize_images(
-    present_size: list[int], windows: ShrinkingWindows, model: nn.Module, arguments: tuple[Any, ...]
+    present_size: list[int], model: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any] | None = None
 ) -> tuple[Any, ...] | None:
     """Forward pre-hook that interpolates with antialiasing, so that every pixel of the full images contributes.
 
-    Size and windows are read when the hook runs: torch collects all hooks before the first of them runs, and that one may
-    change the rates.
+    The size is read when the hook runs: torch collects all hooks before the first of them runs, and that one may change the
+    rates. This hook is then removed already, and torch calls it without the keywords.
+
+    Raises:
+        InvalidInput: when there are no images among the arguments, or they would have to be enlarged.
     """
-    windows.follow_mode(model.training)
-    images_BCHW, *others = arguments
-    if not model.training or list(images_BCHW.shape[2:]) == present_size:
+    if not model.training or (keywords is None and not arguments):
         return None
-    return functional.interpolate(images_BCHW, present_size, mode="bilinear", antialias=True), *others
+    place, images_BCHW = _images(arguments, keywords or {})
+    size = list(images_BCHW.shape[2:])
+    if size == present_size:
+        return None
+    if any(side < wanted for side, wanted in zip(size, present_size, strict=True)):
+        reason = (
+            f"are smaller than the {present_size[0]} x {present_size[1]} pixels of this stage, and are not enlarged: give the "
+            "size of full images, to StagedTraining as image_shape"
+        )
+        raise InvalidInput("images", f"{size[0]} x {size[1]} pixels", reason)
+    smaller = functional.interpolate(images_BCHW, present_size, mode="bilinear", antialias=True)
+    if isinstance(place, str):
+        return arguments, {**(keywords or {}), place: smaller}
+    replaced = (*arguments[:place], smaller, *arguments[place + 1 :])
+    return replaced if keywords is None else (replaced, keywords)
+
+
+def _images(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[int | str, Tensor]:
+    """The images among the arguments of a model, and the position or name of the argument."""
+    places: Iterator[tuple[int | str, Any]] = chain(enumerate(arguments), keywords.items())
+    for place, value in places:
+        if isinstance(value, Tensor) and value.ndim == 4:
+            return place, value
+    raise InvalidInput("staging.token_policy", "resize", "needs a batch of images, a tensor of four dimensions, in training")
 
 
 Attributes = Iterator[tuple[nn.Module, str, object]]

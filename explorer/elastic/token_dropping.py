@@ -163,10 +163,20 @@ class CentralTokens(nn.Module):
         self.num_prefix_tokens, self.with_indices = num_prefix_tokens, with_indices
 
     def forward(self, x_BND: Tensor) -> Tensor | tuple[Tensor, Tensor | None]:
-        """The tokens that are kept, (B, N kept, D), and their positions in the grid, int64 (B, N kept), if wanted."""
+        """The tokens that are kept, (B, N kept, D), and their positions in the grid, int64 (B, N kept), if wanted.
+
+        Raises:
+            InvalidInput: when the tokens are those of images of another size.
+        """
         if not self.training:
             return (x_BND, None) if self.with_indices else x_BND
         prefix, patches = x_BND[:, : self.num_prefix_tokens], x_BND[:, self.num_prefix_tokens :]
+        if patches.shape[1] != math.prod(self.grid):
+            reason = (
+                f"are not the {self.grid[0]} x {self.grid[1]} of full images, whose center is kept: give the size of full "
+                "images, to StagedTraining as image_shape"
+            )
+            raise InvalidInput("images", f"{patches.shape[1]} patches", reason)
         kept_BND = torch.cat((prefix, self._crop(patches)), dim=1) if self.num_prefix_tokens else self._crop(patches)
         if not self.with_indices:
             return kept_BND

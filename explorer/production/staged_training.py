@@ -13,7 +13,6 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from explorer.elastic.optimizer_state import as_sequence
 from explorer.elastic.step_cost import StepCounter, UnsuitableImagesError
 from explorer.errors import InvalidInput, validated
 from explorer.plan import Plan, compile_plan
@@ -30,7 +29,8 @@ from explorer.production.arguments import (
 )
 from explorer.production.early_weights import name_early_weights
 from explorer.production.optimizer_hooks import follow_optimizer
-from explorer.production.wrappers import renew_wrappers, unwrapped
+from explorer.production.training_passes import TrainingPasses
+from explorer.production.wrappers import renew_wrappers, unwrapped, unwrapped_optimizers
 from explorer.segment import StepCost
 from explorer.spec.base import Frozen
 from explorer.spec.budget import Budget
@@ -84,7 +84,7 @@ class StagedTraining:
             DistributedDataParallel, which is renewed when the model is resized, and in `torch.compile`, which compiles each
             size.
         optimizer: an optimizer over the model's parameters, or a list of several that divide them. The learning rates of its
-            groups (`initial_lr`, if a scheduler wrote it) are the peak learning rates.
+            groups (`initial_lr`, if a scheduler wrote it) are the peak learning rates. Accelerate's wrapper may be given, too.
         schedule: stages as shares of the budget, or in epochs. Stochastic depth is changed by stage if the schedule says so;
             augmentation and batch size are not, because the loop reads its own batches.
         budget: a share of full training (`25%`), or FLOPs (`3e17 FLOPs`).
@@ -93,7 +93,8 @@ class StagedTraining:
         epoch_steps: number of optimizer steps per epoch; required for a schedule in epochs alone.
         lr_schedule: learning-rate schedule over budget time. `None` leaves the optimizer's learning rates unchanged, and
             `factor` tells what they should be.
-        image_shape: channels, height and width of full images; `None`: as the model's `pretrained_cfg` says.
+        image_shape: channels, height and width of full images; `None`: as the model's `pretrained_cfg` says. The first images
+            in training are compared with it: others are refused if it is `None`, and warned of if it is given.
         ema: an average of the model's weights, which is resized with it: timm's ModelEmaV3, torch's AveragedModel, or the
             `module` within one. It must have been made from this model before training.
         staging: how reduced models are derived from the full model; `None`: as the schedule says, or by default.
@@ -135,7 +136,7 @@ class StagedTraining:
             epochs, epoch_images = steps / steps_per_epoch, round(steps_per_epoch * images)
         elif schedule.in_epochs:
             raise InvalidInput("epoch_steps", None, "is required for a schedule in epochs: the optimizer steps of an epoch")
-        optimizers = as_sequence(optimizer)
+        optimizers = unwrapped_optimizers(optimizer)
         check_optimizers(optimizers, model)
         shape_CHW = image_shape_of(model, image_shape)
         self._slices_weights = any(stage.rates.reduces(axis) for stage in schedule.stages for axis in ("heads", "mlp"))
@@ -161,6 +162,8 @@ class StagedTraining:
         self.lr_schedule = lr_schedule
         """Learning-rate schedule over budget time; `None` if the optimizer's learning rates are left as they are."""
         self._sets_learning_rates = lr_schedule is not None
+        self._assumes_image_shape = image_shape is None
+        self._passes: TrainingPasses | None = None
         self._partial: RemovableHandle | None = None
         self._ended = False
         counter = StepCounter.of_copy(model, staging, shape_CHW)
@@ -178,6 +181,8 @@ class StagedTraining:
             raise InvalidInput("epoch_steps", None, f"is required for the budget {parsed}: the optimizer steps of an epoch")
         self.plan: Plan = compile_plan(schedule, task, parsed, step_cost)
         """The plan that is executed: `plan.steps`, `plan.cost`, `plan.stages()`."""
+        requested = {segment.requested for segment in self.plan.segments}
+        self._image_sizes = {rates: counter.elastic.training_image_size(rates) for rates in requested}
         self.begun = 0
         """Number of optimizer steps that have begun."""
         self.resized = False
@@ -247,13 +252,19 @@ class StagedTraining:
             False when the budget is spent; nothing was changed then.
 
         Raises:
-            InvalidInput: in the second step, when the state that the optimizer has made cannot be resized.
+            InvalidInput: in the second step, when the state that the optimizer has made cannot be resized, or the images do not
+                have the size that the model is published for and `image_shape` was not given; in any step, when the stage makes
+                images smaller and the loop has not called the model itself, but `forward_features` or another of its methods.
         """
         self.resized = False
         if self.done or self._ended:
+            self._end_notes()
             return False
         if self._slices_weights and self.begun == 1:
             check_states(self.optimizers)
+        if self._passes is not None:
+            self._passes.check(self._image_sizes.get(self._staged.requested))
+        self._begin_notes()
         self.begun += 1
         segment, _ = self.plan.position(self.begun - 1)
         self.resized = self._set_rates(segment.requested)
@@ -268,6 +279,9 @@ class StagedTraining:
         pass in training mode after an optimizer step, so an evaluation or a checkpoint in between sees the model that was
         trained. Accumulated batches are one step. Learning rates are set immediately before each optimizer step and replace
         those of a scheduler. An update that a gradient scaler skips is repeated at the same position of the plan.
+
+        The loop has to call the model itself: no step can begin in one that calls only `forward_features` or another of its
+        methods, or trains in evaluation mode, and its second optimizer step raises `InvalidInput`.
 
         Such a loop ends when it chooses to: optimizer steps beyond the plan have a learning rate of zero.
         """
@@ -296,6 +310,15 @@ class StagedTraining:
                 yield
         finally:
             self._warn_of_state_dict()
+
+    def _begin_notes(self) -> None:
+        if self._passes is None:
+            assumed = self._assumes_image_shape
+            self._passes = TrainingPasses(self.model, self.optimizers, self.image_shape, assumed=assumed)
+
+    def _end_notes(self) -> None:
+        if self._passes is not None:
+            self._passes.remove()
 
     def _set_rates(self, requested: Rates, *, grow: bool = True) -> bool:
         """Resize the model with its wrappers; whether it was resized."""
@@ -346,6 +369,7 @@ class StagedTraining:
             reason = "the learning rate has not decayed to its end" if self._sets_learning_rates else "the budget is not spent"
             text = f"training ended at step {self.begun} of the {self.plan.steps} of its schedule: {reason}"
             warnings.warn(text, stacklevel=2)
+        self._end_notes()
         self._ended = self._set_rates(Rates(), grow=grow) and grow
 
     def state_dict(self) -> dict[str, Any]:
@@ -384,6 +408,7 @@ class StagedTraining:
             segment, _ = self.plan.position(self.begun - 1)
             self._set_rates(segment.requested, grow=False)
             self._drop_path.set_share(segment.augmentation.drop_path)
+            self._begin_notes()
 
 
 def _sorted(orders: dict[str, list[int]]) -> dict[str, list[int]]:

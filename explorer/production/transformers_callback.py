@@ -90,8 +90,7 @@ class StagedTrainingCallback(TrainerCallback):
         if args.save_strategy == "best":
             reason = "must be steps, epoch or no: for best, the Trainer saves without calling callbacks first"
             raise InvalidInput("save_strategy", "best", reason)
-        raw = getattr(optimizer, "optimizer", optimizer)  # Accelerate wraps the optimizer
-        self.training = StagedTraining(timm_model_in(model), raw, self._schedule, **self._settings)
+        self.training = StagedTraining(timm_model_in(model), optimizer, self._schedule, **self._settings)
         if state.max_steps != self.training.plan.steps:
             raise InvalidInput(
                 "max_steps", state.max_steps, f"must be {self.training.plan.steps}, which steps_for(model) returns"

@@ -1,16 +1,19 @@
 """Wrappers of a model that are made for one size of it: found, and renewed when the model is resized, so that users need not
-wrap it again.
+wrap it again. Wrappers of an optimizer are taken off.
 """
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import distributed, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.optim import Optimizer
 
+from explorer.elastic.optimizer_state import as_sequence
 from explorer.errors import InvalidInput
 
 COMPILED = torch._dynamo.OptimizedModule
@@ -27,6 +30,20 @@ def unwrapped(model: nn.Module) -> nn.Module:
         model = model.module if isinstance(model, DistributedDataParallel) else model._orig_mod
     refuse_sharded(model)
     return model
+
+
+def unwrapped_optimizers(optimizer: Optimizer | Sequence[Optimizer]) -> Sequence[Optimizer]:
+    """One optimizer or several as a sequence, each without the wrapper of Accelerate's `prepare`.
+
+    The wrapper is an `Optimizer` too, but it has no hooks and no state of its own: it calls the optimizer that it wraps.
+    """
+    wrapped: Sequence[Any] = as_sequence(optimizer)
+    return tuple(each.optimizer if _is_accelerates(each) else each for each in wrapped)
+
+
+def _is_accelerates(optimizer: object) -> bool:
+    """Whether an optimizer is a wrapper of Accelerate, by name: the package may not be installed."""
+    return any(kind.__module__.startswith("accelerate.") for kind in type(optimizer).__mro__)
 
 
 def refuse_sharded(model: nn.Module) -> None:

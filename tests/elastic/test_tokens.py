@@ -382,6 +382,45 @@ def test_rates_that_leave_nothing_and_images_that_cannot_shrink_are_refused():
         ElasticModel(build("pvt_v2"), image_size=32).realise(Rates(tokens=0.5))
 
 
+def test_images_are_made_smaller_and_never_larger():
+    model = build("pvt_v2")
+    elastic = ElasticModel(model, Staging(token_policy="resize"), image_size=64)
+    elastic.set_rates(Rates(tokens=0.25))
+    seen = []
+    model.patch_embed.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].shape[2]))
+    model.train()
+    for side in (64, 32, 96):  # full images, those that a loader has made smaller, and larger ones
+        model(images(side))
+    model(x=images(64))
+    assert seen == [32] * 4
+    with pytest.raises(InvalidInput, match="images: '24 x 24 pixels': are smaller than the 32 x 32 pixels of this stage, and"):
+        model(images(24))
+    with pytest.raises(InvalidInput, match=r"staging\.token_policy: 'resize': needs a batch of images, a tensor of four dim"):
+        model({"patches": torch.zeros(1, 4, 3)})
+    model.eval()
+    for side in (32, 64, 96):  # an evaluation is never refused
+        assert model(images(side)).isfinite().all()
+
+
+def test_the_center_of_images_of_another_size_is_refused():
+    model = create("vit_tiny_patch16_224", {**VIT, "dynamic_img_size": True})
+    elastic = ElasticModel(model, Staging(token_policy="center"))
+    elastic.set_rates(Rates(tokens=0.25))
+    with pytest.raises(
+        InvalidInput, match="images: '64 patches': are not the 4 x 4 of full images, whose center is kept: give"
+    ):
+        model.train()(images(64))
+    assert model.eval()(images(64)).isfinite().all()
+
+
+def test_the_grid_is_cropped_although_the_patch_embedding_is_frozen_in_evaluation_mode():
+    model = build("pvt_v2")
+    ElasticModel(model, Staging(token_policy="center"), image_size=64).set_rates(Rates(tokens=0.25))
+    model.train().patch_embed.eval()
+    assert model.forward_features(images(64)).shape[2:] == (1, 1)
+    assert model.eval().forward_features(images(64)).shape[2:] == (2, 2)
+
+
 def test_dropping_tokens_of_a_model_with_rotary_positions():
     torch.manual_seed(0)
     model = timm.create_model(

@@ -151,6 +151,26 @@ def test_evaluation_uses_full_windows_within_a_stage():
     assert not torch.equal(reduced, expected)
 
 
+@pytest.mark.parametrize("policy", ["resize", "center"])
+@pytest.mark.parametrize("label", SWINS)
+def test_features_of_a_model_that_is_evaluated_within_a_stage_are_those_of_full_windows(label, policy):
+    """`forward_features` and `forward_intermediates` do not run the hooks of the model itself."""
+    model, batch = build(label).eval(), images()
+    without_randomness(model)
+    features, levels = model.forward_features(batch), model.forward_intermediates(batch, intermediates_only=True)
+    elastic = ElasticModel(model, Staging(token_policy=policy), image_size=32)
+    elastic.set_rates(Rates(tokens=0.25))
+    model.train()(batch)
+    model.eval()
+    assert torch.equal(model.forward_features(batch), features)
+    model.train()(batch)
+    model.eval()
+    for mine, theirs in zip(model.forward_intermediates(batch, intermediates_only=True), levels, strict=True):
+        assert torch.equal(mine, theirs)
+    if policy == "center":  # in training, too, it crops the patches of `forward_features`
+        assert model.train().forward_features(batch).numel() == features.numel() // 4
+
+
 def test_cost_falls_with_the_tokens_without_padding():
     """Width 32, then 64; 2 blocks each: only attention within windows (w^2 a token) and the patches differ from a quarter."""
     costs = []

@@ -3,6 +3,8 @@
 import pytest
 import timm
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import nn
 from torch.nn import functional
 
@@ -59,6 +61,22 @@ def test_muon_for_matrices_and_adamw_for_the_rest():
         one_step(model, Both(optimizers), training.begun)
     weight = model.blocks[0].mlp.fc1.weight
     assert optimizers[0].state[weight]["momentum_buffer"].shape == weight.shape == (128, 32)
+
+
+@pytest.mark.parametrize("mixed_precision", ["no", "bf16"])
+def test_what_accelerate_has_prepared_is_trained_as_what_it_wraps(mixed_precision):
+    ends = []
+    for given in ("own", "prepared"):
+        AcceleratorState._reset_state(reset_partial_state=True)
+        accelerator = Accelerator(cpu=True, mixed_precision=mixed_precision)
+        model, optimizer = small()
+        wrapped_model, wrapped = accelerator.prepare(model, optimizer)
+        training = staged(model, optimizer, WIDTHS) if given == "own" else staged(wrapped_model, [wrapped], WIDTHS)
+        assert training.optimizers == (optimizer,)
+        while training.step():
+            one_step(wrapped_model, wrapped, training.begun)
+        ends.append(model)
+    assert same(*ends)
 
 
 def test_optimizers_that_do_not_divide_the_parameters_are_refused():
