@@ -75,6 +75,10 @@ class Rule:
     """Number of staged trials that a budget gets at least."""
     fewest_baseline: int = MIN_BASELINE_TRIALS
     """Number of baseline trials that a budget gets at least."""
+    cheapest_staged: int = 0
+    """Number of staged trials that the cheapest budget gets at least."""
+    cheapest_baseline: int = 0
+    """Number of baseline trials that the cheapest budget gets at least."""
 
     def repeats(self, state: RungState, trials: int) -> int:
         """Repeats to reserve for one kind at one budget that has this number of trials in the end."""
@@ -94,9 +98,11 @@ class Rule:
         fewest, top = max(self.fewest_staged, self.first), staged[budgets - 1].cost
         of_staged, of_baseline = [0] * len(staged), [0] * len(baseline)
         for rung in range(budgets):
+            least_staged, least_baseline = (self.cheapest_staged, self.cheapest_baseline) if rung == 0 else (0, 0)
             equal_cost = math.ceil(fewest * top / staged[rung].cost - ROUNDING)
-            of_staged[rung] = _capped(min(fewest * HALVING ** (budgets - 1 - rung), equal_cost), staged[rung])
-            of_baseline[rung] = _capped(self.fewest_baseline, baseline[rung])
+            halved = min(fewest * HALVING ** (budgets - 1 - rung), equal_cost)
+            of_staged[rung] = _capped(max(halved, least_staged), staged[rung])
+            of_baseline[rung] = _capped(max(self.fewest_baseline, least_baseline), baseline[rung])
         return of_staged, of_baseline
 
     def useful_cost(self, staged: Sequence[RungState], baseline: Sequence[RungState], budgets: int) -> float:

@@ -9,6 +9,7 @@ from explorer.ledger import KINDS, Kind, Record, Trial
 from explorer.search.known_schedules import known_schedules
 from explorer.search.passes import ALL, PASSES
 from explorer.search.promotion import promotion
+from explorer.search.proposal import further_choices
 from explorer.search.rung import Rung
 from explorer.search.spending import Spending
 from explorer.search.trial_plan import step_cost_in_currency
@@ -19,7 +20,8 @@ from explorer.spec.step_times import StepTimeTable
 CONTROLS = 2
 """Schedules that a proxy does not choose and that are tried on the target at its cheapest budget all the same."""
 TRIALS_FOR_CONTROLS = 6
-"""Trials at the cheapest budget below which there is only one control, where its settings are tuned too."""
+"""Trials at the cheapest budget below which there is only one control, where its settings are tuned too; those that compare
+learning-rate schedules and optimizers are not counted."""
 
 
 class Ladder:
@@ -115,8 +117,9 @@ class Ladder:
             is_cheapest = self.proxy is None and number == 0
             promoted, controls = self.space.search.promote, CONTROLS if is_cheapest else 0
             if rung.is_tuned:  # most trials vary learning rate and batch size
-                promoted = min(promoted, max(1, rung.wanted // 4))
-                controls = CONTROLS if rung.wanted >= TRIALS_FOR_CONTROLS else 1
+                trials = rung.wanted - further_choices(self.space.search)
+                promoted = min(promoted, max(1, trials // 4))
+                controls = CONTROLS if trials >= TRIALS_FOR_CONTROLS else 1
             rung.from_proxy = promotion(source.best_in_study(), promoted, controls)
 
 

@@ -228,6 +228,25 @@ def neighbours(search: SearchSettings, values: Mapping[str, Any]) -> list[dict[s
     return found + [{**values, "batch_size": size} for size in sizes[place + 1 : place + 2]]
 
 
+def further_choices(search: SearchSettings) -> int:
+    """Number of learning-rate schedules and optimizers that a search compares with those of its first guess."""
+    return max(0, len(search.lr_schedule) - 1) + max(0, len(search.optimizer) - 1)
+
+
+def untried_choices(
+    search: SearchSettings, values: Mapping[str, Any], tried: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """The same variables with each learning-rate schedule and each optimizer that no trial has had.
+
+    Args:
+        search: the settings of the search.
+        values: the variables.
+        tried: the variables of all trials so far.
+    """
+    choices = [("lr_schedule", decay) for decay in search.lr_schedule] + [("optimizer", name) for name in search.optimizer]
+    return [{**values, name: choice} for name, choice in choices if all(trial[name] != choice for trial in tried)]
+
+
 def even_positions(search: SearchSettings, stage: int) -> dict[Axis, int]:
     """Positions of each axis in its levels at a stage, if they rise in even steps from the lowest rates to the full model."""
     return {axis: round((len(getattr(search.rates, axis)) - 1) * stage / (search.stages - 1)) for axis in AXES}

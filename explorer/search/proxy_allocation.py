@@ -22,7 +22,10 @@ MAX_PROXY_TRIALS = 48
 """Trials of a proxy: its samplers find little more, and starting and evaluating a trial takes time too."""
 FEWEST_STAGED, FEWEST_BASELINE = 4, 3
 """Trials that the cheapest budget of the target gets at least, where a schedule is wanted for one budget: the best one of a
-proxy and a control, and both kinds with two other learning rates or batch sizes."""
+proxy and a control, and both kinds with two other learning rates or batch sizes. Where further optimizers and learning-rate
+schedules are compared, it gets at least one trial of each kind with each of them."""
+FROM_PROXY = 2
+"""Trials there that are not: the best one of a proxy and a control."""
 VERIFICATION_SHARE = 1 / 2
 """Fraction of the limit that trainings at the wanted budget may take."""
 MAX_VERIFIED = 3

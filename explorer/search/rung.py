@@ -27,6 +27,7 @@ from explorer.search.proposal import (
     schedule_for,
     schedule_variables,
     staging_for,
+    untried_choices,
     variables_at_larger_budget,
     variables_of,
 )
@@ -74,7 +75,7 @@ class Rung:
         warm_starts: schedules of earlier sweeps that are to be tried.
         is_verified: whether the budget is not searched: a few schedules are trained there, those of a proxy first.
         is_tuned: whether learning rate and batch size of the best trial so far are varied before anything else is tried at the
-            cheapest budget, as at the others.
+            cheapest budget, as at the others, and every learning-rate schedule and optimizer of the search before those.
     """
 
     def __init__(
@@ -138,7 +139,7 @@ class Rung:
             first = first_guesses(space.search, kind, space.task.recipe, space.currency)
         else:
             first = proxy_guesses(space.search, space.task.recipe)
-        self._first_guess, self._guesses = first[0], [] if known else first
+        self._first_guess, self._guesses = first[0], first
         self._from_below: list[dict[str, Any]] = []
         tried = {trial.known_schedule for trial in trials_before}
         self._known_schedules = [each for each in known_schedules if kind == "staged" and each.name not in tried]
@@ -175,7 +176,7 @@ class Rung:
 
     def ask(self, until: Pass, below: Rung | None) -> Trial:
         """The next search trial: known schedules, warm starts, then in each pass the best trials of the budget below and the
-        schedules of a proxy, then the best one with other learning rates and batch sizes, then what is new.
+        schedules of a proxy, then the best one with other settings of the optimization, then what is new.
 
         Args:
             until: the pass.
@@ -325,14 +326,15 @@ class Rung:
         """The best trial so far, or the first guess, with another learning rate or batch size that was not tried with it.
 
         Above the cheapest budget always: what is best there is known from below, but for how long a training with which rate is
-        not.
+        not. At the cheapest budget, learning-rate schedules and optimizers that no trial has had come first.
         """
         tried = self._tried() if self.is_tuned or below is not None else []
         if not tried:
             return None
-        best = self.best_in_study()
-        around = neighbours(self.space.search, best[0].parameters if best else tried[0])
-        return next((each for each in around if each not in tried), None)
+        best, search = self.best_in_study(), self.space.search
+        values = best[0].parameters if best else tried[0]
+        choices = untried_choices(search, values, tried) if self.is_tuned else []
+        return next((each for each in choices + neighbours(search, values) if each not in tried), None)
 
     def _next_untried(self) -> dict[str, Any] | None:
         """One of the untried settings, where they can be counted and the sampler proposes only what was tried already."""

@@ -25,10 +25,11 @@ from explorer.search.allocation import (
     divide,
 )
 from explorer.search.priced_limit import PricedLimit
-from explorer.search.proposal import every_setting
+from explorer.search.proposal import every_setting, further_choices
 from explorer.search.proxy_allocation import (
     FEWEST_BASELINE,
     FEWEST_STAGED,
+    FROM_PROXY,
     MAX_PROXY_SHARE,
     least_limit,
     proxy_costs_of,
@@ -87,9 +88,17 @@ class Spending:
         for record in records:
             self.charges.add(record)
         search = space.search
-        rule = Rule(winners=max(1, search.repeat), seeds=space.seeds_at(space.budgets[0]), first=len(search.first))
+        further = further_choices(search)
+        rule = Rule(
+            winners=max(1, search.repeat),
+            seeds=space.seeds_at(space.budgets[0]),
+            first=len(search.first),
+            cheapest_baseline=1 + further,
+        )
         if search.goal is not None:
-            rule = replace(rule, fewest_staged=FEWEST_STAGED, fewest_baseline=FEWEST_BASELINE)
+            rule = replace(
+                rule, fewest_staged=FEWEST_STAGED, fewest_baseline=FEWEST_BASELINE, cheapest_staged=FROM_PROXY + further
+            )
         self._searched = len(self.costs)
         if search.goal is not None:
             self._leave_out_goal(rule)

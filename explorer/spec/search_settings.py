@@ -129,7 +129,7 @@ class SearchSettings(Frozen):
     learning rates share training."""
     lr_schedule: tuple[Decay, ...] = ()
     """Learning-rate schedules to choose from, for baseline trials and staged trials alike: `linear`, `cosine`, `rex`, `wsd`.
-    The baseline tries each of them first. Empty: that of the recipe."""
+    At the cheapest budget, the baseline tries each of them first. Empty: that of the recipe."""
     optimizer: OptimizerScales = {}
     """Optimizers to choose from, for baseline trials and staged trials alike: names (`[adamw, lion]`), or each with its scale
     (`{adamw: 1, lion: 0.1}`). The learning rate of a trial is that of the search times the scale, and its weight decay that of

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from explorer import InvalidInput, SearchSpace, Sweep
-from explorer.ledger import Record
+from explorer.ledger import KINDS, Record, Trial
 from explorer.search.priced_limit import PricedLimit, priced_limit
 from explorer.search.proposal import neighbours, proxy_guesses, schedule_for
 from explorer.search.proposer import Status
@@ -162,6 +162,38 @@ def test_the_cheapest_budget_tunes_the_learning_rate_and_batch_size_of_what_the_
         (16, 0.004),  # the best one so far with a higher learning rate
         (32, 0.004),  # a lower one was tried; no smaller batch, no higher rate
     ]
+
+
+@pytest.mark.parametrize(
+    ("setting", "values"),
+    [("optimizer", ["adamw", "lion", "sgd", "muon"]), ("lr_schedule", ["linear", "rex", "cosine", "wsd"])],
+)
+@pytest.mark.parametrize("stopped_after", [None, 5])
+def test_every_optimizer_and_learning_rate_schedule_is_tried_at_the_cheapest_budget(space_file, setting, values, stopped_after):
+    """Of at least five staged trials there, two are schedules of the proxy, and three have another choice."""
+    space = goal_space(space_file, spend="1.04 trainings", **{setting: values}).as_planned().up_to_goal()
+    records, accuracies = [], random.Random(0)
+    search = Search(space, spending=Spending(space, priced_limit(space)))
+    assert [(search.spending.at_start[0].staged, search.spending.at_start[0].baseline)] == [(5, 4)]
+    while not isinstance(trial := search.next(), Status):
+        records.append(charged(finish(trial, accuracies.random()), search))
+        search.finished(records[-1])
+        if len(records) == stopped_after:
+            search = Search(space, records, spending=Spending(space, priced_limit(space), records))
+    for kind in KINDS:
+        place = (None, kind, "2.5%", "search")
+        tried = [r.trial for r in records if (r.trial.proxy, r.trial.kind, str(r.trial.budget), r.trial.phase) == place]
+        chosen = [trial.optimizer.name if setting == "optimizer" else trial.lr_schedule for trial in tried]
+        assert set(chosen) == set(values)
+        if kind == "staged":
+            assert [trial.from_proxy for trial in tried] == ["promoted", "control", None, None, None]
+            assert chosen[:2] == values[:1] * 2
+            best = max(records_of(records, tried[:2]), key=lambda record: record.outcome.validation).trial
+            assert tried[2].schedule == best.schedule
+
+
+def records_of(records: list[Record], trials: list[Trial]) -> list[Record]:
+    return [record for record in records if record.trial in trials]
 
 
 def test_neighbours_of_settings_in_their_order(space_file):

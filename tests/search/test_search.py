@@ -132,6 +132,27 @@ def test_a_stopped_search_resumes_from_the_records(space_file):
     assert Search(whole, first + rest).next() == Status.FINISHED
 
 
+def test_a_stopped_search_still_tries_every_learning_rate_schedule_of_the_baseline(space_file):
+    whole = space(space_file, trials=1, baseline_trials=4, lr_schedule=("linear", "rex", "cosine", "wsd"), repeat=0)
+    first = run(Search(whole), limit=2)
+    records = first + run(Search(whole, first))
+    baseline = [r.trial.lr_schedule for r in records if (str(r.trial.budget), r.trial.kind) == ("25%", "baseline")]
+    assert len(first) == 2
+    assert baseline == ["linear", "rex", "cosine", "wsd"]
+
+
+def test_a_stopped_search_still_tries_the_longer_early_stages_on_a_proxy(space_file):
+    content = {**space(space_file, trials=4, repeat=0).model_dump(mode="json"), "proxy": [{"images": 0.5}]}
+    whole = SearchSpace.model_validate(content)
+    first = run(Search(whole), limit=1)
+    stopped, uninterrupted = (
+        [r.trial.parameters for r in records if r.trial.proxy and str(r.trial.budget) == "25%"]
+        for records in (first + run(Search(whole, first)), run(Search(whole)))
+    )
+    assert len(stopped) == 4
+    assert stopped == uninterrupted
+
+
 def test_more_trials_extend_and_old_results_count(space_file):
     first = run(Search(space(space_file, trials=2)))
     search = Search(space(space_file, trials=5), first)
