@@ -101,8 +101,8 @@ class Rule:
             least_staged, least_baseline = (self.cheapest_staged, self.cheapest_baseline) if rung == 0 else (0, 0)
             equal_cost = math.ceil(fewest * top / staged[rung].cost - ROUNDING)
             halved = min(fewest * HALVING ** (budgets - 1 - rung), equal_cost)
-            of_staged[rung] = _capped(max(halved, least_staged), staged[rung])
-            of_baseline[rung] = _capped(max(self.fewest_baseline, least_baseline), baseline[rung])
+            of_staged[rung] = capped(max(halved, least_staged), staged[rung])
+            of_baseline[rung] = capped(max(self.fewest_baseline, least_baseline), baseline[rung])
         return of_staged, of_baseline
 
     def useful_cost(self, staged: Sequence[RungState], baseline: Sequence[RungState], budgets: int) -> float:
@@ -157,10 +157,34 @@ def divide(
         for rung in reversed(range(budgets)):
             state, one_more = staged[rung], [*of_staged]
             one_more[rung] += 1
-            if _capped(one_more[rung], state) == one_more[rung] and fits(one_more, of_baseline):
+            if capped(one_more[rung], state) == one_more[rung] and fits(one_more, of_baseline):
                 of_staged, more = one_more, True
                 break
     return of_staged, of_baseline
+
+
+def divide_again(
+    limit: float, committed: float, staged: Sequence[RungState], baseline: Sequence[RungState], rule: Rule
+) -> tuple[list[int], list[int]] | None:
+    """The numbers of trials of a search that may have begun, as `divide` returns them.
+
+    Args:
+        limit: the limit.
+        committed: what is spent, what runs, and what is reserved besides repeats.
+        staged: the staged trials of each budget, from the cheapest up.
+        baseline: the baseline trials of each budget.
+        rule: what the division follows.
+
+    Returns:
+        `None` if no trial is to be added: less than `MAX_UNSPENT` of the limit is left since the winners were repeated, or no
+        division is possible.
+    """
+    states = (staged, baseline)
+    repeats = sum(rule.cost(of_kind, [state.asked for state in of_kind]) for of_kind in states)
+    is_open = all(state.repeats_left is None for of_kind in states for state in of_kind)
+    if not is_open and limit - committed - repeats <= MAX_UNSPENT * limit + ROUNDING:
+        return None
+    return divide(limit * (1 - CONTINGENCY) - committed, staged, baseline, rule)
 
 
 def affordable_budgets(left: float, staged: Sequence[RungState], baseline: Sequence[RungState], rule: Rule) -> int:
@@ -181,8 +205,9 @@ def _count(level: float, state: RungState, least: int) -> int:
     """Trials of one kind at a budget that together cost this much; 0 where the budget is not searched."""
     if not least:
         return state.asked
-    return max(state.asked, _capped(max(least, math.floor(level / state.cost + ROUNDING)), state))
+    return max(state.asked, capped(max(least, math.floor(level / state.cost + ROUNDING)), state))
 
 
-def _capped(count: int, state: RungState) -> int:
+def capped(count: int, state: RungState) -> int:
+    """A number of trials, or that of the distinct ones if it is smaller."""
     return count if state.distinct is None else min(count, state.distinct)

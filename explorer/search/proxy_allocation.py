@@ -49,18 +49,6 @@ def proxy_costs_of(trials: Sequence[int], wanted: float, relative: Sequence[floa
     return [count * wanted * cost for count, cost in zip(trials, relative, strict=True)]
 
 
-def least_limit(useful: float, proxies: float) -> float:
-    """The smallest limit that has room for what the cheapest budget of the target needs, and for the fewest trials on proxies.
-
-    Args:
-        useful: the fewest useful trials at the cheapest budget of the target, and repeats of the best.
-        proxies: `MIN_TRIALS` trials of each proxy.
-    """
-    if not proxies:
-        return useful
-    return max(useful + proxies, useful / (1 - PROXY_SHARE), proxies / MAX_PROXY_SHARE)
-
-
 def verified_trainings(left: float, limit: float, cost: float) -> tuple[int, int]:
     """Numbers of schedules, and of full models, to train at the wanted budget, where it is too expensive to be searched.
 

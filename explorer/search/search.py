@@ -211,7 +211,8 @@ class Search:
         """What was spent of the limit and what a larger one would add, in lines; none without a limit."""
         if self.spending is None:
             return []
-        lines = [f"{self.spending.status()}; {self.spending.larger_limit(self.rungs, self._repeats_left)}"]
+        larger = self.spending.larger_limit(self.rungs, self._compared, self._running_cost, self._repeats_left)
+        lines = [f"{self.spending.status()}; {larger}"]
         if lacking := self.unaffordable_repeats:
             lines.insert(0, f"{lacking} repeats of the best trials do not fit into what is left of the limit")
         return lines
@@ -249,9 +250,13 @@ class Search:
             Upper bound of the cost of these and of what runs, in full trainings.
         """
         assert self.spending is not None
-        on_proxies = [rung for ladder in self.proxies for rung in ladder.rungs if rung.budget == self.space.proxy_budget]
         running = self._running_cost
-        return running + self.spending.reserve(self.rungs, on_proxies, running, self._repeats_left)
+        return running + self.spending.reserve(self.rungs, self._compared, running, self._repeats_left)
+
+    @property
+    def _compared(self) -> list[Rung]:
+        """The studies of all proxies at the budget at which they compare schedules within a spending limit."""
+        return [rung for ladder in self.proxies for rung in ladder.rungs if rung.budget == self.space.proxy_budget]
 
     @property
     def _running_cost(self) -> float:

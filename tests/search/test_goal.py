@@ -2,20 +2,22 @@
 
 import random
 import re
+from dataclasses import replace
 
 import pytest
 
-from explorer import InvalidInput, SearchSpace, Sweep
+from explorer import Budget, InvalidInput, SearchSpace, Sweep
 from explorer.ledger import KINDS, Record, Trial
 from explorer.search.priced_limit import PricedLimit, priced_limit
 from explorer.search.proposal import neighbours, proxy_guesses, schedule_for
 from explorer.search.proposer import Status
-from explorer.search.proxy_allocation import least_limit, proxy_trials, verified_trainings
+from explorer.search.proxy_allocation import proxy_trials, verified_trainings
 from explorer.search.search import Search
 from explorer.search.spending import Spending
 from explorer.spec.spending_limit import SpendingLimit
 from tests.search.test_search import finish
 
+PHASES = ("search", "repeat")
 BUDGETS = ["2.5%", "5%", "10%", "25%", "50%"]
 
 
@@ -52,10 +54,6 @@ def test_what_is_verified_fits_into_what_is_left_and_half_of_the_limit():
     assert [verified_trainings(left, 1.0, 0.25) for left in (-0.1, 0.2, 0.3, 0.9)] == [(0, 0), (0, 0), (1, 0), (1, 1)]
     assert verified_trainings(0.8, 1.5, 0.25) == (2, 1)
     assert verified_trainings(10.0, 10.0, 0.25) == (3, 1)
-    assert least_limit(0.3, 0.0) == 0.3
-    assert least_limit(0.3, 0.1) == 0.4  # of which proxies are a quarter, more than they are given
-    assert least_limit(0.3, 0.05) == pytest.approx(0.375)  # they are given a fifth
-    assert least_limit(0.3, 0.5) == 1.0  # at most half
 
 
 def test_one_full_training_by_hand(space_file):
@@ -67,7 +65,7 @@ def test_one_full_training_by_hand(space_file):
     spending = spending_of(goal_space(space_file))
     assert [count for count, _ in spending.on_proxies] == [3]
     assert spending.on_proxies[0][1] == pytest.approx(0.1875, abs=0.002)
-    assert spending.verified == (1, 1)
+    assert spending.plan.verified == (1, 1)
     assert [(each.staged, each.baseline, each.repeats) for each in spending.at_start] == [
         (5, 3, 4),
         (0, 0, 0),
@@ -141,7 +139,7 @@ def test_what_the_goal_needs_is_reserved_for_each_kind(space_file):
     trained = Search(large, spending=Spending(large, priced_limit(large)))
     rungs = {rung.kind: rung for rung in trained.rungs if str(rung.budget) == "25%"}
     rungs["staged"].asked = 5
-    trained.spending.verified, trained.spending._searched = (2, 1), 3
+    trained.spending.plan = replace(trained.spending.plan, verified=(2, 1), candidates=3)
     assert trained.spending.reserve(trained.rungs, [], 0.0, lambda rung: None) == pytest.approx(0.25)
 
 
@@ -261,9 +259,73 @@ def test_what_cannot_be_planned_is_refused_in_one_line(space_file, tmp_path, cha
     if enough := re.search(r"search\.spend of (\S+) full trainings would have room", str(refused.value)):
         needed = float(enough[1])
         planned = spending_of(goal_space(space_file, **changes | {"spend": f"{needed} trainings"}))
-        assert planned.verified[0] == 1
+        assert planned.plan.verified[0] == 1
         with pytest.raises(InvalidInput):  # it is the least one, but for rounding
             spending_of(goal_space(space_file, **changes | {"spend": f"{0.99 * needed} trainings"}))
+
+
+@pytest.mark.parametrize("goal", ["5%", "10%", "25%"])
+@pytest.mark.parametrize("proxy", [(), ({"epochs": 0.25},), ({"epochs": 0.1}, {"epochs": 0.25})])
+def test_the_least_limit_with_a_goal_has_room_for_what_the_goal_needs(space_file, goal, proxy):
+    with pytest.raises(InvalidInput, match=r"search\.spend: .*must be at least") as refused:
+        spending_of(goal_space(space_file, proxy=proxy, goal=goal, spend="0.1 trainings"))
+    least = float(re.search(r"must be at least (\S+) full training", str(refused.value))[1])
+    planned = spending_of(goal_space(space_file, proxy=proxy, goal=goal, spend=f"{least} trainings"))
+    assert planned.plan.verified == (1, 0)
+    assert f"{goal} is not searched: the best schedule is trained there once" in str(refused.value)
+    with pytest.raises(InvalidInput):
+        spending_of(goal_space(space_file, proxy=proxy, goal=goal, spend=f"{0.99 * least} trainings"))
+
+
+def test_the_least_limit_may_predict_the_goal_from_two_budgets(space_file):
+    """8 + 3 + 2 x 2 trials of 2.5 % and 4 + 3 + 2 x 2 of 5 % cost .925, and a training of 50 % half of a limit of 1."""
+    space = goal_space(space_file, proxy=(), goal="50%", spend="0.1 trainings")
+    trials = r"8 staged and 3 baseline trials at 2\.5%, .* and 4 staged and 3 baseline trials at 5%, .* \(8 repeats\)"
+    with pytest.raises(InvalidInput, match=rf"at least 0\.93\d* .*{trials}; 50% is not searched: its accuracy is predicted"):
+        spending_of(space)
+
+
+def test_a_training_at_the_goal_is_not_a_budget_that_is_searched(space_file):
+    spending = spending_of(goal_space(space_file, budgets=["2.5%", "25%"]))
+    assert [trials.staged for trials in spending.at_start] == [5, 1]
+    assert "would search 25% too, with at least 4 staged and 3 baseline trials" in spending.larger_limit_at_start()
+
+
+@pytest.mark.parametrize("goal", ["10%", "25%"])
+def test_the_limit_that_is_said_to_add_a_budget_adds_it(space_file, goal):
+    """Before the sweep begins, and when it has ended and is extended."""
+
+    def search_within(limit: str, records=()) -> Search:
+        space = goal_space(space_file, goal=goal, spend=limit).as_planned().up_to_goal()
+        return Search(space, records, spending=Spending(space, priced_limit(space), records))
+
+    def named(sentence: str) -> tuple[str, str]:
+        found = re.search(r"a limit of (\S+ full trainings?) would (?:add the budget (\S+)|search (\S+) too),", sentence)
+        return found[1], found[2] or found[3]
+
+    first = search_within("1 training")
+    limit, budget = named(first.spending.larger_limit_at_start())
+    assert budget == "5%"  # the budget above the cheapest one, not what is trained once
+    assert search_within(limit).spending.trials_at(Budget.parse(budget), "staged") >= 4
+    less = SpendingLimit(0.97 * SpendingLimit.parse(limit).amount, "trainings")
+    assert not search_within(less.exact).spending.trials_at(Budget.parse(budget), "staged")
+
+    records = run_charged(first)
+    limit, budget = named(first.spent_lines()[-1])
+    assert budget == "5%"
+    records += run_charged(search_within(limit, records))
+    at_budget = [r for r in records if r.trial.proxy is None and str(r.trial.budget) == "5%"]
+    assert {(r.trial.kind, r.trial.phase) for r in at_budget} == {(kind, phase) for kind in KINDS for phase in PHASES}
+
+
+def run_charged(search: Search) -> list[Record]:
+    """The records of a search with random accuracies whose trials cost their whole budgets."""
+    accuracies, records = random.Random(0), []
+    while not isinstance(trial := search.next(), Status):
+        records.append(charged(finish(trial, accuracies.random()), search))
+        search.finished(records[-1])
+        assert search.spending.spent <= search.spending.limit
+    return records
 
 
 @pytest.mark.parametrize("relative", [(0.02,), (0.05,), (0.02, 0.5), (0.01, 0.03, 0.4)])

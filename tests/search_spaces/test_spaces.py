@@ -107,7 +107,7 @@ def test_a_space_is_valid_planned_and_costs_what_its_header_says(name, monkeypat
 
     limited = space.up_to_goal()
     spending = Spending(limited, priced_limit(limited))
-    assert spending.verified[0] >= 1  # what the proxy chose is trained at the goal itself
+    assert spending.plan.verified[0] >= 1  # what the proxy chose is trained at the goal itself
     assert all(count > MIN_TRIALS for count, _ in spending.on_proxies)
     on_target = sum(each.cost * (each.staged + each.baseline + each.repeats) for each in spending.at_start)
     assert 0.8 < on_target + sum(cost for _, cost in spending.on_proxies) <= 1
@@ -136,7 +136,7 @@ def test_the_demo_has_as_many_trials_as_its_header_says():
     trials = space.with_search(plan="exhaustive").as_planned().planned_trials
     assert f"which `make demo`\n# runs: {trials} trials," in (FOLDER / "digits.yaml").read_text()
     limited = space.up_to_goal()
-    assert Spending(limited, priced_limit(limited)).verified == (1, 1)
+    assert Spending(limited, priced_limit(limited)).plan.verified == (1, 1)
 
 
 def test_fine_tuning_starts_from_a_file_of_weights(photos, tmp_path):
