@@ -73,7 +73,8 @@ class Rung:
         completed: records with an outcome.
         from_proxy: schedules of a proxy that are to be tried.
         warm_starts: schedules of earlier sweeps that are to be tried.
-        is_verified: whether the budget is not searched: a few schedules are trained there, those of a proxy first.
+        is_verified: whether the budget is not searched: a few schedules are trained there, winners of earlier sweeps with their
+            settings and those of a proxy first.
         is_tuned: whether learning rate and batch size of the best trial so far are varied before anything else is tried at the
             cheapest budget, as at the others, and every learning-rate schedule and optimizer of the search before those.
     """
@@ -185,7 +186,7 @@ class Rung:
         if below is not None and self._promoted_in < until.number and below.settled(until):
             self._promoted_in = until.number
             self._from_below[:0] = [self._promoted(trial) for trial in below.best_in_study()[: self.space.search.promote]]
-        if self._known_schedules:
+        if self._known_schedules and not self.is_verified:  # there, the best of what was compared at cheaper budgets is trained
             return self._ask_known(self._known_schedules.pop(0))
         if trial := self._ask_warm_start(below):
             return trial

@@ -199,7 +199,8 @@ class Search:
         ]
         if goal := self.spending.unsearched:
             trained = (max(rung.wanted, rung.asked) for rung in self.rungs if rung.budget == goal)
-            lines.append(f"{goal} is not searched: {self.spending.at_goal(*trained)}")
+            winners = sum(start.budget == goal and start.tuned is not None for start in self.warm_starts.on_target)
+            lines.append(f"{goal} is not searched: {self.spending.at_goal(*trained, winners)}")
         if self.spending.unaffordable:
             lacking = f"{self.spending.unaffordable} trials on proxies or at {self.space.budgets[-1]}"
             lines.append(f"{lacking} do not fit into what is left of the limit ({self.spending.status()})")

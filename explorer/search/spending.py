@@ -14,6 +14,7 @@ from explorer.errors import InvalidInput
 from explorer.ledger import Record, Trial
 from explorer.ledger.spending import Charges
 from explorer.search.allocation import (
+    CONTINGENCY,
     ROUNDING,
     BudgetTrials,
     Rule,
@@ -130,7 +131,8 @@ class Spending:
     ) -> float:
         """Set how many trials proxies and the budget of `search.goal` are to have, as far as they fit into what is left.
 
-        They were planned from the whole limit, of which a sweep that is resumed for another budget has spent a part.
+        They were planned from the whole limit, of which a sweep that is resumed for another budget or with another limit has
+        spent a part. The fewest useful trials at the cheapest budget come before them.
 
         Args:
             rungs: of the target, as for `set_trials`.
@@ -142,7 +144,11 @@ class Spending:
             What those that have not been proposed will cost at most, in full trainings.
         """
         progress = self._progress(rungs, proxies, running, repeats_left)
-        left = self.limit - progress.spent - self._repeats(progress.states)
+        repeats = self._repeats(progress.states)
+        left = self.limit - progress.spent - repeats
+        useful = self.plan.rule.useful_cost(*self._candidates(progress.states), 1)
+        if useful > repeats + ROUNDING:  # the cheapest budget lacks trials: nothing could be said without them
+            left = min(left, self.limit * (1 - CONTINGENCY) - progress.spent - useful)
         reserved, at_goal = 0.0, rungs[self.plan.candidates * len(KINDS) :]
         outside = [*proxies, *at_goal]
         self.unaffordable = 0
@@ -196,11 +202,21 @@ class Spending:
         return None if self.plan.candidates == len(self.costs) else self.space.budgets[-1]
 
     @staticmethod
-    def at_goal(schedules: int, full_models: int) -> str:
-        """What is done at the budget that is not searched, in words, from the numbers of trainings there."""
+    def at_goal(schedules: int, full_models: int, from_sweeps: int = 0) -> str:
+        """What is done at the budget that is not searched, in words, from the numbers of trainings there.
+
+        Args:
+            schedules: number of schedules.
+            full_models: number of full models.
+            from_sweeps: number of winners of earlier sweeps that come first among the schedules.
+        """
         if not schedules:
             return "its accuracy is predicted from those below it"
-        trained = "the best schedule is" if schedules == 1 else f"the best {schedules} schedules are"
+        from_sweeps = min(from_sweeps, schedules)
+        best = schedules - from_sweeps
+        parts = [f"{from_sweeps} winners of search.from"] if from_sweeps > 1 else ["a winner of search.from"] * from_sweeps
+        parts += [f"the best {best} schedules"] if best > 1 else ["the best schedule"] * best
+        trained = f"{' and '.join(parts)} {'is' if schedules == 1 else 'are'}"
         return f"{trained} trained there once{', and so is the full model' if full_models else ''}"
 
     def larger_limit(

@@ -196,19 +196,31 @@ class SearchSpace(TaskFile):
         return self.model_copy(update={"search": self.search.model_copy(update=changes), "proxy": ()})
 
     def up_to_goal(self) -> SearchSpace:
-        """The same space without the budgets above `search.goal`; without a spending limit, that is all that a goal means."""
+        """The same space without the budgets above `search.goal`; without a spending limit, that is all that a goal means.
+
+        Raises:
+            InvalidInput: when all trials are at budgets above it.
+        """
         search = self.search
         if search.goal is None:
             return self
         count = self.budgets.index(search.goal) + 1
 
-        def cut(counts: int | tuple[int, ...] | None) -> int | tuple[int, ...] | None:
-            return counts[:count] if isinstance(counts, tuple) else counts
+        def cut(name: str, counts: int | tuple[int, ...] | None) -> int | tuple[int, ...] | None:
+            if not isinstance(counts, tuple) or any(counts[:count]):
+                return counts[:count] if isinstance(counts, tuple) else counts
+            if search.spend:  # which decides the numbers of trials
+                return None
+            raise InvalidInput(name, str(list(counts)), f"has no trials at the budgets up to search.goal, {search.goal}")
 
-        changes: dict[str, Any] = {name: cut(getattr(search, name)) for name in ("trials", "baseline_trials")}
-        changes["repeat_seeds"] = self.seeds_at(self.budgets[0]) if search.spend else cut(search.repeat_seeds)
+        changes: dict[str, Any] = {name: cut(f"search.{name}", getattr(search, name)) for name in ("trials", "baseline_trials")}
+        seeds = cut("search.repeat_seeds", search.repeat_seeds)
+        changes["repeat_seeds"] = self.seeds_at(self.budgets[0]) if search.spend else seeds
         changes["goal"] = search.goal if search.spend else None
-        proxies = tuple(proxy.model_copy(update={"trials": cut(proxy.trials)}) for proxy in self.proxy)
+        proxies = tuple(
+            proxy.model_copy(update={"trials": cut(f"proxy.{number}.trials", proxy.trials)})
+            for number, proxy in enumerate(self.proxy)
+        )
         return self.model_copy(
             update={"budgets": self.budgets[:count], "search": search.model_copy(update=changes), "proxy": proxies}
         )

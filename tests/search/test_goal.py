@@ -194,6 +194,50 @@ def records_of(records: list[Record], trials: list[Trial]) -> list[Record]:
     return [record for record in records if record.trial in trials]
 
 
+def test_known_schedules_do_not_take_the_training_at_the_goal(space_file):
+    """The known schedule is the worst one wherever it is trained."""
+    space = goal_space(space_file, budgets=["2.5%", "25%"], first=["paper"], proxy=({"epochs": 0.2},), spend="0.9 trainings")
+    space = space.as_planned().up_to_goal()
+    search, records = Search(space, spending=Spending(space, priced_limit(space))), []
+    while not isinstance(trial := search.next(), Status):
+        records.append(charged(finish(trial, 0.1 if trial.known_schedule else 0.5), search))
+        search.finished(records[-1])
+    known = {(r.trial.proxy, str(r.trial.budget)) for r in records if r.trial.known_schedule and r.trial.phase == "search"}
+    assert known == {(1, "25%"), (None, "2.5%")}
+    at_goal = [r.trial for r in records if r.trial.proxy is None and str(r.trial.budget) == "25%"]
+    assert [(trial.kind, trial.from_proxy) for trial in at_goal][:1] == [("staged", "promoted")]
+    assert "25% is not searched: the best schedule is trained there once" in "\n".join(search.limit_lines())
+
+
+def test_what_is_trained_at_the_goal_is_said_in_words():
+    assert Spending.at_goal(0, 0) == "its accuracy is predicted from those below it"
+    assert Spending.at_goal(1, 0) == "the best schedule is trained there once"
+    assert Spending.at_goal(3, 1) == "the best 3 schedules are trained there once, and so is the full model"
+    assert Spending.at_goal(1, 1, 2) == "a winner of search.from is trained there once, and so is the full model"
+    assert Spending.at_goal(3, 0, 1) == "a winner of search.from and the best 2 schedules are trained there once"
+    assert Spending.at_goal(3, 0, 2) == "2 winners of search.from and the best schedule are trained there once"
+
+
+def test_a_sweep_that_is_resumed_with_a_smaller_limit_still_tunes_at_the_cheapest_budget(space_file):
+    """Within 4, eight trials of the proxy were trained, .5. Of a limit of 1, two trainings at 25 % would leave nothing."""
+
+    def search_within(limit: str, records=()) -> Search:
+        space = goal_space(space_file, spend=limit).as_planned().up_to_goal()
+        return Search(space, records, spending=Spending(space, priced_limit(space), records))
+
+    search, records = search_within("4 trainings"), []
+    for _ in range(8):
+        records.append(charged(finish(search.next(), 0.5), search))
+        search.finished(records[-1])
+    assert {record.trial.proxy for record in records} == {1}
+    search = search_within("1 training", records)
+    more = run_charged(search)
+    tuned = [r.trial for r in more if (str(r.trial.budget), r.trial.phase, r.trial.kind) == ("2.5%", "search", "staged")]
+    assert len(tuned) >= 4
+    assert {record.trial.kind for record in more if record.trial.phase == "repeat"} == set(KINDS)
+    assert sum(str(record.trial.budget) == "25%" for record in more) <= 1
+
+
 def test_neighbours_of_settings_in_their_order(space_file):
     search = goal_space(space_file, batch_size=[8, 16, 32], learning_rate_grid=3).search
     around = neighbours(search, {"batch_size": 16, "learning_rate_step": 1, "heads_0": 0.5})
@@ -348,6 +392,29 @@ def test_an_exhaustive_plan_leaves_out_limit_goal_and_proxies(space_file, tmp_pa
         assert Sweep(space.with_search(plan="exhaustive"), tmp_path, plan="limited", **option).space.search.spend is not None
     assert (planned.search.spend, planned.search.goal, planned.proxy, len(planned.budgets)) == (None, None, (), 5)
     assert planned.planned_trials == 5 * (2 + 1 + 2 * 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"trials": [0, 0, 0, 2, 1]},
+            r"search\.trials: '\[0, 0, 0, 2, 1\]': has no trials at the budgets up to search\.goal, 10%",
+        ),
+        ({"baseline_trials": [0, 0, 0, 1, 1]}, r"search\.baseline_trials: '\[0, 0, 0, 1, 1\]': has no trials .* 10%"),
+        (
+            {"proxy": [{"images": 0.5, "trials": [0, 0, 0, 5, 3]}]},
+            r"proxy\.0\.trials: '\[0, 0, 0, 5, 3\]': has no trials .* 10%",
+        ),
+    ],
+)
+def test_a_goal_below_all_trials_is_refused_where_no_limit_decides_their_numbers(space_file, tmp_path, changes, message):
+    without_limit = {"proxy": (), "spend": None, "goal": None, "trials": 4, "baseline_trials": 1}
+    with pytest.raises(InvalidInput, match=message):
+        Sweep(goal_space(space_file, **without_limit | changes), tmp_path, goal="10%")
+    limited = {"trials": 4, "baseline_trials": 1, "goal": "10%"} | changes
+    space = goal_space(space_file, **limited).up_to_goal()
+    assert SearchSpace.model_validate(space.model_dump(mode="json")) == space  # as a driver's note keeps it
 
 
 def test_budgets_above_the_goal_are_not_searched_without_a_limit_either(space_file, tmp_path):
