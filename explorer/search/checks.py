@@ -6,7 +6,7 @@ import itertools
 
 from explorer.errors import InvalidInput
 from explorer.search.known_schedules import check_known_schedules
-from explorer.search.proxy_checks import check_costs
+from explorer.search.proxy_checks import check_costs, check_pretrained
 from explorer.search.samplers import StudySettings, make_sampler
 from explorer.search.trial_plan import compile_in_currency
 from explorer.spec.loggers import checked_loggers
@@ -52,6 +52,7 @@ def check_space(space: SearchSpace, table: StepTimeTable | None = None) -> None:
         except InvalidInput as error:
             field = "images" if error.field == "data.train_fraction" else error.field
             raise InvalidInput(f"proxy.{number - 1}: {field}", error.value, error.allowed) from None
+    check_pretrained(space)
     check_costs(space)
 
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import itertools
 
+import torch
+
 from explorer.errors import InvalidInput
 from explorer.search.trial_plan import full_training_plan
 from explorer.spec.rates import AXES, Rates
 from explorer.spec.search_space import SearchSpace
+from explorer.spec.task import TaskSpec
+from explorer.training.architecture import create_model
 from explorer.training.task import Task
+from explorer.training.tensor_shapes import first_different_tensor
 
 
 def check_costs(space: SearchSpace) -> None:
@@ -28,6 +33,34 @@ def check_costs(space: SearchSpace) -> None:
             reason = "must be cheaper" if is_last else "proxies are listed from the cheapest up"
             allowed = f"costs {cost / following:.3g} of the full training of {other}: {reason}"
             raise InvalidInput(f"proxy.{number}", str(space.proxy[number]), allowed)
+
+
+def check_pretrained(space: SearchSpace) -> None:
+    """Check that timm's pretrained weights fit the models of proxies: that these have the tensors of the target's model.
+
+    Without it, timm would fail in the first trial, or leave tensors out. Files (`model.checkpoint`) are compared anyway.
+
+    Raises:
+        InvalidInput: naming the proxy and the first tensor that differs.
+    """
+    if not space.task.model.pretrained:
+        return
+    of_target = _tensor_shapes(space.task)
+    for number, proxy in enumerate(space.proxy):
+        same_images = proxy.model_copy(update={"image_size": None})  # timm resizes what depends on their size
+        if proxy.model and (different := first_different_tensor(of_target, _tensor_shapes(same_images.task(space.task)))):
+            allowed = (
+                f"needs the tensors of the target's model, which starts from pretrained weights (model.pretrained): "
+                f"{different.name} {different.in_file} there, and {different.in_model} with these options; use fewer images, "
+                "fewer epochs or smaller images"
+            )
+            raise InvalidInput(f"proxy.{number}.model", proxy.model, allowed)
+
+
+def _tensor_shapes(task: TaskSpec) -> dict[str, tuple[int, ...]]:
+    with torch.device("meta"):
+        model = create_model(task.model, Task(task).model_arguments())
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
 def proxy_warnings(space: SearchSpace) -> tuple[str, ...]:

@@ -198,9 +198,9 @@ class Search:
             f"{self.spending.winners} of each kind with {space.seeds_at(space.budgets[0])} fresh seeds"
         ]
         if goal := self.spending.unsearched:
-            trained = (max(rung.wanted, rung.asked) for rung in self.rungs if rung.budget == goal)
+            staged, baseline = (max(rung.wanted, rung.asked) for rung in self.rungs if rung.budget == goal)
             winners = sum(start.budget == goal and start.tuned is not None for start in self.warm_starts.on_target)
-            lines.append(f"{goal} is not searched: {self.spending.at_goal(*trained, winners)}")
+            lines.append(f"{goal} is not searched: {self.spending.at_goal(staged, baseline, winners)}")
         if self.spending.unaffordable:
             lacking = f"{self.spending.unaffordable} trials on proxies or at {self.space.budgets[-1]}"
             lines.append(f"{lacking} do not fit into what is left of the limit ({self.spending.status()})")

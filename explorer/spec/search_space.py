@@ -211,7 +211,7 @@ class SearchSpace(TaskFile):
                 return counts[:count] if isinstance(counts, tuple) else counts
             if search.spend:  # which decides the numbers of trials
                 return None
-            raise InvalidInput(name, str(list(counts)), f"has no trials at the budgets up to search.goal, {search.goal}")
+            raise InvalidInput(name, list(counts), f"has no trials at the budgets up to search.goal, {search.goal}")
 
         changes: dict[str, Any] = {name: cut(f"search.{name}", getattr(search, name)) for name in ("trials", "baseline_trials")}
         seeds = cut("search.repeat_seeds", search.repeat_seeds)

@@ -399,12 +399,12 @@ def test_an_exhaustive_plan_leaves_out_limit_goal_and_proxies(space_file, tmp_pa
     [
         (
             {"trials": [0, 0, 0, 2, 1]},
-            r"search\.trials: '\[0, 0, 0, 2, 1\]': has no trials at the budgets up to search\.goal, 10%",
+            r"search\.trials: \[0, 0, 0, 2, 1\]: has no trials at the budgets up to search\.goal, 10%",
         ),
-        ({"baseline_trials": [0, 0, 0, 1, 1]}, r"search\.baseline_trials: '\[0, 0, 0, 1, 1\]': has no trials .* 10%"),
+        ({"baseline_trials": [0, 0, 0, 1, 1]}, r"search\.baseline_trials: \[0, 0, 0, 1, 1\]: has no trials .* 10%"),
         (
             {"proxy": [{"images": 0.5, "trials": [0, 0, 0, 5, 3]}]},
-            r"proxy\.0\.trials: '\[0, 0, 0, 5, 3\]': has no trials .* 10%",
+            r"proxy\.0\.trials: \[0, 0, 0, 5, 3\]: has no trials .* 10%",
         ),
     ],
 )

@@ -261,6 +261,32 @@ def test_proxies_that_cannot_stand_for_the_target_are_refused_before_anything_ru
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (
+            {"embed_dim": 16},
+            r"proxy\.0\.model: .*'embed_dim': 16.* pretrained weights .*: cls_token has shape \(1, 1, \d+\) there",
+        ),
+        (
+            {"depth": 1},
+            r"proxy\.0\.model: .*'depth': 1.* pretrained weights .*: blocks\.1\..* there, and is missing with these",
+        ),
+    ],
+)
+def test_pretrained_weights_must_fit_the_model_of_a_proxy(space_with, model, message):
+    def pretrained(proxy) -> SearchSpace:
+        content = space_with(proxy, rates={"heads": [0.5, 1.0]}).model_dump()
+        return validated(SearchSpace, {**content, "model": {**content["model"], "pretrained": True}}, "tiny.yaml")
+
+    with pytest.raises(InvalidInput, match=message) as refused:
+        check_space(pretrained({"model": model}))
+    assert "\n" not in str(refused.value)
+    check_space(space_with({"model": model}, rates={"heads": [0.5, 1.0]}))
+    check_space(pretrained({"model": {"drop_rate": 0.1}, "images": 0.5}))
+    check_space(pretrained({"images": 0.5}))
+
+
 def test_a_batch_that_is_larger_than_the_subset_is_refused(space_with):
     message = r"proxy\.0: search\.batch_size: 128: makes batches of 128 of the 60 training images"
     with pytest.raises(InvalidInput, match=message):
