@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from collections.abc import Iterator
@@ -16,12 +17,20 @@ from explorer.errors import InvalidInput
 def atomic_writer(path: str | Path) -> Iterator[BinaryIO]:
     """Open a temporary file next to `path`; if the block ends without an exception, it is synced and renamed to `path`.
 
-    Missing parent folders are created. After an exception the temporary file is removed and `path` is unchanged.
+    Missing parent folders are created. After an exception the temporary file is removed and `path` is unchanged. A link is
+    followed, and a device or a pipe (`/dev/null`, `/dev/stdout`) is written to: neither is replaced by a file.
 
     Raises:
-        OSError: when the folder or the file cannot be written.
+        OSError: when the folder or the file cannot be written, or `path` is a folder.
     """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+        return
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     # Process ids repeat on other hosts, which may share the folder, and threads have the same one.
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")

@@ -137,6 +137,15 @@ def test_full_training_is_that_of_the_recipe_whatever_batch_a_schedule_was_measu
     assert planned.returncode == 0, planned.stderr
 
 
+def test_a_stage_that_is_rounded_to_nothing_is_named(explorer, space_file, tmp_path):
+    stages = [{"rates": {"heads": 0.5}, "duration_ratio": 0.01}, {"rates": {}, "duration_ratio": 0.99}]
+    short = tmp_path / "short.yaml"
+    short.write_text(yaml.safe_dump({"schema": "vit-budget-explorer/schedule", "version": 2, "stages": stages, "grid": 10}))
+    done = explorer("plan", "--schedule", short, "--task", space_file, "--budget", "50%")
+    said = "stage 1 of 2 is not trained: its share of 50%, 0.01, is rounded to 0 of 10 slots or holds no whole step"
+    assert (done.returncode, said in " ".join(done.stderr.split())) == (0, True), done.stderr
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_plan_is_made_for_the_gpu_of_its_calibration_and_a_training_is_not(explorer, space_file, schedule_file, tmp_path):
     task = write_space(tmp_path / "gpu.yaml", space_file, resources={"gpus": 1})

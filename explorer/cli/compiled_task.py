@@ -111,10 +111,21 @@ def compile_for_task(
     if images == "all" and device_on_cluster is None and isinstance(task.data, StreamedData) and is_main:
         task.data.prepare(torch.device(device), console)
     plan = compiled(task)
-    warn(*task.without_effect(schedule))
+    warn(*task.without_effect(schedule), *_stages_without_steps(schedule, plan))
     if schedule.in_epochs and is_main:
         print_line(console, _lengthened(schedule, plan))
     return CompiledTask(plan, task, file.resources, device, inventory, measured.setting_for(task) if measured else None)
+
+
+def _stages_without_steps(schedule: Schedule, plan: Plan) -> list[str]:
+    """What to say of stages whose share of the budget holds no whole step, or is rounded to no slot of the schedule's grid."""
+    trained = {segment.stage for segment in plan.segments}
+    return [
+        f"stage {number} of {len(schedule.stages)} is not trained: its share of {plan.budget}, {stage.duration_ratio:.3g}, is "
+        f"rounded to 0 of {schedule.grid} slots or holds no whole step"
+        for number, stage in enumerate(schedule.stages, start=1)
+        if stage.duration_ratio and number - 1 not in trained
+    ]
 
 
 def _obstacle(resources: Resources, device_on_cluster: str | None) -> str:

@@ -192,7 +192,10 @@ def adapted_draws(law: Law, deviation: Deviation, generator: np.random.Generator
         log_weight_D = LawDraws.at(law, drawn_D4, deviation).log_density - np.log(proposed_D)
         while effective_number(normalized(log_weight_D)) < MIN_ADAPTED_FROM:
             log_weight_D = log_weight_D / 2
-        near = _around(drawn_D4, log_weight_D, generator)
+        try:
+            near = _around(drawn_D4, log_weight_D, generator)
+        except np.linalg.LinAlgError:  # they have spread without finding what fits: what they are worth says so
+            break
         new_D4 = near.rvs(count)
         proposed_D = np.concatenate((proposed_D, sum(proposal.pdf(new_D4) for proposal in proposals)))
         proposals.append(near)

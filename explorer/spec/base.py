@@ -33,11 +33,43 @@ def renamed(data: Any, names: Mapping[str, str]) -> Any:
     return {names.get(name, name) if names.get(name) not in data else name: value for name, value in data.items()}
 
 
+class _GivenTwiceError(Exception):
+    """A key that a mapping has twice; of which JSON and YAML would keep the last one."""
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Safe loading that refuses keys that are given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if twice := next((name for number, (_, name) in enumerate(names) if names[number] in names[:number]), None):
+            raise _GivenTwiceError(twice)
+        return super().construct_mapping(node, deep)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in content:
+            raise _GivenTwiceError(name)
+        content[name] = value
+    return content
+
+
+def _parsed_yaml(text: str) -> object:
+    loader = _UniqueKeys(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
 def read_mapping(path: str | Path) -> object:
-    """Parse a JSON or YAML file into plain data; YAML is read with `safe_load`.
+    """Parse a JSON or YAML file into plain data; YAML is read safely: no objects are made.
 
     Raises:
-        InvalidInput: when the file is missing, unreadable, or neither JSON nor YAML, or a variable in its name is not set.
+        InvalidInput: when the file is missing, unreadable, or neither JSON nor YAML, has a key twice, or a variable in its
+            name is not set.
     """
     try:
         text = Path(expanded(path, "file")).read_text(encoding="utf-8")
@@ -46,6 +78,9 @@ def read_mapping(path: str | Path) -> object:
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(str(path), "unreadable", str(error)) from None
     try:
-        return json.loads(text) if str(path).endswith(".json") else yaml.safe_load(text)
-    except (json.JSONDecodeError, yaml.YAMLError) as error:
+        is_json = str(path).endswith(".json")
+        return json.loads(text, object_pairs_hook=_unique) if is_json else _parsed_yaml(text)
+    except _GivenTwiceError as error:
+        raise InvalidInput(str(path), str(error), "this key is given twice") from None
+    except (json.JSONDecodeError, yaml.YAMLError, RecursionError) as error:
         raise InvalidInput(str(path), "unreadable", f"must be JSON or YAML: {error}") from None

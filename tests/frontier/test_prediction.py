@@ -86,11 +86,12 @@ def test_intervals_hold_what_is_measured_later(law):
         runs = np.clip(generator.normal(truth, deviation, size=(3, len(costs))), 0, 1)
         means, errors = runs.mean(axis=0), runs.std(axis=0, ddof=1) / 3**0.5
         table = points(means, costs, test_images=2000).assign(seed_error=errors)
-        if obstacle(table[:4]):
+        predicted = predicted_or_obstacle(table[:4])
+        if isinstance(predicted, str):  # as a power law whose error is above 1, which is clipped, at the cheaper budgets
             continue
-        expected = PredictedCurve.through(table[:4]).at(costs[4:])
+        expected = predicted.at(costs[4:])
         inside += list((expected.low <= means[4:]) & (means[4:] <= expected.high))
-    assert len(inside) > 50
+    assert len(inside) > 40
     assert np.mean(inside) > 0.9
 
 

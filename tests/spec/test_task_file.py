@@ -7,6 +7,7 @@ from explorer import InvalidInput, SearchSpace
 from explorer.errors import validated
 from explorer.ledger import SweepHeader
 from explorer.spec import Resources, TaskFile, TaskSpec
+from explorer.spec.base import read_mapping
 
 
 @pytest.fixture
@@ -118,3 +119,23 @@ def test_a_file_that_is_not_a_mapping_is_refused(tmp_path, text):
         InvalidInput, match="must be a mapping with the keys model, data, recipe, staging, objective, import, resources"
     ):
         TaskFile.load_task(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "key"),
+    [
+        ("f.yaml", "model: 1\nrecipe: {epochs: 4}\nrecipe: {epochs: 400}\n", "recipe"),
+        ("f.yaml", "recipe: {epochs: 4, epochs: 400}\n", "epochs"),
+        ("f.json", '{"stages": [{"epochs": 1, "epochs": 2}]}', "epochs"),
+    ],
+)
+def test_a_key_that_is_given_twice_is_refused(name, text, key, tmp_path):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InvalidInput, match=f"{name}: '{key}': this key is given twice$"):
+        read_mapping(tmp_path / name)
+
+
+def test_merged_keys_of_yaml_may_be_given_again(tmp_path):
+    path = tmp_path / "f.yaml"
+    path.write_text("a: &a {epochs: 4, batch_size: 8}\nb: {<<: *a, epochs: 5}\n")
+    assert read_mapping(path) == {"a": {"epochs": 4, "batch_size": 8}, "b": {"epochs": 5, "batch_size": 8}}
