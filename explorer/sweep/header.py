@@ -70,9 +70,13 @@ def open_sweep(ledger: Ledger, space: SearchSpace, inventory: Inventory, make_he
         make_header: makes the header of a sweep that starts.
 
     Raises:
-        InvalidInput: when the sweep on the storage has other settings or was trained on other data.
+        InvalidInput: when the sweep on the storage has other settings or was trained on other data, or there are records of
+            trials without a header that says of which task they are.
     """
     if not ledger.exists:
+        if count := ledger.count():
+            allowed = f"holds {count} records and no sweep.json: it is not known of which task they are; use another --name"
+            raise InvalidInput("storage", ledger.location, allowed)
         ledger.create(make_header())
         return
     header = ledger.header()

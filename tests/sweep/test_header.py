@@ -6,7 +6,7 @@ from explorer import InvalidInput, SearchSpace
 from explorer.ledger import Ledger
 from explorer.spec.inventory import Inventory, SplitInventory
 from explorer.sweep.header import open_sweep
-from tests.ledger.test_ledger import make_header
+from tests.ledger.test_ledger import make_header, make_record
 
 
 def inventory(train=(3, 3), names=("cat", "dog"), **digests) -> Inventory:
@@ -61,3 +61,13 @@ def test_where_the_data_are_and_where_trials_run_may_change(tmp_path):
     content["data"] |= {"train_split": "other"}
     with pytest.raises(InvalidInput, match=r"data\.train_split"):
         open_sweep(ledger, SearchSpace.model_validate(content), inventory(), lambda: header)
+
+
+def test_records_without_a_header_are_not_taken_for_those_of_a_new_sweep(tmp_path):
+    header, ledger = make_header("s"), Ledger(tmp_path / "s")
+    open_sweep(ledger, header.space, inventory(), lambda: header)
+    ledger.append(make_record())
+    (tmp_path / "s" / "sweep.json").unlink()
+    with pytest.raises(InvalidInput, match=r"^storage: .*s': holds 1 records and no sweep\.json: .*; use another --name$"):
+        open_sweep(ledger, header.space, inventory(), lambda: header)
+    assert not ledger.exists

@@ -113,11 +113,12 @@ def test_a_driver_that_lost_its_lock_starts_no_more_trials(space_file):
 
 
 def test_a_sweep_in_the_ledger_needs_no_ray(space_file, tmp_path):
-    from tests.ledger.test_ledger import make_record
+    from tests.ledger.test_ledger import make_header, make_record
 
     space = SearchSpace.load(space_file).with_search(trials=1)
     console = quiet()
     sweep = Sweep(space, tmp_path, console=console)
+    sweep.ledger.create(make_header("tiny").model_copy(update={"space": space}))
     search = Search(space)
     while not isinstance(trial := search.next(), Status):
         record = make_record(trial.id).model_copy(update={"trial": trial})
