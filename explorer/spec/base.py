@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,19 +41,22 @@ class _UniqueKeys(yaml.SafeLoader):
     """Safe loading that refuses keys that are given twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        if twice := next((name for number, (_, name) in enumerate(names) if names[number] in names[:number]), None):
-            raise _GivenTwiceError(twice)
+        _check_unique((key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode))
         return super().construct_mapping(node, deep)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in content:
-            raise _GivenTwiceError(name)
-        content[name] = value
-    return content
+    _check_unique(("str", name) for name, _ in pairs)
+    return dict(pairs)
+
+
+def _check_unique(keys: Iterable[tuple[str, str]]) -> None:
+    """Check that no key, as its type and text, is given twice."""
+    seen: set[tuple[str, str]] = set()
+    for key in keys:
+        if key in seen:
+            raise _GivenTwiceError(key[1])
+        seen.add(key)
 
 
 def _parsed_yaml(text: str) -> object:
