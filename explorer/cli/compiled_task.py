@@ -106,6 +106,8 @@ def compile_for_task(
         return plan
 
     compiled(task)  # what is refused is refused before images are read, which may take long
+    if trains and device_on_cluster is None:
+        task.check_downloads()
     task, inventory = with_checked_images(task, images)
     is_main = os.environ.get("RANK", "0") == "0"  # under torchrun, the main process alone
     if images == "all" and device_on_cluster is None and isinstance(task.data, StreamedData) and is_main:

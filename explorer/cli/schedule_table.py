@@ -41,3 +41,5 @@ def print_stages(schedule: Schedule) -> None:
         if schedule.provenance.optimizer:
             settings = f"{schedule.provenance.optimizer.name}, {settings}"
         print_line(console, f"trained with {settings}, seed {schedule.provenance.seed}")
+        if schedule.was_edited:
+            print_line(console, "edited after that: the results in the file are not of this schedule")

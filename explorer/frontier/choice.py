@@ -185,4 +185,4 @@ def schedule_with_provenance(
         model_input=header.model_input,
         versions=header.versions,
     )
-    return schedule.model_copy(update={"provenance": provenance})
+    return schedule.with_provenance(provenance)

@@ -20,12 +20,14 @@ def other_task(schedule: Schedule, task: TaskSpec) -> str | None:
     """Why what was measured of a schedule is no prediction for a task.
 
     Returns:
-        A clause that names the first field that differs with both values (`recipe.epochs is 300, was 40`); `None` if the
-        schedule was measured on this task.
+        A clause that names the first field that differs with both values (`recipe.epochs is 300, was 40`), or says that the
+        schedule was edited; `None` if the schedule was measured on this task.
     """
     provenance = schedule.provenance
     if provenance is None:
         return "the schedule's file contains no measurement"
+    if schedule.was_edited:
+        return "the schedule's file was edited after it was measured"
     if provenance.task is None:
         return "the schedule's file does not say on which task it was measured"
     measured = provenance.task.measured_as(provenance)
@@ -46,7 +48,7 @@ def transfer_warning(schedule: Schedule, task: TaskSpec) -> str | None:
     settings = f"learning rate {task.recipe.learning_rate:.4g} and batch size {task.recipe.batch_size}"
     measured = schedule.provenance.metric
     return (
-        f"{reason}: the {measured.label} in its file is no prediction for this task, and {settings} are also taken from there"
+        f"{reason}: the {measured.label} in its file is no prediction of this training, and {settings} are also taken from there"
     )
 
 

@@ -44,6 +44,8 @@ class Provenance(OfMetric):
     """Budget of that trial."""
     currency: Currency = "flops"
     """Currency of the sweep, in which a budget that is a share of full training is counted."""
+    trained: str | None = None
+    """`Schedule.digest` of what was trained; `None` in files of earlier releases."""
     price: float | None = None
     """Price of a device-hour in the sweep, of a budget in money; `None` for other budgets."""
     step_times: StepTimeTable | None = None

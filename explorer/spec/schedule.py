@@ -7,6 +7,7 @@ level of model complexity").
 
 from __future__ import annotations
 
+import hashlib
 import json
 import warnings
 from collections.abc import Sequence
@@ -180,6 +181,25 @@ class Schedule(Frozen):
         for i in by_remainder[: max(0, left)]:
             slots[i] += 1
         return tuple(slots)
+
+    def digest(self) -> str:
+        """SHA-256 of what is trained: stages, grid, and the settings that came with them. What is left out says nothing, so that
+        later releases with more settings find the same."""
+        content = self.model_dump(mode="json", include={"stages", "staging"}, exclude_defaults=True) | {"grid": self.grid}
+        if self.provenance is not None:
+            settings = {"learning_rate", "batch_size", "staging", "lr_schedule", "optimizer"}
+            content["settings"] = self.provenance.model_dump(mode="json", include=settings, exclude_defaults=True)
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def with_provenance(self, provenance: Provenance) -> Schedule:
+        """This schedule with where it comes from, which notes what was trained: a file that is edited is told apart."""
+        schedule = self.model_copy(update={"provenance": provenance})
+        return self.model_copy(update={"provenance": provenance.model_copy(update={"trained": schedule.digest()})})
+
+    @property
+    def was_edited(self) -> bool:
+        """Whether stages, grid or settings are others than those that the provenance was measured with."""
+        return self.provenance is not None and self.provenance.trained not in (None, self.digest())
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON or YAML, with the name and version of the schema."""

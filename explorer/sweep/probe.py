@@ -1,4 +1,5 @@
-"""A look at each node before the first trial: does it see the driver's storage and data, with the same packages and its device?
+"""A look at each node before the first trial: does it see the driver's storage and data, with the same packages and its device,
+and has it the weights that timm downloads?
 
 A node that lacks something would fail one trial after another within seconds.
 """
@@ -12,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -19,6 +21,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from explorer.errors import InvalidInput
 from explorer.spec.search_space import SearchSpace
 from explorer.storage import Storage
+
+if TYPE_CHECKING:
+    from explorer.training.task import Task
 
 FOLDER = "probe"
 """Folder in a sweep's folder for the files of the probe; it is removed at once."""
@@ -56,7 +61,7 @@ def probe_nodes(
 ) -> set[str]:
     """Look at nodes, and return the ids of those that cannot run trials.
 
-    The driver's own node is only looked at where trials need a GPU: it has the same storage, data and packages.
+    The driver's own node is only looked at where trials need a GPU or a download: it has the same storage, data and packages.
 
     Args:
         space: the search space.
@@ -69,7 +74,8 @@ def probe_nodes(
         InvalidInput: when no host can run trials.
     """
     own = ray.get_runtime_context().get_node_id()
-    others = [node_id for node_id in nodes if node_id != own or space.resources.gpus]
+    of_own_too = space.resources.gpus or _task(space).downloads
+    others = [node_id for node_id in nodes if node_id != own or of_own_too]
     if not others:
         return set()
     reasons = _ask(space, location, others, MIXABLE if mix_versions else ())
@@ -128,7 +134,7 @@ def _answer(reference: ray.ObjectRef[str | None]) -> str | None:
 
 def obstacle_here(expected: Expected) -> str | None:
     """Why trials cannot run on this node, in one line; `None` if they can."""
-    for check in (_check_packages, _check_storage, _check_device, _check_data):  # cheap ones first
+    for check in (_check_packages, _check_storage, _check_device, _check_data, _check_downloads):  # cheap ones first
         try:
             check(expected)
         except InvalidInput as error:
@@ -177,10 +183,18 @@ def _check_data(expected: Expected) -> None:
             raise InvalidInput("data.root" if data.root else "data.name", data.root or data.name, reason)
 
 
-def _splits(space: SearchSpace) -> dict[str, tuple[object, ...]]:
-    from explorer.training.task import Task
+def _check_downloads(expected: Expected) -> None:
+    _task(expected.space).check_downloads()
 
-    splits = Task(space.task).data.inventory.splits
+
+def _task(space: SearchSpace) -> Task:
+    from explorer.training.task import Task  # PyTorch, of which a node may have another version
+
+    return Task(space.task)
+
+
+def _splits(space: SearchSpace) -> dict[str, tuple[object, ...]]:
+    splits = _task(space).data.inventory.splits
     return {name: (split.images, split.per_class, split.listing) for name, split in splits.items()}
 
 

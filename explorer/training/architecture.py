@@ -139,7 +139,8 @@ def create_model(model: ModelSpec, arguments: dict[str, Any], pretrained: bool =
     """`timm.create_model`, or the class or function that the model's name refers to.
 
     Raises:
-        InvalidInput: when timm does not know the model or its options, or the class or function fails.
+        InvalidInput: when timm does not know the model or its options, the class or function fails, or pretrained weights cannot
+            be downloaded.
     """
     if is_reference(model.name):
         try:
@@ -151,5 +152,8 @@ def create_model(model: ModelSpec, arguments: dict[str, Any], pretrained: bool =
             raise InvalidInput("model.options", model.options, reason) from None
     try:
         return timm.create_model(pretrained=pretrained, **arguments)
-    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+    except Exception as error:  # timm checks by assertions and signatures, and downloads
+        if pretrained:
+            reason = f"the weights of {model.name} cannot be loaded: {type(error).__name__}: {error}"
+            raise InvalidInput("model.pretrained", True, reason) from None
         raise InvalidInput("model.options", model.options, f"timm refuses to build {model.name}: {error}") from None

@@ -372,6 +372,24 @@ class Task:
             check_frozen_parts(model, recipe.frozen)
             check_layer_decay(recipe, model, self.spec.model.name)
 
+    @property
+    def downloads(self) -> bool:
+        """Whether training starts from weights, or learns from a teacher, that timm downloads."""
+        teacher = self.spec.objective.teacher
+        return self.spec.model.pretrained or (teacher is not None and teacher.weights is None)
+
+    def check_downloads(self) -> None:
+        """Load what timm downloads, which a machine without a network may lack. It stays on this machine for trainings.
+
+        Raises:
+            InvalidInput: when it cannot be loaded.
+        """
+        if self.spec.model.pretrained:
+            with torch.random.fork_rng(devices=[]):
+                self.build_model()
+        if self.objective.teacher is not None:
+            self.objective.teacher.check()
+
     def check_optimizer(self) -> None:
         """Check that the recipe's optimizer makes a step, and that its state can be resized.
 

@@ -4,11 +4,13 @@ import json
 from dataclasses import replace
 
 import pytest
+import yaml
 
 from explorer import Budget, Schedule, compile_plan
 from explorer.frontier.uncertainty import run_interval
 from explorer.production.result import RunResult
 from explorer.production.verdict import expectation, other_task, time_lines, transfer_warning, verdict
+from explorer.spec.base import read_mapping
 from explorer.spec.provenance import PredictedAccuracy
 from explorer.spec.task import TaskSpec
 from explorer.spec.time_spent import StageTime, TimeSpent
@@ -146,7 +148,7 @@ def test_on_another_task_there_is_no_prediction(measured, tiny_spec, recipe, dif
     reason = f"the schedule was measured on another task ({difference})"
     assert other_task(measured, other) == reason
     assert (transfer_warning(measured, other) or "").startswith(
-        f"{reason}: the accuracy in its file is no prediction for this task"
+        f"{reason}: the accuracy in its file is no prediction of this training"
     )
     assert judged(measured, other)[2:] == [f"no prediction: {reason}"]
 
@@ -161,6 +163,52 @@ def test_a_file_that_does_not_say_its_task_predicts_nothing(measured, tiny_spec)
     reason = "the schedule's file does not say on which task it was measured"
     assert judged(unknown, tiny_spec)[2:] == [f"no prediction: {reason}"]
     assert transfer_warning(unknown, tiny_spec).startswith(reason)
+
+
+EDITED = "the schedule's file was edited after it was measured"
+
+
+def edited(schedule: Schedule, path, change) -> Schedule:
+    """A schedule from its file, after a change to the content."""
+    content = read_mapping(schedule.with_provenance(schedule.provenance).save(path))
+    change(content)
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return Schedule.load(path)
+
+
+def longer_first_stage(content):
+    content["stages"][0]["duration_ratio"] += 0.05
+    content["stages"][-1]["duration_ratio"] -= 0.05
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        longer_first_stage,
+        lambda content: content["stages"][0]["rates"].update(mlp=0.3),
+        lambda content: content.update(grid=40),
+        lambda content: content.update(staging={"growth": "zero"}),
+        lambda content: content["provenance"].update(learning_rate=4e-3),
+        lambda content: content["provenance"].update(batch_size=16),
+    ],
+)
+def test_the_file_of_an_edited_schedule_predicts_nothing(measured, tiny_spec, tmp_path, change):
+    schedule = edited(measured, tmp_path / "schedule.yaml", change)
+    task = tiny_spec.measured_as(schedule.provenance)
+    assert judged(schedule, task)[2:] == [f"no prediction: {EDITED}"]
+    assert transfer_warning(schedule, task).startswith(EDITED)
+    assert expectation(schedule, task, compile_plan(schedule, Task(task), Budget(0.5), Task(task).step_cost)) is None
+
+
+def test_a_file_in_another_form_was_not_edited(measured, tiny_spec, tmp_path):
+    """Keys in another order, whole numbers without a point, and defaults that are written."""
+
+    def other_form(content):
+        content["stages"][-1]["rates"] = {"tokens": 1, "mlp": 1, "heads": 1}
+        content["stages"][-1]["batch_factor"] = 1
+
+    assert other_task(edited(measured, tmp_path / "schedule.yaml", other_form), tiny_spec) is None
+    assert other_task(measured, tiny_spec) is None  # of an earlier release, which did not note what was trained
 
 
 def test_moved_data_and_another_number_of_loader_workers_are_the_same_task(measured, tiny_spec):

@@ -3,10 +3,11 @@
 import pytest
 import timm
 
-from explorer import InvalidInput, Rates, Schedule, Stage
+from explorer import InvalidInput, Rates, Schedule, SearchSpace, Stage
 from explorer.elastic import ElasticModel
 from explorer.spec.staging import Staging
 from explorer.spec.task import TaskSpec
+from explorer.sweep.probe import FOLDER, Expected, obstacle_here
 from explorer.training.loop import train
 from explorer.training.task import Task
 from tests.conftest import TINY_MODEL
@@ -154,3 +155,32 @@ def test_a_pyramid_trains_at_the_size_that_was_counted(tiny_spec, tmp_path, monk
     reduced = [size for size in sizes if size != [1, 2, 5, 8]]
     assert reduced
     assert all(size == [1, 1, 1, 2] for size in reduced)
+
+
+def of_pretrained(spec: TaskSpec) -> TaskSpec:
+    return changed(spec, model={**spec.model.model_dump(), "pretrained": True})
+
+
+def of_downloaded_teacher(spec: TaskSpec) -> TaskSpec:
+    return changed(spec, objective={"teacher": {"model": "test_vit", "options": {"num_classes": 10, "patch_size": 2}}})
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"), [(of_pretrained, "model.pretrained"), (of_downloaded_teacher, "objective.teacher.model")]
+)
+def test_a_node_that_cannot_download_weights_gets_no_trials(tiny_spec, space_file, tmp_path, monkeypatch, asked, field):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    Task(tiny_spec).check_downloads()  # has none
+    assert Task(asked(tiny_spec)).downloads
+    with pytest.raises(InvalidInput, match=rf"^{field}: .*(the weights of|cannot be built)"):
+        Task(asked(tiny_spec)).check_downloads()
+    space = SearchSpace.load(space_file)
+    for spec in (space.task, asked(space.task)):
+        expected = Expected(
+            space=space.model_copy(update={"task": spec}), location=str(tmp_path), token="token", splits={}, versions={}
+        )
+        (tmp_path / FOLDER).mkdir(exist_ok=True)
+        (tmp_path / FOLDER / "token").write_bytes(b"token")
+        obstacle = obstacle_here(expected)
+        assert obstacle is None if spec is space.task else obstacle.startswith(f"{field}: ")
