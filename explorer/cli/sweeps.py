@@ -237,7 +237,7 @@ def best(
 ) -> None:
     """Print and save the best schedule for a budget."""
     from explorer.frontier import best_by_budget, best_schedule, trials_frame
-    from explorer.frontier.trials import at_budget
+    from explorer.frontier.untrained import measured_at
 
     ledger = find_sweep(sweep, storage)
     header, parsed = ledger.header(), Budget.parse(budget)
@@ -246,7 +246,9 @@ def best(
     warn(ledger.warning)
     print_stages(schedule)
     winners = best_by_budget(trials)
-    measured = at_budget(winners, parsed)
+    measured = measured_at(winners, trials, header, parsed)
+    if not measured.empty and parsed.unit != measured.budget_unit.iloc[0]:
+        print_line(console, f"{parsed} is {measured.budget.iloc[0]}, which was trained")
     for line in _predicted_lines(winners, trials, header, parsed) if measured.empty else _measured_lines(measured):
         print_line(console, line)
     for line in () if measured.empty else _time_lines(measured, winners, trials):

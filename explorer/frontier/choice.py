@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 
 from explorer.errors import InvalidInput
-from explorer.frontier.trials import at_budget, metric_of, row_with_largest
+from explorer.frontier.trials import metric_of, row_with_largest
 from explorer.frontier.uncertainty import floored_error, interval, run_interval
-from explorer.frontier.untrained import untrained_budget
+from explorer.frontier.untrained import measured_at, untrained_budget
 from explorer.ledger import SweepHeader
 from explorer.spec.budget import Budget
 from explorer.spec.provenance import PredictedAccuracy, Provenance
@@ -122,13 +122,14 @@ def best_schedule(trials: pd.DataFrame, header: SweepHeader, budget: Budget, tab
         table: the sweep's step times; `None` in a sweep that counts FLOPs.
 
     Raises:
-        InvalidInput: when the sweep has no finished trial, or the budget was not trained and cannot be predicted.
+        InvalidInput: when the sweep has no finished trial, or the budget was not trained and cannot be predicted, is in another
+            currency, or is time of another kind of device.
     """
     winners = best_by_budget(trials)
     if winners.empty:
         failed = int((trials.status == "failed").sum())
         raise InvalidInput("sweep", header.name, f"has no finished trial ({failed} failed)")
-    measured = at_budget(winners, budget)
+    measured = measured_at(winners, trials, header, budget)
     if measured.empty:
         untrained = untrained_budget(winners, trials, header, budget)
         return schedule_with_provenance(untrained.neighbour, trials, header, table, untrained.prediction)

@@ -10,7 +10,6 @@ import pandas as pd
 
 from explorer.errors import InvalidInput
 from explorer.ledger import Outcome, Record, SweepHeader, of_target
-from explorer.spec.budget import Budget
 from explorer.spec.metric import ACCURACY, MetricSpec
 from explorer.spec.schedule import Schedule
 
@@ -212,16 +211,6 @@ def full_training_cost(trials: pd.DataFrame) -> float:
     """
     first = trials[trials.status == "completed"].iloc[0]
     return float(first.full_flops if first.currency == "flops" else first.full_seconds)
-
-
-def at_budget(table: pd.DataFrame, budget: Budget) -> pd.DataFrame:
-    """The rows at a budget, whichever device it names.
-
-    Args:
-        table: with columns budget_amount and budget_unit.
-        budget: the budget.
-    """
-    return table[[Budget(row.budget_amount, row.budget_unit).is_same(budget) for row in rows(table)]]
 
 
 def describe(schedule: Schedule) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +12,14 @@ import pandas as pd
 from explorer.errors import InvalidInput
 from explorer.frontier.curve import Expected
 from explorer.frontier.prediction import PredictedCurve, predicted_or_obstacle
-from explorer.frontier.trials import better_kinds, full_training_cost
+from explorer.frontier.trials import better_kinds, full_training_cost, rows
 from explorer.ledger import KINDS, Kind, SweepHeader
 from explorer.spec.budget import CURRENCY_NAMES, Budget
 from explorer.spec.provenance import PredictedAccuracy
+
+
+SAME_COST = 1e-3
+"""Relative difference of costs in different units that are the same budget."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,34 @@ def untrained_budget(winners: pd.DataFrame, trials: pd.DataFrame, header: SweepH
         reason = f"not trained, and the accuracy of {chosen.kind} training cannot be predicted: {obstacles[chosen.kind]}"
         raise InvalidInput("budget", str(budget), f"{reason}; the sweep trained {trained}")
     return UntrainedBudget(budget, cost, chosen, curves, obstacles)
+
+
+def measured_at(winners: pd.DataFrame, trials: pd.DataFrame, header: SweepHeader, budget: Budget) -> pd.DataFrame:
+    """The winners at a budget; empty if it was not trained.
+
+    A budget in another unit than the sweep's is a trained one if both cost the same to one part in 1,000: of a full training of
+    1.2 CPU-hours, 0.3 CPU-hours are 25 %.
+
+    Args:
+        winners: the table that `best_by_budget` returns; not empty.
+        trials: the table that `trials_frame` returns.
+        header: the header of the sweep.
+        budget: any budget in the sweep's currency.
+
+    Raises:
+        InvalidInput: when the budget is in another currency, or is time of another kind of device.
+    """
+    on = header.space.resources.device_kind
+    if header.space.currency == "device_seconds" and budget.device not in (None, on):
+        raise InvalidInput("budget", str(budget), f"the sweep counts time of {on}s (resources.gpus: {header.space.resources.gpus:g})")
+    trained = {row.budget: Budget(row.budget_amount, row.budget_unit) for row in rows(winners)}
+    same = {text for text, each in trained.items() if each.is_same(budget)}
+    if not same and budget.unit not in {each.unit for each in trained.values()}:
+        cost = cost_of(budget, trials, header)
+        same = {
+            text for text, each in trained.items() if math.isclose(cost_of(each, trials, header), cost, rel_tol=SAME_COST)
+        }
+    return winners[winners.budget.isin(same)]
 
 
 def neighbour(winners: pd.DataFrame, cost: float) -> pd.Series[Any]:

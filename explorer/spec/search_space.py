@@ -178,7 +178,7 @@ class SearchSpace(TaskFile):
                 )
             if budget.unit == "money" and self.price is None:
                 raise ValueError(f"price: missing; the budget {budget} needs the price of a device-hour")
-        on = "GPU" if self.resources.gpus else "CPU"
+        on = self.resources.device_kind
         amounts = {"budgets": self.budgets, "search.spend": (self.search.spend,) if self.search.spend else ()}
         for name, amount in ((name, amount) for name, each in amounts.items() for amount in each):
             if amount.device not in (None, on):

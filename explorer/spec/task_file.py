@@ -9,6 +9,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from explorer.errors import validated
 from explorer.spec.base import Frozen, read_mapping
+from explorer.spec.budget import Device
 from explorer.spec.task import TaskSpec
 
 
@@ -28,6 +29,11 @@ class Resources(Frozen):
     spread: bool = False
     """Whether the processes of a training run may be on several nodes, where none has room for all of them. With `false`, they
     are on one node."""
+
+    @property
+    def device_kind(self) -> Device:
+        """The kind of device that training runs on."""
+        return "GPU" if self.gpus else "CPU"
 
     @model_validator(mode="after")
     def _check(self) -> Resources:

@@ -124,6 +124,31 @@ def test_a_budget_in_the_sweeps_currency_is_a_share_of_full_training():
             best_schedule(trials, make_header(), Budget.parse(other))
 
 
+@pytest.mark.parametrize(("flops", "trained_budget"), [("20000", "20%"), ("19990", "20%"), ("19900", None), ("40000", "40%")])
+def test_a_trained_budget_is_known_in_another_unit(flops, trained_budget):
+    trials = trained(**CURVES)  # full training costs 100,000 FLOPs: 19,990 are 20 % less one part in 2,000
+    provenance = best_schedule(trials, make_header(), Budget.parse(f"{flops} FLOPs")).provenance
+    assert (provenance.prediction is None) == (trained_budget is not None)
+    if trained_budget:
+        assert str(provenance.budget) == trained_budget
+
+
+@pytest.mark.parametrize(("gpus", "own", "other"), [(0, "CPU", "GPU"), (1, "GPU", "CPU")])
+def test_time_of_another_kind_of_device_is_no_budget_of_a_sweep(gpus, own, other):
+    header = make_header()
+    resources = header.space.resources.model_copy(update={"gpus": gpus})
+    space = header.space.model_copy(update={"currency": "device_seconds", "resources": resources, "price": 36.0})
+    header = header.model_copy(update={"space": space})
+    seconds = {"currency": "device_seconds", "planned_seconds": 2.0, "charged_seconds": 2.0, "full_seconds": 10.0}
+    record = make_record("a", budget="20%")
+    record = record.model_copy(update={"outcome": record.outcome.model_copy(update=seconds)})
+    trials = trials_frame([record], header)
+    for budget in (f"2 {own}-seconds", "2 device-seconds", "20%", "$0.02"):  # at 36 an hour, .02 buys 2 seconds
+        assert best_schedule(trials, header, Budget.parse(budget)).provenance.trial == "a"
+    with pytest.raises(InvalidInput, match=rf"2 {other}-seconds': the sweep counts time of {own}s"):
+        best_schedule(trials, header, Budget.parse(f"2 {other}-seconds"))
+
+
 @pytest.mark.parametrize(
     ("budget", "reason"),
     [
