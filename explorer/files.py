@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,6 +60,28 @@ def refused_if_unwritable(field: str, path: str | Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InvalidInput(field, str(path), f"cannot be written: {error.strerror or error}") from None
+
+
+def check_writable(field: str, path: str | Path) -> None:
+    """Check that a file can be written, before work starts of which it is the result. Missing parent folders are created.
+
+    Args:
+        field: what the user named it by, such as `out` for the option `--out`.
+        path: the file.
+
+    Raises:
+        InvalidInput: when it cannot.
+    """
+    target = Path(path)
+    with refused_if_unwritable(field, path):
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if target.exists() and not target.is_file():
+            return
+        folder = target.resolve().parent
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
 
 
 def write_file(path: str | Path, content: str | bytes) -> Path:

@@ -385,6 +385,17 @@ def test_a_dry_run_says_what_a_sweep_will_cost_and_leaves_nothing_behind(explore
     assert not (tmp_path / "sweeps").exists()
 
 
+def test_results_that_cannot_be_written_are_refused_before_they_are_measured(explorer, space_file, tmp_path, monkeypatch):
+    measured = []
+    monkeypatch.setattr("explorer.training.calibration.Calibration.measure_variants", lambda *_, **__: measured.append(1))
+    monkeypatch.setattr("explorer.data.check.check_data", lambda *_, **__: measured.append(1))
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file" / "out"):
+        assert_refused(explorer("calibrate", "--task", space_file, "--out", path), "out", str(path), "cannot be written: ")
+        assert_refused(explorer("data", space_file, "--sheet", path), "sheet", str(path), "cannot be written: ")
+    assert not measured
+
+
 def test_what_cannot_be_written_is_refused_in_one_line(explorer, sweep, space_file, schedule_file, tmp_path):
     (tmp_path / "file").touch()
     path = tmp_path / "file" / "out"

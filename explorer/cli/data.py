@@ -11,7 +11,7 @@ from rich.table import Table
 
 from explorer.cli.shared import console, print_imports, print_inventory
 from explorer.console import print_line
-from explorer.files import atomic_writer, refused_if_unwritable
+from explorer.files import atomic_writer, check_writable, refused_if_unwritable
 from explorer.spec.search_space import SearchSpace
 from explorer.spec.task_file import TaskFile
 
@@ -36,6 +36,9 @@ def data(
 
     file = TaskFile.load_task(space)
     print_imports(file)
+    name = file.name if isinstance(file, SearchSpace) else space.stem
+    path = sheet or Path("reports") / f"{name}-images.png"
+    check_writable("sheet", path)
     checked = check_data(file.task.data, console=console)
     task = Task(file.task.model_copy(update={"data": checked.spec}))
     inventory = checked.inventory
@@ -47,8 +50,6 @@ def data(
                 _say(f"{role} {kind}: {', '.join(f'{value} {count:,}' for value, count in counts.items())}")
         for name in split.unreadable[:SHOWN_UNREADABLE]:
             _say(f"{role} left out: {name}")
-    name = file.name if isinstance(file, SearchSpace) else space.stem
-    path = sheet or Path("reports") / f"{name}-images.png"
     picture = contact_sheet(task.data, file.task.recipe.augmentation, inventory.class_names)
     with refused_if_unwritable("sheet", path), atomic_writer(path) as output:
         picture.save(output, format="PNG")

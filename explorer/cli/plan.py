@@ -26,6 +26,7 @@ from explorer.cli.shared import (
 )
 from explorer.console import print_line
 from explorer.errors import InvalidInput
+from explorer.files import check_writable
 from explorer.plan import Plan, PlannedStage
 from explorer.spec.budget import GMAC
 from explorer.spec.rates import Axis, Rates, shown_axes
@@ -104,6 +105,7 @@ def calibrate(
     from explorer.training.device import device_for
     from explorer.training.distributed import Processes, torchrun
 
+    check_writable("out", out)
     loaded = load_named_schedule(schedule, task) if schedule else None
     opened, file = load_task(task, loaded)
     warn(*opened.warnings)

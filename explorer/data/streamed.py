@@ -32,6 +32,7 @@ from explorer.data.source import Batch, Split, TrainStream
 from explorer.data.subset import stratified_subset
 from explorer.data.targets import check_targets_of, names_of, part_of, read_targets, strata_of
 from explorer.data.tensor_batches import Normalization, PackedBatch, TensorBatches
+from explorer.errors import InvalidInput
 from explorer.spec.data import DataSpec, TargetKind
 from explorer.spec.inventory import Inventory
 from explorer.spec.recipe import Augmentation
@@ -84,7 +85,7 @@ class StreamedData:
 
     Raises:
         InvalidInput: when a label is missing, hidden or not that of a class with training images, when an image is in two
-            splits, when a class has too few images to set one aside, or when settings do not suit images that are tensors.
+            splits, when `skip_files` names what is no image, when a class has too few images to set one aside, or when settings do not suit images that are tensors.
     """
 
     supported_augmentations: tuple[str, ...] = ("transform",)
@@ -111,6 +112,7 @@ class StreamedData:
         train = without_images(train, spec.train_split, spec.skip_files, label_values)
         test = without_images(test, spec.test_split, spec.skip_files, label_values)
         validation = without_images(validation, spec.validation_split, spec.skip_files, label_values)
+        _check_skipped(spec, (train, test, validation))
         self._spec = spec
         self.backend: Backend = "pil"
         """What evaluates: see `Augmentation.backend`."""
@@ -260,6 +262,14 @@ class _StreamImages(_Images):
         index_in_epoch = int(self.stream.indices(position, 1, len(self.places)))
         with seeded(seed_for("sample", self.stream.seed, position)):
             return super().__getitem__(index_in_epoch)
+
+
+def _check_skipped(spec: DataSpec, opened: Sequence[ImageDataset | None]) -> None:
+    """Check that every entry of `skip_files` is an image that was left out: a name with a mistake in it would leave none out."""
+    left_out = {name for data in opened for name in getattr(data, "left_out", ())}
+    if unknown := [name for name in spec.skip_files if name not in left_out]:
+        of_all = f"{len(unknown)} of {len(spec.skip_files)} entries are no images of the data set"
+        raise InvalidInput("data.skip_files", unknown[0], f"{of_all}: names are relative to the root, such as train/cat/1.png")
 
 
 def _opened_splits(

@@ -14,7 +14,7 @@ from explorer.data import Batch, DataSource, TrainStream, map_style_data, open_d
 from explorer.data.augmentation import check_transform, mix_batches
 from explorer.data.drawing import check_drawing
 from explorer.data.preprocessing import model_configuration, preprocessing_for
-from explorer.data.source import HasSubsets
+from explorer.data.source import HasSubsets, target_kind
 from explorer.data.streamed import StreamedData
 from explorer.elastic.step_cost import StepSize, UnsuitableImagesError
 from explorer.errors import InvalidInput
@@ -360,6 +360,9 @@ class Task:
         Raises:
             InvalidInput: naming the wrong setting.
         """
+        if target_kind(self.data) == "class" and self.data.classes < 2:
+            field, value = ("data.root", self.spec.data.root) if self.spec.data.root else ("data.name", self.spec.data.name)
+            raise InvalidInput(field, value, "has images of a single class: there is nothing to learn")
         self.step_cost(Rates())
         check_output(self._architecture)
         check_checkpoint(self._architecture)

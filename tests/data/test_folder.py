@@ -1,6 +1,7 @@
 """Folders of images as people have them."""
 
 import os
+import shutil
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from PIL import Image
 from explorer import InvalidInput
 from explorer.data import open_data
 from explorer.data.folder import HIDDEN, OUTSIDE
+from explorer.training.task import Task
 from tests.data.conftest import folder_spec
 
 COLOURS = {"cat": (200, 0, 0), "dog": (0, 0, 200)}
@@ -119,6 +121,23 @@ def test_names_that_are_not_utf_8_can_be_read_and_printed(tmp_path):
     assert kept.inventory.train.images + kept.inventory.validation.images == 18
     assert set(kept.inventory.train.unreadable) == set(skipped.skip_files)
     assert "train/dog/3.png" not in names_of(kept) + names_of(kept, "validation")
+
+
+@pytest.mark.parametrize("name", ["train/dog/99.png", "dog/3.png", "/train/dog/3.png"])
+def test_a_name_to_skip_that_is_of_no_image_is_refused(tmp_path, name):
+    write_set(tmp_path)
+    with pytest.raises(InvalidInput, match=rf"data\.skip_files: '{name}': 1 of 2 entries are no images of the data set"):
+        open_data(folder_spec(tmp_path, skip_files=("train/dog/3.png", name)))
+
+
+def test_a_single_class_is_refused_by_that_name(tmp_path, tiny_spec):
+    write_set(tmp_path)
+    for split in ("train", "validation"):
+        shutil.rmtree(tmp_path / split / "dog")
+    data, recipe = folder_spec(tmp_path), tiny_spec.recipe.model_copy(update={"batch_size": 4})
+    assert open_data(data).classes == 1  # which can be looked at
+    with pytest.raises(InvalidInput, match=r"data\.root: .*: has images of a single class: there is nothing to learn"):
+        Task(tiny_spec.model_copy(update={"data": data, "recipe": recipe})).check()
 
 
 def test_an_image_that_fails_in_training_is_named_and_no_other_takes_its_place(tmp_path):
