@@ -64,6 +64,9 @@ def assert_refused(done, *words):
         assert word in lines[0]
 
 
+TRAIN = ("train", "--schedule", "paper", "--task", "{space}", "--budget", "50%")
+
+
 @pytest.fixture
 def schedule_file(tmp_path, three_stages) -> Path:
     return three_stages.save(tmp_path / "schedule.yaml")
@@ -76,6 +79,19 @@ def sweep(tmp_path) -> Ledger:
     ledger.append(make_record("a", validation=0.9, test=0.88))
     ledger.append(make_record("base", kind="baseline", validation=0.7, test=0.71))
     return ledger
+
+
+def test_weights_that_cannot_be_downloaded_stop_a_training_before_it_starts(explorer, space_file, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    content = yaml.safe_load(space_file.read_text())
+    content["model"]["pretrained"] = True
+    space_file.write_text(yaml.safe_dump(content))
+    arguments = [each.format(space=space_file) for each in TRAIN]
+    assert_refused(explorer(*arguments, "--out", tmp_path / "run"), "model.pretrained", "cannot be loaded")
+    assert not (tmp_path / "run").exists()
+    planned = explorer("plan", *arguments[1:])  # which needs no weights
+    assert planned.returncode == 0, planned.stderr
 
 
 def test_plan_prints_the_table(explorer, space_file, schedule_file, tmp_path):
@@ -383,6 +399,33 @@ def test_a_dry_run_says_what_a_sweep_will_cost_and_leaves_nothing_behind(explore
     assert " on this machine (" in done.stdout.splitlines()[-1]
     assert " with 1 side by side (1 CPU each)" in done.stdout.splitlines()[-1]
     assert not (tmp_path / "sweeps").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("report", "{sweep}", "--price", "inf"), ("price", "inf", "must be a finite number above 0")),
+        (("report", "{sweep}", "--price", "nan"), ("price", "nan", "must be a finite number above 0")),
+        (("plan", "--schedule", "paper", "--task", "{space}", "--budget", "$3", "--price", "inf"), ("price", "inf")),
+        (("init", "--data", "digits", "--gpus", "inf"), ("gpus", "inf", "must be a whole number")),
+        ((*TRAIN, "--evaluate-every", "1e-9%"), ("evaluate_every", "1e-9%", "from 0.1% to below 100%")),
+    ],
+)
+def test_numbers_that_are_none_are_refused(explorer, sweep, space_file, tmp_path, arguments, words):
+    places = {"sweep": sweep.location, "space": space_file}
+    assert_refused(explorer(*(each.format(**places) for each in arguments), cwd=tmp_path), *words)
+
+
+def test_a_seed_that_torch_cannot_take_is_refused(explorer, space_file):
+    done = explorer(*(each.format(space=space_file) for each in TRAIN), "--seed", 2**70)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert "--seed" in done.stderr
+
+
+def test_a_largest_scatter_that_is_no_number_is_refused(explorer, space_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("EXPLORER_MAX_SCATTER", "little")
+    done = explorer("calibrate", "--task", space_file, "--out", tmp_path / "measured.json")
+    assert_refused(done, "EXPLORER_MAX_SCATTER", "little", "must be a number above 0")
 
 
 def test_results_that_cannot_be_written_are_refused_before_they_are_measured(explorer, space_file, tmp_path, monkeypatch):

@@ -91,6 +91,15 @@ def test_folders_are_recognized_by_their_usual_names(tmp_path):
     assert inspect_data(str(only)) == DataFiles(name="folder", root=str(only), train_split="train", test_split=None, side=20)
 
 
+def test_images_that_pillow_refuses_do_not_count_for_the_usual_side(tmp_path, monkeypatch, recwarn):
+    """Of 400 pixels, where Pillow warns of more than 300 and refuses more than 600."""
+    image_files(tmp_path, {"train": 2, "test": 2})
+    Image.new("RGB", (40, 40)).save(tmp_path / "train" / "bright" / "0.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)
+    assert inspect_data(str(tmp_path)).side == 20
+    assert not recwarn.list
+
+
 def test_other_data_sets_are_named_with_their_folder(tmp_path):
     assert inspect_data(f"torch/cifar10:{tmp_path}") == DataFiles(name="torch/cifar10", root=str(tmp_path))
     assert inspect_data("hfds/mnist") == DataFiles(name="hfds/mnist")

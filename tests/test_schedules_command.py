@@ -30,6 +30,8 @@ def test_they_are_listed_with_their_sources_and_can_be_written(explorer, tmp_pat
     assert "token_policy resize" in shown.stdout
     assert Schedule.load(tmp_path / "s.yaml") == Schedule.preset("efficienttrain-like", "")
     assert_refused(explorer("schedules", "papers"), "known schedules are paper,", "did you mean 'paper'")
+    assert_refused(explorer("schedules", "paper", "--model", "deit_smal", "--out", tmp_path / "t.yaml"), "no such model")
+    assert not (tmp_path / "t.yaml").exists()
     assert_refused(explorer("schedules", "--out", tmp_path / "s.yaml"), "needs the name of a schedule")
 
 

@@ -63,7 +63,10 @@ def inspect_data(text: str) -> DataFiles:
         name, path = "folder", name
     root = Path(expanded(path, "data")).resolve() if path else None
     if name == "folder":
-        return _inspect_folder(text, root)
+        try:
+            return _inspect_folder(text, root)
+        except OSError as error:
+            raise InvalidInput("data", text, f"{error.filename} cannot be read: {error.strerror}") from None
     if name.split("/")[0] in ("torch", "wds"):
         if root is None:
             raise InvalidInput("data", text, f"needs the folder that the data set is in: {name}:/path/to/folder")
@@ -115,13 +118,15 @@ def _usual_side(folder: Path) -> int | None:
     """The median of the shorter sides of some image files, a few of each class; `None` if none can be read."""
     from PIL import Image, UnidentifiedImageError
 
+    from explorer.data.decoding import large_images_allowed
+
     classes = sorted(path for path in folder.iterdir() if path.is_dir())
     each = max(1, SAMPLED_IMAGES // len(classes))
     sides = []
     for path in (path for one in classes[:SAMPLED_IMAGES] for path in sorted(one.rglob("*.*"))[:each]):
         try:
-            with Image.open(path) as image:
+            with large_images_allowed(), Image.open(path) as image:
                 sides.append(min(image.size))
-        except (OSError, UnidentifiedImageError):
+        except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
             continue  # not an image; opening the data set reports what training could not read
     return sorted(sides)[len(sides) // 2] if sides else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -50,14 +51,14 @@ def init(
         text, path = _made_for(model or DEFAULT_MODEL, data or "digits", gpus, cpus, out)
     with refused_if_unwritable("out", path):
         write_file(path, text)
-    print_line(console, f"wrote {path}\nnext: explorer sweep {path} --dry-run")
+    print_line(console, f"wrote {path}\nnext: explorer sweep {shlex.quote(str(path))} --dry-run")
 
 
 def _made_for(model: str, data: str, gpus: float | None, cpus: int | None, out: Path | None) -> tuple[str, Path]:
     """The text of a search space for a model and a data set, and the file that it goes to."""
     if out is not None:
         _refuse_existing(out)
-    if gpus is not None and gpus > 1 and gpus != int(gpus):
+    if gpus is not None and gpus > 1 and not float(gpus).is_integer():
         raise InvalidInput("gpus", gpus, "must be a whole number, or a fraction of one GPU")
 
     import torch

@@ -16,6 +16,7 @@ from explorer.errors import InvalidInput
 from explorer.files import refused_if_unwritable
 from explorer.ledger import Ledger, find_sweep, sweeps_in
 from explorer.spec.budget import Budget
+from explorer.spec.model import ModelSpec
 from explorer.spec.presets import PRESETS, Preset, preset
 from explorer.spec.schedule import Schedule
 
@@ -39,6 +40,10 @@ def schedules(
             _print(each)
         _print_found(sweeps_in(storage), storage)
         return
+    if model:
+        from explorer.training.architecture import check_model_name
+
+        check_model_name(ModelSpec(name=model))
     schedule = _of_sweep(name, storage) if ":" in name else preset(name, model)
     if name in PRESETS:
         _print(PRESETS[name])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -162,9 +163,10 @@ def sweep(
     records = finished.ledger.records()
     if line := failures_line(records):
         print_line(console, line)
-    print_line(console, f"ledger: {finished.location}\nnext: explorer report {finished.location}")
-    if wanted := goal or finished.space.search.goal:
-        print_line(console, f"schedule for {wanted}: explorer best {finished.location} --budget {wanted} --out best.json")
+    quoted = shlex.quote(finished.location)
+    print_line(console, f"ledger: {finished.location}\nnext: explorer report {quoted}")
+    if wanted := str(goal or finished.space.search.goal or ""):
+        print_line(console, f"schedule for {wanted}: explorer best {quoted} --budget {shlex.quote(wanted)} --out best.json")
     if missing := finished.lacking:
         print_line(console, "\n".join(missing))
         raise typer.Exit(1)

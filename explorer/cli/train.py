@@ -37,7 +37,8 @@ def train(
     budget: BudgetOption,
     out: Annotated[Path | None, typer.Option(help="Folder for weights and results; default: runs/<schedule>-<budget>.")] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Random seed; default: the one that the schedule was measured with, or 0.")
+        int | None,
+        typer.Option(help="Random seed; default: the one that the schedule was measured with, or 0.", min=0, max=2**63 - 1),
     ] = None,
     calibration: CalibrationOption = None,
     price: PriceOption = None,

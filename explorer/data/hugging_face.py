@@ -12,7 +12,7 @@ from PIL import Image
 from explorer.data.streamed import StreamedData
 from explorer.data.target_columns import Columns, ReadTargets, read_columns
 from explorer.errors import InvalidInput, validated
-from explorer.spec.base import Frozen
+from explorer.spec.base import Settings
 from explorer.spec.data import DataSpec, TargetKind
 
 PREFIX = "hfds/"
@@ -20,7 +20,7 @@ LABEL_NAME = "label"
 """Name of an integer column that holds labels without the names of classes, as in timm."""
 
 
-class HuggingFaceOptions(Frozen):
+class HuggingFaceOptions(Settings):
     """`data.options` of a Hugging Face data set."""
 
     input_key: str | None = None

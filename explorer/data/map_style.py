@@ -15,7 +15,7 @@ from torch.utils.data import IterableDataset
 from explorer.data.array_images import ModelImage, as_image, channels_of
 from explorer.data.streamed import StreamedData
 from explorer.errors import InvalidInput, validated
-from explorer.spec.base import Frozen
+from explorer.spec.base import Settings
 from explorer.spec.data import DataSpec, TargetKind
 
 TRIED_ITEMS = 8
@@ -23,7 +23,7 @@ TRIED_ITEMS = 8
 NO_RANDOM_ACCESS = "can only be read in sequence, but training needs random access: a length and `data[number]`"
 
 
-class ItemOptions(Frozen):
+class ItemOptions(Settings):
     """The entries of `data.options` that say what the items of a data set are; all others are given to it."""
 
     input_key: str = "image"

@@ -85,7 +85,8 @@ class StreamedData:
 
     Raises:
         InvalidInput: when a label is missing, hidden or not that of a class with training images, when an image is in two
-            splits, when `skip_files` names what is no image, when a class has too few images to set one aside, or when settings do not suit images that are tensors.
+            splits, when `skip_files` names what is no image, when a class has too few images to set one aside, or when
+            settings do not suit images that are tensors.
     """
 
     supported_augmentations: tuple[str, ...] = ("transform",)
@@ -265,7 +266,7 @@ class _StreamImages(_Images):
 
 
 def _check_skipped(spec: DataSpec, opened: Sequence[ImageDataset | None]) -> None:
-    """Check that every entry of `skip_files` is an image that was left out: a name with a mistake in it would leave none out."""
+    """Check that every entry of `skip_files` is an image that was left out: a name with a mistake would leave none out."""
     left_out = {name for data in opened for name in getattr(data, "left_out", ())}
     if unknown := [name for name in spec.skip_files if name not in left_out]:
         of_all = f"{len(unknown)} of {len(spec.skip_files)} entries are no images of the data set"

@@ -16,7 +16,7 @@ from explorer.data.streamed import StreamedData
 from explorer.data.target_columns import Columns, read_columns
 from explorer.errors import InvalidInput, validated
 from explorer.paths import expanded
-from explorer.spec.base import Frozen
+from explorer.spec.base import Settings
 from explorer.spec.data import DataSpec, TargetKind
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ OTHER_SPLITS = "rows of other splits, which are not read"
 ROLES = ("train", "validation", "test")
 
 
-class TableOptions(Frozen):
+class TableOptions(Settings):
     """`data.options` of a table."""
 
     file: str

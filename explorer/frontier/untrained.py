@@ -17,7 +17,6 @@ from explorer.ledger import KINDS, Kind, SweepHeader
 from explorer.spec.budget import CURRENCY_NAMES, Budget
 from explorer.spec.provenance import PredictedAccuracy
 
-
 SAME_COST = 1e-3
 """Relative difference of costs in different units that are the same budget."""
 
@@ -96,16 +95,15 @@ def measured_at(winners: pd.DataFrame, trials: pd.DataFrame, header: SweepHeader
     Raises:
         InvalidInput: when the budget is in another currency, or is time of another kind of device.
     """
-    on = header.space.resources.device_kind
+    resources = header.space.resources
+    on = resources.device_kind
     if header.space.currency == "device_seconds" and budget.device not in (None, on):
-        raise InvalidInput("budget", str(budget), f"the sweep counts time of {on}s (resources.gpus: {header.space.resources.gpus:g})")
+        raise InvalidInput("budget", str(budget), f"the sweep counts time of {on}s (resources.gpus: {resources.gpus:g})")
     trained = {row.budget: Budget(row.budget_amount, row.budget_unit) for row in rows(winners)}
     same = {text for text, each in trained.items() if each.is_same(budget)}
     if not same and budget.unit not in {each.unit for each in trained.values()}:
         cost = cost_of(budget, trials, header)
-        same = {
-            text for text, each in trained.items() if math.isclose(cost_of(each, trials, header), cost, rel_tol=SAME_COST)
-        }
+        same = {text for text, each in trained.items() if math.isclose(cost_of(each, trials, header), cost, rel_tol=SAME_COST)}
     return winners[winners.budget.isin(same)]
 
 

@@ -14,7 +14,9 @@ from explorer.plan import Plan
 from explorer.spec.budget import Budget
 
 FIELD = "evaluate_every"
-ALLOWED = "must be a share of the budget above 0% and below 100%, such as 10% or 0.1"
+MIN_SHARE = 0.001
+"""Smallest share: a thousand evaluations take longer than what they measure."""
+ALLOWED = f"must be a share of the budget from {MIN_SHARE:.1%} to below 100%, such as 10% or 0.1"
 
 
 def parse_share(text: str) -> float:
@@ -27,7 +29,7 @@ def parse_share(text: str) -> float:
         share = Budget.parse(text)
     except InvalidInput:
         raise InvalidInput(FIELD, text, ALLOWED) from None
-    if share.unit != "fraction" or share.amount >= 1:
+    if share.unit != "fraction" or not MIN_SHARE <= share.amount < 1:
         raise InvalidInput(FIELD, text, ALLOWED)
     return share.amount
 

@@ -77,12 +77,21 @@ def _row_of_step(plan: Plan, segment: Segment, done: int, steps: int, peak_learn
 
 
 def read_metrics(out: Path) -> list[Row]:
-    """The rows of a run's `metrics.csv` so far, with what was measured at each; an empty list if there is no such file yet."""
+    """The rows of a run's `metrics.csv` so far, with what was measured at each; an empty list if there is no such file yet.
+
+    Raises:
+        ValueError: when the file is not as this package writes it: a spreadsheet may have saved it with other separators.
+    """
     try:
         with (out / METRICS).open(newline="", encoding="utf-8") as file:
-            return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+            rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
     except FileNotFoundError:
         return []
+    except (TypeError, csv.Error) as error:  # a row that is longer than the header
+        raise ValueError(f"{out / METRICS}: {error}") from None
+    if any("step" not in row for row in rows):
+        raise ValueError(f"{out / METRICS} has no column step")
+    return rows
 
 
 class RunLoggers:
@@ -115,7 +124,12 @@ class RunLoggers:
         self._out, self._peak_learning_rate, self._metrics, self._say = out, peak_learning_rate, metrics, say
         self._failing: set[str] = set()
         """Files that could not be written the last time."""
-        logged = [row for row in read_metrics(out) if row["step"] <= (resumed_at or 0)]  # what follows is trained again
+        try:
+            earlier = read_metrics(out)
+        except ValueError as error:
+            say(f"{error}; it is written again")
+            earlier = []
+        logged = [row for row in earlier if row["step"] <= (resumed_at or 0)]  # what follows is trained again
         self._tensorboard = EventFile(out)
         self._points = [Point(int(row["step"]), row) for row in logged]
         self._to_tensorboard(self._points)

@@ -47,9 +47,7 @@ def transfer_warning(schedule: Schedule, task: TaskSpec) -> str | None:
         return None
     settings = f"learning rate {task.recipe.learning_rate:.4g} and batch size {task.recipe.batch_size}"
     measured = schedule.provenance.metric
-    return (
-        f"{reason}: the {measured.label} in its file is no prediction of this training, and {settings} are also taken from there"
-    )
+    return f"{reason}: the {measured.label} in its file is not predicted here, and {settings} are also taken from there"
 
 
 def verdict(schedule: Schedule, task: TaskSpec, plan: Plan, result: RunResult) -> list[str]:
@@ -158,7 +156,7 @@ def _other_budget(provenance: Provenance, plan: Plan) -> str:
         return f"the sweep measured this schedule at {provenance.budget}, not at {plan.budget}, and accuracy alone is predicted"
     return (
         f"the sweep measured this schedule at {provenance.budget}{predicted}, not at {plan.budget}; `explorer best "
-        f"{provenance.sweep} --budget {shlex.quote(str(plan.budget))}` predicts"
+        f"{shlex.quote(provenance.sweep)} --budget {shlex.quote(str(plan.budget))}` predicts"
     )
 
 

@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from explorer.errors import InvalidInput
-from explorer.spec.budget import Currency
+from explorer.spec.budget import Currency, check_price
 
 FREE_TICKS: dict[str, Any] = {"tickvals": None, "ticktext": None}
 
@@ -56,10 +55,10 @@ def cost_units(
         several: True if several sweeps are compared; a fraction is then of each sweep's own full training.
 
     Raises:
-        InvalidInput: when the price is not above 0.
+        InvalidInput: when the price is not a finite number above 0.
     """
-    if price is not None and not price > 0:
-        raise InvalidInput("price", price, "must be above 0, the price of a device-hour")
+    if price is not None:
+        check_price(price)
     fractions = budgets[budgets.budget_unit == "fraction"].drop_duplicates("budget").sort_values("budget_amount")
     ticks = {"tickvals": list(fractions.budget_amount), "ticktext": list(fractions.budget), "tickformat": None}
     of_what = "each sweep's own full training" if several else "full training"

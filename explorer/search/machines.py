@@ -59,19 +59,23 @@ class Machines:
 
 
 def this_machine(space: SearchSpace) -> Machines:
-    """This machine, with step times measured on it. Where trials ask for a GPU that it lacks nothing is timed: a step that was
-    made for a GPU may take the CPU an hour.
+    """This machine, with step times measured on it. Where trials ask for more than it has, nothing is timed: a step that was
+    made for a GPU may take the CPU an hour, and 64 threads on two cores are slower than two.
     """
     obstacle = gpu_obstacle() if space.resources.gpus else None
     here = {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}
+    places = count_places(space.resources, [here])
+    no_times = f"trials train on a GPU, and this machine has none that can be used: {obstacle}" if obstacle else ""
+    if not places and not no_times:
+        no_times = f"a trial needs {wanted_text(space.resources)}: more than the {here['CPU']:g} CPUs of this machine"
     return Machines(
         where="this machine",
         nodes=1,
         cpus=here["CPU"],
         gpus=here["GPU"],
-        places=count_places(space.resources, [here]),
-        times=None if obstacle else measure_step_times(space),
-        no_times=f"trials train on a GPU, and this machine has none that can be used: {obstacle}" if obstacle else "",
+        places=places,
+        times=None if no_times else measure_step_times(space),
+        no_times=no_times,
     )
 
 

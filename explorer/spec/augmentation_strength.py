@@ -10,14 +10,14 @@ import re
 
 from pydantic import Field
 
-from explorer.spec.base import Frozen
+from explorer.spec.base import Settings
 from explorer.spec.recipe import Augmentation
 
 DEFAULT_MAGNITUDES = {"rand": 10, "augmix": 3}
 """Policies of `auto_augment` that have a magnitude, and timm's magnitude where a policy gives none."""
 
 
-class AugmentationStrength(Frozen):
+class AugmentationStrength(Settings):
     """Augmentation and stochastic depth of a stage, as shares in [0, 1] of those of the recipe."""
 
     magnitude: float = Field(1.0, ge=0, le=1)

@@ -21,6 +21,12 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=("model_validate", "model_dump"))
 
 
+class Settings(Frozen):
+    """What people write in files: its numbers must be finite."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
 def renamed(data: Any, names: Mapping[str, str]) -> Any:
     """The content of a file of an earlier release under today's names; anything but a mapping is returned as it is.
 

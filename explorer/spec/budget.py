@@ -179,8 +179,8 @@ class Budget:
         Raises:
             InvalidInput: when there is no price for money, or the price is not above 0.
         """
-        if price is not None and not price > 0:
-            raise InvalidInput("price", price, "must be above 0, the price of a device-hour")
+        if price is not None:
+            check_price(price)
         if self.unit != "money":
             return self
         if price is None:
@@ -204,6 +204,16 @@ class Budget:
         if self.unit == "money":
             return f"{self.amount:.10g}money".replace("+", "")
         return str(self).replace("%", "pct").replace("+", "").replace(" ", "").lower()
+
+
+def check_price(price: float) -> None:
+    """Check the price of a device-hour.
+
+    Raises:
+        InvalidInput: when it is not a finite number above 0.
+    """
+    if not (math.isfinite(price) and price > 0):
+        raise InvalidInput("price", price, "must be a finite number above 0, the price of a device-hour")
 
 
 def _as_written(text: str | float | Budget) -> Budget:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from explorer.errors import InvalidInput
-from explorer.spec.base import Frozen
+from explorer.spec.base import Settings
 from explorer.spec.imports import Reference
 
 TargetKind = Literal["class", "labels", "values"]
@@ -21,7 +21,7 @@ DIGITS_SIZE = 8
 """Height and width in pixels of scikit-learn's digits."""
 
 
-class FractalSpec(Frozen):
+class FractalSpec(Settings):
     """Number and difficulty of the fractals."""
 
     classes: int = Field(20, ge=2)
@@ -39,7 +39,7 @@ class FractalSpec(Frozen):
     """Seed of classes and instances; independent of the seed of training."""
 
 
-class Preprocessing(Frozen):
+class Preprocessing(Settings):
     """How images read from disk are resized, cropped and normalized. `None` takes timm's value for the model
     (its `pretrained_cfg`)."""
 
@@ -58,7 +58,7 @@ class Preprocessing(Frozen):
     and `border` pads the shorter side with the mean color."""
 
 
-class CacheSpec(Frozen):
+class CacheSpec(Settings):
     """A file of decoded images, which training reads in place of the originals."""
 
     folder: str | None = None
@@ -69,7 +69,7 @@ class CacheSpec(Frozen):
     space; `None` keeps their size, so that training sees the same pixels as without a cache."""
 
 
-class DataSpec(Frozen):
+class DataSpec(Settings):
     """Where the images come from."""
 
     name: Reference
@@ -90,7 +90,7 @@ class DataSpec(Frozen):
     test_split: str | None = "validation"
     """Split on which results are reported; nothing is chosen on it. `None` sets a tenth of the training images aside, the same
     for every seed; it differs from the tenth that `validation_split` may set aside."""
-    train_fraction: float = Field(1.0, gt=0, le=1, allow_inf_nan=False)
+    train_fraction: float = Field(1.0, gt=0, le=1)
     """Fraction of the training images to train on: a stratified subset, the same for every seed. Smaller subsets are contained
     in larger ones. Validation and test images are not reduced."""
     class_folder: Literal["top", "leaf"] | None = None

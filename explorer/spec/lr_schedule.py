@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from explorer.spec.base import Frozen
+from explorer.spec.base import Settings
 
 Decay = Literal["linear", "cosine", "rex", "wsd"]
 
 
-class LearningRateSchedule(Frozen):
+class LearningRateSchedule(Settings):
     """The factor on the peak learning rate, as a function of budget time in [0, 1]."""
 
     kind: Decay = "wsd"

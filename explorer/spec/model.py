@@ -6,11 +6,11 @@ from typing import Any
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from explorer.spec.base import Frozen
+from explorer.spec.base import Settings
 from explorer.spec.imports import Reference
 
 
-class ModelSpec(Frozen):
+class ModelSpec(Settings):
     """A model, by its name in timm or as a class or function."""
 
     name: Reference

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from explorer.references import FORM, is_reference
-from explorer.spec.base import Frozen
+from explorer.spec.base import Settings
 from explorer.spec.imports import MAY_IMPORT, as_reference
 from explorer.spec.metric import BUILT_IN, MetricSpec
 
@@ -33,7 +33,7 @@ LossName = Annotated[str, _known(LOSSES, "loss")]
 MetricName = Annotated[str, _known(tuple(BUILT_IN), "metric")]
 
 
-class Teacher(Frozen):
+class Teacher(Settings):
     """A model whose outputs the trained model learns, too (DeiT, arXiv 2012.12877, section 4)."""
 
     model: str
@@ -47,7 +47,7 @@ class Teacher(Frozen):
     """What is learned of the teacher: the class that it predicts (`hard`), or its probabilities (`soft`)."""
     alpha: float = Field(0.5, ge=0, le=1)
     """Weight of what is learned of the teacher; that of the labels is 1 - `alpha`."""
-    temperature: float = Field(1.0, gt=0, allow_inf_nan=False)
+    temperature: float = Field(1.0, gt=0)
     """Of `soft`: both models' outputs are divided by it."""
     sha256: str | None = None
     """Digest of the file of weights. It is computed where the task is opened; where it is given, the file must have it."""
@@ -59,7 +59,7 @@ class Teacher(Frozen):
         return self
 
 
-class ObjectiveSpec(Frozen):
+class ObjectiveSpec(Settings):
     """The loss that is trained, and the metric that is optimized and reported."""
 
     loss: Annotated[LossName, BeforeValidator(as_reference), MAY_IMPORT] = "cross_entropy"
@@ -81,7 +81,7 @@ class ObjectiveSpec(Frozen):
     """A second metric, which is recorded and shown; nothing is chosen by it."""
     also_options: dict[str, Any] = {}
     """Keyword arguments of the second metric."""
-    class_weights: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] | Literal["balanced"] | None = None
+    class_weights: tuple[Annotated[float, Field(gt=0)], ...] | Literal["balanced"] | None = None
     """Weight of each class in the loss, in the order of the classes. `balanced`: in inverse proportion to the number of
     training images, with a mean of 1 over the images; for several labels per image, the weight of an image that has a label is
     the number of images without it over that of images with it. `None`: all classes count alike."""

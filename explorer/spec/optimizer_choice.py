@@ -7,14 +7,14 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from explorer.spec.base import Frozen
+from explorer.spec.base import Settings
 
 LION_SCALE = 0.1
 """Learning rate of Lion over that of AdamW: between a third and a tenth, with weight decay as much larger (Chen et al.,
 "Symbolic Discovery of Optimization Algorithms", arXiv 2302.06675, section 5)."""
 
 
-class OptimizerChoice(Frozen):
+class OptimizerChoice(Settings):
     """The optimizer of a trial, where a search compares several."""
 
     name: str
@@ -34,7 +34,7 @@ def _with_scales(given: Any) -> Any:
 
 
 OptimizerScales = Annotated[
-    dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]],
+    dict[str, Annotated[float, Field(gt=0)]],
     BeforeValidator(_with_scales),
 ]
 """Names of optimizers, and their learning rates over that of the recipe's optimizer."""

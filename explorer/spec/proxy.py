@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from explorer.spec.base import Frozen
+from explorer.spec.base import Settings
 from explorer.spec.task import TaskSpec
 from explorer.spec.trial_counts import TrialCounts
 
@@ -15,13 +15,13 @@ OF_THE_DATA = ("num_classes", "in_chans", "img_size")
 """Arguments of timm's models that the data determines."""
 
 
-class Proxy(Frozen):
+class Proxy(Settings):
     """What a proxy has less of than the target. Everything else is the target's, and so are the classes."""
 
-    images: float = Field(1.0, gt=0, le=1, allow_inf_nan=False)
+    images: float = Field(1.0, gt=0, le=1)
     """Share of the training images: a stratified subset, the same for every seed. Validation and test images are those of the
     target."""
-    epochs: float = Field(1.0, gt=0, le=1, allow_inf_nan=False)
+    epochs: float = Field(1.0, gt=0, le=1)
     """Share of `recipe.epochs`."""
     model: dict[str, Any] = {}
     """Options of the model in place of the target's (`model.options`): `{embed_dim: 192, depth: 6}`."""

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, TypeGuard, get_args
 
 from pydantic import BeforeValidator
 
-from explorer.spec.base import Frozen
+from explorer.spec.base import Settings
 
 Axis = Literal["heads", "mlp", "tokens", "depth"]
 AXES: tuple[Axis, ...] = get_args(Axis)
@@ -76,7 +76,7 @@ OneRate = Annotated[float | int, BeforeValidator(parse_rate)]
 LevelRates = Annotated[Rate, BeforeValidator(parse_level_rates)]
 
 
-class Rates(Frozen):
+class Rates(Settings):
     """Activation rates: how much of each axis is active in a training step.
 
     A rate is a fraction in (0, 1], or a whole number of at least 2, which counts what is active (`tokens=100`). Heads and MLP

@@ -6,14 +6,14 @@ from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
-from explorer.spec.base import Frozen
+from explorer.spec.base import Settings
 from explorer.spec.lr_schedule import LearningRateSchedule
 
 NOT_AUGMENTATION = ("mean", "std", "input_size", "is_training")
 """Arguments of `timm.data.create_transform` that other settings determine."""
 
 
-class Augmentation(Frozen):
+class Augmentation(Settings):
     """Augmentation of training images. Images of evaluation are not augmented."""
 
     shift: int = Field(0, ge=0)
@@ -50,7 +50,7 @@ class Augmentation(Frozen):
         return self.mixup > 0 or self.cutmix > 0
 
 
-class FrozenParts(Frozen):
+class FrozenParts(Settings):
     """Parts of the model that keep their weights at first, as in fine-tuning."""
 
     parts: tuple[str, ...] = Field(min_length=1)
@@ -64,7 +64,7 @@ ADDED_LATER: dict[str, Any] = {"no_weight_decay": True, "layer_decay": None, "fr
 """Settings that are left out where they have these values: files and keys stay as they were before there were any."""
 
 
-class Recipe(Frozen):
+class Recipe(Settings):
     """How the model is trained."""
 
     epochs: float = Field(gt=0)

@@ -21,7 +21,7 @@ from explorer.errors import InvalidInput, validated
 from explorer.files import write_file
 from explorer.paths import expanded
 from explorer.spec.augmentation_strength import FULL_STRENGTH, AugmentationStrength
-from explorer.spec.base import Frozen, read_mapping
+from explorer.spec.base import Settings, read_mapping
 from explorer.spec.provenance import Provenance
 from explorer.spec.rates import Rates
 from explorer.spec.staging import Staging
@@ -36,18 +36,18 @@ MAX_GRID = 1000
 IN_EPOCHS = "must be shares of the cost (duration_ratio) here: what an epoch costs depends on the task"
 
 
-class Stage(Frozen):
+class Stage(Settings):
     """Activation rates for a fraction of the budget."""
 
     rates: Rates
     duration_ratio: float | None = Field(None, ge=0, le=1)
     """Fraction of the budget's cost (not of steps or epochs) that the stage spends; `None` if `epochs` says how long it is."""
-    epochs: float | None = Field(None, ge=0, allow_inf_nan=False)
+    epochs: float | None = Field(None, ge=0)
     """Passes over the training images, as papers write schedules (29, 49 and 50). They become shares of the cost when the
     schedule is compiled for a task and a budget."""
     augmentation: AugmentationStrength = FULL_STRENGTH
     """Strength of augmentation and stochastic depth, as shares of the recipe's."""
-    batch_factor: float = Field(1.0, gt=0, allow_inf_nan=False)
+    batch_factor: float = Field(1.0, gt=0)
     """Factor on the recipe's batch size. The learning rate stays that of the recipe."""
 
     @model_validator(mode="after")
@@ -77,7 +77,7 @@ class Stage(Frozen):
         return {name: value for name, value in handler(self).items() if name not in silent}
 
 
-class Schedule(Frozen):
+class Schedule(Settings):
     """Stages in order, from the lowest activation rates to the full model.
 
     Raises:
@@ -183,8 +183,10 @@ class Schedule(Frozen):
         return tuple(slots)
 
     def digest(self) -> str:
-        """SHA-256 of what is trained: stages, grid, and the settings that came with them. What is left out says nothing, so that
-        later releases with more settings find the same."""
+        """SHA-256 of what is trained: stages, grid, and the settings that came with them.
+
+        Defaults are left out, so that later releases with more settings find the same.
+        """
         content = self.model_dump(mode="json", include={"stages", "staging"}, exclude_defaults=True) | {"grid": self.grid}
         if self.provenance is not None:
             settings = {"learning_rate", "batch_size", "staging", "lr_schedule", "optimizer"}

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from explorer.spec.base import Frozen
+from explorer.spec.base import Settings
 from explorer.spec.budget import BudgetField
 from explorer.spec.imports import Reference
 from explorer.spec.lr_schedule import Decay
@@ -29,7 +29,7 @@ def _levels(levels: tuple[float, ...]) -> tuple[float, ...]:
 Levels = Annotated[tuple[float, ...], AfterValidator(_levels)]
 
 
-class RateLevels(Frozen):
+class RateLevels(Settings):
     """Activation rates that a stage may have, by axis. The rates of an axis ascend and end at 1."""
 
     heads: Levels = (1.0,)
@@ -47,7 +47,7 @@ class RateLevels(Frozen):
         return tuple(axis for axis in AXES if len(getattr(self, axis)) > 1)
 
 
-class StagingChoices(Frozen):
+class StagingChoices(Settings):
     """Settings of `staging` that staged trials compare. A setting without values here is that of the task."""
 
     subset: tuple[SubsetChoice, ...] = ()
@@ -69,7 +69,7 @@ class StagingChoices(Frozen):
         return [dict(zip(self.listed, values, strict=True)) for values in itertools.product(*self.listed.values())]
 
 
-class SearchSettings(Frozen):
+class SearchSettings(Settings):
     """What is searched, and how many trials are spent on it at each budget."""
 
     spend: SpendingLimitField | None = None
@@ -143,7 +143,7 @@ class SearchSettings(Frozen):
     """Number of fresh seeds for each of them: one number, or a list with one for each budget: cheap budgets have room for more.
     Within a spending limit, the smallest of a list holds for every budget.
     A 95 % interval extends 12.7 standard errors to either side with two seeds, 4.3 with three, 2.8 with five."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)  # of NumPy, which Optuna draws with
     """Seed of every search trial. The fresh seeds are the numbers that follow it."""
 
     @model_serializer(mode="wrap")

@@ -58,7 +58,7 @@ class SearchSpace(TaskFile):
     currency: Currency = "flops"
     """What cost is counted in, everywhere in the sweep: `flops`, or `device_seconds`. Device-seconds are planned by a table of
     step times, which is measured where the trials run before the first of them, and kept with the sweep."""
-    price: float | None = Field(None, gt=0, allow_inf_nan=False)
+    price: float | None = Field(None, gt=0)
     """Price of a device-hour, for budgets in money. `None` if there are none."""
     search: SearchSettings
     proxy: Proxies = ()

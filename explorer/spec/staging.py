@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from explorer.spec.base import Frozen
+from explorer.spec.base import Settings
 
 SubsetChoice = Literal["leading", "random", "importance"]
 Growth = Literal["auto", "initial", "zero", "copy", "copy_normalized"]
@@ -18,7 +18,7 @@ TokenPolicy = Literal["auto", "drop", "center", "resize"]
 BlockSubset = Literal["prefix", "even"]
 
 
-class Staging(Frozen):
+class Staging(Settings):
     """How a stage at reduced rates is derived from the full model. A sweep can compare these settings."""
 
     subset: SubsetChoice = "leading"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from explorer.errors import validated
-from explorer.spec.base import Frozen
+from explorer.spec.base import Settings
 from explorer.spec.data import DataSpec
 from explorer.spec.imports import MODULES
 from explorer.spec.lr_schedule import Decay
@@ -35,7 +35,7 @@ def _module_names(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-class TaskSpec(Frozen):
+class TaskSpec(Settings):
     """Everything about a training run except its schedule."""
 
     model_config = ConfigDict(populate_by_name=True)

@@ -8,17 +8,17 @@ from typing import Any, ClassVar
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from explorer.errors import validated
-from explorer.spec.base import Frozen, read_mapping
+from explorer.spec.base import Settings, read_mapping
 from explorer.spec.budget import Device
 from explorer.spec.task import TaskSpec
 
 
-class Resources(Frozen):
+class Resources(Settings):
     """The resources of one training run."""
 
     cpus: int = Field(1, ge=1)
     """Number of CPUs reserved for each process of a training run, and of the process's torch threads."""
-    gpus: float = Field(0.0, ge=0, allow_inf_nan=False)
+    gpus: float = Field(0.0, ge=0)
     """Number of GPUs of a training run. A fraction of one lets several trials share a GPU. A whole number above 1 trains with
     as many processes, one on each GPU, which divide every batch."""
     accelerator: str | None = None
@@ -64,7 +64,7 @@ class Resources(Frozen):
         return min(self.gpus, 1.0)
 
 
-class TaskFile(Frozen):
+class TaskFile(Settings):
     """A task with the resources of one training run. In files, the sections of the task are at the top level."""
 
     FLATTENED: ClassVar[str] = "task"

@@ -143,7 +143,7 @@ class Sweep:
             raise InvalidInput("retry", retry, f"must be one of {', '.join(get_args(Retry))}")
         if parallel_trials is not None and parallel_trials < 1:
             raise InvalidInput("parallel_trials", parallel_trials, "must be at least 1")
-        if wait_for_nodes < 0:
+        if not wait_for_nodes >= 0:
             raise InvalidInput("wait_for_nodes", wait_for_nodes, "must be a number of seconds")
         if step_times is not None and space.currency == "flops":
             raise InvalidInput("calibration", space.currency, "step times are for a sweep with currency: device_seconds")

@@ -139,8 +139,8 @@ def create_model(model: ModelSpec, arguments: dict[str, Any], pretrained: bool =
     """`timm.create_model`, or the class or function that the model's name refers to.
 
     Raises:
-        InvalidInput: when timm does not know the model or its options, the class or function fails, or pretrained weights cannot
-            be downloaded.
+        InvalidInput: when timm does not know the model or its options, the class or function fails, or pretrained weights
+            cannot be loaded.
     """
     if is_reference(model.name):
         try:

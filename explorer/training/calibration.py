@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -180,7 +181,7 @@ class Calibration(StepTimeTable):
         if task.spec.recipe.compile == "auto":
             raise InvalidInput("recipe.compile", "auto", "must be true or false: a compiled step takes another time")
         if max_scatter is None:
-            max_scatter = float(os.environ.get(SCATTER_VARIABLE, MAX_SCATTER))
+            max_scatter = _allowed_scatter()
         wanted = {variant.key: variant for variant in variants}
         own = Variant(Rates(), task.batch_size)
         others = [variant for key, variant in wanted.items() if key != own.key]
@@ -314,6 +315,18 @@ class Calibration(StepTimeTable):
         own, given = self.setting.task.staging, task.spec.staging
         different = {name: getattr(given, name) for name in STEP_STAGING if getattr(given, name) != getattr(own, name)}
         return task.batch_size, different
+
+
+def _allowed_scatter() -> float:
+    """`MAX_SCATTER`, or what the environment variable says instead."""
+    text = os.environ.get(SCATTER_VARIABLE, str(MAX_SCATTER))
+    try:
+        scatter = float(text)
+    except ValueError:
+        scatter = math.nan
+    if not scatter > 0:
+        raise InvalidInput(SCATTER_VARIABLE, text, f"must be a number above 0, the largest scatter (default {MAX_SCATTER})")
+    return scatter
 
 
 def _flat(setting: Setting) -> dict[str, object]:

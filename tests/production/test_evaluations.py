@@ -138,7 +138,7 @@ def test_each_evaluation_follows_the_first_step_that_has_spent_its_share(tiny_ta
 
 @pytest.mark.parametrize("text", ["0%", "100%", "10", "1 epoch", "5 minutes", "-10%", "3e17 FLOPs", "", "often"])
 def test_other_intervals_than_shares_are_refused(text):
-    with pytest.raises(InvalidInput, match=r"^evaluate_every: .*: must be a share of the budget above 0% and below 100%"):
+    with pytest.raises(InvalidInput, match=r"^evaluate_every: .*: must be a share of the budget from 0\.1% to below 100%"):
         parse_share(text)
     assert parse_share("10%") == parse_share("0.1") == 0.1
 

@@ -74,7 +74,21 @@ def test_a_killed_run_resumes_by_the_same_command_and_ends_in_the_same_bits(thre
     assert all(torch.equal(tensor, weights[name]) for name, tensor in load_file(tmp_path / "straight" / WEIGHTS).items())
 
 
-def test_metrics_and_event_files_are_complete_after_an_interruption(tiny_task, three_stages, tmp_path, monkeypatch):
+def of_a_spreadsheet(path):
+    """With a byte-order mark and semicolons."""
+    path.write_text(path.read_text().replace(",", ";"), encoding="utf-8-sig")
+
+
+def with_a_longer_row(path):
+    path.write_text(path.read_text() + "1," * 30 + "\n")
+
+
+def of_another_encoding(path):
+    path.write_bytes("\N{DEGREE SIGN}\n".encode("latin-1"))
+
+
+@pytest.mark.parametrize("change", [None, of_a_spreadsheet, with_a_longer_row, of_another_encoding])
+def test_metrics_and_event_files_are_complete_after_an_interruption(tiny_task, three_stages, tmp_path, monkeypatch, change):
     compiled = planned(tiny_task, three_stages)
     run = run_of(tiny_task, compiled, tmp_path)
     save = saved_state.save_checkpoint
@@ -88,6 +102,8 @@ def test_metrics_and_event_files_are_complete_after_an_interruption(tiny_task, t
     with pytest.raises(KeyboardInterrupt):
         train_to_folder(run, quiet())
     monkeypatch.setattr(saved_state, "save_checkpoint", save)
+    if change:
+        change(tmp_path / "metrics.csv")
     result = train_to_folder(run, quiet())
 
     rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))

@@ -147,9 +147,7 @@ def test_on_another_task_there_is_no_prediction(measured, tiny_spec, recipe, dif
     other = with_recipe(tiny_spec, **recipe)
     reason = f"the schedule was measured on another task ({difference})"
     assert other_task(measured, other) == reason
-    assert (transfer_warning(measured, other) or "").startswith(
-        f"{reason}: the accuracy in its file is no prediction of this training"
-    )
+    assert (transfer_warning(measured, other) or "").startswith(f"{reason}: the accuracy in its file is not predicted here")
     assert judged(measured, other)[2:] == [f"no prediction: {reason}"]
 
 

@@ -59,6 +59,15 @@ def test_steps_for_a_gpu_are_not_timed_on_the_cpu(space_file):
         measure_step_times(space)
 
 
+def test_threads_that_this_machine_lacks_are_not_timed(space_file):
+    space = SearchSpace.load(space_file)
+    space = space.model_copy(update={"resources": space.resources.model_copy(update={"cpus": 4096})})
+    machines = this_machine(space)
+    assert (machines.places, machines.times) == (0, None)
+    assert machines.no_times == f"a trial needs 4096 CPU: more than the {os.cpu_count()} CPUs of this machine"
+    assert machines.no_times in forecast(space, machines).summary(space)
+
+
 def test_this_machine_is_counted_and_measured(space_file):
     machines = this_machine(SearchSpace.load(space_file))
     assert (machines.nodes, machines.cpus, machines.places) == (1, os.cpu_count(), os.cpu_count())

@@ -1,4 +1,5 @@
 import importlib.util
+import math
 
 import pytest
 import yaml
@@ -44,6 +45,12 @@ BAD = [
     ("search.promote", -1, r"search\.promote: -1"),
     ("search.minimize", "seconds", r"search\.minimize: 'seconds'.*'train_seconds' or 'peak_memory'"),
     ("search.minimize", "peak_memory", r"search\.minimize: peak_memory is measured on GPUs only"),
+    ("search.seed", 2**32, r"search\.seed: 4294967296: .*less than 4294967296"),
+    *((key, math.inf, rf"{key}: inf: .*finite number") for key in ("store_gb", "recipe.epochs", "recipe.learning_rate")),
+    *((key, math.nan, rf"{key}: nan: .*finite number") for key in ("recipe.weight_decay", "recipe.augmentation.mixup")),
+    ("search.learning_rate", [1e-3, math.inf], r"search\.learning_rate\.1: inf: .*finite number"),
+    ("data.preprocessing.mean", [math.nan], r"data\.preprocessing\.mean\.0: nan: .*finite number"),
+    ("search.rates.heads", [math.nan, 1], r"search\.rates\.heads\.0: nan: .*finite number"),
     ("loggers", ["comet"], r"loggers\.0: 'comet'"),
     ("search.learning_rate", [1e-2, 1e-3], r"search: .*the lower one first"),
     (
