@@ -277,6 +277,18 @@ def test_an_interrupted_training_says_where_it_resumes(
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+def test_a_ledger_whose_records_are_all_damaged_is_not_called_unfinished_without_a_word(explorer, sweep, tmp_path):
+    for path in Path(sweep.location, "ledger").iterdir():
+        path.write_text(path.read_text()[:-40])
+    for command in (("best", sweep.location, "--budget", "25%"), ("report", sweep.location, "--out", tmp_path / "out")):
+        done = explorer(*command)
+        assert done.returncode == 2
+        warning, refused = done.stderr.splitlines()
+        assert "2 files of" in warning
+        assert "were passed over (2 damaged or half-written)" in warning
+        assert "has no finished trial" in refused
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
 def test_a_watched_report_ends_with_a_page_that_does_not_reload(explorer, heeds_ctrl_c, tmp_path, monkeypatch, number, code):
     ledger = Ledger(tmp_path / "sweeps" / "s")

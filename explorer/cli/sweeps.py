@@ -206,15 +206,15 @@ def report(
         )
 
     def write(watching: int | None) -> str:
-        if len(ledgers) > 1:
-            text = str(write_comparison(ledgers, folder, price=price, watch=watching))
-        else:
+        try:
+            if len(ledgers) > 1:
+                return str(write_comparison(ledgers, folder, price=price, watch=watching))
             written = write_report(ledgers[0], folder, price=price, watch=watching)
-            schedules = f"{folder / 'schedules'}: {', '.join(written.schedules)}"
-            text = f"{written.headline}\n{written.page}\n{written.table}\n{schedules}"
-        for ledger in ledgers:
-            warn(ledger.warning)
-        return text
+        finally:  # also where no record could be read
+            for ledger in ledgers:
+                warn(ledger.warning)
+        schedules = f"{folder / 'schedules'}: {', '.join(written.schedules)}"
+        return f"{written.headline}\n{written.page}\n{written.table}\n{schedules}"
 
     def say(text: str) -> None:
         print_line(console, text)
@@ -244,8 +244,8 @@ def best(
     ledger = find_sweep(sweep, storage)
     header, parsed = ledger.header(), Budget.parse(budget)
     trials = trials_frame(ledger.records(), header)
-    schedule = best_schedule(trials, header, parsed, ledger.step_times())
     warn(ledger.warning)
+    schedule = best_schedule(trials, header, parsed, ledger.step_times())
     print_stages(schedule)
     winners = best_by_budget(trials)
     measured = measured_at(winners, trials, header, parsed)

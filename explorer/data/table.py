@@ -171,6 +171,8 @@ def _checked_paths(cells: list[Any], numbers: list[int], column: str, field: str
         given = cells[number]
         if not isinstance(given, str) or not given.strip():
             raise InvalidInput(field, split, f"row {number + 1} has no path ({column})")
+        if "\0" in given:
+            raise InvalidInput(field, split, f"row {number + 1} has the path {given!r}, with a zero byte in it")
         name = os.path.normpath(given.strip())
         if os.path.isabs(name) or name.split(os.sep)[0] == os.pardir:
             raise InvalidInput(field, split, f"row {number + 1} has the path {given!r}, which leads outside data.root")

@@ -128,7 +128,7 @@ class Outcome(OfMetric):
     is not accuracy, or it was not recorded."""
     also: SecondMetric | None = None
     """A second metric; `None` if none was measured. It is not written then."""
-    planned_flops: Count
+    planned_flops: Annotated[int, Field(gt=0)]
     """Cost of the trial's plan."""
     executed_flops: Count
     """Cost that was executed for this trial: without segments from the stage store, and 0 for a shared training."""
@@ -162,7 +162,7 @@ class Outcome(OfMetric):
     """Number of places where Python interrupted them."""
     currency: Currency = "flops"
     """Currency of the sweep, which `planned_cost` and `executed_cost` are in."""
-    planned_seconds: Amount | None = None
+    planned_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Cost of the trial's plan in device-seconds, by the sweep's table of step times; `None` without one."""
     charged_seconds: Amount | None = None
     """The part of `planned_seconds` that was executed for this trial: without segments from the stage store, and 0 for a

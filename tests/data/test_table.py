@@ -181,6 +181,7 @@ LABELS = {"target_kind": "labels", "separator": ";", "target_key": "sets"}
     [
         (changed(image=""), {}, r"data\.train_split: 'train': row 3 has no path \(image\)"),
         (changed(image="../3.png"), {}, r"row 3 has the path '\.\./3\.png', which leads outside data\.root"),
+        (changed(image="3\0.png"), {}, r"row 3 has the path '3\\x00\.png', with a zero byte"),
         (changed(image="/etc/3.png"), {}, r"row 3 has the path '/etc/3\.png', which leads outside data\.root"),
         (changed(image="more/../0.png"), {}, r"rows 1 and 3 have the same path: more/\.\./0\.png; an image has one row"),
         (changed(30, image="0.png"), {}, r"data\.validation_split: 'val': has 1 images of data\.train_split .*0\.png"),

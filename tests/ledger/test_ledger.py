@@ -227,7 +227,7 @@ def test_copies_foreign_files_and_half_written_records_are_passed_over_and_count
         ("validation", 1.5),
         ("validation", -0.1),
         ("test", float("nan")),
-        ("planned_flops", -1),
+        ("planned_flops", 0),
         ("executed_flops", -1),
         ("full_flops", 0),
         ("steps", -1),
