@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "explorer"
 # other way round: spec <- plan, cost <- elastic <- data, training <- search <- sweep, production; and
 # spec <- ledger <- frontier <- report. All parts may import the
 # shared modules, which import no part.
-SHARED = {"console", "errors", "files", "storage", "differences", "paths", "references", "training_key"}
+SHARED = {"console", "errors", "files", "file_lock", "storage", "differences", "paths", "references", "training_key"}
 ALLOWED = {
     "spec": set(),
     "segment": {"spec"},

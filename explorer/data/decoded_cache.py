@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import os
 import shutil
@@ -29,6 +28,7 @@ from explorer.data.image_facts import MIN_FOR_PROCESSES, available_cpus
 from explorer.data.opened_split import OpenedSplit
 from explorer.data.remembered import cache_folder
 from explorer.errors import InvalidInput, UnreadableImageError
+from explorer.file_lock import fcntl_module
 from explorer.paths import expanded
 from explorer.spec.data import CacheSpec, DataSpec
 
@@ -267,10 +267,7 @@ def _default_folder(spec: DataSpec, short_side: int | None) -> Path:
 @contextmanager
 def _only_one(folder: Path) -> Iterator[None]:
     """Wait until no other process of this machine writes the folder. The system releases the lock of a killed process."""
-    try:
-        fcntl: Any = importlib.import_module("fcntl")
-    except ImportError:  # Windows
-        fcntl = None
+    fcntl = fcntl_module()
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") if fcntl else nullcontext() as file:
         if fcntl:

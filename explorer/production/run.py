@@ -28,7 +28,7 @@ from explorer.production.model_folder import (
     write_model_folder,
 )
 from explorer.production.result import RunResult
-from explorer.production.run_folder import CHECKPOINT, WEIGHTS, check_folder, prepare_folder, space_line
+from explorer.production.run_folder import CHECKPOINT, WEIGHTS, check_folder, only_run, prepare_folder, space_line
 from explorer.production.run_status import PROGRESS, BudgetBar, RunStatus
 from explorer.spec.inventory import Inventory
 from explorer.spec.loggers import LoggerName
@@ -99,8 +99,9 @@ def train_to_folder(
         DivergedError: when the loss or a weight is NaN or infinite. The last checkpoint, with finite weights, stays.
         PreemptedError: when `stop_requested` said so.
         TrainingError: when the results cannot be written; the checkpoint stays.
-        InvalidInput: when `run.out` cannot be written, has no room for a checkpoint, or contains another run or files of
-            another program, or this process does not train where the step times of the plan were measured.
+        InvalidInput: when `run.out` cannot be written, has no room for a checkpoint, contains another run or files of another
+            program, or another process trains into it, or this process does not train where the step times of the plan were
+            measured.
     """
     torch.set_num_threads(run.threads)
     task = Task(run.task)
@@ -109,19 +110,20 @@ def train_to_folder(
     resumed = check_folder(run, processes.count)  # before anything in the folder changes
     if not processes.is_main:
         return _trained(run, task, processes, console, None, stop_requested)
-    prepare_folder(run.out)
 
     def say(line: str) -> None:
         print_line(console, line)
 
-    for line in starting_lines(run, task, resumed, processes.count):
-        say(line)
     metrics = [measure.metric for measure in task.objective.measures]
     resumed_at = None if resumed is None else resumed["steps"]
-    with RunLoggers(
-        run.out, run.plan, run.task.recipe.learning_rate, run.loggers, metrics, resumed_at=resumed_at, say=say
-    ) as loggers:
-        return _trained(run, task, processes, console, loggers, stop_requested)
+    with only_run(run.out):
+        prepare_folder(run.out)
+        for line in starting_lines(run, task, resumed, processes.count):
+            say(line)
+        with RunLoggers(
+            run.out, run.plan, run.task.recipe.learning_rate, run.loggers, metrics, resumed_at=resumed_at, say=say
+        ) as loggers:
+            return _trained(run, task, processes, console, loggers, stop_requested)
 
 
 def starting_lines(run: Run, task: Task, resumed: dict[str, Any] | None, processes: int) -> list[str]:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +16,7 @@ from rich.filesize import decimal
 from torch import nn
 
 from explorer.errors import InvalidInput
+from explorer.file_lock import FileLockedError, locked_file
 from explorer.files import refused_if_unwritable
 from explorer.production.event_file import EVENT_FILES
 from explorer.production.loggers import METRICS, RUN_KEY, new_run_key, run_key
@@ -26,6 +32,10 @@ if TYPE_CHECKING:
     from explorer.production.run import Run
 
 WEIGHTS, CHECKPOINT = "weights.safetensors", "checkpoint.pt"
+LOCK = ".lock"
+"""File that a training locks."""
+PATIENCE_SECONDS = 10.0
+"""Time in which a lock must be released: processes of the data loader keep it for some seconds after a training was killed."""
 WRITTEN = (CHECKPOINT, WEIGHTS, MODEL, RESULT, METRICS, PROGRESS, EARLIER, EVENT_FILES)
 """Names, or patterns, of what a run writes or removes."""
 SIDE = 16
@@ -71,14 +81,36 @@ def check_folder(run: Run, processes: int) -> dict[str, Any] | None:
 
 
 def prepare_folder(out: Path) -> None:
-    """Create the folder, with the key of a run. Without a checkpoint, metrics and key in it belong to another run."""
+    """Give the folder the key of a run. Without a checkpoint, metrics and key in it belong to another run."""
     with refused_if_unwritable("out", out):
-        out.mkdir(parents=True, exist_ok=True)
         if (out / CHECKPOINT).exists():
             run_key(out)
         else:
             (out / METRICS).unlink(missing_ok=True)
             new_run_key(out)
+
+
+@contextmanager
+def only_run(out: Path) -> Iterator[None]:
+    """Be the only training of this folder, which is created, as far as its file system keeps locks.
+
+    Raises:
+        InvalidInput: when the folder cannot be written, or another process trains into it.
+    """
+    started = time.monotonic()
+    while True:
+        try:
+            with refused_if_unwritable("out", out):
+                out.mkdir(parents=True, exist_ok=True)
+                lock = locked_file(out / LOCK, f"{socket.gethostname()}:{os.getpid()}")
+            break
+        except FileLockedError as error:
+            if time.monotonic() - started > PATIENCE_SECONDS:
+                reason = f"another training ({error.content}) writes into it; wait for its end, or choose another folder"
+                raise InvalidInput("out", str(out), reason) from None
+            time.sleep(PATIENCE_SECONDS / 20)
+    with lock or nullcontext():
+        yield
 
 
 def space_line(run: Run, task: Task) -> str | None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import errno
-import importlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import TextIO
 
 from explorer.errors import InvalidInput
+from explorer.file_lock import FileLockedError, locked_file
 from explorer.storage import Storage
 from explorer.sweep.lease import DriverLock, Lease, LeaseTiming, LockHolder, refused
 
@@ -47,39 +45,16 @@ def only_driver(
 
 
 def _locked_file(path: Path, location: str) -> TextIO | None:
-    """A file locked by flock: the kernel unlocks it when the process ends, however it ends. NFS passes it to its server.
-
-    Returns:
-        The file, which is unlocked when it is closed; `None` where files cannot be locked.
-    """
-    fcntl = _fcntl()
+    """The locked file, which is unlocked when it is closed; `None` where a lock would not hold."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if fcntl is None or _locks_hold_on_one_host_only(path.parent):
+        if _locks_hold_on_one_host_only(path.parent):
             return None
-        file = path.open("a+")
+        return locked_file(path, LockHolder.of_this_process().dump().decode())
+    except FileLockedError as error:
+        raise refused(location, LockHolder.parse(error.content.encode())) from None
     except OSError as error:
         raise InvalidInput("storage", location, f"cannot be written: {error}") from None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.seek(0)
-        content = file.read()
-        file.close()
-        if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN):
-            raise refused(location, LockHolder.parse(content.encode())) from None
-        return None  # ENOLCK, ENOTSUP, ENOSYS, EINVAL, ...: this file system keeps no locks
-    file.truncate(0)
-    file.write(LockHolder.of_this_process().dump().decode())
-    file.flush()
-    return file
-
-
-def _fcntl() -> ModuleType | None:
-    """The module of file locks; `None` on platforms without it."""
-    with suppress(ImportError):
-        return importlib.import_module("fcntl")
-    return None
 
 
 def _locks_hold_on_one_host_only(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> bool:

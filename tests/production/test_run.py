@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from explorer import InvalidInput, Schedule
-from explorer.production import run_status
+from explorer.production import run_folder, run_status
 from explorer.production.loggers import read_metrics
 from explorer.production.model_folder import MODEL
 from explorer.production.result import RESULT, RunResult
@@ -234,6 +234,23 @@ def test_a_run_prints_its_device_and_progress(tiny_task, three_stages, tmp_path,
         r"100% of the budget, stage 3, loss \d\.\d{3}, 0:00:00 left, cost 4\d\.\d{3}% of full training", lines[-1]
     )
     assert not (tmp_path / PROGRESS).exists()
+
+
+def test_two_trainings_do_not_write_into_one_folder(tiny_task, three_stages, tmp_path, monkeypatch):
+    monkeypatch.setattr(run_folder, "PATIENCE_SECONDS", 0.2)
+    run = run_of(tiny_task, planned(tiny_task, three_stages), tmp_path / "run")
+    code = "import sys, time; from explorer.production.run_folder import *; from pathlib import Path\n"
+    code += "with only_run(Path(sys.argv[1])): print('locked', flush=True); time.sleep(600)"
+    other = subprocess.Popen([sys.executable, "-c", code, str(run.out)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout.readline() == "locked\n"
+        with pytest.raises(InvalidInput, match=rf"out: .*another training \(.*:{other.pid}\) writes into it"):
+            train_to_folder(run, quiet())
+        assert [path.name for path in run.out.iterdir()] == [run_folder.LOCK]
+    finally:
+        other.kill()
+        other.wait()
+    assert train_to_folder(run, quiet()).steps > 0  # the lock of a killed process is gone
 
 
 def test_a_refused_run_shows_and_changes_nothing(tiny_task, three_stages, tmp_path):

@@ -13,9 +13,8 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from explorer import InvalidInput
+from explorer import InvalidInput, file_lock
 from explorer.storage import Storage
-from explorer.sweep import lock as lock_module
 from explorer.sweep.lease import Lease, LeaseTiming, LockHolder
 from explorer.sweep.lock import _locks_hold_on_one_host_only, only_driver
 from tests.conftest import wait_until
@@ -103,13 +102,13 @@ def test_where_files_cannot_be_locked_there_is_a_lease(tmp_path, monkeypatch, co
 
 
 def test_a_platform_without_file_locks_has_a_lease(tmp_path, monkeypatch):
-    monkeypatch.setattr(lock_module, "_fcntl", lambda: None)
+    monkeypatch.setattr(file_lock, "fcntl_module", lambda: None)
     with only_driver(str(tmp_path), QUICK):
         assert list(notes(str(tmp_path))) == ["000001.json"]
 
 
 def test_the_module_can_be_imported_without_fcntl():
-    code = "import sys; sys.modules['fcntl'] = None; import explorer.sweep.lock; assert explorer.sweep.lock._fcntl() is None"
+    code = "import sys; sys.modules['fcntl'] = None; import explorer.sweep.lock; from explorer.file_lock import *; assert not fcntl_module()"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=1500)
 
 
