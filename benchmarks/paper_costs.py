@@ -133,7 +133,7 @@ def counter(label: str) -> StepCounter:
 
 def stage_gmacs(label: str) -> list[float]:
     """Our cost of each stage: G multiply-adds of the forward pass of one image."""
-    return [counter(label).image_cost(rates)[1].forward_macs / GMAC for rates in MODELS[label].stages]
+    return [counter(label).step_cost(rates, 1).forward_macs / GMAC for rates in MODELS[label].stages]
 
 
 def rows(label: str) -> Iterator[Row]:

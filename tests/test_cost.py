@@ -82,3 +82,15 @@ def test_a_copy_of_a_model_with_weights_costs_the_same():
 def test_images_that_the_model_cannot_process_are_an_error():
     with pytest.raises(UnsuitableImagesError, match=r"Input width \(30\)"):
         StepCounter(on_meta(small_vit), Staging(), (3, 32, 30)).step_cost(Rates(), 1)
+
+
+@pytest.mark.parametrize("name", ["swinv2_tiny_window8_256", "swinv2_cr_tiny_224", "swin_tiny_patch4_window7_224"])
+def test_work_that_is_done_once_in_a_step_is_counted_once(name):
+    """The biases of Swin V2 come from a network over the offsets in a window, which no image changes; Swin has a table."""
+    options = {"img_size": 64, "window_size": 4, "embed_dim": 32, "depths": (1, 1), "num_heads": (2, 4), "num_classes": 5}
+    counter = StepCounter(on_meta(lambda: timm.create_model(name, **options)).train(), Staging(), (3, 64, 64))
+    for rates in (Rates(), Rates(heads=0.5, mlp=0.5)):
+        counter.elastic.set_rates(rates)
+        counted = [count_step_flops(counter.elastic.model, (images, 3, 64, 64)) for images in (2, 3, 16)]
+        assert [counter.step_cost(rates, images).flops for images in (2, 3, 16)] == counted
+        assert (counted[2] < 8 * counted[0]) == ("swinv2" in name)

@@ -56,15 +56,18 @@ class StepCounter:
         self.elastic = ElasticModel(model, staging, image_size=image_shape_CHW[1:])
         self._shape = image_shape_CHW
         self._sizes: dict[Rates, StepSize] = {}
-        self._counted: dict[Rates, tuple[Rates, StepFlops]] = {}
+        self._counted: dict[Rates, tuple[Rates, StepFlops, StepFlops]] = {}
+        """Realised rates, and the FLOPs per step and per image, by the requested rates."""
 
     @classmethod
     def of_copy(cls, model: nn.Module, staging: Staging, image_shape_CHW: tuple[int, int, int]) -> StepCounter:
         """A counter for a model with weights, which is left as it is."""
         return cls(copy.deepcopy(model).to("meta").train(), staging, image_shape_CHW)
 
-    def image_cost(self, rates: Rates) -> tuple[Rates, StepFlops]:
-        """The realised rates, and the FLOPs of a training step per image.
+    def _counts(self, rates: Rates) -> tuple[Rates, StepFlops, StepFlops]:
+        """The realised rates, and the FLOPs that a step costs with any number of images, and for each of them.
+
+        What does not depend on the images is computed once in a step: position biases by a network (Swin V2).
 
         Raises:
             InvalidInput: when the model cannot have these rates, or does not run at them.
@@ -73,10 +76,12 @@ class StepCounter:
         if rates not in self._counted:
             realised = self.elastic.set_rates(rates)
             try:
-                flops = count_passes(self.elastic.model, (COUNTED_IMAGES, *self._shape))
+                few, twice = (count_passes(self.elastic.model, (n * COUNTED_IMAGES, *self._shape)) for n in (1, 2))
             except (RuntimeError, AssertionError, ValueError) as error:
                 raise self._reason(rates, str(error)) from None
-            self._counted[rates] = realised, StepFlops(*(count // COUNTED_IMAGES for count in flops))
+            of_images = [larger - smaller for smaller, larger in zip(few, twice, strict=True)]
+            per_step = StepFlops(*(count - images for count, images in zip(few, of_images, strict=True)))
+            self._counted[rates] = realised, per_step, StepFlops(*(count // COUNTED_IMAGES for count in of_images))
         return self._counted[rates]
 
     def _reason(self, rates: Rates, error: str) -> ValueError:
@@ -95,9 +100,9 @@ class StepCounter:
         return InvalidInput("model", name, reason)
 
     def step_size(self, rates: Rates) -> StepSize:
-        """What the time of a step depends on; raises as `image_cost`."""
+        """What the time of a step depends on; raises as `step_cost`."""
         if rates not in self._sizes:
-            realised, _ = self.image_cost(rates)
+            realised, *_ = self._counts(rates)
             self.elastic.set_rates(rates)
             model = self.elastic.model
             parts = count_parts(model, (COUNTED_IMAGES, *self._shape))
@@ -108,6 +113,12 @@ class StepCounter:
         return self._sizes[rates]
 
     def step_cost(self, rates: Rates, batch_size: int) -> StepCost:
-        """Cost of a training step with a batch of `batch_size` images; raises as `image_cost`."""
-        realised, flops = self.image_cost(rates)
-        return StepCost(realised, flops.total * batch_size, forward_macs=flops.forward_macs * batch_size)
+        """Cost of a training step with a batch of `batch_size` images.
+
+        Raises:
+            InvalidInput: when the model cannot have these rates, or does not run at them.
+            UnsuitableImagesError: when the model cannot process such images.
+        """
+        realised, per_step, per_image = self._counts(rates)
+        total, macs = (of_step + batch_size * of_image for of_step, of_image in zip(per_step, per_image, strict=True))
+        return StepCost(realised, total, forward_macs=macs)
