@@ -254,7 +254,8 @@ class StagedTraining:
         Raises:
             InvalidInput: in the second step, when the state that the optimizer has made cannot be resized, or the images do not
                 have the size that the model is published for and `image_shape` was not given; in any step, when the stage makes
-                images smaller and the loop has not called the model itself, but `forward_features` or another of its methods.
+                images smaller and the loop has not called the model itself, but `forward_features` or another of its methods,
+                or when the stage drops tokens and the model was updated in evaluation mode.
         """
         self.resized = False
         if self.done or self._ended:
@@ -263,7 +264,8 @@ class StagedTraining:
         if self._slices_weights and self.begun == 1:
             check_states(self.optimizers)
         if self._passes is not None:
-            self._passes.check(self._image_sizes.get(self._staged.requested))
+            size = self._image_sizes.get(self._staged.requested)
+            self._passes.check(size, drops_tokens=size is None and self._staged.requested.reduces("tokens"))
         self._begin_notes()
         self.begun += 1
         segment, _ = self.plan.position(self.begun - 1)

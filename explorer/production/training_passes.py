@@ -31,30 +31,37 @@ class TrainingPasses:
     """
 
     def __init__(self, model: nn.Module, optimizers: Sequence[Optimizer], image_shape_CHW: Shape, *, assumed: bool) -> None:
-        self._kind = type(model).__name__
+        self._model, self._kind = model, type(model).__name__
         self._full_shape, self._assumed = image_shape_CHW, assumed
         self._is_confirmed = False
-        self._updated = False
+        self._updated, self._updated_in_training = False, True
         self._passed = False
         self._had_full_images = False
         self._other_shape: Shape | None = None
         self._handles = [model.register_forward_pre_hook(self._note_pass, with_kwargs=True)]
         self._handles += [each.register_step_post_hook(self._note_update) for each in optimizers]
 
-    def check(self, image_size: tuple[int, int] | None) -> None:
+    def check(self, image_size: tuple[int, int] | None, *, drops_tokens: bool = False) -> None:
         """Check the passes since the last call, if the model was updated.
 
         Args:
             image_size: height and width to which the model made images smaller; `None` if it did not.
+            drops_tokens: whether the model dropped tokens.
 
         Raises:
-            InvalidInput: when it did not, because the loop does not call the model itself; when the first images do not have
-                the shape that the model was assumed to be for.
+            InvalidInput: when it did not, because the loop does not call the model itself, or the model was in evaluation mode;
+                when the first images do not have the shape that the model was assumed to be for.
         """
         passed, updated, had_full_images, other = self._passed, self._updated, self._had_full_images, self._other_shape
         self._passed, self._updated, self._had_full_images, self._other_shape = False, False, False, None
         if not updated:
             return
+        if drops_tokens and not self._updated_in_training:
+            reason = (
+                "was updated in evaluation mode, in which no tokens are dropped as the stage says: call model.train() before "
+                "the training steps; modules that are to stay as in evaluation can be set to it one by one"
+            )
+            raise InvalidInput("model", self._kind, reason)
         if image_size is not None and not passed:
             reason = (
                 "was trained without a forward pass in training mode, so its images were not made smaller as the stage says: "
@@ -95,4 +102,4 @@ class TrainingPasses:
                 return
 
     def _note_update(self, *_: Any) -> None:
-        self._updated = True
+        self._updated, self._updated_in_training = True, self._model.training

@@ -177,3 +177,26 @@ def test_the_notes_neither_break_the_graph_of_a_compiled_model_nor_compile_it_ag
         after_steps.append(len(graphs))
     first, second = (stage.steps for stage in training.plan.stages())
     assert after_steps == [after_steps[0]] * first + [after_steps[-1]] * second
+
+
+def test_a_model_in_evaluation_mode_drops_no_tokens_and_is_refused():
+    model, optimizer = small()
+    training = staged(model, optimizer, TOKENS)
+    assert training.step()
+    model.eval()
+    step(model, optimizer, side=16)
+    with pytest.raises(InvalidInput, match="was updated in evaluation mode, in which no tokens are dropped"):
+        training.step()
+
+
+def test_parts_of_a_model_may_stay_in_evaluation_mode():
+    model, optimizer = small()
+    training = staged(model, optimizer, TOKENS)
+    while training.step():
+        model.train()
+        model.blocks[0].eval()
+        step(model, optimizer, side=16)
+        model.eval()
+        with torch.no_grad():
+            model(torch.randn(2, 3, 16, 16))
+    assert training.done
