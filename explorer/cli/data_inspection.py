@@ -8,6 +8,7 @@ from pathlib import Path
 from explorer.errors import InvalidInput
 from explorer.paths import expanded
 from explorer.references import is_reference
+from explorer.spec.data import IN_MEMORY
 
 TRAIN_NAMES = ("train", "training")
 VALIDATION_NAMES = ("validation", "val", "valid", "dev")
@@ -45,7 +46,7 @@ class DataFiles:
     @property
     def from_files(self) -> bool:
         """Whether images are decoded while the training runs, by processes of the data loader."""
-        return self.name not in ("digits", "fractals")
+        return self.name not in IN_MEMORY
 
 
 def inspect_data(text: str) -> DataFiles:
@@ -55,7 +56,7 @@ def inspect_data(text: str) -> DataFiles:
         InvalidInput: when there is no such folder, or it does not have the splits and classes that training needs.
     """
     name, _, path = text.partition(":")
-    if name in ("digits", "fractals"):
+    if name in IN_MEMORY:
         if path:
             raise InvalidInput("data", text, f"{name} needs no folder; leave out {':' + path!r}")
         return DataFiles(name=name, side=8 if name == "digits" else FRACTAL_SIZE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from explorer.ledger import SweepHeader
-from explorer.spec.data import DataSpec, TargetKind
+from explorer.spec.data import IN_MEMORY, DataSpec, TargetKind
 from explorer.spec.inventory import Inventory, SplitInventory
 from explorer.spec.model import ModelSpec
 from explorer.spec.recipe import Augmentation
@@ -15,8 +15,6 @@ MAX_CLASS_NAMES = 12
 """Classes that are named; of more, the first ones are."""
 OUTPUTS: dict[TargetKind, str] = {"class": "classes", "labels": "labels", "values": "values"}
 """What a model predicts, in the plural."""
-BUILT_IN = ("digits", "fractals")
-"""Data sources without files, whose splits have no names to choose."""
 
 
 def trained_on(header: SweepHeader) -> dict[str, str]:
@@ -95,7 +93,7 @@ def full_training_text(task: TaskSpec, inventory: Inventory | None) -> str:
 def data_settings(data: DataSpec) -> dict[str, Any]:
     """The settings of `data` that apply to its source and differ from their defaults; image size and splits always."""
     fields = type(data).model_fields
-    always = {"name", "image_size"} | (set() if data.name in BUILT_IN else {"train_split", "validation_split", "test_split"})
+    always = {"name", "image_size"} | (set() if data.name in IN_MEMORY else {"train_split", "validation_split", "test_split"})
     other = set() if data.name == "fractals" else {"fractals"}
     return {
         name: value

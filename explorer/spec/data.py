@@ -17,6 +17,8 @@ TargetKind = Literal["class", "labels", "values"]
 - `labels`: any number of K classes
 - `values`: K real numbers
 """
+IN_MEMORY = ("digits", "fractals")
+"""Data sets of this package, which have no files."""
 DIGITS_SIZE = 8
 """Height and width in pixels of scikit-learn's digits."""
 

@@ -22,7 +22,7 @@ from explorer.references import import_user_module
 from explorer.segment import StepCost
 from explorer.spec.applied_augmentation import SMALL_IMAGES, augmentation_as_applied, defaults_for_large_images
 from explorer.spec.augmentation_strength import policy_magnitude
-from explorer.spec.data import DataSpec, Preprocessing
+from explorer.spec.data import IN_MEMORY, DataSpec, Preprocessing
 from explorer.spec.lr_schedule import LearningRateSchedule
 from explorer.spec.model_input import ModelInput
 from explorer.spec.rates import Rates
@@ -299,7 +299,13 @@ class Task:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What to say before a run: modules that are not resized, settings without effect, values for large images."""
-        said = self._unresized_modules(), self._changed_weights(), self._growth_of_pretrained(), self._large_image_defaults()
+        said = (
+            self._unresized_modules(),
+            self._changed_weights(),
+            self._growth_of_pretrained(),
+            self._large_image_defaults(),
+            self._settings_of_files(),
+        )
         return tuple(filter(None, said))
 
     def without_effect(self, schedule: Schedule) -> tuple[str, ...]:
@@ -337,6 +343,14 @@ class Task:
             return None
         reason = "set to zero" if growth == "zero" else "overwritten by copies"
         return f"staging.growth: {growth} acts as initial: pretrained weights are not {reason}"
+
+    def _settings_of_files(self) -> str | None:
+        """Settings of data read from files, where the images come with the package."""
+        if self.spec.data.name not in IN_MEMORY:
+            return None
+        fields = ("root", "class_folder", "unreadable", "skip_files", "exif_orientation", "cache")
+        given = [name for name in fields if getattr(self.spec.data, name) != DataSpec.model_fields[name].default]
+        return f"data.{', data.'.join(given)}: no effect on {self.spec.data.name}, which has no files" if given else None
 
     def _large_image_defaults(self) -> str | None:
         size, preprocessing = self.data.image_size, self.preprocessing

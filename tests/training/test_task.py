@@ -45,6 +45,12 @@ def test_small_images_with_values_for_large_ones_are_warned_about(tiny_spec, ima
     assert Task(tiny_spec).warnings == ()
 
 
+def test_settings_of_files_are_said_to_have_no_effect_on_digits(tiny_spec):
+    data = {"name": "digits", "root": "/data", "skip_files": ["train/1.png"], "num_workers": 0}
+    (warning,) = Task(changed(tiny_spec, data=data)).warnings
+    assert warning == "data.root, data.skip_files: no effect on digits, which has no files"
+
+
 def test_growth_by_copies_of_a_pretrained_model_is_said_to_have_no_effect(tiny_spec):
     pretrained = changed(
         tiny_spec, model={**tiny_spec.model.model_dump(), "pretrained": True}, staging={"growth": "copy_normalized"}
