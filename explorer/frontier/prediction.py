@@ -63,7 +63,8 @@ def obstacle(points: pd.DataFrame) -> str | None:
     Args:
         points: rows of `best_by_budget` of one kind, or none.
     """
-    if not (metric := metric_of(points)).is_fraction_of_images:
+    metric = metric_of(points)
+    if not metric.is_fraction_of_images or metric.direction == "minimize":
         return f"the laws of error against cost are for accuracy, and the metric is {metric.label}"
     costs = points.cost.nunique() if len(points) else 0
     if costs < MIN_BUDGETS:

@@ -29,13 +29,13 @@ def test_set_error(mean: ArrayLike, images: ArrayLike) -> NDArray[np.float64]:
     """Binomial standard error of accuracies that were measured on a number of test images; see `binomial_error`.
 
     Args:
-        mean: (N,) accuracies in [0, 1].
+        mean: (N,) accuracies in [0, 1], or scores of error rates in [-1, 0], whose error is that of the rates.
         images: (N,) numbers of test images; NaN if unknown.
 
     Returns:
         (N,); 0 where the number of images is unknown.
     """
-    mean_N, images_N = np.asarray(mean, float), np.asarray(images, float)
+    mean_N, images_N = np.abs(np.asarray(mean, float)), np.asarray(images, float)
     return np.where(np.isnan(images_N), 0.0, binomial_error(mean_N, images_N))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -83,16 +83,16 @@ def comparison_page(sweeps: Sequence[LoadedSweep], *, price: float | None = None
     """
     names = _names(sweeps)
     if len(metrics := {sweep.data.metric for sweep in sweeps}) > 1:
-        given = " and ".join(sorted(metric.label for metric in metrics))
+        given = " and ".join(sorted(f"{each.label} ({each.unit or 'no unit'}, {each.better} is better)" for each in metrics))
         raise InvalidInput("sweep", names, f"must have one metric, to be compared on one axis: they have {given}")
     (metric,) = metrics
     currencies = {sweep.data.currency for sweep in sweeps}
     shared = currencies.pop() if len(currencies) == 1 else "flops"
     units = cost_units(pd.concat([sweep.data.shown_budgets for sweep in sweeps]), price, several=True, currency=shared)
-    full_flops = {sweep.data.full_flops for sweep in sweeps}
+    full_costs = {(sweep.data.full_flops, sweep.data.full_cost) for sweep in sweeps}
     if currencies:  # a fraction is of another currency in each sweep
         units = [unit for unit in units if unit.key != "fraction"]
-    elif len(full_flops) > 1:  # fractions of different full trainings are not a common measure
+    elif len(full_costs) > 1:  # fractions of different full trainings are not a common measure
         units = [*units[1:2], *units[:1], *units[2:]]
     styles = [TraceStyle(color, color, f"{name}: ") for color, name in zip(SWEEPS, names, strict=False)]
     figure = frontier_figure([(sweep.data, style) for sweep, style in zip(sweeps, styles, strict=True)], units)
@@ -109,7 +109,7 @@ def comparison_page(sweeps: Sequence[LoadedSweep], *, price: float | None = None
         name=title,
         metric=metric.label,
         units=units,
-        models_differ=len(full_flops) > 1,
+        full_costs_differ=len(full_costs) > 1,
         sweeps=named,
         sweeps_table=Table(SWEEP_COLUMNS, tuple(_summary(each) for each in named)),
         budgets=_all_budgets(named),
@@ -137,12 +137,20 @@ def _summary(named: NamedSweep) -> tuple[str, ...]:
 
 
 def _all_budgets(named: Sequence[NamedSweep]) -> Table:
-    """The tables of all sweeps in one, with a first column that names the sweep."""
+    """The tables of all sweeps in one, with a first column that names the sweep. Columns that a sweep lacks are empty there."""
     tables = [(each.name, budgets_table(each.sweep.data)) for each in named]
-    cells = tuple((name, *row) for name, table in tables for row in table.rows)
+    widest = max((table for _, table in tables), key=lambda table: len(table.columns))
+    columns = list(widest.columns)
+    for _, table in tables:
+        columns += [column for column in table.columns if column not in columns]
+    cells = tuple(
+        (name, *(dict(zip(table.columns, row, strict=True)).get(column, "") for column in columns))
+        for name, table in tables
+        for row in table.rows
+    )
     chosen = [number in table.highlighted for _, table in tables for number in range(len(table.rows))]
     highlighted = frozenset(number for number, is_chosen in enumerate(chosen) if is_chosen)
-    return replace(tables[0][1], columns=(Column("sweep"), *tables[0][1].columns), rows=cells, highlighted=highlighted)
+    return Table((Column("sweep"), *columns), cells, highlighted)
 
 
 def _differing_settings(sweeps: Sequence[LoadedSweep]) -> list[str]:

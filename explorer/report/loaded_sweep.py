@@ -55,9 +55,14 @@ class LoadedSweep:
             price: price of a device-hour, in any currency; `None` leaves out money as a unit of cost.
 
         Raises:
-            InvalidInput: when the sweep has no finished trial, or the price is not above 0.
+            InvalidInput: when the sweep has no finished trial, or the price is not above 0, or another than that of budgets in
+            money.
         """
         header = ledger.header()
+        own, in_money = header.space.price, any(budget.unit == "money" for budget in header.space.budgets)
+        if in_money and price not in (None, own):
+            reason = f"the budgets of the sweep are money, at {own:g} for a device-hour: leave out the price"
+            raise InvalidInput("price", price, reason)
         note = _note(ledger)  # before the records: a trial that ends meanwhile is not missed
         records = ledger.records()
         trials, all_trials = trials_frame(records, header), trials_frame(records, header, of="all")

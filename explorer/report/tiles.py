@@ -88,4 +88,4 @@ def _search_cost(sweep: LoadedSweep) -> Tile:
     reused = int(trials.reused_from.notna().sum())
     elsewhere = f", {reused} of them trained in other sweeps" if reused else ""
     remark = f"{len(trials)} trials{both_kinds}{proxies}{elsewhere}; {saved}"
-    return Tile("search cost", f"{spent:.1f} full trainings", remark)
+    return Tile("search cost", f"{spent:.1f} full trainings" if spent >= 0.1 else f"{spent:.1g} full trainings", remark)

@@ -56,7 +56,7 @@ def model_text(model: ModelSpec, parameters: int | None = None) -> str:
         parts.append("pretrained weights")
     if model.checkpoint:
         parts.append(f"weights of {model.checkpoint}")
-    return "; ".join([", ".join(parts), listed(model.options)] if model.options else [", ".join(parts)])
+    return "; ".join([", ".join(parts), options_text(model.options)] if model.options else [", ".join(parts)])
 
 
 def data_text(data: DataSpec) -> str:
@@ -100,6 +100,11 @@ def data_settings(data: DataSpec) -> dict[str, Any]:
         for name, value in data.model_dump().items()
         if name not in other and (name in always or getattr(data, name) != fields[name].default)
     }
+
+
+def options_text(options: dict[str, Any]) -> str:
+    """Options of a model on one line: all of them were given."""
+    return ", ".join(f"{name} {value}" for name, value in options.items())
 
 
 def listed(settings: dict[str, Any]) -> str:

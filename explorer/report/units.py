@@ -35,12 +35,12 @@ class CostUnit:
     def text(self, amount: float) -> str:
         """An amount as text."""
         if self.key == "fraction":
-            return f"{_significant(100 * amount)}% of full training{self.of_currency}"
+            return f"{significant(100 * amount)}% of full training{self.of_currency}"
         if self.key == "flops":
             return f"{amount:.2e} FLOPs"
         if self.key == "money":
-            return f"{_significant(amount)} in money"
-        return f"{_significant(amount)} {self.name if self.of_currency else 'device-seconds'}"
+            return f"{significant(amount)} in money"
+        return f"{significant(amount)} {self.name if self.of_currency else 'device-seconds'}"
 
 
 def cost_units(
@@ -90,7 +90,7 @@ def cost_units(
 
 
 def amounts_at(curve: pd.DataFrame, column: str, cost: ArrayLike) -> NDArray[np.float64]:
-    """Costs in another unit: linear between the logarithms of both, and proportional above the most expensive measured budget.
+    """Costs in another unit: linear between the logarithms of both, and proportional outside of the measured budgets.
 
     Args:
         curve: rows with `cost` and the column.
@@ -102,10 +102,11 @@ def amounts_at(curve: pd.DataFrame, column: str, cost: ArrayLike) -> NDArray[np.
     """
     ordered, costs = curve.sort_values("cost"), np.asarray(cost, float)
     logs = np.interp(np.log(costs), np.log(ordered.cost), np.log(ordered[column].clip(lower=1e-9)))
-    return np.exp(logs) * np.maximum(costs / ordered.cost.iloc[-1], 1)
+    below, above = np.minimum(costs / ordered.cost.iloc[0], 1), np.maximum(costs / ordered.cost.iloc[-1], 1)
+    return np.exp(logs) * below * above
 
 
-def _significant(amount: float, digits: int = 3) -> str:
+def significant(amount: float, digits: int = 3) -> str:
     """Rounded to significant digits, in plain notation with thousands separators: 1,230 or 0.0123."""
     rounded = float(f"{amount:.{digits}g}")
     return f"{rounded:,.0f}" if abs(rounded) >= 10 ** (digits - 1) else f"{rounded:.10g}"

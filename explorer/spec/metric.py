@@ -150,7 +150,7 @@ class MetricSpec(Frozen):
     def axis(self) -> dict[str, Any]:
         """Settings of plotly's axis: format of ticks, and the unit behind them."""
         if self.is_percentage:
-            return {"tickformat": ".0%"}
+            return {"tickformat": ".2~%"}
         return {"tickformat": "~g", "ticksuffix": self._spaced_unit}
 
     @property

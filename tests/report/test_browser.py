@@ -356,3 +356,41 @@ def test_a_watched_page_follows_its_sweep_and_keeps_what_the_reader_chose(opened
         process.wait(timeout=300)
         page.wait_for_function("window.explorerUpdated === undefined", timeout=300_000)  # the last page does not check
         page.wait_for_selector("body[data-drawn=yes]", timeout=600_000)
+
+
+def test_a_chosen_budget_stays_where_a_newer_page_has_more(opened, tmp_path):
+    """At 50 %, which was the first of two budgets and is the third of four then."""
+    ledger = Ledger(tmp_path / "s")
+    ledger.create(make_header())
+
+    def add(*budgets):
+        for budget in budgets:
+            accuracy = float(budget.rstrip("%")) / 200
+            ledger.append(make_record(f"{budget}-staged", budget=budget, validation=accuracy, test=accuracy))
+
+    add("50%", "100%")
+    page = opened(write_report(ledger, tmp_path / "out").page)
+    choose(page, "50%")
+    add("10%", "25%")
+    write_report(ledger, tmp_path / "out")
+    page.reload()
+    page.wait_for_selector("body[data-drawn=yes]", timeout=600_000)
+    assert page.inner_text("#chosen") == "50%"
+
+
+def test_the_command_is_copied_or_selected_where_a_page_has_no_clipboard(opened, report):
+    page = opened(report.page)
+    command = page.inner_text("#command")
+    page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")  # as over plain http
+    page.click("#copy")
+    assert page.evaluate("getSelection().toString()") == command
+
+
+def test_ticks_of_close_accuracies_differ(opened, tmp_path):
+    ledger = Ledger(tmp_path / "s")
+    ledger.create(make_header())
+    for budget, accuracy in (("10%", 0.981), ("25%", 0.984), ("100%", 0.989)):
+        ledger.append(make_record(budget, budget=budget, validation=accuracy, test=accuracy))
+    page = opened(write_report(ledger, tmp_path / "out").page)
+    ticks = page.evaluate("[...document.querySelectorAll('#frontier .ytick text')].map((each) => each.textContent)")
+    assert len(ticks) == len(set(ticks)) > 2

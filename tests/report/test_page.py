@@ -1,18 +1,23 @@
+import re
+
 import pandas as pd
 import pytest
 
 from explorer import Budget, InvalidInput, Rates, Schedule, SearchSpace
 from explorer.frontier import best_schedule, trials_frame
 from explorer.ledger import Ledger, StageOutcome
+from explorer.report.compare import write_comparison
 from explorer.report.frontier_data import frontier_data
 from explorer.report.loaded_sweep import LoadedSweep
 from explorer.report.page import write_report
 from explorer.report.panels import PANELS, SECTIONS
 from explorer.report.panels.facts import facts
 from explorer.report.panels.spending import spending_data
+from explorer.report.panels.task import full_training_time
 from explorer.report.panels.timeline import timeline_data
 from explorer.report.panels.workers import workers_data
 from explorer.report.tiles import tiles
+from explorer.spec.metric import BUILT_IN, SecondMetric
 from tests.ledger.test_ledger import make_header, make_record
 
 
@@ -165,6 +170,61 @@ def test_files_beside_the_page(ledger, tmp_path):
     assert list(written.schedules) == ["6.25%"]
     saved = Schedule.load(tmp_path / "out" / "schedules" / "6.25pct.json")
     assert (saved.provenance.trial, saved.provenance.test) == ("a", 0.8)
+
+
+def compared(tmp_path, *second_metrics):
+    """The cells of the common table of sweeps with these second metrics, the titles first."""
+    sweeps = []
+    for number, also in enumerate(second_metrics):
+        ledger = Ledger(tmp_path / f"sweep-{number}")
+        ledger.create(make_header(f"sweep-{number}"))
+        record = make_record(f"s{number}")
+        ledger.append(record.model_copy(update={"outcome": record.outcome.model_copy(update={"also": also})}))
+        sweeps.append(ledger)
+    html = write_comparison(sweeps, tmp_path / "out").read_text().partition("Every budget in numbers")[2]
+    lines = re.findall(r"<tr.*?</tr>", html, re.DOTALL)
+    return [[re.sub("<[^>]+>", "", cell) for cell in re.findall(r"<t[hd].*?</t[hd]>", line, re.DOTALL)] for line in lines][:3]
+
+
+def test_sweeps_with_other_second_metrics_are_compared_in_columns_of_their_own(tmp_path):
+    f1, auc = (SecondMetric(metric=BUILT_IN[name], validation=0.7, test=value) for name, value in (("f1", 0.71), ("auc", 0.64)))
+    for name, sweeps, columns in (
+        ("with-first", (f1, None), {"test F1": ("71.0%", "")}),
+        ("without-first", (None, f1), {"test F1": ("", "71.0%")}),
+        ("both", (f1, auc), {"test F1": ("71.0%", ""), "test AUC": ("", "64.0%")}),
+    ):
+        titles, *cells = compared(tmp_path / name, *sweeps)
+        for row in cells:
+            assert len(row) == len(titles)
+            assert row[titles.index("seconds")] == "1.0"
+        for title, values in columns.items():
+            assert tuple(row[titles.index(title)] for row in cells) == values
+
+
+def test_a_lost_trial_is_no_device_and_no_worker(ledger):
+    ledger.append(make_record("a", worker="n1:1", device="NVIDIA H100"))
+    lost = {"status": "failed", "reason": "lost", "failure": "lost", "outcome": None}
+    ledger.append(make_record("b", **lost, worker="", device="unknown"))
+    sweep = LoadedSweep.read(ledger)
+    assert facts(sweep.header, sweep.all_trials)["training"].endswith("device-minutes on NVIDIA H100, 1 worker")
+
+
+def test_long_times_are_plain_numbers(ledger):
+    for number, seconds in enumerate((50.0, 5000.0, 180_000.0)):
+        record = make_record(f"b{number}", kind="baseline", budget="100%")
+        outcome = record.outcome.model_copy(update={"train_seconds": seconds})
+        trials = trials_frame([record.model_copy(update={"outcome": outcome})])
+        text = ("50 seconds", "83.3 minutes", "50 hours")[number]
+        assert full_training_time(trials).startswith(f"{text} on ")
+
+
+def test_another_price_than_that_of_budgets_in_money_is_refused(ledger):
+    ledger.append(make_record("a"))
+    header = ledger.header()
+    space = header.space.model_copy(update={"budgets": (Budget.parse("$10"),), "price": 2.0, "currency": "device_seconds"})
+    ledger.create(header.model_copy(update={"space": space}))
+    with pytest.raises(InvalidInput, match="price: 4.0: the budgets of the sweep are money, at 2 for a device-hour"):
+        LoadedSweep.read(ledger, price=4.0)
 
 
 def test_nothing_finished_is_an_error(ledger, tmp_path):

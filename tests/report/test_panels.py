@@ -5,26 +5,30 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
-from explorer import Budget, InvalidInput
+from explorer import Budget, InvalidInput, SearchSpace
 from explorer.frontier import best_by_budget, trials_frame
 from explorer.ledger import Ledger
 from explorer.plan import compile_plan
 from explorer.report.loaded_sweep import LoadedSweep
 from explorer.report.page import write_report
 from explorer.report.panels.chooser import chooser_data
+from explorer.report.panels.facts import space_file
 from explorer.report.panels.importance import importance_data
 from explorer.report.panels.learning import learning_data
-from explorer.report.panels.parallel import parallel_data
+from explorer.report.panels.parallel import parallel_data, parallel_figure
 from explorer.report.panels.spending import spending_data
 from explorer.report.panels.ternary import surface_data, ternary_data
 from explorer.report.panels.workers import workers_data
 from explorer.report.units import amounts_at, cost_units
 from explorer.spec.lr_schedule import LearningRateSchedule
+from explorer.spec.metric import MetricSpec
+from explorer.spec.optimizer_choice import OptimizerChoice
 from explorer.spec.provenance import PredictedAccuracy
 from explorer.spec.schedule import Schedule
 from explorer.training.task import Task
-from tests.ledger.test_ledger import make_header, make_record
+from tests.ledger.test_ledger import make_header, make_inventory, make_record
 from tests.report.synthetic import fill
 
 
@@ -35,14 +39,14 @@ def test_units_are_columns_and_money_needs_a_price():
     assert amounts == {"fraction": 0.5, "flops": 7e9, "seconds": 7200, "money": 5.0}
     assert cost_units(budgets)[0].axis["ticktext"] == ["25%", "50%"]
     assert [unit.key for unit in cost_units(budgets)] == ["fraction", "flops", "seconds"]
-    with pytest.raises(InvalidInput, match="price: -1: must be above 0"):
+    with pytest.raises(InvalidInput, match="price: -1: must be a finite number above 0"):
         cost_units(budgets, price=-1)
 
 
 def test_seconds_between_measured_budgets():
     curve = pd.DataFrame({"cost": [0.25, 1.0], "train_seconds": [10.0, 40.0]})
     assert amounts_at(curve, "train_seconds", [0.25, 0.5, 1.0]) == pytest.approx([10, 20, 40])
-    assert amounts_at(curve, "train_seconds", [2.0]) == pytest.approx([80])  # proportional above what was measured
+    assert amounts_at(curve, "train_seconds", [0.1, 2.0]) == pytest.approx([4, 80])  # proportional outside of what was measured
 
 
 def test_importance_finds_the_setting_that_matters(large_ledger):
@@ -55,6 +59,84 @@ def test_importance_finds_the_setting_that_matters(large_ledger):
     assert (top.setting, top.budget) == ("learning_rate", "20%")
     assert top.importance > 0.8
     assert importance_data(trials.head(5)).empty  # too few to say
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [{"lr_schedule": kind} for kind in ("cosine", "linear")],
+        [{"staging": {"growth": growth}} for growth in ("copy", "zero")],
+        [{"optimizer": OptimizerChoice(name=name, weight_decay=0.05)} for name in ("adamw", "lion")],
+    ],
+)
+def test_settings_that_are_words_are_choices(tmp_path, changes):
+    """pandas 3 has a type of its own for them."""
+    ledger = Ledger(tmp_path / "s")
+    ledger.create(make_header())
+    for number in range(10):
+        record = make_record(f"s{number}", validation=0.5 + 0.01 * number, finished=number + 1)
+        settings = {"parameters": {"x": number}, "learning_rate": 1e-3 * (1 + number), **changes[number % 2]}
+        ledger.append(record.model_copy(update={"trial": record.trial.model_copy(update=settings)}))
+    trials = LoadedSweep.read(ledger).trials
+    dimensions = parallel_figure(parallel_data(trials), {}).data[0].dimensions
+    assert [set(each["values"]) for each in dimensions if len(each["ticktext"] or ()) == 2] == [{0, 1}]
+    assert not importance_data(trials).empty
+    assert write_report(ledger, tmp_path / "out").page.exists()
+
+
+def test_an_error_rate_has_intervals_and_no_prediction(tmp_path):
+    """A fraction of the images of which a lower one is better: scores are negative. 20 % of 1,000 images: +- 2.5 points."""
+    rate = MetricSpec(name="m:e", label="error rate", direction="minimize", unit="%", low=0, high=1, is_fraction_of_images=True)
+    ledger = Ledger(tmp_path / "s")
+    ledger.create(make_header().model_copy(update={"inventory": make_inventory(1000)}))
+    for budget, error in (("10%", 0.3), ("25%", 0.2), ("50%", 0.12)):
+        for seed in range(3):
+            changes = {"repeat_of": f"{budget}-0"} if seed else {}
+            record = make_record(f"{budget}-{seed}", budget=budget, seed=seed, **changes)
+            measured = {"metric": rate, "validation": error, "test": error}
+            ledger.append(record.model_copy(update={"outcome": record.outcome.model_copy(update=measured)}))
+    data = LoadedSweep.read(ledger).data
+    row = data.curves[data.curves.budget == "25%"].iloc[0]
+    assert rate.interval(row.test_low, row.test_high) == pytest.approx((0.175, 0.225), abs=1e-3)
+    assert not data.predicted
+    assert write_report(ledger, tmp_path / "out").page.exists()
+
+
+def test_the_space_file_has_what_was_set_to_nothing():
+    """`test_split: null` sets a tenth of the images aside; without it, the split is `validation`."""
+    header = make_header()
+    content = header.space.model_dump(mode="json")
+    content["data"] = {"name": "folder", "root": "x", "image_size": 64, "test_split": None}
+    content["objective"] = {"loss_options": {"weight": None}}
+    content["recipe"]["clip_grad"] = None
+    space = SearchSpace.model_validate(content)
+    file = yaml.safe_load(space_file(header.model_copy(update={"space": space})))
+    assert SearchSpace.model_validate(file) == space
+    assert "test_split" in file["data"]
+    assert "validation_split" not in file["data"]  # whose default it is
+
+
+@pytest.mark.parametrize(("hours", "text"), [(1.0, "GPU-hours"), (0.1, "GPU-seconds")])
+def test_times_between_the_budgets_have_two_digits(tmp_path, hours, text):
+    ledger = Ledger(tmp_path / "s")
+    header = make_header()
+    budgets = [Budget(3600 * hours * factor, "device-seconds", "GPU") for factor in (1, 4)]
+    resources = header.space.resources.model_copy(update={"gpus": 1})
+    changes = {"budgets": tuple(budgets), "currency": "device_seconds", "resources": resources}
+    ledger.create(header.model_copy(update={"space": header.space.model_copy(update=changes)}))
+    for number, budget in enumerate(budgets):
+        record = make_record(f"s{number}", validation=0.5 + 0.1 * number, test=0.5 + 0.1 * number)
+        seconds = {"planned_seconds": budget.amount, "charged_seconds": budget.amount, "full_seconds": budgets[1].amount}
+        outcome = record.outcome.model_copy(update={"currency": "device_seconds", **seconds, "train_seconds": budget.amount})
+        trial = record.trial.model_copy(update={"budget": budget})
+        ledger.append(record.model_copy(update={"trial": trial, "outcome": outcome}))
+    positions = chooser_data(LoadedSweep.read(ledger)).payload.positions
+    labels = [position.label for position in positions if not position.measured]
+    assert len(labels) > 10
+    for label in labels:
+        amount, unit = label.split()
+        assert unit == text
+        assert float(amount) == float(f"{float(amount):.2g}")
 
 
 def test_parallel_coordinates_end_with_the_accuracy(real_trials):

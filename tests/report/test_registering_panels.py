@@ -60,6 +60,9 @@ def test_a_registered_panel_is_on_every_page(sweep, monkeypatch):
     ("panel", "message"),
     [
         (PANELS[0], "panel: 'frontier': there is a panel of that name already"),
+        (replace(COUNT, name="cost"), "panel: 'cost': is the id of another element of the page"),
+        (replace(COUNT, name="payload"), "panel: 'payload': is the id of another element of the page"),
+        (replace(COUNT, name="panel-budgets"), "panel: 'panel-budgets': is the id of another element of the page"),
         ("os:sep", "panel: 'os:sep': must be a Panel, not str"),
         ("no_such_module:PANEL", "panel: 'no_such_module:PANEL': .*cannot be imported"),
     ],

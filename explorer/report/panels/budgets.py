@@ -54,7 +54,7 @@ def budgets_table(data: FrontierData) -> Table:
             else "none: equal seeds",
             verdicts.get(row.budget, "not compared") if row.kind == "staged" else "",
             metric.score_text(row.validation_mean),
-            *_second(row),
+            *([] if second is None else [_second(row)]),
             f"{row.train_seconds:.1f}",
             f"{row.planned_flops / row.full_flops:.1%}",
             _share_of_seconds(row, full_seconds),
@@ -75,8 +75,8 @@ def _second_metric(data: FrontierData) -> MetricSpec | None:
     return None if second.empty else second.iloc[0]
 
 
-def _second(row: Any) -> tuple[str, ...]:
-    return () if row.also is None else (row.also.text(row.also_test),)
+def _second(row: Any) -> str:
+    return "" if row.also is None else row.also.text(row.also_test)
 
 
 def _untrained(data: FrontierData) -> list[tuple[float, Kind]]:

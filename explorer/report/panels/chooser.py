@@ -28,7 +28,7 @@ from explorer.report.panels.panel import Panel
 from explorer.report.panels.timeline import bar_arrays, schedule_figure, stage_bars, stage_shares, step_amount
 from explorer.report.payload import ChooserPayload, PositionPayload, Result, SchedulePayload, StagePayload
 from explorer.report.trained_on import data_text
-from explorer.spec.budget import Budget, Unit
+from explorer.spec.budget import SECONDS, Budget, Unit
 from explorer.spec.lr_schedule import LearningRateSchedule
 from explorer.spec.metric import MetricSpec
 from explorer.spec.rates import Axis, shown_axes
@@ -186,7 +186,7 @@ def _positions(sweep: LoadedSweep, schedules: Mapping[str, SchedulePayload]) -> 
     scale = _full_training(data, sweep.header.space, unit)
     last = winners.iloc[-1]
     end = data.shown_to(last.kind) if last.kind in data.predicted else float(last.cost)
-    amounts = _round_amounts(winners, scale, end)
+    amounts = _round_amounts(winners, scale, end, unit)
     cost_M = np.array([amount / scale for amount in amounts]).clip(min=winners.cost.iloc[0])
     expected_at = {kind: _expected(data, kind, cost_M) for kind in data.between}
     positions = []
@@ -276,10 +276,14 @@ def _full_training(data: FrontierData, space: SearchSpace, unit: Unit) -> float:
     return 1 if unit == "fraction" else data.full_cost
 
 
-def _round_amounts(winners: pd.DataFrame, scale: float, end: float) -> list[float]:
+def _round_amounts(winners: pd.DataFrame, scale: float, end: float, unit: Unit) -> list[float]:
     """Amounts of two digits from the cheapest measured budget to a cost, evenly spaced over the logarithm."""
     low, high = winners.cost.iloc[0] * scale, end * scale
-    rounded = {float(f"{amount:.2g}") for amount in np.geomspace(low, high, POSITIONS)}
+    rounded = set()
+    for amount in np.geomspace(low, high, POSITIONS):
+        hours = unit == "device-seconds" and amount >= SECONDS["hour"]  # as texts of budgets have it
+        shown_in = SECONDS["hour"] if hours else 1
+        rounded.add(float(f"{amount / shown_in:.2g}") * shown_in)
     measured = winners.cost.to_numpy(float) * scale
     return sorted(amount for amount in rounded if low < amount <= high and (np.abs(amount / measured - 1) > 0.01).all())
 

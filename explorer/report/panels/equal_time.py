@@ -15,7 +15,7 @@ from explorer.report.headline import verdict_text
 from explorer.report.loaded_sweep import LoadedSweep
 from explorer.report.panels.frontier import TraceStyle, frontier_figure
 from explorer.report.panels.panel import Column, Panel, Table
-from explorer.report.units import CostUnit
+from explorer.report.units import CostUnit, significant
 from explorer.spec.metric import ACCURACY, MetricSpec
 
 COLUMNS = (
@@ -23,7 +23,7 @@ COLUMNS = (
     Column("baseline of"),
     Column("baseline, test", is_number=True),
     Column("staged at equal time", is_number=True),
-    Column("difference", is_number=True),
+    Column("gain", is_number=True),
     Column("staged is"),
 )
 
@@ -41,7 +41,7 @@ def equal_time_table(comparisons: tuple[TimeComparison, ...], metric: MetricSpec
     """One row per baseline; values of the metric with their 95 % intervals."""
     cells = tuple(
         (
-            f"{each.seconds:.3g}",
+            significant(each.seconds),
             str(each.comparison.budget),
             _with_interval(each.comparison.baseline, metric),
             _with_interval(each.comparison.staged, metric),

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from explorer.frontier.equal_time import devices
 from explorer.frontier.trials import charged
 from explorer.ledger import SweepHeader
 from explorer.report.frontier_data import FrontierData
@@ -17,6 +18,9 @@ from explorer.report.loaded_sweep import LoadedSweep
 from explorer.report.panels.panel import Panel
 from explorer.report.trained_on import data_settings, listed, model_text
 from explorer.spec.budget import Budget
+
+PASSED_ON = ("options", "transform", "loss_options")
+"""Settings whose content is passed on to timm or to code of the user's."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,7 @@ def facts(header: SweepHeader, trials: pd.DataFrame) -> dict[str, str]:
     task = header.space.task
     trained = charged(trials)
     seconds = trained.executed_seconds.fillna(trained.train_seconds).sum()
-    devices = ", ".join(sorted(set(trials.device)))
-    workers = trials.worker.nunique()
+    kinds, workers = ", ".join(devices(trials)), trials[trials.status == "completed"].worker.nunique()
     seeds = sorted({int(seed) for seed in trials.seed})
     return {
         "model": model_text(task.model),
@@ -42,7 +45,7 @@ def facts(header: SweepHeader, trials: pd.DataFrame) -> dict[str, str]:
         "recipe": listed(task.recipe.model_dump()),
         **({"objective": listed(chosen)} if (chosen := task.objective.model_dump()) else {}),
         "seeds": ", ".join(map(str, seeds)),
-        "training": f"{seconds / 60:.1f} device-minutes on {devices}, {workers} worker{'s' if workers > 1 else ''}",
+        "training": f"{seconds / 60:.1f} device-minutes on {kinds}, {workers} worker{'s' if workers > 1 else ''}",
         "hardware": header.hardware,
         "started": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(header.created)),
         "versions": ", ".join(f"{name} {number}" for name, number in header.versions.items()),
@@ -77,20 +80,22 @@ def commands(header: SweepHeader, data: FrontierData) -> str:
 
 
 def space_file(header: SweepHeader) -> str:
-    """The search space as YAML, without empty settings and those of other data sources."""
+    """The search space as YAML, without settings whose default is to be empty, and those of other data sources."""
     settings = header.space.model_dump(mode="json")
     if header.space.task.data.name != "fractals":
         del settings["data"]["fractals"]
-    return yaml.safe_dump(_without_empty(settings), sort_keys=False)
+    return yaml.safe_dump(
+        _without_empty(settings, header.space.model_dump(mode="json", exclude_defaults=True)), sort_keys=False
+    )
 
 
-def _without_empty(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings without those that are `None` or empty, which are defaults; what is passed on to timm stays as it is."""
+def _without_empty(settings: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Settings without those that are `None` or empty, unless `given` so; what is passed on stays as it is."""
     nested = {
-        key: _without_empty(value) if isinstance(value, dict) and key not in ("options", "transform") else value
+        key: _without_empty(value, given.get(key) or {}) if isinstance(value, dict) and key not in PASSED_ON else value
         for key, value in settings.items()
     }
-    return {key: value for key, value in nested.items() if value not in (None, {}, [], "")}
+    return {key: value for key, value in nested.items() if value not in (None, {}, [], "") or key in given}
 
 
 def _facts_data(sweep: LoadedSweep) -> FactsData:

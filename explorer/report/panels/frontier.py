@@ -20,7 +20,7 @@ from explorer.report.loaded_sweep import LoadedSweep
 from explorer.report.palette import AXIS, BASELINE, KIND_DASHES, LAYOUT, STAGED, faded
 from explorer.report.panels.panel import Panel
 from explorer.report.plotly_values import accepted
-from explorer.report.units import CostUnit
+from explorer.report.units import CostUnit, significant
 from explorer.spec.metric import ACCURACY, MetricSpec
 
 LEGEND: dict[Kind, str] = {"staged": "staged schedules", "baseline": "baseline (full model throughout)"}
@@ -275,7 +275,7 @@ def _also(run: Any) -> str:
 
 
 def _planned(run: Any) -> str:
-    return "" if pd.isna(run.planned_seconds) else f"{run.planned_seconds:.3g} device-seconds planned, "
+    return "" if pd.isna(run.planned_seconds) else f"{significant(run.planned_seconds)} device-seconds planned, "
 
 
 def _hover_mean(point: Any) -> str:

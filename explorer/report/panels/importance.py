@@ -6,6 +6,7 @@ import optuna
 import pandas as pd
 import plotly.graph_objects as go
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from pandas.api.types import is_numeric_dtype
 
 from explorer.frontier.settings import settings_table
 from explorer.report.loaded_sweep import LoadedSweep
@@ -59,7 +60,7 @@ def _study(settings: dict[str, pd.Series], scores: pd.Series) -> optuna.Study:
 
 
 def _distribution(name: str, values: pd.Series) -> BaseDistribution:
-    if values.dtype == object or name == "batch_size":
+    if not is_numeric_dtype(values) or name == "batch_size":
         return CategoricalDistribution(sorted(set(values)))
     return FloatDistribution(float(values.min()), float(values.max()), log=name == "learning_rate")
 

@@ -9,6 +9,7 @@ from explorer.frontier.trials import charged
 from explorer.report.loaded_sweep import LoadedSweep
 from explorer.report.panels.panel import Panel
 from explorer.report.trained_on import trained_on
+from explorer.report.units import significant
 
 
 def task_facts(sweep: LoadedSweep) -> dict[str, str]:
@@ -21,6 +22,10 @@ def task_facts(sweep: LoadedSweep) -> dict[str, str]:
     return facts
 
 
+TIME_UNITS = {"hours": 3600, "minutes": 60, "seconds": 1}
+"""Seconds in a unit of time."""
+
+
 def full_training_time(trials: pd.DataFrame) -> str:
     """Time of full training on each kind of device, as text; empty if no baseline has finished."""
     runs = trials[(trials.status == "completed") & (trials.kind == "baseline")]
@@ -31,7 +36,8 @@ def full_training_time(trials: pd.DataFrame) -> str:
         basis = full if len(full) else on_device[on_device.cost == on_device.cost.max()]
         seconds = float((basis.train_seconds / basis.cost).mean()) / processes
         how = "measured" if len(full) else f"from baselines at {basis.budget.iloc[0]}"
-        time = f"{seconds / 60:.3g} minutes" if seconds >= 60 else f"{seconds:.3g} seconds"
+        unit = "hours" if seconds >= 7200 else "minutes" if seconds >= 60 else "seconds"
+        time = f"{significant(seconds / TIME_UNITS[unit])} {unit}"
         where = device if processes == 1 else f"{processes} x {device}"
         texts.append(f"{time} on {where} ({how})")
     return ", ".join(texts)

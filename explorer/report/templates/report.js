@@ -29,10 +29,16 @@
 
   // What the reader chose, kept when a page that follows its sweep reloads.
   const KEY = `explorer ${location.pathname}`;
-  let state = { unit: page.units[0].key, scale: "log", at: chooser ? chooser.start : 0 };
+  let state = { unit: page.units[0].key, scale: "log", label: null, cost: null };
   try { Object.assign(state, JSON.parse(sessionStorage.getItem(KEY) || "{}")); } catch { /* private mode */ }
   if (!page.units.some((unit) => unit.key === state.unit)) state.unit = page.units[0].key;
-  if (chooser) state.at = Math.min(state.at, chooser.positions.length - 1);
+  function kept() { // a newer page may have more budgets: the same one, or the nearest
+    if (state.cost === null) return chooser.start;
+    const same = chooser.positions.findIndex((position) => position.label === state.label);
+    if (same >= 0) return same;
+    const distances = chooser.positions.map((position) => Math.abs(Math.log(position.cost / state.cost)));
+    return distances.indexOf(Math.min(...distances));
+  }
   const remember = () => { try { sessionStorage.setItem(KEY, JSON.stringify(state)); } catch { /* private mode */ } };
 
   // Figures come in the light colors; a dark page replaces each.
@@ -150,9 +156,10 @@
   }
 
   function move(index) {
-    state.at = index;
+    const { label, cost } = chooser.positions[index];
+    Object.assign(state, { label, cost });
     element("budget").value = index;
-    element("budget").setAttribute("aria-valuetext", chooser.positions[index].label);
+    element("budget").setAttribute("aria-valuetext", label);
   }
 
   function atPosition(index) {
@@ -220,7 +227,7 @@
   for (const id of ["unit", "scale"]) {
     element(id).addEventListener("change", (event) => { state[id] = event.target.value; remember(); frontier(); });
   }
-  if (chooser) await atPosition(state.at); else await frontier();
+  if (chooser) await atPosition(kept()); else await frontier();
   if (chooser) {
     element("budget").addEventListener("input", (event) => atPosition(Number(event.target.value)));
     element("frontier").on("plotly_click", (event) => {
@@ -238,7 +245,13 @@
     const copy = element("copy");
     const copyText = copy.textContent;
     copy.addEventListener("click", async () => {
-      await navigator.clipboard.writeText(element("command").textContent);
+      const command = element("command");
+      try {
+        await navigator.clipboard.writeText(command.textContent);
+      } catch { // not allowed, or a page served without encryption, which has no clipboard
+        getSelection().selectAllChildren(command);
+        if (!document.execCommand("copy")) return; // the command is selected, to be copied by hand
+      }
       copy.textContent = copy.dataset.copied;
       setTimeout(() => { copy.textContent = copyText; }, 1500);
     });
