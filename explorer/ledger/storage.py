@@ -10,6 +10,7 @@ has what it took from earlier sweeps in `earlier_sweeps.json`. Needs neither tor
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -197,7 +198,8 @@ class Ledger:
         self._write(EARLIER_SWEEPS, {"version": VERSION, **content})
 
     def append(self, record: Record) -> None:
-        """Write a record. A record that exists already stays as it is; a damaged file in its place is replaced.
+        """Write a record. A completed record that exists already stays as it is, and so does a failed one unless this one is
+        completed: a worker that was taken for dead may end first. A damaged file in its place is replaced.
 
         Raises:
             InvalidInput: when the storage cannot be written, or the record that exists is of another release.
@@ -205,7 +207,8 @@ class Ledger:
         name = f"{RECORDS}/{record.trial.id}.json"
         (existing,) = self._contents([name])
         with suppress(PassedOverError):
-            if existing is not None and _parsed(Record, existing, f"{self.location}/{name}").trial.id == record.trial.id:
+            before = None if existing is None else _parsed(Record, existing, f"{self.location}/{name}")
+            if before and before.trial.id == record.trial.id and (before.outcome or not record.outcome):
                 return
         self._write(name, {"version": VERSION, **record.model_dump(mode="json")})
 
@@ -239,7 +242,9 @@ class Ledger:
         earlier = [kept for kept in self.superseded() if kept.trial.id == trial_id]
         self.start(record.trial)
         if record not in earlier:
-            name = f"{SUPERSEDED}/{trial_id}.{len(earlier) + 1}.json"
+            taken = [re.fullmatch(rf"{re.escape(trial_id)}\.(\d+)\.json", name) for name in self._files(SUPERSEDED)]
+            number = 1 + max((int(each[1]) for each in taken if each), default=0)  # damaged files keep theirs
+            name = f"{SUPERSEDED}/{trial_id}.{number}.json"
             self._write(name, {"version": VERSION, **record.model_dump(mode="json")})
         if self.record_of(trial_id) != record:
             return

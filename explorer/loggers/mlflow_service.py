@@ -30,11 +30,11 @@ class MlflowService:
         mlflow: Any = importlib.import_module("mlflow")
         self._entities: Any = importlib.import_module("mlflow.entities")
         logging.getLogger("mlflow").setLevel(logging.WARNING)  # it reports on its database tables
-        self.destination = str(mlflow.get_tracking_uri())
         self._client = mlflow.MlflowClient()
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", experiment)
         found = self._client.get_experiment_by_name(name)
         self._experiment = found.experiment_id if found else self._client.create_experiment(name)
+        self.destination = f"{mlflow.get_tracking_uri()} {name}"
         self._ids: dict[str, str] = {}
 
     def start(self, run: RunDescription) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, get_args
@@ -18,6 +19,7 @@ from explorer.errors import InvalidInput
 from explorer.frontier import best_schedule, trials_frame
 from explorer.frontier.transfer import transfers
 from explorer.ledger import Ledger, Record, SweepHeader, Trial
+from explorer.ledger.driver_note import DriverNote
 from explorer.paths import expanded
 from explorer.plan import Plan
 from explorer.search.checks import check_space
@@ -337,11 +339,13 @@ class Sweep:
         return Spending(self.space, priced, [*records, *self._records_above_goal], self.ledger.superseded())
 
     def _count_interrupted(self, table: StepTimeTable | None) -> None:
-        """Count the trials that ran when the last driver ended as attempts: what they lost was spent.
+        """Count the trials that ran when the last driver ended as attempts, once: what they lost was spent.
 
-        One that does not fit into the limit a second time is not tried again.
+        Those without a worker had only been proposed; where the driver's note is lost, all count that were. One that does not
+        fit into the limit a second time is not tried again.
         """
-        records = self._records()
+        records, note = self._records(), DriverNote.read(self.location)
+        unfinished = [trial for trial in self._unfinished(records) if note is None or trial.id in note.running]
         now = time.time()
         ended = [
             Record(
@@ -354,7 +358,7 @@ class Sweep:
                 worker="unknown",
                 device="unknown",
             )
-            for trial in self._unfinished(records)
+            for trial in unfinished
         ]
         again = self._search(records, table).affordable_retries(ended) if ended else []
         for record in ended:
@@ -364,6 +368,9 @@ class Sweep:
                 self.ledger.append(record)
         if len(again) < len(ended):
             self._say(f"{len(ended) - len(again)} interrupted trials do not fit into the limit a second time")
+        if note is not None and note.running:
+            with suppress(OSError):
+                note.model_copy(update={"running": {}}).write(self.location)
 
     def _say_spent(self, search: Search) -> None:
         """Say what was spent of a limit, whether the winners could be repeated, and what a larger limit would add."""

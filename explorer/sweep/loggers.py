@@ -84,12 +84,12 @@ class SweepLoggers:
         def on_connected(service: LoggingService) -> None:
             delivered.read(service.destination)
             for record in records:
-                if record.trial.id not in delivered.ids:
+                if record.trial.id not in delivered.ids or (record.outcome and record.trial.id in delivered.failed):
                     self._end(logger, record)
 
         def on_delivered(run: RunDescription, ending: Ending) -> None:
             if ending.status != "killed":
-                delivered.add(run.name)
+                delivered.add(run.name, failed=ending.status == "failed")
 
         logger = BackgroundLogger(name, connect, self._say, on_connected, on_delivered)
         self._loggers.append(logger)
@@ -166,16 +166,20 @@ class _Delivered:
         self._location, self._name = location, name
         self._destination = ""
         self.ids: set[str] = set()
+        self.failed: set[str] = set()
+        """Those whose last result was a failure: a completed try of the trial is to follow."""
 
     def read(self, destination: str) -> None:
         """Read the note. It counts only for the destination that it was written for."""
         self._destination = destination
         note = read_note(self._location, self._name) or {}
         if note.get("destination") == destination:
-            self.ids = set(note.get("trials", []))
+            self.ids, self.failed = set(note.get("trials", [])), set(note.get("failed", []))
 
-    def add(self, trial_id: str) -> None:
+    def add(self, trial_id: str, *, failed: bool) -> None:
         """Note that the result of a trial has been logged."""
         self.ids.add(trial_id)
+        (self.failed.add if failed else self.failed.discard)(trial_id)
+        note = {"destination": self._destination, "trials": sorted(self.ids), "failed": sorted(self.failed)}
         with suppress(OSError):
-            write_note(self._location, self._name, {"destination": self._destination, "trials": sorted(self.ids)})
+            write_note(self._location, self._name, note)

@@ -306,6 +306,26 @@ def test_started_trials_are_unfinished_until_they_have_a_record(tmp_path):
     assert ledger.unfinished(ledger.records()) == [records[1].trial]
 
 
+def test_a_completed_record_replaces_a_failed_one_of_a_worker_that_was_taken_for_dead(ledger):
+    failed = make_record(status="failed", outcome=None, failure="memory", reason="out of memory")
+    completed = make_record(finished=2.0)
+    ledger.append(failed)
+    ledger.append(failed.model_copy(update={"reason": "again"}))
+    assert ledger.records() == [failed]
+    ledger.append(completed)
+    ledger.append(failed)
+    assert ledger.records() == [completed]
+
+
+def test_an_attempt_does_not_replace_another_one_because_a_file_is_damaged(ledger):
+    attempts = [make_record(status="failed", outcome=None, failure="lost", reason="r", finished=float(n)) for n in (1, 2, 3)]
+    for attempt in attempts[:2]:
+        ledger.set_aside(attempt)
+    Path(ledger.location, "superseded", "25pct-staged-000.1.json").write_text("{")
+    ledger.set_aside(attempts[2])
+    assert ledger.superseded() == attempts[1:]
+
+
 def test_a_failed_record_that_is_set_aside_is_kept_and_its_trial_is_unfinished_again(ledger):
     failed = make_record(status="failed", outcome=None, failure="memory", reason="out of memory")
     ledger.append(failed)

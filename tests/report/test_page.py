@@ -223,7 +223,7 @@ def test_another_price_than_that_of_budgets_in_money_is_refused(ledger):
     header = ledger.header()
     space = header.space.model_copy(update={"budgets": (Budget.parse("$10"),), "price": 2.0, "currency": "device_seconds"})
     ledger.create(header.model_copy(update={"space": space}))
-    with pytest.raises(InvalidInput, match="price: 4.0: the budgets of the sweep are money, at 2 for a device-hour"):
+    with pytest.raises(InvalidInput, match=r"price: 4\.0: the budgets of the sweep are money, at 2 for a device-hour"):
         LoadedSweep.read(ledger, price=4.0)
 
 

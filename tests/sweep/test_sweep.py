@@ -2,17 +2,21 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from explorer import InvalidInput, SearchSpace, Sweep
+from explorer.ledger.driver_note import DriverNote, RunningTrial
 from explorer.search.proposer import Status
 from explorer.search.search import Search
 from explorer.sweep.lease import DriverLock
+from explorer.sweep.loggers import TENSORBOARD, SweepLoggers
 from explorer.sweep.searcher import SweepSearcher
 from explorer.sweep.versions import check_versions, installed_versions
 from tests.conftest import quiet
-from tests.ledger.test_ledger import make_header
+from tests.ledger.test_ledger import make_header, make_record
+from tests.loggers.event_files import read_events
 
 OPTIONS = {"patch_size": 2, "embed_dim": 32, "depth": 2, "num_heads": 4}
 
@@ -126,3 +130,54 @@ def test_a_sweep_in_the_ledger_needs_no_ray(space_file, tmp_path):
         sweep.ledger.append(record)
     sweep.run()
     assert "all 4 trials are in the ledger" in console.file.getvalue()
+
+
+@pytest.mark.parametrize(("has_note", "counted"), [(True, 1), (False, 2)])
+def test_a_trial_that_had_a_worker_is_charged_once_however_often_the_sweep_resumes(
+    space_file, tmp_path, monkeypatch, has_note, counted
+):
+    """Two trials were proposed, of which one had a worker when the driver was killed; Ray does not start afterwards."""
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("explorer.sweep.driver.start_ray", interrupted)
+    space = SearchSpace.load(space_file).with_search(spend="6 trainings")
+
+    def resume() -> Sweep:
+        sweep = Sweep(space, tmp_path, console=quiet())
+        with pytest.raises(KeyboardInterrupt):
+            sweep.run()
+        return sweep
+
+    sweep = resume()
+    search = sweep._search([], None)
+    trials = [search.next(), search.next()]
+    for trial in trials:
+        sweep.ledger.start(trial)
+    note = DriverNote(host="h", pid=1, started=1.0, updated=2.0, space=space, planned=9, places=1)
+    if has_note:
+        note.model_copy(update={"running": {trials[0].id: RunningTrial(since=1.0)}}).write(sweep.location)
+    for _ in range(2):
+        resume()
+        if has_note:
+            assert [record.trial.id for record in sweep.ledger.superseded()] == [trials[0].id]
+    assert len(sweep.ledger.superseded()) == counted * (1 if has_note else 2)
+
+
+def test_a_try_that_completes_is_logged_after_one_that_failed(space_file, tmp_path):
+    """It completed while the driver was killed, so that the next one finds it in the ledger."""
+    header = make_header()
+    failed = make_record(status="failed", outcome=None, failure="error", reason="disk quota")
+
+    def deliver(*records, ended=()):
+        with SweepLoggers(header, header.space, str(tmp_path), records, print) as loggers:
+            for record in ended:
+                loggers.finished(record)
+        events = Path(tmp_path, TENSORBOARD, failed.trial.id)
+        return [name for name, *_ in read_events(events)].count("test_accuracy") if events.exists() else 0
+
+    assert deliver(ended=[failed]) == 0
+    assert deliver(failed) == 0
+    assert deliver(make_record()) == 1
+    assert deliver(make_record()) == 1  # once
