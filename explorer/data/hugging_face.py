@@ -147,11 +147,23 @@ def _other_targets(
     item = getattr(features[keys[0]], "feature", None)  # of a column of lists
     class_names = getattr(item, "names", None)
     if class_names is not None:  # lists of numbers of classes
+        _check_class_numbers(cells[keys[0]], len(class_names), keys[0], field, split, row_names)
         cells[keys[0]] = [[class_names[number] for number in numbers or ()] for numbers in cells[keys[0]]]
     columns = Columns(
         cells=cells, kind=options.target_kind, separator=None, field=field, split=split, row_name=lambda row: row_names[row]
     )
     return read_columns(columns, names or class_names)
+
+
+def _check_class_numbers(
+    cells: Sequence[Sequence[int | None] | None], classes: int, column: str, field: str, split: str, row_names: Sequence[str]
+) -> None:
+    """Check that lists hold numbers of classes: -1 and `None` stand for labels that are hidden."""
+    wrong = [row for row, numbers in enumerate(cells) if not all(number in range(classes) for number in numbers or ())]
+    if wrong:
+        more = f" (one of {len(wrong):,})" if len(wrong) > 1 else ""
+        reason = f"{row_names[wrong[0]]}{more} has {cells[wrong[0]]!r} as {column}; must be numbers from 0 to {classes - 1}"
+        raise InvalidInput(field, split, reason)
 
 
 def _load(spec: DataSpec, split: str, field: str) -> Any:

@@ -121,6 +121,20 @@ def test_any_number_of_classes_and_values(tmp_path):
             open_data(DataSpec(name=f"hfds/{tmp_path / 'set'}", image_size=8, options=wrong))
 
 
+@pytest.mark.parametrize("hidden", [-1, None])
+def test_hidden_labels_in_lists_are_refused(tmp_path, hidden):
+    """-1 would be the last class, by Python's negative index."""
+    rows, test = (
+        split(4, first, marks=(datasets.Sequence(ANIMALS), [[0], [1], last, last])) for first, last in ((0, [2]), (4, [hidden]))
+    )
+    spec = saved(tmp_path, rows, test, test_split="validation", options={"target_key": "marks", "target_kind": "labels"})
+    message = (
+        rf"data\.test_split: 'validation': validation/2 \(one of 2\) has \[{hidden}\] as marks; must be numbers from 0 to 2"
+    )
+    with pytest.raises(InvalidInput, match=message):
+        open_data(spec)
+
+
 def test_a_folder_of_parquet_files_is_read_without_the_network(tmp_path, monkeypatch):
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     folder = tmp_path / "parquet"
