@@ -17,7 +17,7 @@ from explorer.data.array_images import ModelImage, as_image, check_channels
 from explorer.data.decoding import large_images_allowed, to_rgb
 from explorer.errors import UnreadableImageError
 
-OPTIONAL = ("classes", "class_to_idx", "passed_over", "remarks", "channels", "target_kind")
+OPTIONAL = ("classes", "class_to_idx", "passed_over", "remarks", "channels", "target_kind", "is_listed_with_sizes")
 """What a data set may have beside its images that does not depend on how many there are."""
 
 

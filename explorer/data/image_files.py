@@ -40,11 +40,16 @@ class ImageFiles:
 
     def stamp(self, number: int) -> tuple[int, int]:
         """Size in bytes and time of change in nanoseconds of the file: they tell whether it changed."""
-        try:
-            stat = os.stat(self._paths[number])
-        except OSError:
-            return -1, -1
-        return stat.st_size, stat.st_mtime_ns
+        return stamp_of_file(self._paths[number])
+
+
+def stamp_of_file(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Size in bytes and time of change in nanoseconds of a file; (-1, -1) if it is not there."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return -1, -1
+    return stat.st_size, stat.st_mtime_ns
 
 
 def printable(name: str) -> str:

@@ -22,7 +22,7 @@ class OpenedSplit:
     of: str | None
     """Name of the split that `data` was opened for: another one where images are set aside."""
     data: Any
-    """An `ImageDataset`."""
+    """An `ImageDataset`. The listing has sizes of files where it has `stamp`, unless its `is_listed_with_sizes` is `False`."""
     numbers: Sequence[int]
     """Which images of `data` belong to the split."""
     labels: Targets
@@ -53,7 +53,9 @@ class OpenedSplit:
 
     def _listing(self) -> str:
         """See `SplitInventory.listing`."""
-        stamp = getattr(self.data, "stamp", None)
+        # A listing must stay equal between releases: sweeps and model cards are compared by it.
+        has_sizes = getattr(self.data, "is_listed_with_sizes", True)
+        stamp = getattr(self.data, "stamp", None) if has_sizes else None
         digest = hashlib.sha256()
         for number, name, label in zip(self.numbers, self.image_names, self.labels, strict=True):
             size = stamp(number)[0] if stamp is not None else ""

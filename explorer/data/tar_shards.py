@@ -20,6 +20,7 @@ from pathlib import Path
 from PIL import Image
 
 from explorer.data.decoding import image_formats
+from explorer.data.image_files import stamp_of_file
 from explorer.data.root import require_root
 from explorer.data.streamed import StreamedData
 from explorer.errors import InvalidInput
@@ -58,10 +59,15 @@ class TarShards:
         InvalidInput: when there is no such file, it is not a complete tar file, or the image or label of a sample is not clear.
     """
 
+    is_listed_with_sizes = False
+    """See `OpenedSplit`: the size of a tar file is not that of its images."""
+
     def __init__(self, root: Path, split: str, setting: str) -> None:
         self._shards = _shards(root, split, setting)
         self._shard_numbers, self._starts, self._sizes = array("q"), array("q"), array("q")
         """Number of the shard, first byte and size in bytes of each image."""
+        # Taken before the shards are read: what is read from one that changes later is then recorded as out of date.
+        self._stamps = [stamp_of_file(shard) for shard in self._shards]
         self.targets: list[int] = []
         """Label of each image."""
         self.names: list[str] = []
@@ -97,6 +103,10 @@ class TarShards:
         with self._shards[self._shard_numbers[number]].open("rb") as file:
             file.seek(self._starts[number])
             return file.read(self._sizes[number])
+
+    def stamp(self, number: int) -> tuple[int, int]:
+        """Size in bytes and time of change in nanoseconds of the tar file of an image when it was opened."""
+        return self._stamps[self._shard_numbers[number]]
 
 
 def _shards(root: Path, split: str, setting: str) -> list[Path]:

@@ -18,7 +18,7 @@ from PIL import Image
 from torchvision import datasets
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from explorer.data.packed_strings import PackedStrings
+from explorer.data.image_files import ImageFiles
 from explorer.data.root import require_root
 from explorer.data.streamed import ImageDataset, StreamedData
 from explorer.errors import InvalidInput
@@ -46,8 +46,11 @@ class ArrayImages:
         return self._data[number][0], self.targets[number]
 
 
-class FileImages:
+class FileImages(ImageFiles):
     """Images that torchvision finds in files."""
+
+    is_listed_with_sizes = False
+    """See `OpenedSplit`: listings of these data sets never had sizes."""
 
     def __init__(
         self,
@@ -57,19 +60,8 @@ class FileImages:
         classes: Sequence[Any],
         passed_over: Mapping[str, int] | None = None,
     ) -> None:
-        self._paths = PackedStrings(paths)
-        self.targets, self.classes, self.passed_over = list(targets), list(classes), dict(passed_over or {})
-        self.names = [os.path.relpath(path, root) for path in paths]
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def __getitem__(self, number: int) -> tuple[Image.Image, int]:
-        return Image.open(self._paths[number]), self.targets[number]
-
-    def read(self, number: int) -> bytes:
-        """The encoded content of an image."""
-        return Path(self._paths[number]).read_bytes()
+        super().__init__(paths, [os.path.relpath(path, root) for path in paths], list(targets))
+        self.classes, self.passed_over = list(classes), dict(passed_over or {})
 
 
 @dataclass(frozen=True, kw_only=True)

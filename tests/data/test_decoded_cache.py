@@ -1,9 +1,11 @@
 """The file of decoded images: what is in it, how it is resumed, and when it is refused."""
 
+import io
 import json
 import os
 import re
 import sys
+import tarfile
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -98,6 +100,46 @@ def test_a_source_that_changed_is_refused_and_named(spec, images):
         InvalidInput, match=r"is out of date: train/b/3\.png changed since it was written; `explorer cache --rep"
     ):
         cache_of(spec).open_or_write()
+
+
+def test_a_changed_file_of_torchvisions_folders_is_refused(spec, images):
+    """The image at place 3 is none of the 8 that are compared by their pixels."""
+    of_torch = spec.model_copy(update={"name": "torch/image_folder"})
+    cache = cache_of(of_torch)
+    cache.open_or_write()
+    assert image_name(cache, 3) == "train/b/1.png"
+    os.utime(images / "train" / "b" / "1.png", ns=(1, 1))
+    with pytest.raises(InvalidInput, match=r"is out of date: train/b/1\.png changed since it was written"):
+        cache_of(of_torch).open()
+
+
+def test_a_changed_tar_file_is_refused(tmp_path):
+    """Its image at place 1 of 16 is none of the 8 that are compared by their pixels."""
+
+    def write(red):
+        for first, file in ((0, "train-000.tar"), (50, "validation-000.tar")):
+            with tarfile.open(tmp_path / file, "w") as archive:
+                for number in range(first, first + 8):
+                    content = io.BytesIO()
+                    Image.new("RGB", (8, 8), (red if number == 1 else number, 0, 0)).save(content, "bmp")
+                    for name, data in ((f"{number}.bmp", content.getvalue()), (f"{number}.cls", b"%d" % (number % 2))):
+                        entry = tarfile.TarInfo(name)
+                        entry.size = len(data)
+                        archive.addfile(entry, io.BytesIO(data))
+            os.utime(tmp_path / file, ns=(red, red))
+
+    write(100)
+    of_shards = folder_spec(tmp_path, name="wds", cache=CacheSpec(folder=str(tmp_path / "cache")), num_workers=0)
+    cache_of(of_shards).open_or_write()
+    cache_of(of_shards).open()
+    write(200)
+    with pytest.raises(InvalidInput, match=r"is out of date: train-000\.tar/\d\.bmp changed since it was written"):
+        cache_of(of_shards.model_copy(update={"num_workers": 1})).open()  # which opens it anew
+
+
+def image_name(cache, place) -> str:
+    image = cache.image(place)
+    return image.data.names[image.number]
 
 
 def test_a_source_that_does_not_tell_is_compared_by_its_pixels(spec):

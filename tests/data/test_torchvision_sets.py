@@ -1,5 +1,6 @@
 """torchvision's data sets: which names of splits open which images."""
 
+import hashlib
 import shutil
 import struct
 
@@ -9,6 +10,8 @@ import torch
 
 from explorer import InvalidInput
 from explorer.data import open_data
+from explorer.data.image_access import without_images
+from explorer.data.labels import label_values
 from tests.data.conftest import folder_spec
 
 
@@ -81,3 +84,13 @@ def test_splits_of_folders_are_found_by_name_or_synonym(image_folder, tmp_path):
     (root / "valid").mkdir()
     with pytest.raises(InvalidInput, match=r"several may be meant: val, valid"):
         open_data(folder_spec(root, name="torch/folder", num_workers=1))
+
+
+def test_sizes_of_files_leave_the_listing_as_it_was(image_folder):
+    """Sweeps and model cards of earlier releases are compared by it; it is the digest of names and labels."""
+    data = open_data(folder_spec(image_folder, name="torch/image_folder"))
+    test = data.splits["test"]
+    lines = [f"{name}\0\0{label}\n" for name, label in zip(test.image_names, test.labels, strict=True)]
+    assert data.inventory.test.listing == hashlib.sha256("".join(lines).encode()).hexdigest()
+    assert test.data.stamp(0)[0] == (image_folder / test.image_names[0]).stat().st_size
+    assert without_images(test.data, "val", test.image_names[:1], label_values).is_listed_with_sizes is False
