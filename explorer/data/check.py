@@ -15,7 +15,7 @@ from explorer.data.image_access import image_name
 from explorer.data.image_facts import MIN_FOR_PROCESSES, ImageFacts, NumberedImage, examine_all
 from explorer.data.opened_split import OpenedSplit
 from explorer.data.overlaps import overlaps_of
-from explorer.data.registry import open_data
+from explorer.data.registry import forget_opened, open_data
 from explorer.data.remembered import MISSING, RememberedFacts, stamp_of
 from explorer.data.source import DataSource
 from explorer.data.streamed import StreamedData
@@ -51,7 +51,7 @@ class CheckedData:
 
 
 def check_data(spec: DataSpec, *, sample: int | None = None, console: Console | None = None) -> CheckedData:
-    """Read and decode the images of a data set, as training does, and return what is in it.
+    """Open a data set anew, read and decode its images, as training does, and return what is in it.
 
     Images are read in parallel, one process per CPU; what was found is remembered in the user's cache folder, and only images
     whose files changed are read again. Sources whose images are in memory have nothing to check.
@@ -66,6 +66,7 @@ def check_data(spec: DataSpec, *, sample: int | None = None, console: Console | 
         InvalidInput: when the data cannot be opened, when an image cannot be read and `spec.unreadable` is `error`, or when a
             class has no training images without the unreadable ones.
     """
+    forget_opened()
     source = open_data(spec)
     if not isinstance(source, StreamedData):
         return CheckedData(spec, source.inventory.model_copy(update={"source": spec.name, "root": spec.root}))

@@ -52,8 +52,7 @@ def register(name: str, factory: SourceFactory | str) -> None:
     if not name.strip("/") or ":" in name:
         raise InvalidInput("name", name, "must be a name without a colon")
     _registered[name] = factory
-    _open.cache_clear()
-    _subset.cache_clear()
+    forget_opened()
 
 
 def registered_names() -> tuple[str, ...]:
@@ -62,7 +61,7 @@ def registered_names() -> tuple[str, ...]:
 
 
 def open_data(spec: DataSpec) -> DataSource:
-    """Open all splits of a data set. The last few that were opened stay open for as long as the process lives.
+    """Open all splits of a data set. The last few that were opened stay open until `forget_opened`.
 
     Sources get the root with `~` and variables replaced. The built-in ones require an image size; a `Task` requires it of all.
 
@@ -74,6 +73,12 @@ def open_data(spec: DataSpec) -> DataSource:
     root = None if spec.root is None else expanded(spec.root, "data.root")
     whole = spec.model_copy(update={"root": root, "train_fraction": 1.0}).model_dump_json()
     return _open(whole) if spec.train_fraction == 1 else _subset(whole, spec.train_fraction)
+
+
+def forget_opened() -> None:
+    """Have data sets opened anew from now on, because their files may have changed."""
+    _open.cache_clear()
+    _subset.cache_clear()
 
 
 @lru_cache(maxsize=4)

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from explorer.console import print_line
 from explorer.data.check import CheckedData, check_data
+from explorer.data.registry import forget_opened
 from explorer.errors import InvalidInput
 from explorer.frontier import best_schedule, trials_frame
 from explorer.frontier.transfer import transfers
@@ -136,6 +137,7 @@ class Sweep:
         if line := imports_line(space, "this search space"):
             self._say(line)
         self._whole_space, space = space, space.up_to_goal()
+        forget_opened()  # in this process, an earlier sweep may have opened the data before it changed
         check_space(space)
         if name is not None and not re.fullmatch(NAME_PATTERN, name):
             raise InvalidInput(
@@ -174,6 +176,7 @@ class Sweep:
                 is left that can run trials.
             KeyboardInterrupt: after Ctrl-C; running this again resumes. After SIGTERM, `SystemExit` with code 143.
         """
+        vars(self).pop("checked_data", None)  # images may have changed since an earlier run
         _ = self.checked_data  # images that cannot be read stop a sweep before it writes or starts anything
         with only_driver(self.location, say=self._say) as lock, quiet_optuna():
             self._open()

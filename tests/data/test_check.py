@@ -6,6 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from explorer import InvalidInput
@@ -13,7 +14,10 @@ from explorer.data import image_facts, registry
 from explorer.data.check import check_data
 from explorer.data.decoding import SIXTEEN_BIT
 from explorer.errors import UnreadableImageError
-from explorer.spec import DataSpec
+from explorer.spec import DataSpec, SearchSpace
+from explorer.sweep.driver import Sweep
+from explorer.training.task import Task
+from tests.conftest import TINY_SPACE, quiet
 from tests.data.conftest import folder_spec
 from tests.data.test_folder import write, write_set
 
@@ -129,6 +133,29 @@ def test_what_was_read_is_remembered_until_a_file_changes(tmp_path, cache, monke
         read.clear()
         assert check_data(folder_spec(root)).inventory == changed
         assert len(read) == 24
+
+
+def test_images_that_are_added_in_the_life_of_a_process_are_seen(tmp_path):
+    """As in a notebook: the second check, and what trains after it, have the images of that time."""
+    write_set(tmp_path, 10)
+    spec = folder_spec(tmp_path)
+    assert check_data(spec).inventory.train.images == 18
+    write_set(tmp_path, 30)
+    assert check_data(spec).inventory.train.images == 54
+    assert registry.open_data(spec) is registry.open_data(spec)
+    assert registry.open_data(spec).train_images == 54
+
+
+def test_a_sweep_opens_its_data_anew(tmp_path):
+    write_set(tmp_path / "images", 20)
+    content = yaml.safe_load(TINY_SPACE) | {"data": {"name": "folder", "root": str(tmp_path / "images"), "image_size": 8}}
+    space = SearchSpace.model_validate(content)
+    assert Task(space.task).data.train_images == 36
+    write_set(tmp_path / "images", 40)
+    sweep = Sweep(space, tmp_path / "sweeps", console=quiet())
+    assert Task(space.task).data.train_images == 72
+    write_set(tmp_path / "images", 50)
+    assert sweep.checked_data.inventory.train.images == 90
 
 
 def test_a_sample_is_said_to_be_one(tmp_path):
