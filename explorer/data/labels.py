@@ -79,9 +79,11 @@ def check_held_out(held_out: GivenSplit, labels: Sequence[int], names: Sequence[
     if own_names and own_names != tuple(names):
         if unknown := [name for name in own_names if name not in names]:
             raise InvalidInput(held_out.field, held_out.split, f"has classes that no training image has: {some(unknown)}")
-        first = next(name for number, name in enumerate(own_names) if names[number] != name)
-        reason = f"numbers its classes differently from the training images: {first!r} is {own_names.index(first)} instead of "
-        raise InvalidInput(held_out.field, held_out.split, f"{reason}{list(names).index(first)}")
+        # Without the last classes, the others have the same numbers.
+        if (first := next((own for own, name in zip(own_names, names, strict=False) if own != name), None)) is not None:
+            numbers = f"{own_names.index(first)} instead of {list(names).index(first)}"
+            reason = f"numbers its classes differently from the training images: {first!r} is {numbers}"
+            raise InvalidInput(held_out.field, held_out.split, reason)
     if unknown_labels := sorted(set(labels) - set(train_labels)):
         unknown = [names[label] if label < len(names) else str(label) for label in unknown_labels]
         reason = f"has classes that no training image has: {some(unknown)}"

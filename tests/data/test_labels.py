@@ -88,6 +88,17 @@ def test_a_split_that_numbers_its_classes_differently_is_refused():
         source(train=two_classes(classes=["cat", "dog"]), test=two_classes(classes=["dog", "cat"]))
 
 
+def test_a_split_may_lack_the_last_classes():
+    """As torchvision's `ImageFolder` of a test folder without the last class; the labels are those of the training images."""
+    train = Labelled([number % 3 for number in range(20)], classes=["cat", "dog", "eel"])
+    data = source(train=train, test=two_classes(classes=["cat", "dog"]))
+    assert data.inventory.test.per_class == (10, 10, 0)
+    with pytest.raises(InvalidInput, match=r"numbers its classes differently .*'eel' is 1 instead of 2"):
+        source(train=train, test=two_classes(classes=["cat", "eel"]))
+    with pytest.raises(InvalidInput, match=r"data\.test_split: .*has classes that no training image has: 2"):
+        source(train=two_classes(classes=["cat", "dog"]), test=Labelled([0, 2] * 10, classes=["cat", "dog", "cat"]))
+
+
 def test_an_image_in_two_splits_is_refused():
     one = two_classes()
     with pytest.raises(InvalidInput, match=r"data\.test_split: 'validation': has 20 images of data\.validation_split"):
