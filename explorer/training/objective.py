@@ -68,7 +68,12 @@ class Objective:
             raise InvalidInput(
                 field, "balanced", "this data source cannot be sampled: it does not say the labels of its images"
             )
-        return BalancedOrder(torch.tensor(data.train_labels))
+        labels_N = torch.tensor(data.train_labels)
+        counts_K = torch.bincount(labels_N, minlength=data.classes)
+        if not counts_K.all():
+            reason = f"needs training images of every class: class {int(counts_K.argmin())} has no image"
+            raise InvalidInput(field, "balanced", reason)
+        return BalancedOrder(labels_N)
 
     @property
     def metric(self) -> MetricSpec:

@@ -1,8 +1,10 @@
 """Balanced sampling: every class equally often, by seed and position alone."""
 
+import pytest
 import torch
 
-from explorer.data import TrainStream
+from explorer import InvalidInput
+from explorer.data import ResidentData, TrainStream
 from explorer.data.stream import BalancedOrder
 from explorer.spec.rates import Rates
 from explorer.training.distributed import Processes
@@ -44,6 +46,18 @@ def test_training_sees_as_many_rare_images_as_common_ones():
         for rank in (0, 1)
     ]
     assert torch.equal(torch.cat([torch.cat(pair) for pair in zip(*halves, strict=True)]), torch.cat(batches))
+
+
+@pytest.mark.parametrize("empty", [0, 1, 2])
+def test_a_class_without_training_images_is_refused_as_for_class_weights(empty):
+    """A class that the data names and no image has cannot be drawn equally often."""
+    labels = torch.tensor([label for label in range(3) if label != empty]).repeat(20)
+    splits = ("train", "validation", "test")
+    data = ResidentData(dict.fromkeys(splits, torch.zeros(40, 1, 8, 8)), dict.fromkeys(splits, labels), classes=3)
+    for setting in ("sampling", "class_weights"):
+        message = rf"objective\.{setting}: 'balanced': needs training images of every class: class {empty} has no image"
+        with pytest.raises(InvalidInput, match=message):
+            Task(task_spec("digits", **{setting: "balanced"}), data)
 
 
 def test_the_images_of_a_folder_are_balanced_with_both_backends(tmp_path):
