@@ -20,7 +20,7 @@ from pathlib import Path
 from PIL import Image
 
 from explorer.data.decoding import image_formats
-from explorer.data.image_files import stamp_of_file
+from explorer.data.image_files import printable, stamp_of_file
 from explorer.data.root import require_root
 from explorer.data.streamed import StreamedData
 from explorer.errors import InvalidInput
@@ -74,7 +74,7 @@ class TarShards:
         """Tar file, relative to the root, and name within it of each image."""
         passed_over: Counter[str] = Counter()
         for number, shard in enumerate(self._shards):
-            name = shard.relative_to(root).as_posix()
+            name = printable(shard.relative_to(root).as_posix())
             try:
                 content = _read(shard)
                 for key, sample in content.samples.items():
@@ -83,10 +83,12 @@ class TarShards:
                     self._starts.append(start)
                     self._sizes.append(size)
                     self.targets.append(label)
-                    self.names.append(f"{name}/{image_name}")
+                    self.names.append(f"{name}/{printable(image_name)}")
             except (OSError, ValueError, tarfile.TarError) as error:
-                raise InvalidInput("data.root", name, f"is not a tar file of images and labels: {error}") from None
-            passed_over.update(content.passed_over)
+                raise InvalidInput(
+                    "data.root", name, f"is not a tar file of images and labels: {printable(str(error))}"
+                ) from None
+            passed_over.update({printable(reason): count for reason, count in content.passed_over.items()})
         self.passed_over = dict(passed_over)
         """Number of files that are neither image nor label, by reason."""
         if not self._sizes:

@@ -18,7 +18,7 @@ from PIL import Image
 from torchvision import datasets
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from explorer.data.image_files import ImageFiles
+from explorer.data.image_files import ImageFiles, printable
 from explorer.data.root import require_root
 from explorer.data.streamed import ImageDataset, StreamedData
 from explorer.errors import InvalidInput
@@ -60,8 +60,9 @@ class FileImages(ImageFiles):
         classes: Sequence[Any],
         passed_over: Mapping[str, int] | None = None,
     ) -> None:
-        super().__init__(paths, [os.path.relpath(path, root) for path in paths], list(targets))
-        self.classes, self.passed_over = list(classes), dict(passed_over or {})
+        super().__init__(paths, [printable(os.path.relpath(path, root)) for path in paths], list(targets))
+        self.classes = [printable(name) if isinstance(name, str) else name for name in classes]
+        self.passed_over = dict(passed_over or {})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,21 +188,24 @@ def _is_image(path: str) -> bool:
 
 
 def _open_image_folders(spec: DataSpec, root: str) -> StreamedData:
-    def opened(split: str, field: str, classes: Sequence[str] | None = None) -> FileImages:
+    def opened(split: str, field: str, classes: Sequence[str] | None = None) -> _ImageFolder:
         folder = _split_folder(root, split, field)
         try:
-            data = _ImageFolder(folder, classes)
+            return _ImageFolder(folder, classes)
         except (OSError, ValueError) as error:
-            raise InvalidInput(field, split, f"cannot be opened as {spec.name!r}: {error}") from None
+            raise InvalidInput(field, split, f"cannot be opened as {spec.name!r}: {printable(str(error))}") from None
+
+    def images_of(data: _ImageFolder) -> FileImages:
         paths = [path for path, _ in data.samples]
-        return FileImages(root, paths, data.targets, data.classes, _passed_over(folder, set(paths)))
+        return FileImages(root, paths, data.targets, data.classes, _passed_over(str(data.root), set(paths)))
 
     train = opened(spec.train_split, "data.train_split")
-    test = None if spec.test_split is None else opened(spec.test_split, "data.test_split", train.classes)
-    validation = None
+    test = validation = None
+    if spec.test_split is not None:
+        test = images_of(opened(spec.test_split, "data.test_split", train.classes))
     if spec.validation_split is not None:
-        validation = opened(spec.validation_split, "data.validation_split", train.classes)
-    return StreamedData(spec, train, test, validation)
+        validation = images_of(opened(spec.validation_split, "data.validation_split", train.classes))
+    return StreamedData(spec, images_of(train), test, validation)
 
 
 def _split_folder(root: str, split: str, field: str) -> str:
@@ -224,6 +228,6 @@ def _passed_over(folder: str, images: set[str]) -> dict[str, int]:
         for name in files:
             if os.path.join(parent, name) not in images:
                 hidden = name.startswith(".")
-                suffix = Path(name).suffix.lower() or "without an ending"
+                suffix = printable(Path(name).suffix.lower()) or "without an ending"
                 counts["hidden file" if hidden else f"{suffix}: not a format that torchvision reads"] += 1
     return dict(counts)

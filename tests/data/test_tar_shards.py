@@ -1,6 +1,7 @@
 """What tar files hold beside images and labels: each case is refused or decided by a stated rule."""
 
 import io
+import os
 import shutil
 import tarfile
 
@@ -19,7 +20,7 @@ def image(number) -> bytes:
 
 
 def write(path, files):
-    with tarfile.open(path, "w") as archive:
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as archive:
         for name, content in files:
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
@@ -91,6 +92,18 @@ def test_files_beside_image_and_label_are_counted(tmp_path):
     assert shards.read(masked) == image(30)
     upper = shards.names.index("train-000.tar/y.1/a.PNG")
     assert (shards[upper][0].getpixel((0, 0)), shards.targets[upper]) == ((31, 0, 0), 0)
+
+
+def test_names_that_are_not_utf_8_can_be_read_and_printed(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    data = opened(tmp_path, [(f"{name}.png", image(30)), (f"{name}.cls", b"1"), (f"{name}.\udce9", b"")])
+    shards = data.splits["train"].data
+    assert shards[shards.names.index("train-000.tar/caf\\xe9.png")][0].getpixel((0, 0)) == (30, 0, 0)
+    assert data.inventory.train.passed_over == {".\\xe9: neither image nor label": 1}
+    data.inventory.model_dump_json()
+    with pytest.raises(InvalidInput, match=r"caf\\xe9 has no label") as error:
+        opened(tmp_path, [(f"{name}.png", image(30))], num_workers=1)
+    str(error.value).encode()
 
 
 def test_an_archive_that_is_cut_off_or_followed_by_another_is_refused(tmp_path):

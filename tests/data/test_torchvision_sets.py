@@ -1,6 +1,7 @@
 """torchvision's data sets: which names of splits open which images."""
 
 import hashlib
+import os
 import shutil
 import struct
 
@@ -94,3 +95,19 @@ def test_sizes_of_files_leave_the_listing_as_it_was(image_folder):
     assert data.inventory.test.listing == hashlib.sha256("".join(lines).encode()).hexdigest()
     assert test.data.stamp(0)[0] == (image_folder / test.image_names[0]).stat().st_size
     assert without_images(test.data, "val", test.image_names[:1], label_values).is_listed_with_sizes is False
+
+
+def test_names_that_are_not_utf_8_can_be_read_and_printed(image_folder, tmp_path):
+    root = shutil.copytree(image_folder, tmp_path / "images")
+    encoded = os.fsencode(root)
+    os.rename(encoded + b"/train/dark/000.png", encoded + b"/train/dark/caf\xe9.png")
+    for split in (b"train", b"validation"):
+        os.rename(encoded + b"/" + split + b"/bright", encoded + b"/" + split + b"/p\xe2le")
+    (root / "train" / os.fsdecode(b"a.\xe9")).touch()
+    data = open_data(folder_spec(root, name="torch/image_folder"))
+    assert data.class_names == ("dark", "p\\xe2le")
+    assert data.inventory.test.per_class == (6, 6)
+    train = data.splits["train"].data
+    assert train[train.names.index("train/dark/caf\\xe9.png")][1] == 0
+    assert data.inventory.train.passed_over == {".\\xe9: not a format that torchvision reads": 1}
+    data.inventory.model_dump_json()
