@@ -99,6 +99,7 @@ def _opened_again(spec: DataSpec, before: DataSource) -> StreamedData:
 def _facts(source: StreamedData, spec: DataSpec, sample: int | None, console: Console | None) -> Facts:
     """What is known of the images: remembered, or found out now."""
     remembered, known, pending = RememberedFacts(spec), {}, {}
+    stamps = {}  # taken before images are read: a file that changes meanwhile is read again the next time
     for split in source.splits.values():
         step = 1 if sample is None else max(1, -(-len(split.numbers) // sample))
         for place, number in enumerate(split.numbers):
@@ -106,13 +107,13 @@ def _facts(source: StreamedData, spec: DataSpec, sample: int | None, console: Co
             if (fact := remembered.get(name, image)) is not None:
                 known[name] = fact
             elif place % step == 0 or stamp_of(image) == MISSING:
-                pending[name] = image
+                pending[name], stamps[name] = image, stamp_of(image)
     if pending:
         try:
             with _progress(len(pending), console) as progress:
                 for name, fact in examine_all(pending, spec):
                     known[name] = fact
-                    remembered.add(name, pending[name], fact)
+                    remembered.add(name, stamps[name], fact)
                     progress.advance(progress.task_ids[0])
         finally:
             remembered.save()

@@ -47,9 +47,14 @@ class RememberedFacts:
         stamp, facts = self._facts.get(name, (None, None))
         return facts if stamp is not None and stamp == stamp_of(image) else None
 
-    def add(self, name: str, image: NumberedImage, facts: ImageFacts) -> None:
-        """Remember the facts about an image; what a network or a disk could not read this time is not remembered."""
-        stamp = stamp_of(image)
+    def add(self, name: str, stamp: Stamp | None, facts: ImageFacts) -> None:
+        """Remember the facts about an image; what a network or a disk could not read this time is not remembered.
+
+        Args:
+            name: name of the image.
+            stamp: what `stamp_of` gave before the image was read; `None` if its data set does not tell.
+            facts: what was found.
+        """
         if stamp is not None and facts.digest:
             self._facts[name] = stamp, facts
             self._changed = True

@@ -135,6 +135,27 @@ def test_what_was_read_is_remembered_until_a_file_changes(tmp_path, cache, monke
         assert len(read) == 24
 
 
+def test_a_file_that_is_completed_while_it_is_checked_is_read_again(tmp_path, monkeypatch):
+    """As one that is still being copied: it is truncated when it is read, and complete before that is remembered."""
+    root = tmp_path / "images"
+    write_set(root)
+    path = root / "train" / "cat" / "3.png"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:50])
+    examine = image_facts.examine
+
+    def examine_and_complete(image, spec):
+        facts = examine(image, spec)
+        if facts.error:
+            path.write_bytes(whole)
+        return facts
+
+    monkeypatch.setattr(image_facts, "examine", examine_and_complete)
+    with pytest.raises(InvalidInput, match=r"1 of 24 images cannot be read: train/cat/3\.png"):
+        check_data(folder_spec(root))
+    assert check_data(folder_spec(root)).inventory.checked
+
+
 def test_images_that_are_added_in_the_life_of_a_process_are_seen(tmp_path):
     """As in a notebook: the second check, and what trains after it, have the images of that time."""
     write_set(tmp_path, 10)
