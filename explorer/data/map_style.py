@@ -13,6 +13,7 @@ from typing import Any, get_args
 from torch.utils.data import IterableDataset
 
 from explorer.data.array_images import ModelImage, as_image, channels_of
+from explorer.data.image_files import printable
 from explorer.data.streamed import StreamedData
 from explorer.errors import InvalidInput, validated
 from explorer.spec.base import Settings
@@ -126,7 +127,7 @@ class MapStyleImages:
         for name in ("classes", "class_to_idx"):
             if isinstance(value := getattr(data, name, None), Sequence | Mapping) and not isinstance(value, str):
                 setattr(self, name, value)
-        if _are_names(names := getattr(data, "names", None), len(data)):
+        if names := _own_names(getattr(data, "names", None), len(data)):
             self.names = names
         own_channels = channels_of(self._first_image(split, field))
         self.channels: int | None = train.channels if train else own_channels
@@ -218,8 +219,11 @@ def _check_access(data: Any, split: str, field: str) -> None:
         raise InvalidInput(field, split, f"{name} has no images: its length is 0")
 
 
-def _are_names(names: object, count: int) -> bool:
-    return isinstance(names, list | tuple) and len(names) == count and all(isinstance(name, str) for name in names)
+def _own_names(names: object, count: int) -> list[str] | None:
+    """The names of the images, if they tell the images apart: file names without their folders may repeat."""
+    if not isinstance(names, list | tuple) or len(names) != count or not all(isinstance(name, str) for name in names):
+        return None
+    return [printable(name) for name in names] if len(set(names)) == count else None
 
 
 def _equal(one: Any, other: Any) -> bool:

@@ -279,6 +279,34 @@ def test_data_sets_that_cannot_be_trained_on_are_refused_in_one_line(dataset, ch
     assert "\n" not in str(caught.value)
 
 
+class Named(Pictures):
+    """Images with names: `alike`, those of files without their folders, which are the same in two classes."""
+
+    def __init__(self, split, names="alike"):
+        super().__init__(split=split)
+        period = self.count // 2 if names == "alike" else self.count
+        self.names = [f"{split[0]}\udce9{number % period}.png" for number in range(self.count)]
+        self.targets = [number % 2 for number in range(self.count)]
+
+    def __getitem__(self, number):
+        if number == 7 and self.first == 0:
+            raise OSError("damaged file")
+        return super().__getitem__(number)
+
+
+@pytest.mark.parametrize(("names", "name"), [("alike", "train/7"), ("unlike", r"t\\xe97\.png")])
+def test_every_image_is_checked_whatever_the_names_and_has_a_name_of_its_own(names, name):
+    spec = spec_of(Named, options={"names": names})
+    with pytest.raises(
+        InvalidInput, match=rf"1 of {COUNTS['train'] + COUNTS['validation']} images .*: {name} \(damaged file\)"
+    ):
+        check_data(spec)
+    inventory = check_data(spec.model_copy(update={"unreadable": "skip"})).inventory
+    splits = inventory.splits.values()
+    assert sum(split.opened for split in splits) == COUNTS["train"] + COUNTS["validation"] - 1
+    inventory.model_dump_json()
+
+
 class Mixed(Pictures):
     """Image 7 has other channels than the first."""
 
