@@ -71,7 +71,10 @@ def to_rgb(image: Image.Image, exif_orientation: str = "ignore") -> Image.Image:
         image = ImageOps.exif_transpose(image)
     mode = image.mode
     if mode.startswith("I"):
-        return _gray(np.asarray(image), MAX_16_BIT, SCALE_16_BIT)
+        values = np.asarray(image)
+        if (transparent := image.info.get("transparency")) is not None:  # the value of a PNG file that is transparent
+            values = np.where(values == transparent, MAX_16_BIT, values)
+        return _gray(values, MAX_16_BIT, SCALE_16_BIT)
     if mode == "F":
         return _gray(np.asarray(image), 1, 1 / 255)
     if image.has_transparency_data:

@@ -63,6 +63,9 @@ def test_transparency_is_laid_on_white():
     see_through = stored(palette, "PNG", transparency=0)
     assert row(see_through) == [(255, 255, 255), (0, 200, 0)]
     assert remarks_on(see_through, SPEC) == (TRANSPARENT,)
+    sixteen_bits = stored(Image.fromarray(np.array([[257, 514, 65535]], np.uint16)), "PNG", transparency=257)
+    assert row(sixteen_bits) == gray(255, 2, 255)
+    assert remarks_on(sixteen_bits, SPEC) == (SIXTEEN_BIT, TRANSPARENT)
 
 
 def test_other_modes_are_converted_by_pillow():
