@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,10 +149,15 @@ def _read(path: Path, options: TableOptions) -> pd.DataFrame:
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
         if path.suffix in (".csv", ".tsv"):
-            settings: Mapping[str, Any] = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig", "index_col": False}
+            settings: dict[str, Any] = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig", "index_col": False}
             with warnings.catch_warnings():
                 warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header would be cut off
-                return pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else options.delimiter, **settings)
+                settings["sep"] = "\t" if path.suffix == ".tsv" else options.delimiter
+                header = pd.read_csv(path, header=None, nrows=1, **settings)
+                _check_header(path, header.iloc[0].tolist(), options)
+                return pd.read_csv(path, **settings)
+    except InvalidInput:
+        raise
     except ImportError:
         raise InvalidInput(field, str(path), "needs the package pyarrow: pip install 'vit-budget-explorer[parquet]'") from None
     except FileNotFoundError:
@@ -161,6 +165,14 @@ def _read(path: Path, options: TableOptions) -> pd.DataFrame:
     except Exception as error:  # each reader fails in its own way
         raise InvalidInput(field, str(path), f"cannot be read: {error}") from None
     raise InvalidInput(field, str(path), "must end in .csv, .tsv or .parquet")
+
+
+def _check_header(path: Path, header: list[str], options: TableOptions) -> None:
+    """Check that no column that is read is there twice: pandas names the second one `label.1`."""
+    for column in (options.input_key, *options.target_keys, *([options.split_key] if options.split_key else [])):
+        if (count := header.count(column)) > 1:
+            reason = f"has {count} columns named {column}; columns that are read must have names of their own"
+            raise InvalidInput("data.options.file", str(path), reason)
 
 
 def _checked_paths(cells: list[Any], numbers: list[int], column: str, field: str, split: str) -> list[str]:

@@ -143,8 +143,11 @@ def _parts(cell: Any, separator: str | None) -> list[str]:
 
 
 def _number(cell: Any) -> float | None:
+    text = _text(cell)
+    if "_" in text:  # which Python reads as a number: 1_000
+        return None
     try:
-        number = float(_text(cell))
+        number = float(text)
     except ValueError:
         return None
     return number if math.isfinite(np.float32(number)) else None

@@ -190,6 +190,7 @@ LABELS = {"target_kind": "labels", "separator": ";", "target_key": "sets"}
         (changed(30, sets="cat;yak"), LABELS, r"data\.validation_split: .*no training image has: yak"),
         (changed(x="far"), VALUES, r"row 3 of t\.csv has 'far' as x; must be a number"),
         (changed(x=""), VALUES, r"row 3 of t\.csv has '' as x; must be a number"),
+        (changed(x="1_01"), VALUES, r"row 3 of t\.csv has '1_01' as x; must be a number"),
         (changed(x="inf"), VALUES, r"has 'inf' as x; must be a number"),
         (changed(), {"target_kind": "labels"}, r"row 1 of t\.csv \(one of 24\) has 'cat' as label; must be 0 or 1 \(several"),
         (changed(), {"target_key": ["label", "x"]}, r"data\.options\.target_key: 'label, x': must be one column here"),
@@ -200,6 +201,11 @@ LABELS = {"target_kind": "labels", "separator": ";", "target_key": "sets"}
         (changed(), {"file": "none.csv"}, r"data\.options\.file: .*none\.csv': there is no such file"),
         (changed(), {"file": "0.png"}, r"data\.options\.file: .*must end in \.csv, \.tsv or \.parquet"),
         (changed(), {"delimeter": ";"}, r"data\.options: delimeter: .*did you mean 'delimiter'"),
+        (
+            lambda content: content.rename(columns={"sets": "label"}),
+            {},
+            r"data\.options\.file: .*t\.csv': has 2 columns named label; columns that are read must have",
+        ),
         (
             lambda content: content[content.split != "val"],
             {},
@@ -219,3 +225,8 @@ def test_a_row_with_more_cells_than_the_header_is_refused(pictures):
     spec = DataSpec(name="table", root=str(pictures), image_size=8, test_split=None, options={"file": "long.csv"})
     with pytest.raises(InvalidInput, match=r"data\.options\.file: .*long\.csv': cannot be read"):
         open_data(spec)
+
+
+def test_columns_that_are_not_read_may_repeat(pictures):
+    content = table(label=ANIMALS, x=X, sets=SETS).rename(columns={"x": "note", "sets": "note"})
+    assert open_data(written(pictures, content, "notes.csv")).classes == 4
