@@ -30,7 +30,7 @@ def cache(
     file = TaskFile.load_task(space)
     print_imports(file)
     given = file.task.data.model_copy(update={"train_fraction": 1.0})  # subsets read the same file
-    spec = check_data(given, console=console).spec
+    spec = check_data(given, console=console, anew=False).spec
     source = open_data(spec)
     if not isinstance(source, StreamedData) or source.has_tensors:
         raise InvalidInput("data.name", spec.name, "has no image files to decode")

@@ -39,7 +39,7 @@ def data(
     name = file.name if isinstance(file, SearchSpace) else space.stem
     path = sheet or Path("reports") / f"{name}-images.png"
     check_writable("sheet", path)
-    checked = check_data(file.task.data, console=console)
+    checked = check_data(file.task.data, console=console, anew=False)
     task = Task(file.task.model_copy(update={"data": checked.spec}))
     inventory = checked.inventory
     print_inventory(inventory)

@@ -131,7 +131,7 @@ def check_and_print(spec: DataSpec, images: Images) -> CheckedData:
     if not is_main and spec.unreadable == "error":  # where the main process refuses the data, torchrun ends this one
         return CheckedData(spec, open_data(spec).inventory)
     sample = SAMPLED_IMAGES if images == "sample" else None
-    checked = check_data(spec, sample=sample, console=console if is_main else None)
+    checked = check_data(spec, sample=sample, console=console if is_main else None, anew=False)
     if is_main:
         print_inventory(checked.inventory)
     return checked

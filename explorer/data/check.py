@@ -50,8 +50,8 @@ class CheckedData:
     inventory: Inventory
 
 
-def check_data(spec: DataSpec, *, sample: int | None = None, console: Console | None = None) -> CheckedData:
-    """Open a data set anew, read and decode its images, as training does, and return what is in it.
+def check_data(spec: DataSpec, *, sample: int | None = None, console: Console | None = None, anew: bool = True) -> CheckedData:
+    """Open a data set, read and decode its images, as training does, and return what is in it.
 
     Images are read in parallel, one process per CPU; what was found is remembered in the user's cache folder, and only images
     whose files changed are read again. Sources whose images are in memory have nothing to check.
@@ -61,12 +61,15 @@ def check_data(spec: DataSpec, *, sample: int | None = None, console: Console | 
         sample: number of images of each split that are read, evenly spaced; `None` reads all. Images that are remembered
             count in any case.
         console: where progress is shown; `None` shows none.
+        anew: whether to list the files again. `False` is for who has just opened the data in this process: listing a large
+            folder on a network takes minutes.
 
     Raises:
         InvalidInput: when the data cannot be opened, when an image cannot be read and `spec.unreadable` is `error`, or when a
             class has no training images without the unreadable ones.
     """
-    forget_opened()
+    if anew:
+        forget_opened()
     source = open_data(spec)
     if not isinstance(source, StreamedData):
         return CheckedData(spec, source.inventory.model_copy(update={"source": spec.name, "root": spec.root}))

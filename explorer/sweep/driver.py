@@ -176,7 +176,8 @@ class Sweep:
                 is left that can run trials.
             KeyboardInterrupt: after Ctrl-C; running this again resumes. After SIGTERM, `SystemExit` with code 143.
         """
-        vars(self).pop("checked_data", None)  # images may have changed since an earlier run
+        if vars(self).pop("checked_data", None) is not None:  # images may have changed since an earlier run
+            forget_opened()
         _ = self.checked_data  # images that cannot be read stop a sweep before it writes or starts anything
         with only_driver(self.location, say=self._say) as lock, quiet_optuna():
             self._open()
@@ -273,7 +274,7 @@ class Sweep:
     @cached_property
     def checked_data(self) -> CheckedData:
         """The data, of which every image was read, and what is in it; it is printed. Trials use its settings."""
-        checked = check_data(self.space.task.data, console=self.console)
+        checked = check_data(self.space.task.data, console=self.console, anew=False)
         warnings = (*checked.inventory.warnings, *Task(self.space.task).warnings)
         for line in (*checked.inventory.summary, *(f"warning: {warning}" for warning in warnings)):
             self._say(line)
