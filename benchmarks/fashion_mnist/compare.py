@@ -68,8 +68,9 @@ def gains(runs: pd.DataFrame) -> str:
     titles = ["method", "budget", "Muon, full model", "Muon, staged", "staging, AdamW", "staging, Muon", "difference"]
     lines = [f"| {' | '.join(titles)} |", f"|{' --- |' * len(titles)}"]
     wide = runs.pivot(index="seed", columns=["budget", "method", "optimizer"], values="test_accuracy")
+    at_equal_budgets = [name for name, each in METHODS.items() if name != BASELINE and each.currency == "flops"]
     for budget in dict.fromkeys(runs.budget):
-        for method in (each for each in METHODS if each != BASELINE):
+        for method in at_equal_budgets:
             of = {(name, key): wide.get((budget, name, key)) for name in (BASELINE, method) for key in OPTIMIZERS}
             if any(column is None or column.isna().any() for column in of.values()):
                 continue
