@@ -65,7 +65,7 @@ def test_a_comparison_names_what_differs(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--price", "0"], "price: 0.0: must be above 0"),
+        (["--price", "0"], "price: 0.0: must be a finite number above 0"),
         (["--watch", "--png"], "--watch: '--png': cannot be combined: pictures are drawn once"),
         (["{again}", "--svg"], "--svg: .*: pictures can be drawn of one sweep only"),
         (["nowhere"], "sweep: 'nowhere': no sweep there"),
