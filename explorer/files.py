@@ -25,9 +25,7 @@ def atomic_writer(path: str | Path) -> Iterator[BinaryIO]:
         OSError: when the folder or the file cannot be written, or `path` is a folder.
     """
     path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    if path.exists() and not path.is_file():
+    if _is_device(path):
         with path.open("wb") as file:
             yield file
         return
@@ -43,6 +41,13 @@ def atomic_writer(path: str | Path) -> Iterator[BinaryIO]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _is_device(path: Path) -> bool:
+    """Whether a path is that of a device or a pipe; raises `IsADirectoryError` for a folder."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    return path.exists() and not path.is_file()
 
 
 @contextmanager
@@ -74,9 +79,7 @@ def check_writable(field: str, path: str | Path) -> None:
     """
     target = Path(path)
     with refused_if_unwritable(field, path):
-        if target.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        if target.exists() and not target.is_file():
+        if _is_device(target):
             return
         folder = target.resolve().parent
         folder.mkdir(parents=True, exist_ok=True)

@@ -58,6 +58,8 @@ class StepCounter:
         self._sizes: dict[Rates, StepSize] = {}
         self._counted: dict[Rates, tuple[Rates, StepFlops, StepFlops]] = {}
         """Realised rates, and the FLOPs per step and per image, by the requested rates."""
+        self._has_work_per_step: bool | None = None
+        """Whether some work does not depend on the images; `None` until it was counted."""
 
     @classmethod
     def of_copy(cls, model: nn.Module, staging: Staging, image_shape_CHW: tuple[int, int, int]) -> StepCounter:
@@ -76,10 +78,14 @@ class StepCounter:
         if rates not in self._counted:
             realised = self.elastic.set_rates(rates)
             try:
-                few, twice = (count_passes(self.elastic.model, (n * COUNTED_IMAGES, *self._shape)) for n in (1, 2))
+                few = count_passes(self.elastic.model, (COUNTED_IMAGES, *self._shape))
+                of_images = list(few)
+                if self._has_work_per_step is not False:  # most models have none, at any rates, and are counted once
+                    more = count_passes(self.elastic.model, (2 * COUNTED_IMAGES, *self._shape))
+                    of_images = [larger - smaller for smaller, larger in zip(few, more, strict=True)]
+                    self._has_work_per_step = of_images != list(few)
             except (RuntimeError, AssertionError, ValueError) as error:
                 raise self._reason(rates, str(error)) from None
-            of_images = [larger - smaller for smaller, larger in zip(few, twice, strict=True)]
             per_step = StepFlops(*(count - images for count, images in zip(few, of_images, strict=True)))
             self._counted[rates] = realised, per_step, StepFlops(*(count // COUNTED_IMAGES for count in of_images))
         return self._counted[rates]

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from explorer.frontier.trials import metric_of
 from explorer.spec.rates import AXES
 from explorer.spec.schedule import Schedule, Stage
 
 FULL_SHARE = "full share"
+
+
+def is_choice(name: str, values: pd.Series[Any]) -> bool:
+    """Whether a column of `settings_table` has choices and not amounts: words, and batch sizes, of which there are a few."""
+    return not is_numeric_dtype(values) or name == "batch_size"
 
 
 def settings_table(trials: pd.DataFrame) -> pd.DataFrame:

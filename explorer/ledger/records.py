@@ -39,6 +39,8 @@ training stopped to resume elsewhere."""
 
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 """A number of seconds, not negative."""
+PositiveAmount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+"""A number of seconds above 0."""
 Count = Annotated[int, Field(ge=0)]
 """A number of steps, FLOPs or bytes, not negative."""
 
@@ -162,12 +164,12 @@ class Outcome(OfMetric):
     """Number of places where Python interrupted them."""
     currency: Currency = "flops"
     """Currency of the sweep, which `planned_cost` and `executed_cost` are in."""
-    planned_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    planned_seconds: PositiveAmount | None = None
     """Cost of the trial's plan in device-seconds, by the sweep's table of step times; `None` without one."""
     charged_seconds: Amount | None = None
     """The part of `planned_seconds` that was executed for this trial: without segments from the stage store, and 0 for a
     shared training. What was measured is in `executed_seconds`."""
-    full_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    full_seconds: PositiveAmount | None = None
     """Cost of full training in device-seconds, by the same table; `None` without one."""
 
     @field_validator("validation", "test")

@@ -143,11 +143,8 @@ def _all_budgets(named: Sequence[NamedSweep]) -> Table:
     columns = list(widest.columns)
     for _, table in tables:
         columns += [column for column in table.columns if column not in columns]
-    cells = tuple(
-        (name, *(dict(zip(table.columns, row, strict=True)).get(column, "") for column in columns))
-        for name, table in tables
-        for row in table.rows
-    )
+    by_column = [(name, dict(zip(table.columns, row, strict=True))) for name, table in tables for row in table.rows]
+    cells = tuple((name, *(row.get(column, "") for column in columns)) for name, row in by_column)
     chosen = [number in table.highlighted for _, table in tables for number in range(len(table.rows))]
     highlighted = frozenset(number for number, is_chosen in enumerate(chosen) if is_chosen)
     return Table((Column("sweep"), *columns), cells, highlighted)

@@ -348,7 +348,7 @@ class Task:
         """Settings of data read from files, where the images come with the package."""
         if self.spec.data.name not in IN_MEMORY:
             return None
-        fields = ("root", "class_folder", "unreadable", "skip_files", "exif_orientation", "cache")
+        fields = ("root", "class_folder", "unreadable", "skip_files", "exif_orientation")  # a cache is refused before
         given = [name for name in fields if getattr(self.spec.data, name) != DataSpec.model_fields[name].default]
         return f"data.{', data.'.join(given)}: no effect on {self.spec.data.name}, which has no files" if given else None
 

@@ -6,9 +6,8 @@ import optuna
 import pandas as pd
 import plotly.graph_objects as go
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from pandas.api.types import is_numeric_dtype
 
-from explorer.frontier.settings import settings_table
+from explorer.frontier.settings import is_choice, settings_table
 from explorer.report.loaded_sweep import LoadedSweep
 from explorer.report.palette import AXIS, INK, LAYOUT, SHARE_SCALE
 from explorer.report.panels.panel import Panel
@@ -60,7 +59,7 @@ def _study(settings: dict[str, pd.Series], scores: pd.Series) -> optuna.Study:
 
 
 def _distribution(name: str, values: pd.Series) -> BaseDistribution:
-    if not is_numeric_dtype(values) or name == "batch_size":
+    if is_choice(name, values):
         return CategoricalDistribution(sorted(set(values)))
     return FloatDistribution(float(values.min()), float(values.max()), log=name == "learning_rate")
 

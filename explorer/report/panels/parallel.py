@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 import plotly.graph_objects as go
-from pandas.api.types import is_numeric_dtype
 
-from explorer.frontier.settings import settings_table
+from explorer.frontier.settings import is_choice, settings_table
 from explorer.report.loaded_sweep import LoadedSweep
 from explorer.report.palette import INK, LAYOUT, MUTED, SCORE_SCALE, metric_bar
 from explorer.report.panels.panel import Panel
@@ -63,7 +62,7 @@ def _dimension(name: str, values: pd.Series, budgets: dict[float, str], metric: 
         round_rates = [step * 10.0**power for power in range(low, high + 1) for step in TICKS_PER_DECADE]
         within = [rate for rate in round_rates if values.min() <= rate <= values.max()]
         return _logarithmic(label, values, {rate: f"{rate:.0e}".replace("e-0", "e-") for rate in within})
-    if not is_numeric_dtype(values) or name == "batch_size":
+    if is_choice(name, values):
         choices = sorted(set(values))
         positions = [choices.index(value) for value in values]
         return {
