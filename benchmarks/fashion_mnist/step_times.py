@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -53,6 +53,18 @@ def measured(wanted: Iterable[Stage]) -> dict[Stage, float]:
     return {stage: times[step] for stage, step in same.items()}
 
 
+def with_missing(wanted: Iterable[Stage], stored: Mapping[Stage, float]) -> dict[Stage, float]:
+    """The stored milliseconds of these stages, and those of the others, measured beside some that are stored, in their units."""
+    wanted = list(wanted)
+    times = {stage: stored[stage] for stage in wanted if stage in stored}
+    references = list(times)[:: max(1, len(times) // REFERENCES)]
+    found = measured([*references, *(stage for stage in wanted if stage not in times)])
+    ratios = [times[stage] / found[stage] for stage in references]
+    scale = statistics.median(ratios)
+    print(f"times now to those stored: {1 / scale:.2f} ({1 / max(ratios):.2f} to {1 / min(ratios):.2f})")
+    return times | {stage: found[stage] * scale for stage in wanted if stage not in times}
+
+
 def main() -> None:
     """Measure the step times and write the file."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -60,16 +72,10 @@ def main() -> None:
     missing_only: bool = arguments.parse_args().missing
     torch.set_num_threads(1)
     muon_in_float32()
-    wanted, times = used(pd.read_csv(FOLDER / "results.csv")), {}
+    wanted = used(pd.read_csv(FOLDER / "results.csv"))
     if missing_only:
         stored = pd.read_csv(FOLDER / "step_times.csv").set_index(COLUMNS).milliseconds
-        times = {stage: float(stored[stage]) for stage in wanted if stage in stored.index}
-        references = list(times)[:: max(1, len(times) // REFERENCES)]
-        found = measured([*references, *(stage for stage in wanted if stage not in times)])
-        ratios = [times[stage] / found[stage] for stage in references]
-        scale = statistics.median(ratios)
-        print(f"times now to those stored: {1 / scale:.2f} ({1 / max(ratios):.2f} to {1 / min(ratios):.2f})")
-        times |= {stage: found[stage] * scale for stage in wanted if stage not in times}
+        times = with_missing(wanted, stored.to_dict())
     else:
         times = measured(wanted)
     rows = [(*stage, round(times[stage], 3)) for stage in wanted]
