@@ -3,10 +3,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 export RAY_USAGE_STATS_ENABLED := 0
 
+# uv takes a seventh of pip's time. It does not read pip's settings: where it does not reach a package index, pip installs.
+install = $(1)/bin/pip install --quiet uv --constraint constraints.txt && \
+  $(1)/bin/uv pip install --quiet --python $(1)/bin/python $(2) || $(1)/bin/pip install --quiet $(2)
+
 # The environment is made once, and again when the requirements change.
+DEV := --editable '.[dev]' --constraint constraints.txt
 .venv/installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable '.[dev]' --constraint constraints.txt
+	$(call install,.venv,$(DEV))
 	touch $@
 
 demo: .venv/installed
@@ -32,10 +37,10 @@ LOWEST_TESTS := tests/spec tests/ledger tests/frontier tests/test_plan.py tests/
   tests/report/test_page.py tests/sweep/test_loopback.py tests/production/test_lightning.py \
   tests/production/test_transformers.py tests/examples/test_launch_sweep.py
 
+LOWEST := --editable '.[lightning,transformers,hfds]' pytest pytest-timeout hypothesis --constraint constraints-lowest.txt
 .venv-lowest/installed: setup.cfg constraints-lowest.txt
 	$(PYTHON) -m venv .venv-lowest
-	.venv-lowest/bin/pip install --quiet --editable '.[lightning,transformers,hfds]' pytest pytest-timeout hypothesis \
-	  --constraint constraints-lowest.txt
+	$(call install,.venv-lowest,$(LOWEST))
 	touch $@
 
 test-lowest: .venv-lowest/installed
