@@ -40,6 +40,14 @@ def share(value: float) -> str:
     return f"{value:.2f}" if np.isfinite(value) else "not reached"
 
 
+def matched(table: pd.DataFrame, method: str, currency: str) -> str:
+    """`match` with its interval; of a method without the largest budget that does not reach it, how far it was trained."""
+    found = match(table, method, currency)
+    if method in whole(table) or np.isfinite(found.cost):
+        return f"{share(found.cost)} ({share(found.low)} to {share(found.high)})"
+    return f"not by {curve(table, method, currency).costs[-1]:.2f}"
+
+
 def accuracies(table: pd.DataFrame, names: Mapping[str, str]) -> str:
     """Test accuracy in % by method and budget."""
     budgets = list(dict.fromkeys(table.budget))
@@ -67,11 +75,7 @@ def headlines(table: pd.DataFrame, names: Mapping[str, str], currency: str) -> s
         "| --- | --- | --- | --- | --- |",
     ]
     for method in dict.fromkeys(table.method):
-        found, between = match(table, method, currency), curve(table, method, currency)
-        if method in complete or np.isfinite(found.cost):
-            cells = [f"{share(found.cost)} ({share(found.low)} to {share(found.high)})"]
-        else:
-            cells = [f"not by {between.costs[-1]:.2f}"]
+        cells, between = [matched(table, method, currency)], curve(table, method, currency)
         for cost in (0.25, 0.1):
             if not between.costs[0] <= cost <= between.costs[-1] * (1 + PLAN_TOLERANCE):
                 cells.append("not measured")

@@ -23,7 +23,7 @@ sys.path[:0] = [str(FOLDER), str(FOLDER.parent)]
 from ablations.fixed_schedule import paired_interval  # noqa: E402 (a module in the folder of the benchmarks)
 from curves import TEST_IMAGES, over_seeds  # noqa: E402
 from methods import METHODS, OPTIMIZERS, stages_of  # noqa: E402
-from side_by_side import BASELINE, CURRENCIES, accuracies, chosen, headlines  # noqa: E402
+from side_by_side import BASELINE, CURRENCIES, accuracies, chosen, headlines, matched  # noqa: E402
 
 OTHER_OPTIMIZER = {"muon": "Muon"}
 NAMES = {name: method.name for name, method in METHODS.items()} | {
@@ -82,6 +82,23 @@ def gains(runs: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def matches(table: pd.DataFrame, optimizer: str) -> str:
+    """At which share of the cost of full training with this optimizer each method has the accuracy of that; see `points`.
+
+    Only the titles if the full model was not trained at 100 %.
+    """
+    own = table[table.method.str.endswith(f" {optimizer}")]
+    own = own.assign(method=own.method.str.removesuffix(f" {optimizer}"))
+    full = own[(own.method == BASELINE) & (own.budget == "100%")]
+    of = f"full training with {OTHER_OPTIMIZER[optimizer]}"
+    lines = [f"| method | FLOPs to match {of} | seconds to match it ({full.seconds.sum():.2f} here) |", "| --- | --- | --- |"]
+    own = own.assign(**{currency: own[currency] / full[currency].sum() for currency in CURRENCIES})
+    for method in dict.fromkeys(own.method) if len(full) else ():
+        cells = [matched(own, method, currency) for currency in CURRENCIES]
+        lines.append(f"| {NAMES[f'{method} {optimizer}']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Print the tables, and draw the picture if requested."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -89,7 +106,8 @@ def main() -> None:
     options = parser.parse_args()
     table = points()
     by_currency = [headlines(table, NAMES, currency) for currency in CURRENCIES]
-    for text in (accuracies(table, NAMES), *by_currency, gains(pd.read_csv(FOLDER / "results.csv")), chosen(table, NAMES)):
+    rest = *(matches(table, key) for key in OTHER_OPTIMIZER), gains(pd.read_csv(FOLDER / "results.csv")), chosen(table, NAMES)
+    for text in (accuracies(table, NAMES), *by_currency, *rest):
         print(f"{text}\n")
     if options.picture:
         from picture import draw

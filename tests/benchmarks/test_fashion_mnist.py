@@ -190,3 +190,27 @@ def test_the_gains_of_staging_and_of_the_optimizer_are_compared_by_seed(monkeypa
     cells = ["depth growth", "25%", "+2.0 (+2.0 to +2.0)", f"+2.0 ({low} to {high})", "+10.0 (+10.0 to +10.0)"]
     cells += [f"+10.0 ({10 - half:+.1f} to {10 + half:+.1f})", f"+0.0 ({-half:+.1f} to {half:+.1f})"]
     assert line == f"| {' | '.join(cells)} |"
+
+
+def test_cost_to_match_full_training_with_the_same_optimizer_by_hand(monkeypatch):
+    """With Muon full training takes twice the FLOPs and seconds; the sweep has its accuracy at half of them in both units."""
+    script = module("compare", monkeypatch)
+    points = {
+        "full": {"50%": (0.5, 0.2), "100%": (1.0, 0.6)},  # higher than with Muon: not what it is compared with
+        "full muon": {"50%": (1.0, 0.3), "100%": (2.0, 0.5)},
+        "sweep muon": {"25%": (0.5, 0.4), "50%": (1.0, 0.5), "100%": (2.0, 0.7)},
+        "depth muon": {"25%": (0.5, 0.3), "50%": (1.0, 0.4)},
+    }
+    rows = [
+        {"method": method, "budget": budget, "cost": cost, "seconds": cost, "test_mean": mean, "test_error": 0.0, "seeds": 2}
+        for method, values in points.items()
+        for budget, (cost, mean) in values.items()
+    ]
+    lines = script.matches(pd.DataFrame(rows), "muon").splitlines()
+    assert lines[0] == "| method | FLOPs to match full training with Muon | seconds to match it (2.00 here) |"
+    cells = {line.split(" | ")[0][2:]: line.split(" | ")[1:] for line in lines[2:]}
+    assert cells["full model, Muon"] == ["1.00 (1.00 to 1.00)", "1.00 (1.00 to 1.00) |"]
+    assert cells["our sweep, by FLOPs, Muon"] == ["0.50 (0.50 to 0.50)", "0.50 (0.50 to 0.50) |"]
+    assert cells["depth growth, Muon"] == ["not by 0.50", "not by 0.50 |"]
+    without = script.matches(pd.DataFrame(row for row in rows if row["method"] != "full muon"), "muon")
+    assert len(without.splitlines()) == 2
