@@ -54,7 +54,7 @@ def measured(wanted: Iterable[Stage]) -> dict[Stage, float]:
 
 
 def with_missing(wanted: Iterable[Stage], stored: Mapping[Stage, float]) -> dict[Stage, float]:
-    """The stored milliseconds of these stages, and those of the others, measured beside some that are stored, in their units."""
+    """The stored milliseconds of these stages; those of the others are measured beside some that are stored, in their units."""
     wanted = list(wanted)
     times = {stage: stored[stage] for stage in wanted if stage in stored}
     references = list(times)[:: max(1, len(times) // REFERENCES)]
