@@ -59,7 +59,7 @@ def plan(
     loaded = load_named_schedule(schedule, task)
     count, _ = check_processes(processes, task)
     compiled = compile_for_task(loaded, task, budget, calibration, price, "sample", count, trains=False)
-    warn(transfer_warning(loaded, compiled.task.spec))
+    warn(transfer_warning(loaded, compiled.task.spec, compiled.inventory))
     task_plan = compiled.plan
     console.print(_plan_table(task_plan, compiled.task.spec.recipe.learning_rate))
     weaker = [f"stage {row.stage + 1} {row.augmentation}" for row in task_plan.stages() if not row.augmentation.full]
@@ -82,7 +82,7 @@ def plan(
     )
     if len(task_plan.stages()) > 1:
         print_line(console, f"growth initialization: {compiled.task.growth}")
-    if (line := expectation(loaded, compiled.task.spec, task_plan)) is not None:
+    if (line := expectation(loaded, compiled.task.spec, compiled.inventory, task_plan)) is not None:
         print_line(console, line)
 
 

@@ -101,7 +101,7 @@ def train(
             if not together.is_main:
                 train_to_folder(run, Console(quiet=True), together)
                 return
-            warn(transfer_warning(loaded, spec))
+            warn(transfer_warning(loaded, spec, compiled.inventory))
             if by_ray:
                 from explorer.production.ray_workers import train_on_ray
 
@@ -121,7 +121,7 @@ def train(
                 clause = diverged_clause(run) if isinstance(error, DivergedError) else checkpoint_clause(run)
                 print(f"explorer: {error}; {clause}", file=sys.stderr)
             raise typer.Exit(1) from None
-    lines = [*verdict(loaded, spec, compiled.plan, result), f"weights: {run.out / WEIGHTS}"]
+    lines = [*verdict(loaded, spec, compiled.inventory, compiled.plan, result), f"weights: {run.out / WEIGHTS}"]
     if (run.out / MODEL).exists():
         lines.append(f"to hand over: {run.out / MODEL}")
     print_line(console, "\n".join(lines))

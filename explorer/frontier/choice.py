@@ -184,6 +184,7 @@ def schedule_with_provenance(
         prediction=prediction,
         task=header.space.task,
         model_input=header.model_input,
+        listings={role: split.listing for role, split in header.inventory.splits.items()} if header.inventory else {},
         versions=header.versions,
     )
     return schedule.with_provenance(provenance)

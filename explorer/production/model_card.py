@@ -60,7 +60,9 @@ def model_card(
     """
     name = f"{architecture} trained on {_source(task)}"
     sections = {
-        "Accuracy" if result.metric == ACCURACY else "Results": _results(result, inventory, _expected(task, plan, schedule)),
+        "Accuracy" if result.metric == ACCURACY else "Results": _results(
+            result, inventory, _expected(task, inventory, plan, schedule)
+        ),
         "Data": _data(task, inventory, inputs),
         "Schedule": schedule_lines(plan),
         "Cost": _cost(plan, result, measured),
@@ -82,12 +84,12 @@ def _source(task: TaskSpec) -> str:
     return f"{task.data.name} {root.rstrip('/').rpartition('/')[2]}" if root and task.data.name == "folder" else task.data.name
 
 
-def _expected(task: TaskSpec, plan: Plan, schedule: Schedule | None) -> str:
+def _expected(task: TaskSpec, inventory: Inventory, plan: Plan, schedule: Schedule | None) -> str:
     if schedule is None:
         return "What to expect of the schedule is not known."
-    expected = expectation(schedule, task, plan)
+    expected = expectation(schedule, task, inventory, plan)
     if expected is None or schedule.provenance is None:
-        return f"Nothing was predicted: {escaped(other_task(schedule, task) or 'the sweep ran a single seed')}."
+        return f"Nothing was predicted: {escaped(other_task(schedule, task, inventory) or 'the sweep ran a single seed')}."
     return f"By the sweep {escaped(schedule.provenance.sweep)}: {escaped(expected)}."
 
 

@@ -76,9 +76,10 @@ def train_on_ray(run: Run, processes: int, address: str | None, console: Console
         InvalidInput: when the cluster has too few resources, or as `train_to_folder`.
         TrainingError: when the loss is NaN or infinite (`DivergedError`), or the processes fail for another reason.
     """
-    resumed = check_folder(run, processes)  # here, so that one line is printed and Ray does not restart the processes
-    workers = Workers(processes, run.threads, run.device, address)
     task = Task(run.task)
+    # Here, so that one line is printed and Ray does not restart the processes.
+    resumed = check_folder(run, task.data.inventory, processes)
+    workers = Workers(processes, run.threads, run.device, address)
     for line in starting_lines(run, task, resumed, processes):
         print_line(console, line)
     precision = task.precision(torch.device(run.device))

@@ -99,15 +99,15 @@ def train_to_folder(
         DivergedError: when the loss or a weight is NaN or infinite. The last checkpoint, with finite weights, stays.
         PreemptedError: when `stop_requested` said so.
         TrainingError: when the results cannot be written; the checkpoint stays.
-        InvalidInput: when `run.out` cannot be written, has no room for a checkpoint, contains another run or files of another
-            program, or another process trains into it, or this process does not train where the step times of the plan were
-            measured.
+        InvalidInput: when `run.out` cannot be written, has no room for a checkpoint, contains another run (one with other data,
+            too) or files of another program, or another process trains into it, or this process does not train where the step
+            times of the plan were measured.
     """
     torch.set_num_threads(run.threads)
     task = Task(run.task)
     if run.calibrated:
         check_setting(run.calibrated, setting_of(task, run.device, processes.count))
-    resumed = check_folder(run, processes.count)  # before anything in the folder changes
+    resumed = check_folder(run, task.data.inventory, processes.count)  # before anything in the folder changes
     if not processes.is_main:
         return _trained(run, task, processes, console, None, stop_requested)
 

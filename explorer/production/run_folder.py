@@ -23,6 +23,7 @@ from explorer.production.loggers import METRICS, RUN_KEY, new_run_key, run_key
 from explorer.production.model_folder import MODEL
 from explorer.production.result import RESULT, RunResult
 from explorer.production.run_status import PROGRESS
+from explorer.spec.inventory import Inventory
 from explorer.training.architecture import create_model
 from explorer.training.checkpoint import EARLIER, own_checkpoint
 from explorer.training.parameter_groups import build_optimizer
@@ -44,11 +45,12 @@ PLENTY = 2
 """Times the space that a run needs, from which on it need not be mentioned."""
 
 
-def check_folder(run: Run, processes: int) -> dict[str, Any] | None:
+def check_folder(run: Run, data: Inventory, processes: int) -> dict[str, Any] | None:
     """Check that a run may write into its folder: it is new, or holds this run.
 
     Args:
         run: the run.
+        data: what its data set contains.
         processes: number of processes that will train it.
 
     Returns:
@@ -62,7 +64,7 @@ def check_folder(run: Run, processes: int) -> dict[str, Any] | None:
     if out.exists() and not out.is_dir():
         raise InvalidInput("out", str(out), "is a file, and must be a folder, which need not exist")
     if checkpoint.exists():
-        content = own_checkpoint(checkpoint, run.task, run.plan, run.seed, processes, mmap=True)
+        content = own_checkpoint(checkpoint, run.task, data, run.plan, run.seed, processes, mmap=True)
         if (out / RESULT).exists():
             RunResult.load(out)  # or it is somebody else's
         return content

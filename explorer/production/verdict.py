@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from itertools import zip_longest
 
 from explorer.differences import first_difference
 from explorer.plan import Plan
 from explorer.production.drift import seconds_text, signed_seconds, time_difference
 from explorer.production.result import RunResult
 from explorer.spec.budget import Budget
+from explorer.spec.inventory import Inventory
 from explorer.spec.metric import ACCURACY, MetricSpec
 from explorer.spec.provenance import PredictedAccuracy, Provenance
 from explorer.spec.schedule import Schedule
@@ -16,12 +18,17 @@ from explorer.spec.task import TaskSpec
 from explorer.training.checkpoint import MACHINE_FIELDS
 
 
-def other_task(schedule: Schedule, task: TaskSpec) -> str | None:
+def other_task(schedule: Schedule, task: TaskSpec, data: Inventory) -> str | None:
     """Why what was measured of a schedule is no prediction for a task.
 
+    Args:
+        schedule: the schedule.
+        task: the task.
+        data: what its data set contains; in which folder it is makes no difference.
+
     Returns:
-        A clause that names the first field that differs with both values (`recipe.epochs is 300, was 40`), or says that the
-        schedule was edited; `None` if the schedule was measured on this task.
+        A clause that names the first field that differs with both values (`recipe.epochs is 300, was 40`), what differs of the
+        data, or says that the schedule was edited; `None` if the schedule was measured on this task.
     """
     provenance = schedule.provenance
     if provenance is None:
@@ -35,14 +42,31 @@ def other_task(schedule: Schedule, task: TaskSpec) -> str | None:
     if measured.data.unreadable == "skip" and {*measured.data.skip_files} <= {*task.data.skip_files}:
         ignored = (*ignored, "data.skip_files")  # the check of the images has added those that the sweep left out, too
     difference = first_difference(measured.model_dump(mode="json"), task.model_dump(mode="json"), ignored)
-    if difference is None:
-        return None
-    return f"the schedule was measured on another task ({difference.field} is {difference.after}, was {difference.before})"
+    if difference is not None:
+        return f"the schedule was measured on another task ({difference.field} is {difference.after}, was {difference.before})"
+    if (other := _other_data(provenance, task, data)) is not None:
+        return f"the schedule was measured on other data ({other})"
+    return None
 
 
-def transfer_warning(schedule: Schedule, task: TaskSpec) -> str | None:
+def _other_data(provenance: Provenance, task: TaskSpec, data: Inventory) -> str | None:
+    """What differs between the data of the sweep, as far as it is known, and that of a task."""
+    if provenance.model_input is not None and (before := provenance.model_input.class_names) != data.class_names:
+        for number, (was, name) in enumerate(zip_longest(before, data.class_names, fillvalue="missing")):
+            if was != name:
+                return f"class {number} is {name}, was {was}"
+    if task.data.unreadable == "skip" and not data.checked:
+        return None  # the sweep listed the images without those that cannot be read, which are not known here
+    for role, listing in provenance.listings.items():
+        now = data.splits[role].listing
+        if listing and now and listing != now:
+            return f"{role}: names, sizes or labels of the images differ"
+    return None
+
+
+def transfer_warning(schedule: Schedule, task: TaskSpec, data: Inventory) -> str | None:
     """A warning to print before a measured schedule is executed on another task, else `None`; see docs/howto/proxy.md."""
-    reason = other_task(schedule, task)
+    reason = other_task(schedule, task, data)
     if schedule.provenance is None or reason is None:
         return None
     settings = f"learning rate {task.recipe.learning_rate:.4g} and batch size {task.recipe.batch_size}"
@@ -50,12 +74,13 @@ def transfer_warning(schedule: Schedule, task: TaskSpec) -> str | None:
     return f"{reason}: the {measured.label} in its file is not predicted here, and {settings} are also taken from there"
 
 
-def verdict(schedule: Schedule, task: TaskSpec, plan: Plan, result: RunResult) -> list[str]:
+def verdict(schedule: Schedule, task: TaskSpec, data: Inventory, plan: Plan, result: RunResult) -> list[str]:
     """Lines that compare realised with planned cost, and the realised with the predicted metric.
 
     Args:
         schedule: the schedule that was executed, with its provenance.
         task: the task on which it was executed.
+        data: what its data set contains.
         plan: the plan that was executed.
         result: the result of the run.
     """
@@ -67,7 +92,7 @@ def verdict(schedule: Schedule, task: TaskSpec, plan: Plan, result: RunResult) -
         *_processes_lines(result),
         ", ".join(f"{split} {metric.label} {metric.text(value, 3)}" for metric, split, value in _measured(result)),
     ]
-    provenance, reason = schedule.provenance, other_task(schedule, task)
+    provenance, reason = schedule.provenance, other_task(schedule, task, data)
     if provenance is None or reason:
         return [*lines, f"no prediction: {reason}"]
     predicted = provenance.prediction
@@ -122,16 +147,17 @@ def predicted_line(predicted: PredictedAccuracy) -> str:
     )
 
 
-def expectation(schedule: Schedule, task: TaskSpec, plan: Plan) -> str | None:
+def expectation(schedule: Schedule, task: TaskSpec, data: Inventory, plan: Plan) -> str | None:
     """What to expect of a schedule at the budget of a plan, as a line; `None` if nothing was measured on this task.
 
     Args:
         schedule: the schedule, with its provenance.
         task: the task on which it is to be executed.
+        data: what its data set contains.
         plan: the plan.
     """
     provenance = schedule.provenance
-    if provenance is None or other_task(schedule, task):
+    if provenance is None or other_task(schedule, task, data):
         return None
     if provenance.prediction is not None and _is_of_plan(provenance.prediction.budget, provenance, plan):
         return predicted_line(provenance.prediction)

@@ -85,6 +85,9 @@ class Provenance(OfMetric):
     """The task as in the search space; `None` if the task of the file could not be read."""
     model_input: ModelInput | None = None
     """Names of the classes, size and preprocessing of the images; `None` if the sweep did not record them."""
+    listings: dict[str, str] = {}
+    """Digest of the names, sizes and labels of the images, by split (`SplitInventory.listing`); empty if the sweep did not
+    record them."""
     versions: dict[str, str] = {}
     """Versions of the packages that the trial used."""
 

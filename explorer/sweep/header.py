@@ -14,8 +14,9 @@ import torch
 from explorer.differences import first_difference
 from explorer.errors import InvalidInput
 from explorer.ledger import Ledger, SweepHeader
+from explorer.spec.changed_data import changed_data
 from explorer.spec.imports import imports_of
-from explorer.spec.inventory import Inventory, SplitInventory
+from explorer.spec.inventory import Inventory
 from explorer.spec.search_space import SearchSpace
 from explorer.sweep.versions import installed_versions
 from explorer.training.task import Task
@@ -89,58 +90,15 @@ def open_sweep(ledger: Ledger, space: SearchSpace, inventory: Inventory, make_he
         assert different is not None
         allowed = f"the sweep at {ledger.location} was started with {different.before!r}; give this one another --name"
         raise InvalidInput(f"objective.metric: {different.field}", different.after, allowed)
-    if header.inventory is not None:
-        _check_same_data(header.inventory, inventory, ledger.location)
+    if header.inventory is not None and (change := changed_data(header.inventory, inventory)):
+        reason = f"the sweep at {ledger.location} was started with {change.before}; the results would not be comparable"
+        raise InvalidInput(change.field, change.now, f"{reason}: give this sweep another --name")
 
 
 def _without_proxy_trials(space: dict[str, Any]) -> dict[str, Any]:
     """The settings without the numbers of trials of proxies, which may change as those of the target may."""
     proxies = [{name: value for name, value in proxy.items() if name != "trials"} for proxy in space.get("proxy", ())]
     return {**space, "proxy": proxies}
-
-
-def _check_same_data(before: Inventory, now: Inventory, location: str) -> None:
-    """Check that the images and classes are those that the sweep was started with.
-
-    Raises:
-        InvalidInput: naming the first difference.
-    """
-
-    def refuse(field: str, after: object, said: str) -> InvalidInput:
-        return InvalidInput(field, after, f"{said}; the results would not be comparable: give this sweep another --name")
-
-    if before.target_kind != now.target_kind:
-        raise refuse("data: targets", now.target_kind, f"the sweep at {location} was started with {before.target_kind}")
-    if before.class_names != now.class_names:
-        added = [name for name in now.class_names if name not in before.class_names]
-        gone = [name for name in before.class_names if name not in now.class_names]
-        changes = [f"new are {', '.join(added)}"] if added else []
-        changes += [f"missing are {', '.join(gone)}"] if gone else []
-        changed = " and ".join(changes) or "their order is another one"
-        said = f"the sweep at {location} was started with {len(before.class_names)} classes ({changed})"
-        raise refuse("data: classes", f"{len(now.class_names)} classes", said)
-    for role, split in before.splits.items():
-        current = now.splits[role]
-        started = f"the sweep at {location} was started with"
-        if split.images != current.images:
-            raise refuse(f"data: {role} images", current.images, f"{started} {split.images}")
-        if split.per_class != current.per_class:
-            label = next(n for n, (a, b) in enumerate(zip(split.per_class, current.per_class, strict=True)) if a != b)
-            count = f"{started} {split.per_class[label]} images of class {now.class_names[label]!r}"
-            raise refuse(f"data: {role} images", f"{current.per_class[label]} of class {now.class_names[label]!r}", count)
-        if split.values != current.values:
-            raise refuse(f"data: {role} images", current.images, f"{started} as many, but their values have changed")
-        if digest := _changed_digest(split, current):
-            raise refuse(f"data: {role} images", current.images, f"{started} as many, but {digest}")
-
-
-def _changed_digest(before: SplitInventory, now: SplitInventory) -> str | None:
-    """What differs although the numbers are equal; `None` if nothing does. A digest that is missing says nothing."""
-    if before.content and now.content and before.content != now.content:
-        return "their contents or labels have changed"
-    if before.listing and now.listing and before.listing != now.listing:
-        return "their names, sizes or labels have changed"
-    return None
 
 
 def _hardware() -> str:

@@ -14,9 +14,11 @@ import torch
 from pydantic import ValidationError
 
 from explorer.differences import first_difference
-from explorer.errors import InvalidInput
+from explorer.errors import InvalidInput, validated
 from explorer.files import atomic_writer
 from explorer.plan import Plan
+from explorer.spec.changed_data import changed_data
+from explorer.spec.inventory import Inventory
 from explorer.spec.task import TaskSpec
 
 VERSION = 4
@@ -134,8 +136,8 @@ def _check(archive: zipfile.ZipFile, name: str) -> None:
             pass
 
 
-def identity(task: TaskSpec, plan: Plan, seed: int, processes: int) -> dict[str, Any]:
-    """What a checkpoint records about its run: task, seed, number of processes and plan."""
+def identity(task: TaskSpec, data: Inventory, plan: Plan, seed: int, processes: int) -> dict[str, Any]:
+    """What a checkpoint records about its run: task, seed, number of processes, classes and images, and plan."""
     stages = plan.stages()
     rates_and_steps = {
         f"stage {stage.stage + 1}": {
@@ -148,6 +150,7 @@ def identity(task: TaskSpec, plan: Plan, seed: int, processes: int) -> dict[str,
     }
     return {
         "run": {**task.model_dump(mode="json"), "seed": seed, "processes": processes},
+        "inventory": data.model_dump(mode="json"),
         "plan": {
             "budget": str(plan.budget),
             "schedule": {"stages": len(stages), **rates_and_steps},
@@ -157,19 +160,22 @@ def identity(task: TaskSpec, plan: Plan, seed: int, processes: int) -> dict[str,
     }
 
 
-def own_checkpoint(path: Path, task: TaskSpec, plan: Plan, seed: int, processes: int, *, mmap: bool = False) -> dict[str, Any]:
+def own_checkpoint(
+    path: Path, task: TaskSpec, data: Inventory, plan: Plan, seed: int, processes: int, *, mmap: bool = False
+) -> dict[str, Any]:
     """Read the checkpoint of a given run; `mmap` as in `load_checkpoint`.
 
     The number of processes may have changed, because the batch size is that of all of them together; but not if the steps of
-    the plan were timed, which is done for one number.
+    the plan were timed, which is done for one number. The data may be in another place, but must have the same classes and
+    images: a class that was renamed has another label, and the finished model would be saved with the wrong names.
 
     Raises:
-        InvalidInput: when it is damaged, or belongs to another run; it names the first setting that differs.
+        InvalidInput: when it is damaged, or belongs to another run; it names what differs first.
     """
     content = load_checkpoint(path, mmap=mmap)
     if not all(isinstance(content.get(name), dict) for name in ("run", "plan")):
         raise InvalidInput(str(path), "checkpoint", FOREIGN)
-    own = identity(task, plan, seed, processes)
+    own = identity(task, data, plan, seed, processes)
     may_differ = (*MACHINE_FIELDS, "processes") if plan.seconds is None else MACHINE_FIELDS
     difference = first_difference(_with_defaults(content["run"]), own["run"], may_differ)
     if difference is None and content["plan"]["digest"] != own["plan"]["digest"]:
@@ -180,6 +186,13 @@ def own_checkpoint(path: Path, task: TaskSpec, plan: Plan, seed: int, processes:
             "remove the checkpoint to start from the beginning"
         )
         raise InvalidInput(str(path), difference.field, reason)
+    before = content.get("inventory")  # earlier releases did not note it
+    if before is not None and (change := changed_data(validated(Inventory, before, str(path)), data)):
+        reason = (
+            f"the run that wrote this checkpoint was started with {change.before}; "
+            "restore the data to resume, or remove the checkpoint to start from the beginning"
+        )
+        raise InvalidInput(f"{path}: {change.field}", change.now, reason)
     return content
 
 

@@ -56,7 +56,7 @@ class SavedState:
         self._begun, self._last_saved, self._steps_of_checkpoint = begun, begun, 0
         self.earlier_seconds, self.was_interrupted = 0.0, False
         described = seed, device, task.amp(device), self._processes.count
-        self._identity = identity(task.spec, plan, seed, self._processes.count)
+        self._identity = identity(task.spec, task.data.inventory, plan, seed, self._processes.count)
         self._trunk = trunk_length(plan.segments)
         self._keys = prefix_keys(task, plan.segments, *described) if store else []
         self._key_of_interrupted = interrupted_key(task, plan, *described) if store else ""
@@ -74,7 +74,8 @@ class SavedState:
         """
         progress, count = self._progress, self._processes.count
         if self._checkpoint is not None and self._checkpoint.exists():
-            content = own_checkpoint(self._checkpoint, self._task.spec, progress.plan, self._seed, count)
+            task = self._task
+            content = own_checkpoint(self._checkpoint, task.spec, task.data.inventory, progress.plan, self._seed, count)
             self._resume_from(content)
             progress.checkpoint_seconds = content.get("checkpoint_seconds", 0.0)
             progress.evaluations = [Evaluation(*row) for row in content.get("evaluations", [])]

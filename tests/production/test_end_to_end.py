@@ -102,4 +102,4 @@ def test_production_reaches_the_accuracy_that_the_sweep_predicted(folder, tmp_pa
     run = Run(task=task.spec, plan=compiled, seed=77, threads=1, device="cpu", out=tmp_path / "fresh")
     fresh = train_to_folder(run, quiet())
     assert low <= fresh.test <= high
-    assert any(line.endswith("inside") for line in verdict(schedule, task.spec, compiled, fresh))
+    assert any(line.endswith("inside") for line in verdict(schedule, task.spec, task.data.inventory, compiled, fresh))

@@ -115,18 +115,20 @@ def test_a_run_resumes_with_another_number_of_processes(tmp_path, first):
 def test_measured_step_times_are_of_one_number_of_processes(tmp_path):
     """A plan whose steps were timed is that of a number of processes: the checkpoint of another one is refused."""
     run = run_of_one(tmp_path)
+    data = Task(run.task).data.inventory
     timed = replace(run.plan, segments=tuple(replace(segment, step_seconds=0.01) for segment in run.plan.segments))
     assert timed.seconds is not None
-    save_checkpoint(tmp_path / "checkpoint.pt", identity(run.task, timed, 0, 2))
+    save_checkpoint(tmp_path / "checkpoint.pt", identity(run.task, data, timed, 0, 2))
     with pytest.raises(InvalidInput, match=r"'processes': differs from the run .*: it was 2 and is now 1"):
-        own_checkpoint(tmp_path / "checkpoint.pt", run.task, timed, 0, 1)
-    save_checkpoint(tmp_path / "checkpoint.pt", identity(run.task, run.plan, 0, 2))
-    own_checkpoint(tmp_path / "checkpoint.pt", run.task, run.plan, 0, 1)
+        own_checkpoint(tmp_path / "checkpoint.pt", run.task, data, timed, 0, 1)
+    save_checkpoint(tmp_path / "checkpoint.pt", identity(run.task, data, run.plan, 0, 2))
+    own_checkpoint(tmp_path / "checkpoint.pt", run.task, data, run.plan, 0, 1)
 
 
 def test_a_number_of_processes_that_does_not_divide_the_batch_does_not_resume(tmp_path):
     run = run_of_one(tmp_path)
-    save_checkpoint(tmp_path / "checkpoint.pt", {**identity(run.task, run.plan, 0, 2), "steps": 1})
+    data = Task(run.task).data.inventory
+    save_checkpoint(tmp_path / "checkpoint.pt", {**identity(run.task, data, run.plan, 0, 2), "steps": 1})
     with pytest.raises(InvalidInput, match=r"^recipe\.batch_size: 32: must be a multiple of the 3 processes"):
         train_to_folder(run, quiet(), Processes(1, 3))
 

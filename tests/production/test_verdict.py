@@ -37,6 +37,12 @@ def measured(three_stages, tiny_spec) -> Schedule:
     return three_stages.model_copy(update={"provenance": provenance})
 
 
+@pytest.fixture
+def data(tiny_task):
+    """What the data set of the task contains."""
+    return tiny_task.data.inventory
+
+
 def judged(schedule: Schedule, spec: TaskSpec, budget="50%", **result) -> list[str]:
     task = Task(spec)
     compiled = compile_plan(schedule, task, Budget.parse(budget), task.step_cost)
@@ -50,7 +56,7 @@ def judged(schedule: Schedule, spec: TaskSpec, budget="50%", **result) -> list[s
         "steps": compiled.steps,
         "processes": 1,
     }
-    return verdict(schedule, spec, compiled, RunResult(**{**settings, **result}))
+    return verdict(schedule, spec, task.data.inventory, compiled, RunResult(**{**settings, **result}))
 
 
 def test_realised_time_is_compared_with_the_planned_time_and_its_causes(measured, tiny_spec):
@@ -87,7 +93,7 @@ def test_a_budget_in_time_is_compared_with_the_time_of_all_devices(measured, tin
 
 
 @pytest.mark.parametrize(("of_sweep", "planned"), [("$40", "16 device-hours"), ("2 GPU-hours", "2 device-hours")])
-def test_a_budget_in_money_or_of_a_named_device_is_that_of_the_sweep(measured, tiny_spec, of_sweep, planned):
+def test_a_budget_in_money_or_of_a_named_device_is_that_of_the_sweep(measured, tiny_spec, of_sweep, planned, data):
     task = Task(tiny_spec)
 
     def cost(rates):
@@ -98,11 +104,11 @@ def test_a_budget_in_money_or_of_a_named_device_is_that_of_the_sweep(measured, t
     for price, is_known in ((2.5, True), (2.4, of_sweep != "$40"), (None, of_sweep != "$40")):
         changes = {"budget": Budget.parse(of_sweep), "currency": "device_seconds", "price": price}
         schedule = measured.model_copy(update={"provenance": measured.provenance.model_copy(update=changes)})
-        assert any("predicted test accuracy" in line for line in verdict(schedule, tiny_spec, plan, result)) is is_known
-        assert expectation(schedule, tiny_spec, plan).startswith("measured" if is_known else "accuracy not predicted")
+        assert any("predicted test accuracy" in line for line in verdict(schedule, tiny_spec, data, plan, result)) is is_known
+        assert expectation(schedule, tiny_spec, data, plan).startswith("measured" if is_known else "accuracy not predicted")
 
 
-def test_a_share_of_full_trainings_time_is_compared_with_it(measured, tiny_spec):
+def test_a_share_of_full_trainings_time_is_compared_with_it(measured, tiny_spec, data):
     """Full training takes 100 s: 25.3 s of it were trained for a budget of 25 %."""
     task = Task(tiny_spec)
 
@@ -113,7 +119,7 @@ def test_a_share_of_full_trainings_time_is_compared_with_it(measured, tiny_spec)
     time = TimeSpent(steps=25, input=0.3)
     result = RunResult(**RESULT, budget="25%", planned_seconds=25, time=time, processes=1)
     assert time_lines(plan, result)[0].endswith("; 25.30% of full training's time, budget 25%")
-    assert verdict(measured, tiny_spec, plan, result)[0].startswith("cost: 50.000% of full training in FLOPs, planned ")
+    assert verdict(measured, tiny_spec, data, plan, result)[0].startswith("cost: 50.000% of full training in FLOPs, planned ")
 
 
 def with_recipe(spec: TaskSpec, **recipe) -> TaskSpec:
@@ -127,7 +133,7 @@ def test_an_interval_without_width_in_the_file_of_an_earlier_release_is_no_predi
     assert not any("predicted" in line for line in judged(Schedule.model_validate(content), tiny_spec, test=0.49))
 
 
-def test_a_run_on_the_same_task_is_compared_with_the_prediction(measured, tiny_spec):
+def test_a_run_on_the_same_task_is_compared_with_the_prediction(measured, tiny_spec, data):
     cost, accuracies, predicted, reproduced = judged(measured, tiny_spec)
     assert "steps in 1.5 s" in cost
     assert accuracies == "validation accuracy 50.0000%, test accuracy 50.0000%"
@@ -136,31 +142,33 @@ def test_a_run_on_the_same_task_is_compared_with_the_prediction(measured, tiny_s
     assert judged(measured, tiny_spec, test=0.39)[2].endswith("OUTSIDE")
     assert "NOT reproduced" in judged(measured, tiny_spec, validation=0.51)[3]
     assert len(judged(measured, tiny_spec, seed=4)) == 3
-    assert transfer_warning(measured, tiny_spec) is None
+    assert transfer_warning(measured, tiny_spec, data) is None
 
 
 @pytest.mark.parametrize(
     ("recipe", "difference"),
     [({"epochs": 3.0}, "recipe.epochs is 3.0, was 2.0"), ({"batch_size": 16}, "recipe.batch_size is 16, was 32")],
 )
-def test_on_another_task_there_is_no_prediction(measured, tiny_spec, recipe, difference):
+def test_on_another_task_there_is_no_prediction(measured, tiny_spec, recipe, difference, data):
     other = with_recipe(tiny_spec, **recipe)
     reason = f"the schedule was measured on another task ({difference})"
-    assert other_task(measured, other) == reason
-    assert (transfer_warning(measured, other) or "").startswith(f"{reason}: the accuracy in its file is not predicted here")
+    assert other_task(measured, other, data) == reason
+    assert (transfer_warning(measured, other, data) or "").startswith(
+        f"{reason}: the accuracy in its file is not predicted here"
+    )
     assert judged(measured, other)[2:] == [f"no prediction: {reason}"]
 
 
-def test_a_warning_names_the_settings_that_come_from_the_other_task(measured, tiny_spec):
+def test_a_warning_names_the_settings_that_come_from_the_other_task(measured, tiny_spec, data):
     other = with_recipe(tiny_spec, epochs=3.0, learning_rate=9e-3).measured_as(measured.provenance)
-    assert "learning rate 0.002 and batch size 32 are also taken from there" in transfer_warning(measured, other)
+    assert "learning rate 0.002 and batch size 32 are also taken from there" in transfer_warning(measured, other, data)
 
 
-def test_a_file_that_does_not_say_its_task_predicts_nothing(measured, tiny_spec):
+def test_a_file_that_does_not_say_its_task_predicts_nothing(measured, tiny_spec, data):
     unknown = measured.model_copy(update={"provenance": measured.provenance.model_copy(update={"task": None})})
     reason = "the schedule's file does not say on which task it was measured"
     assert judged(unknown, tiny_spec)[2:] == [f"no prediction: {reason}"]
-    assert transfer_warning(unknown, tiny_spec).startswith(reason)
+    assert transfer_warning(unknown, tiny_spec, data).startswith(reason)
 
 
 EDITED = "the schedule's file was edited after it was measured"
@@ -190,28 +198,28 @@ def longer_first_stage(content):
         lambda content: content["provenance"].update(batch_size=16),
     ],
 )
-def test_the_file_of_an_edited_schedule_predicts_nothing(measured, tiny_spec, tmp_path, change):
+def test_the_file_of_an_edited_schedule_predicts_nothing(measured, tiny_spec, tmp_path, change, data):
     schedule = edited(measured, tmp_path / "schedule.yaml", change)
     task = tiny_spec.measured_as(schedule.provenance)
     assert judged(schedule, task)[2:] == [f"no prediction: {EDITED}"]
-    assert transfer_warning(schedule, task).startswith(EDITED)
-    assert expectation(schedule, task, compile_plan(schedule, Task(task), Budget(0.5), Task(task).step_cost)) is None
+    assert transfer_warning(schedule, task, data).startswith(EDITED)
+    assert expectation(schedule, task, data, compile_plan(schedule, Task(task), Budget(0.5), Task(task).step_cost)) is None
 
 
-def test_a_file_in_another_form_was_not_edited(measured, tiny_spec, tmp_path):
+def test_a_file_in_another_form_was_not_edited(measured, tiny_spec, tmp_path, data):
     """Keys in another order, whole numbers without a point, and defaults that are written."""
 
     def other_form(content):
         content["stages"][-1]["rates"] = {"tokens": 1, "mlp": 1, "heads": 1}
         content["stages"][-1]["batch_factor"] = 1
 
-    assert other_task(edited(measured, tmp_path / "schedule.yaml", other_form), tiny_spec) is None
-    assert other_task(measured, tiny_spec) is None  # of an earlier release, which did not note what was trained
+    assert other_task(edited(measured, tmp_path / "schedule.yaml", other_form), tiny_spec, data) is None
+    assert other_task(measured, tiny_spec, data) is None  # of an earlier release, which did not note what was trained
 
 
-def test_moved_data_and_another_number_of_loader_workers_are_the_same_task(measured, tiny_spec):
+def test_moved_data_and_another_number_of_loader_workers_are_the_same_task(measured, tiny_spec, data):
     moved = tiny_spec.model_copy(update={"data": tiny_spec.data.model_copy(update={"root": "/elsewhere", "num_workers": 3})})
-    assert other_task(measured, moved) is None
+    assert other_task(measured, moved, data) is None
 
 
 def test_at_another_budget_there_is_no_prediction(measured, tiny_spec):
@@ -220,9 +228,9 @@ def test_at_another_budget_there_is_no_prediction(measured, tiny_spec):
     )
 
 
-def test_a_schedule_without_provenance_predicts_nothing(three_stages, tiny_spec):
+def test_a_schedule_without_provenance_predicts_nothing(three_stages, tiny_spec, data):
     assert judged(three_stages, tiny_spec)[2:] == ["no prediction: the schedule's file contains no measurement"]
-    assert transfer_warning(three_stages, tiny_spec) is None
+    assert transfer_warning(three_stages, tiny_spec, data) is None
 
 
 def test_where_one_more_run_is_expected():
@@ -260,7 +268,9 @@ def test_a_plan_says_what_to_expect(measured, tiny_spec):
     task = Task(tiny_spec)
 
     def expected(schedule, budget, spec=tiny_spec):
-        return expectation(schedule, spec, compile_plan(schedule, task, Budget.parse(budget), task.step_cost))
+        return expectation(
+            schedule, spec, task.data.inventory, compile_plan(schedule, task, Budget.parse(budget), task.step_cost)
+        )
 
     assert expected(predicted(measured), "25%").startswith("predicted test accuracy 45.00%, for a single run 41.00% to 53.00%")
     assert expected(measured, "50%") == "measured test accuracy 48.00%, for a single run 40.00% to 56.00% (95 %, 3 seeds)"
@@ -270,3 +280,30 @@ def test_a_plan_says_what_to_expect(measured, tiny_spec):
     )
     other = tiny_spec.model_copy(update={"recipe": tiny_spec.recipe.model_copy(update={"epochs": 99})})
     assert expected(predicted(measured), "25%", other) is None
+
+
+def test_on_other_classes_or_images_there_is_no_prediction(measured, tiny_spec, data):
+    """The folder may be another one, so what is in it is compared."""
+    seen = Task(tiny_spec).model_input
+    named = measured.provenance.model_copy(
+        update={"model_input": seen, "listings": {"test": "abc", "train": data.train.listing}}
+    )
+    digits = measured.model_copy(update={"provenance": named.model_copy(update={"listings": {"train": data.train.listing}})})
+    assert other_task(digits, tiny_spec, data) is None
+    other = measured.model_copy(update={"provenance": named})
+    reason = "the schedule was measured on other data (test: names, sizes or labels of the images differ)"
+    assert other_task(other, tiny_spec, data) == reason
+    assert transfer_warning(other, tiny_spec, data).startswith(reason)
+    renamed = data.model_copy(update={"class_names": ("zero", *data.class_names[1:])})
+    assert other_task(digits, tiny_spec, renamed) == "the schedule was measured on other data (class 0 is zero, was 0)"
+    fewer = data.model_copy(update={"class_names": data.class_names[:-1]})
+    assert other_task(digits, tiny_spec, fewer) == "the schedule was measured on other data (class 9 is missing, was 9)"
+
+
+def test_images_that_a_sample_could_not_tell_unreadable_are_not_compared(measured, tiny_spec, data):
+    """The sweep read every image and left some out; `explorer plan` reads a sample."""
+    skips = tiny_spec.model_copy(update={"data": tiny_spec.data.model_copy(update={"unreadable": "skip"})})
+    changes = {"listings": {"train": "abc"}, "task": skips}
+    schedule = measured.model_copy(update={"provenance": measured.provenance.model_copy(update=changes)})
+    assert other_task(schedule, skips, data.model_copy(update={"checked": False})) is None
+    assert other_task(schedule, skips, data).endswith("(train: names, sizes or labels of the images differ)")

@@ -98,7 +98,7 @@ def test_a_checkpoint_of_another_run_is_refused_with_the_first_difference(tiny_s
     def refusal(spec=tiny_spec, schedule=three_stages, budget="50%", seed=0, processes=1):
         other = Task(spec)
         with pytest.raises(InvalidInput) as refused:
-            own_checkpoint(path, spec, planned(other, schedule, budget), seed, processes, mmap=True)
+            own_checkpoint(path, spec, other.data.inventory, planned(other, schedule, budget), seed, processes, mmap=True)
         assert "\n" not in str(refused.value)
         field, values = str(refused.value).split(": differs from the run that wrote this checkpoint: it was ")
         return field.removeprefix(f"{path}: "), values.removesuffix("; remove the checkpoint to start from the beginning")
@@ -107,7 +107,8 @@ def test_a_checkpoint_of_another_run_is_refused_with_the_first_difference(tiny_s
         return tiny_spec.model_copy(update={"recipe": tiny_spec.recipe.model_copy(update=changes)})
 
     assert refusal(seed=1) == ("'seed'", "0 and is now 1")
-    own_checkpoint(path, tiny_spec, plan, 0, 2, mmap=True)  # another number of processes divides the same batches
+    # Another number of processes divides the same batches.
+    own_checkpoint(path, tiny_spec, task.data.inventory, plan, 0, 2, mmap=True)
     assert refusal(budget="40%") == ("'budget'", "'50%' and is now '40%'")
     assert refusal(recipe(batch_size=16)) == ("'recipe.batch_size'", "32 and is now 16")
     assert refusal(recipe(learning_rate=1e-3), budget="40%") == ("'recipe.learning_rate'", "0.002 and is now 0.001")
@@ -131,6 +132,49 @@ def test_a_run_resumes_with_another_number_of_loader_workers_and_from_moved_imag
     moved = TaskSpec.model_validate({**spec, "data": {**data, "root": str(tmp_path / "moved"), "num_workers": 1}})
     again = train(Task(moved), plan, seed=0, checkpoint=tmp_path / "c.pt")
     assert same_weights(finished.model, again.model)
+
+
+def rename_a_class(folder):
+    for split in ("train", "validation"):
+        (folder / split / "bright").rename(folder / split / "light")
+
+
+def swap_two_images(folder):
+    """As many of each class, with the labels of two images exchanged."""
+    bright, dark = (folder / "train" / name / "000.png" for name in ("bright", "dark"))
+    bright.rename(dark.with_name("x.png"))
+    dark.rename(bright.with_name("x.png"))
+
+
+@pytest.mark.parametrize(
+    ("change", "refusal"),
+    [
+        (
+            rename_a_class,
+            "'2 classes': the run that wrote this checkpoint was started with 2 classes (new are light and missing are bright)",
+        ),
+        (swap_two_images, "54: the run that wrote this checkpoint was started with as many, but their names, sizes or labels"),
+    ],
+)
+def test_a_run_does_not_resume_on_other_data(image_folder, tmp_path, change, refusal):
+    """A renamed class changes the order of the labels: the accuracy of the finished model would be that of wrong labels."""
+    folder = tmp_path / "images"
+    shutil.copytree(image_folder, folder)
+    change(folder)
+    spec = {
+        "model": {"name": "vit_tiny_patch16_224", "options": {"patch_size": 4, "embed_dim": 32, "depth": 1, "num_heads": 4}},
+        "recipe": {"epochs": 2, "batch_size": 9, "learning_rate": 2e-3},
+    }
+    before, after = (
+        Task(TaskSpec.model_validate({**spec, "data": {"name": "folder", "root": str(root), "image_size": 16}}))
+        for root in (image_folder, folder)
+    )
+    plan = planned(before, Schedule.full_model())
+    train(before, plan, seed=0, checkpoint=tmp_path / "c.pt")
+    with pytest.raises(InvalidInput) as refused:
+        train(after, plan, seed=0, checkpoint=tmp_path / "c.pt")
+    assert refusal in str(refused.value)
+    assert "restore the data to resume, or remove the checkpoint" in str(refused.value)
 
 
 def test_a_checkpoint_of_an_earlier_release_is_refused(tiny_task, three_stages, tmp_path):
