@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from explorer.differences import first_difference
 from explorer.elastic.step_cost import StepCounter, UnsuitableImagesError
 from explorer.errors import InvalidInput, validated
 from explorer.plan import Plan, compile_plan
@@ -30,7 +31,7 @@ from explorer.production.arguments import (
 from explorer.production.early_weights import name_early_weights
 from explorer.production.optimizer_hooks import follow_optimizer
 from explorer.production.training_passes import TrainingPasses
-from explorer.production.wrappers import renew_wrappers, unwrapped, unwrapped_optimizers
+from explorer.production.wrappers import check_wrappers, renew_wrappers, unwrapped, unwrapped_optimizers
 from explorer.segment import StepCost
 from explorer.spec.base import Frozen
 from explorer.spec.budget import Budget
@@ -65,6 +66,10 @@ class _State(Frozen):
     """As `StagedModel.pretrained`."""
     ended: bool = False
     """Whether training was ended early, and the model has grown to full size since."""
+    staging: Staging | None = None
+    """How reduced models were derived; `None` in states of earlier releases."""
+    seed: int | None = None
+    """Seed of random subsets; `None` in states of earlier releases."""
 
 
 class StagedTraining:
@@ -157,7 +162,7 @@ class StagedTraining:
         """Number of optimizer steps of full training."""
         self.epoch_steps = epoch_steps
         """Number of optimizer steps per epoch; `None` if it was not given."""
-        self.staging = staging
+        self.staging, self._seed = staging, seed
         """How reduced models are derived from the full model."""
         self.lr_schedule = lr_schedule
         """Learning-rate schedule over budget time; `None` if the optimizer's learning rates are left as they are."""
@@ -166,6 +171,7 @@ class StagedTraining:
         self._passes: TrainingPasses | None = None
         self._partial: RemovableHandle | None = None
         self._ended = False
+        self._is_whole = False
         counter = StepCounter.of_copy(model, staging, shape_CHW)
 
         def step_cost(rates: Rates) -> StepCost:
@@ -187,9 +193,8 @@ class StagedTraining:
         """Number of optimizer steps that have begun."""
         self.resized = False
         """Whether the last call of `step` resized the model."""
-        for group in self._groups():  # kept in the optimizer's state; schedulers of torch and timm write it too
-            group.setdefault("initial_lr", group["lr"])
-        self._peaks = [group["initial_lr"] * group.get("lr_scale", 1.0) for group in self._groups()]
+        self._peaks: list[list[float]] = [[] for _ in optimizers]
+        self._note_peaks()
         for each in optimizers:
             each.register_step_pre_hook(self._drop_gradients_of_sleeping_blocks)
 
@@ -206,7 +211,8 @@ class StagedTraining:
     @property
     def peak_learning_rates(self) -> Sequence[float]:
         """Peak learning rate of each parameter group of all optimizers, in order."""
-        return self._peaks
+        self._note_peaks()
+        return [peak for peaks in self._peaks for peak in peaks]
 
     @property
     def optimizers(self) -> Sequence[Optimizer]:
@@ -292,12 +298,16 @@ class StagedTraining:
     def set_learning_rates(self, factor: float) -> None:
         """Set the optimizer's learning rates to a factor of their peaks, unless `lr_schedule` is `None`."""
         if self._sets_learning_rates:
-            for group, peak in zip(self._groups(), self._peaks, strict=True):
+            groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]  # loading replaces them
+            for group, peak in zip(groups, self.peak_learning_rates, strict=True):
                 group["lr"] = peak * factor
 
-    def _groups(self) -> list[dict[str, Any]]:
-        """The parameter groups of all optimizers; loading a state replaces them."""
-        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
+    def _note_peaks(self) -> None:
+        """Note the peak learning rates of groups that are new; some are added during training (`add_param_group`)."""
+        for optimizer, peaks in zip(self.optimizers, self._peaks, strict=True):
+            for group in optimizer.param_groups[len(peaks) :]:
+                # Kept in the optimizer's state; schedulers of torch and timm write it too.
+                peaks.append(group.setdefault("initial_lr", group["lr"]) * group.get("lr_scale", 1.0))
 
     @contextmanager
     def at_full_size(self) -> Iterator[None]:
@@ -306,15 +316,43 @@ class StagedTraining:
         Checkpoints must be written (or copied) within it, between two optimizer steps: states of a resized model lack the
         inactive entries, and tensors that are only referred to are resized again afterwards.
         """
+        before, self._is_whole = self._is_whole, True
         self._accept_state_dict()
         try:
             with self._staged.at_full_size():
                 yield
         finally:
+            self._is_whole = before
+            self._warn_of_state_dict()
+
+    @contextmanager
+    def at_full_size_when_read(self, on_reading: Callable[[], None]) -> Iterator[None]:
+        """As `at_full_size`, but only from the first `state_dict()` of the model within the context on.
+
+        For a trainer that does not tell when it saves: what it evaluates before that is still the stage's model.
+
+        Args:
+            on_reading: called when everything has been set to full size.
+        """
+        self._accept_state_dict()
+        try:
+            with ExitStack() as full_size:
+
+                def enter(*_: Any) -> None:
+                    if not self._is_whole:  # as within a context of the user's
+                        self._is_whole = True
+                        full_size.enter_context(self._staged.at_full_size())
+                        on_reading()
+
+                full_size.callback(self.model.register_state_dict_pre_hook(enter).remove)
+                yield
+        finally:
+            self._is_whole = False
             self._warn_of_state_dict()
 
     def _begin_notes(self) -> None:
         if self._passes is None:
+            check_wrappers(self.model)
             assumed = self._assumes_image_shape
             self._passes = TrainingPasses(self.model, self.optimizers, self.image_shape, assumed=assumed)
 
@@ -341,7 +379,8 @@ class StagedTraining:
 
         Averages of the weights read it too, timm's in every step, so there is no warning with one.
         """
-        if self._staged.average is not None or self._staged.requested.full:
+        self._accept_state_dict()
+        if self._is_whole or self._staged.average is not None or self._staged.requested.full:
             return
         message = (
             f"state_dict() of a model at {self.rates} lacks the weights that are inactive now; call it within "
@@ -381,6 +420,8 @@ class StagedTraining:
             "plan": self.plan.digest(),
             "orders": self._staged.subset_orders,
             "pretrained": self._staged.pretrained,
+            "staging": self.staging.model_dump(mode="json"),
+            "seed": self._seed,
             **({"ended": True} if self._ended else {}),
         }
 
@@ -391,7 +432,7 @@ class StagedTraining:
 
         Raises:
             InvalidInput: when the state belongs to another plan (another schedule, budget, model, batch size or `full_steps`)
-                or to another `staging.subset`, or was not returned by `state_dict`.
+                or to another `staging`, or was not returned by `state_dict`; for random subsets, also to another `seed`.
         """
         saved = validated(_State, state, "state")
         if saved.plan != self.plan.digest():
@@ -401,6 +442,12 @@ class StagedTraining:
             raise InvalidInput("state", "ended", reason)
         if saved.begun > self.plan.steps:
             raise InvalidInput("state: begun", saved.begun, f"must be at most {self.plan.steps}, the steps of the plan")
+        now = self.staging.model_dump()
+        if saved.staging and (difference := first_difference(saved.staging.model_dump(), now)):
+            reason = f"belongs to another staging: {difference.field} was {difference.before!r} and is now {difference.after!r}"
+            raise InvalidInput("state", "staging", reason)
+        if saved.seed not in (None, self._seed) and self.staging.subset == "random":
+            raise InvalidInput("state: seed", saved.seed, f"belongs to other random subsets: the seed is now {self._seed}")
         if _sorted(saved.orders) != _sorted(self._staged.subset_orders):
             raise InvalidInput("state", "orders", "belongs to another staging.subset")
         self.begun = saved.begun

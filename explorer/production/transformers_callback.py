@@ -106,18 +106,18 @@ class StagedTrainingCallback(TrainerCallback):
         self._running().step()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Set the model to full size for a checkpoint that follows immediately."""
+        """Let a checkpoint that follows immediately be of the model at full size."""
         if control.should_save and not control.should_evaluate:
-            self._enter_full_size(state)
+            self._await_saving(state)
 
     def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Set the model to full size for a checkpoint that follows immediately."""
+        """Let a checkpoint that follows immediately be of the model at full size."""
         self.on_step_end(args, state, control)
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Set the model to full size for a checkpoint that follows the evaluation of the stage's model."""
+        """Let a checkpoint that follows be of the model at full size. Further data sets may be evaluated before that."""
         if control.should_save:
-            self._enter_full_size(state)
+            self._await_saving(state)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Return to the stage's size."""
@@ -128,11 +128,14 @@ class StagedTrainingCallback(TrainerCallback):
         self._leave_full_size()
         self._running().finish()
 
-    def _enter_full_size(self, state: TrainerState) -> None:
+    def _await_saving(self, state: TrainerState) -> None:
+        """Set the model to full size when the Trainer reads it, and put the schedule's state into that of the Trainer."""
         if self._full_size is None and self.training is not None:
-            self._full_size = self.training.at_full_size()
+            training = self.training
+            self._full_size = training.at_full_size_when_read(
+                lambda: state.stateful_callbacks.update({STATE: training.state_dict()})
+            )
             self._full_size.__enter__()
-            state.stateful_callbacks[STATE] = self.training.state_dict()
 
     def _leave_full_size(self) -> None:
         if self._full_size is not None:

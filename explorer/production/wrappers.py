@@ -27,6 +27,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
         InvalidInput: when it is wrapped by what cannot follow a change of its size.
     """
     while isinstance(model, (DistributedDataParallel, COMPILED)):
+        _refuse_static_graph(model)
         model = model.module if isinstance(model, DistributedDataParallel) else model._orig_mod
     refuse_sharded(model)
     return model
@@ -66,6 +67,24 @@ def refuse_sharded(model: nn.Module) -> None:
             )
 
 
+def check_wrappers(model: nn.Module) -> Sequence[DistributedDataParallel]:
+    """Every DistributedDataParallel around a model, which may have been wrapped after it was given to the schedule.
+
+    Raises:
+        InvalidInput: when one of them cannot follow a change of its size.
+    """
+    wrappers = list(_data_parallel_around(model)) if distributed.is_initialized() else []
+    for wrapper in wrappers:
+        _refuse_static_graph(wrapper)
+    return wrappers
+
+
+def _refuse_static_graph(model: nn.Module) -> None:
+    """Refuse static graphs: after a change of size, gradients of a step are not averaged, and the processes' weights differ."""
+    if isinstance(model, DistributedDataParallel) and model.static_graph:
+        raise InvalidInput("static_graph", True, "must be False: the graph changes with every stage")
+
+
 def renew_wrappers(model: nn.Module) -> int:
     """Renew every DistributedDataParallel around a model, in place, for the model's present size.
 
@@ -73,8 +92,11 @@ def renew_wrappers(model: nn.Module) -> int:
 
     Returns:
         The number of wrappers.
+
+    Raises:
+        InvalidInput: as `check_wrappers`.
     """
-    wrappers = list(_data_parallel_around(model)) if distributed.is_initialized() else []
+    wrappers = check_wrappers(model)
     for wrapper in wrappers:
         state = wrapper.__getstate__()
         hooks = list(state.get("_comm_hooks", ()))

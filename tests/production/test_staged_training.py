@@ -3,7 +3,8 @@
 import copy
 import inspect
 import itertools
-from types import MethodType
+from functools import partial
+from types import MethodType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from explorer import Budget, InvalidInput, Rates, Schedule, Stage, StagedTraining, compile_plan
 from explorer.production.arguments import StagedTrainingSettings
+from explorer.spec.lr_schedule import LearningRateSchedule
 from explorer.spec.staging import Staging
 from explorer.training.loop import train
 from explorer.training.task import Task
@@ -388,20 +390,65 @@ def test_invalid_states_are_refused():
     state = training.state_dict()
     steps = training.plan.steps
     for wrong, said in [
-        (None, "state: None: must be a mapping with the keys begun, plan, orders, pretrained, ended"),
+        (None, "state: None: must be a mapping with the keys begun, plan, orders, pretrained, ended, staging, seed"),
         ({}, "state: begun: 'missing': this key is required"),
         ({**state, "begun": "3"}, "state: begun: '3': Input should be a valid integer"),
         ({**state, "begun": -1}, "state: begun: -1: Input should be greater than or equal to 0"),
         ({**state, "begun": steps + 1}, f"state: begun: {steps + 1}: must be at most {steps}, the steps of the plan"),
         ({name: state[name] for name in ("begun", "plan")}, "state: orders: 'missing': this key is required"),
         ({**state, "orders": {}}, "state: 'orders': belongs to another staging.subset"),
-        (staged(*small()).state_dict(), "state: 'orders': belongs to another staging.subset"),
+        (
+            staged(*small()).state_dict(),
+            "state: 'staging': belongs to another staging: subset was 'leading' and is now 'importance'",
+        ),
     ]:
         with pytest.raises(InvalidInput) as refused:
             training.load_state_dict(wrong)
         assert str(refused.value) == said
     training.load_state_dict({**state, "begun": steps})
     assert training.done
+
+
+def test_a_state_of_another_growth_or_of_other_random_subsets_is_refused():
+    random = Staging(subset="random")
+    state = staged(*small(), staging=random, seed=1).state_dict()
+    with pytest.raises(InvalidInput, match="state: seed: 1: belongs to other random subsets: the seed is now 2"):
+        staged(*small(), staging=random, seed=2).load_state_dict(state)
+    staged(*small(), staging=random, seed=1).load_state_dict(state)
+    earlier = {name: value for name, value in state.items() if name not in ("staging", "seed")}
+    staged(*small(), staging=random, seed=2).load_state_dict(earlier)  # of an earlier release
+    copies = staged(*small(), staging=Staging(growth="copy"), seed=1).state_dict()
+    with pytest.raises(InvalidInput, match="another staging: growth was 'copy' and is now 'zero'"):
+        staged(*small(), staging=Staging(growth="zero"), seed=1).load_state_dict(copies)
+    staged(*small(), staging=Staging(growth="copy"), seed=2).load_state_dict(copies)  # which no seed changes
+
+
+def call_each(name, optimizers):
+    for optimizer in optimizers:
+        getattr(optimizer, name)()
+
+
+def test_groups_of_parameters_that_are_added_during_training_follow_the_schedule():
+    """A head is trained first, and the blocks later with a rate of their own; the second stage resizes them."""
+    model, _ = small()
+    model.blocks.requires_grad_(False)
+    head = torch.optim.AdamW(model.head.parameters(), lr=1e-2)
+    others = [weight for name, weight in model.named_parameters() if not name.startswith(("head", "blocks"))]
+    other = torch.optim.AdamW(others, lr=2e-2)
+    training = staged(model, [head, other], lr_schedule=LearningRateSchedule(kind="linear", warmup=0.1))
+    both = SimpleNamespace(**{name: partial(call_each, name, (head, other)) for name in ("zero_grad", "step")})
+    training.step()
+    one_step(model, both, 0)
+    model.blocks.requires_grad_(True)
+    head.add_param_group({"params": list(model.blocks.parameters()), "lr": 1e-3, "weight_decay": 0.0})
+    while training.step():
+        assert [group["lr"] for group in head.param_groups] == pytest.approx([1e-2 * training.factor, 1e-3 * training.factor])
+        assert other.param_groups[0]["lr"] == pytest.approx(2e-2 * training.factor)
+        one_step(model, both, training.begun)
+    assert training.peak_learning_rates == [1e-2, 1e-3, 2e-2]
+    moments = head.state[model.blocks[0].mlp.fc1.weight]["exp_avg"]
+    assert moments.shape == model.blocks[0].mlp.fc1.weight.shape == (128, 32)
+    assert moments.any()
 
 
 def test_a_schedule_free_optimizer_is_refused():

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset, SequentialSampler
 from transformers import TimmWrapperConfig, TimmWrapperForImageClassification, Trainer, TrainerCallback, TrainingArguments
 
 from explorer import Budget, InvalidInput
-from explorer.production.transformers_callback import StagedTrainingCallback
+from explorer.production.transformers_callback import STATE, StagedTrainingCallback
 from explorer.spec.augmentation_strength import AugmentationStrength
 from explorer.spec.lr_schedule import LearningRateSchedule
 from tests.production.conftest import SETTINGS, WIDTHS, batch, plain_loop, tiny_model, watched
@@ -75,7 +75,7 @@ class Average(TrainerCallback):
             torch.save(self.ema.state_dict(), f"{args.output_dir}/checkpoint-{state.global_step}/average.pt")
 
 
-def trained(folder, *, seed=0, stop_after=None, resume=None, callback=None, model=None, others=(), **arguments):
+def trained(folder, *, seed=0, stop_after=None, resume=None, callback=None, model=None, others=(), evaluated=None, **arguments):
     model = model or wrapped(seed)
     callback = callback or StagedTrainingCallback(WIDTHS, **SETTINGS)
     watch = Watch(stop_after)
@@ -94,7 +94,7 @@ def trained(folder, *, seed=0, stop_after=None, resume=None, callback=None, mode
         model,
         TrainingArguments(str(folder), **settings),
         train_dataset=Images(),
-        eval_dataset=Images(),
+        eval_dataset=evaluated or Images(),
         optimizers=(optimizer, None),
         callbacks=[callback, *others, watch],
     )
@@ -168,6 +168,31 @@ def test_evaluation_sees_the_model_of_the_stage_and_a_checkpoint_the_full_one(tm
     # transformers before 5 leaves out the prefix "timm_model.".
     (weight,) = (tensor for name, tensor in weights.items() if name.endswith("blocks.0.mlp.fc1.weight"))
     assert weight.shape == (128, 32)
+
+
+@pytest.mark.filterwarnings("error:state_dict")
+def test_all_data_sets_are_evaluated_with_the_model_of_the_stage(tmp_path):
+    """The Trainer tells of each set that it was evaluated, and of a checkpoint when it is written."""
+    evaluated = []
+
+    class Recorder(TrainerCallback):
+        def on_evaluate(self, args, state, control, model, metrics, **_):
+            (loss,) = (value for name, value in metrics.items() if name.endswith("_loss"))
+            evaluated.append((state.global_step, model.timm_model.blocks[0].mlp.fc1.out_features, loss))
+
+    sets = {"first": Images(), "second": Images(), "third": Images()}
+    _, _, callback = trained(tmp_path, others=[Recorder()], evaluated=sets, eval_strategy="steps", eval_steps=6)
+    by_step = [evaluated[number : number + 3] for number in range(0, len(evaluated), 3)]
+    assert all(one == other == third for one, other, third in by_step)
+    assert [each[0][:2] for each in by_step][:2] == [(6, 64), (12, 128)]
+    for step in (6, 12):
+        weights = load_file(tmp_path / f"checkpoint-{step}" / "model.safetensors")
+        (weight,) = (tensor for name, tensor in weights.items() if name.endswith("blocks.0.mlp.fc1.weight"))
+        assert weight.shape == (128, 32)
+        kept = torch.load(tmp_path / f"checkpoint-{step}" / "optimizer.pt", weights_only=True)["state"].values()
+        assert any(state["exp_avg"].shape == (128, 32) for state in kept)
+        assert json.loads((tmp_path / f"checkpoint-{step}" / "trainer_state.json").read_text())["stateful_callbacks"][STATE]
+    assert callback.training.done
 
 
 def test_accumulated_batches_are_one_step(tmp_path):

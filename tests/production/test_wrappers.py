@@ -12,6 +12,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from explorer import InvalidInput
 from explorer.production.wrappers import renew_wrappers, unwrapped
+from tests.production.loops import small as tiny
+from tests.production.loops import staged
 
 
 @pytest.fixture
@@ -43,6 +45,8 @@ def test_what_cannot_be_resized_is_refused_by_name(process_group):
     fully_shard(sharded, mesh=distributed.init_device_mesh("cpu", (1,)))
     with pytest.raises(InvalidInput, match=r"model: 'FSDPVisionTransformer': its parameters are shards \(FSDP\)"):
         unwrapped(sharded)
+    with pytest.raises(InvalidInput, match="static_graph: True: must be False: the graph changes with every stage"):
+        unwrapped(DistributedDataParallel(small(), static_graph=True))
     parts = small()
     fully_shard(parts.blocks[0], mesh=distributed.init_device_mesh("cpu", (1,)))
     with pytest.raises(InvalidInput, match=r"model: 'blocks.0.norm1.weight': is a shard of a parameter \(DTensor"):
@@ -67,3 +71,13 @@ def test_renewal_keeps_the_settings_and_hooks_of_a_wrapper_and_concerns_no_other
     del wrapper, around
     gc.collect()
     assert renew_wrappers(model) == 0
+
+
+def test_a_static_graph_of_a_wrapper_that_came_later_is_refused_at_the_first_step(process_group):
+    model, optimizer = tiny()
+    training = staged(model, optimizer)
+    wrapper = DistributedDataParallel(model, static_graph=True)
+    with pytest.raises(InvalidInput, match="static_graph: True: must be False"):
+        training.step()
+    assert training.begun == 0
+    del wrapper
