@@ -7,11 +7,11 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 from PIL import Image
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import TimeoutError, sync_playwright
 
 from explorer import Schedule
 from explorer.frontier import best_by_budget
@@ -61,6 +61,18 @@ def opened(chromium):
 @pytest.fixture(scope="module")
 def report(real_ledger, tmp_path_factory):
     return write_report(real_ledger, tmp_path_factory.mktemp("report"), price=3.6)
+
+
+def hovered(page, graph, place):
+    """The text that appears when the mouse is on a place of a graph. What is still being drawn takes it away again."""
+    for _ in range(30):
+        x, y = place()
+        page.mouse.move(x + 2, y + 1)
+        page.mouse.move(x, y)
+        with suppress(TimeoutError):
+            text = "graph => document.querySelector(`${graph} .hoverlayer`).textContent"
+            return page.wait_for_function(text, arg=graph, timeout=2_000).json_value()
+    raise AssertionError(f"nothing appears in {graph}")
 
 
 def frontier(page, expression):
@@ -159,21 +171,16 @@ def test_predictions_are_dashed_named_and_kept_in_the_schedule_file(opened, repo
     assert "predicted, staged" in legend
     assert "predicted, baseline" in legend
     page.locator("#frontier").scroll_into_view_if_needed()
-    place = frontier(
-        page,
-        """(() => {
-            const l = gd._fullLayout, box = gd.getBoundingClientRect();
-            const points = gd._fullData.filter(t => t.marker?.opacity === 0)[0];
-            const [x, y] = [l.xaxis.d2p(points.x[6]), l.yaxis.d2p(points.y[6])];
-            return [box.left + l.xaxis._offset + x, box.top + l.yaxis._offset + y];
-        })()""",
-    )
-    page.mouse.move(place[0] + 2, place[1] + 1)
-    page.mouse.move(*place)
-    page.wait_for_selector("#frontier .hoverlayer .hovertext", timeout=30_000)
-    assert re.match(r"predicted [\d.]+%", page.text_content("#frontier .hoverlayer"))
-    assert "from 2 trained budgets" in page.text_content("#frontier .hoverlayer")
-    page.mouse.click(*place)  # nothing to show, and no error
+    place = """(() => {
+        const l = gd._fullLayout, box = gd.getBoundingClientRect();
+        const points = gd._fullData.filter(t => t.marker?.opacity === 0)[0];
+        const [x, y] = [l.xaxis.d2p(points.x[6]), l.yaxis.d2p(points.y[6])];
+        return [box.left + l.xaxis._offset + x, box.top + l.yaxis._offset + y];
+    })()"""
+    text = hovered(page, "#frontier", lambda: frontier(page, place))
+    assert re.match(r"predicted [\d.]+%", text)
+    assert "from 2 trained budgets" in text
+    page.mouse.click(*frontier(page, place))  # nothing to show, and no error
     page.select_option("#unit", "flops")
     assert curve(page, "predicted, staged")[0][-1] == pytest.approx(curve(page, "predicted, baseline")[0][-1], rel=1e-5)
     assert page.locator("#section-budgets tr", has_text="staged, predicted").count() >= 1
@@ -224,9 +231,7 @@ def test_a_click_on_a_point_shows_its_schedule(opened, report):
     candidate = frontier(page, f"gd.data[{trace}].customdata[{index}][0]")
     budget = candidate.split("pct")[0]
     assert candidate not in page.inner_text("#schedule-name")
-    page.mouse.move(*place)
-    page.wait_for_selector("#frontier .hoverlayer .hovertext")
-    assert "learning rate" in page.text_content("#frontier .hoverlayer")
+    assert "learning rate" in hovered(page, "#frontier", lambda: place)
     page.mouse.click(*place)
     assert page.inner_text("#schedule-name") == f"{candidate}: baseline, the full model throughout"
     assert page.inner_text("#chosen") == f"{budget}%"
@@ -245,9 +250,14 @@ def test_text_of_a_ledger_is_text(opened, tmp_path):
     page = opened(write_report(ledger, tmp_path / "out").page)
     assert hostile in page.inner_text("main")
     page.click("#section-sweep summary")
-    page.locator("#workers .barlayer .point path").last.hover(force=True)
-    page.wait_for_selector("#workers .hoverlayer .hovertext")
-    assert "<script>" in page.text_content("#workers .hoverlayer")
+    bar = page.locator("#workers .barlayer .point path").last
+    bar.scroll_into_view_if_needed()
+
+    def middle():
+        box = bar.bounding_box()
+        return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+    assert "<script>" in hovered(page, "#workers", middle)
     assert page.evaluate("window.hacked") is None
 
 
