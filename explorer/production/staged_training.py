@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import Field
 from torch import nn
 from torch.optim import Optimizer
-from torch.utils.hooks import RemovableHandle
 
 from explorer.differences import first_difference
 from explorer.elastic.step_cost import StepCounter, UnsuitableImagesError
@@ -29,6 +28,7 @@ from explorer.production.arguments import (
     staging_for,
 )
 from explorer.production.early_weights import name_early_weights
+from explorer.production.full_size import FullSize
 from explorer.production.optimizer_hooks import follow_optimizer
 from explorer.production.training_passes import TrainingPasses
 from explorer.production.wrappers import check_wrappers, renew_wrappers, unwrapped, unwrapped_optimizers
@@ -154,6 +154,7 @@ class StagedTraining:
             raise
         except ValueError as error:
             raise InvalidInput("model", type(model).__name__, str(error)) from None
+        self.full_size = FullSize(self._staged)  # for the integrations of this package
         name_early_weights(model)
         self._drop_path = DropPathRates(model)
         self.image_shape = shape_CHW
@@ -162,16 +163,15 @@ class StagedTraining:
         """Number of optimizer steps of full training."""
         self.epoch_steps = epoch_steps
         """Number of optimizer steps per epoch; `None` if it was not given."""
-        self.staging, self._seed = staging, seed
+        self.staging = staging
         """How reduced models are derived from the full model."""
+        self._seed = seed
         self.lr_schedule = lr_schedule
         """Learning-rate schedule over budget time; `None` if the optimizer's learning rates are left as they are."""
         self._sets_learning_rates = lr_schedule is not None
         self._assumes_image_shape = image_shape is None
         self._passes: TrainingPasses | None = None
-        self._partial: RemovableHandle | None = None
         self._ended = False
-        self._is_whole = False
         counter = StepCounter.of_copy(model, staging, shape_CHW)
 
         def step_cost(rates: Rates) -> StepCost:
@@ -309,46 +309,13 @@ class StagedTraining:
                 # Kept in the optimizer's state; schedulers of torch and timm write it too.
                 peaks.append(group.setdefault("initial_lr", group["lr"]) * group.get("lr_scale", 1.0))
 
-    @contextmanager
-    def at_full_size(self) -> Iterator[None]:
+    def at_full_size(self) -> AbstractContextManager[None]:
         """Set model, optimizer and average to full size within a context, to save or evaluate the whole model.
 
         Checkpoints must be written (or copied) within it, between two optimizer steps: states of a resized model lack the
         inactive entries, and tensors that are only referred to are resized again afterwards.
         """
-        before, self._is_whole = self._is_whole, True
-        self._accept_state_dict()
-        try:
-            with self._staged.at_full_size():
-                yield
-        finally:
-            self._is_whole = before
-            self._warn_of_state_dict()
-
-    @contextmanager
-    def at_full_size_when_read(self, on_reading: Callable[[], None]) -> Iterator[None]:
-        """As `at_full_size`, but only from the first `state_dict()` of the model within the context on.
-
-        For a trainer that does not tell when it saves: what it evaluates before that is still the stage's model.
-
-        Args:
-            on_reading: called when everything has been set to full size.
-        """
-        self._accept_state_dict()
-        try:
-            with ExitStack() as full_size:
-
-                def enter(*_: Any) -> None:
-                    if not self._is_whole:  # as within a context of the user's
-                        self._is_whole = True
-                        full_size.enter_context(self._staged.at_full_size())
-                        on_reading()
-
-                full_size.callback(self.model.register_state_dict_pre_hook(enter).remove)
-                yield
-        finally:
-            self._is_whole = False
-            self._warn_of_state_dict()
+        return self.full_size.at_once()
 
     def _begin_notes(self) -> None:
         if self._passes is None:
@@ -365,36 +332,13 @@ class StagedTraining:
         if not self._staged.set_rates(requested, grow=grow):
             return False
         renew_wrappers(self.model)
-        self._accept_state_dict()
-        self._warn_of_state_dict()
+        self.full_size.warn_of_parts()
         return True
 
     def _drop_gradients_of_sleeping_blocks(self, *_: Any) -> None:
         """A gradient of zero, as some loops make it, would let weight decay and moments change such a block."""
         for parameter in self._staged.sleeping_parameters:
             parameter.grad = None
-
-    def _warn_of_state_dict(self) -> None:
-        """Let `state_dict()` of a reduced model warn: whoever saves it outside of `at_full_size` saves a part of the model.
-
-        Averages of the weights read it too, timm's in every step, so there is no warning with one.
-        """
-        self._accept_state_dict()
-        if self._is_whole or self._staged.average is not None or self._staged.requested.full:
-            return
-        message = (
-            f"state_dict() of a model at {self.rates} lacks the weights that are inactive now; call it within "
-            "StagedTraining.at_full_size() for the full model"
-        )
-
-        def warn(*_: Any) -> None:
-            warnings.warn(message, stacklevel=3)
-
-        self._partial = self.model.register_state_dict_pre_hook(warn)
-
-    def _accept_state_dict(self) -> None:
-        if self._partial is not None:
-            self._partial.remove()
 
     def finish(self, *, grow: bool = True) -> None:
         """End training, whether or not the budget is spent: the model is at full size from now on.

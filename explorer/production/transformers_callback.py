@@ -132,7 +132,7 @@ class StagedTrainingCallback(TrainerCallback):
         """Set the model to full size when the Trainer reads it, and put the schedule's state into that of the Trainer."""
         if self._full_size is None and self.training is not None:
             training = self.training
-            self._full_size = training.at_full_size_when_read(
+            self._full_size = training.full_size.when_read(
                 lambda: state.stateful_callbacks.update({STATE: training.state_dict()})
             )
             self._full_size.__enter__()

@@ -423,6 +423,30 @@ def test_a_state_of_another_growth_or_of_other_random_subsets_is_refused():
     staged(*small(), staging=Staging(growth="copy"), seed=2).load_state_dict(copies)  # which no seed changes
 
 
+@pytest.mark.filterwarnings("error:state_dict")
+def test_contexts_at_full_size_may_be_nested_and_the_warning_comes_back_once():
+    model, optimizer = small()
+    training = staged(model, optimizer)
+    training.step()
+    read = []
+    with training.full_size.when_read(lambda: read.append(training.rates.mlp)):
+        with training.at_full_size(), training.at_full_size():
+            assert model.state_dict()["blocks.0.mlp.fc1.weight"].shape == (128, 32)
+        assert (read, training.rates.mlp) == ([], 0.5)  # the user has read it, and whoever saves is still to come
+        assert model.state_dict()["blocks.0.mlp.fc1.weight"].shape == (128, 32)
+        with training.at_full_size():
+            pass
+        assert model.state_dict()["blocks.0.mlp.fc1.weight"].shape == (128, 32)
+        assert read == [1.0]
+    assert training.rates.mlp == 0.5
+    with pytest.warns(UserWarning, match="lacks the weights") as warned:
+        model.state_dict()
+    assert len(warned) == 1
+    while training.step():
+        one_step(model, optimizer, training.begun)
+    model.state_dict()
+
+
 def call_each(name, optimizers):
     for optimizer in optimizers:
         getattr(optimizer, name)()
