@@ -67,7 +67,7 @@ def test_what_it_writes_passes_every_check_without_an_edit(explorer, tmp_path, m
     assert space.resources.gpus == 0
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_dry_run_of_what_it_writes_succeeds(explorer, tmp_path):  # noqa: F811
     assert explorer("init", "--data", image_files(tmp_path / "images", {"train": 40, "test": 4}), cwd=tmp_path).returncode == 0
     done = explorer("sweep", "images_vit_tiny_patch16_224.yaml", "--dry-run", cwd=tmp_path)

@@ -30,6 +30,7 @@ class ImageNet:
     frozen_until: float = 0.0
 
 
+@pytest.mark.nightly
 def test_costs_are_within_one_percent_of_the_paper(capsys):
     """One test, so that each model is counted once."""
     for label in paper_costs.MODELS:

@@ -41,6 +41,7 @@ def module(path: str):
     return loaded
 
 
+@pytest.mark.nightly
 def test_the_gpu_part_needs_no_ray():
     absent = ["ray", "optuna", "plotly", "pandas", "scipy", "sklearn", "rich", "typer"]
     done = run_without(
@@ -51,13 +52,11 @@ def test_the_gpu_part_needs_no_ray():
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("script", "options", "last"),
     [
-        pytest.param(
-            *("staged_input", "--images 64 --epochs 0.5 --rounds 1 --sizes 40 80", "files over memory"),
-            marks=pytest.mark.nightly,
-        ),
+        ("staged_input", "--images 64 --epochs 0.5 --rounds 1 --sizes 40 80", "files over memory"),
         ("resume_agreement", "--width 32 --epochs 0.5", "equal runs 0.0e+00, resumed 0.0e+00"),
     ],
 )
@@ -228,6 +227,7 @@ def test_what_searches_reach_and_for_how_much_by_hand():
     assert lines[3].startswith(f"| {replay.TARGETS[0]} | 2 | 4.00 | 2.500 ± 6.353 | 1.00 (0.75 to 1.25) | inf (1.00 to inf) |")
 
 
+@pytest.mark.nightly
 def test_kept_replays_print_without_the_packages_of_other_searches():
     done = run_without(
         ["syne_tune", "neps", "carbs"],
@@ -476,6 +476,7 @@ def interruptions(option: str) -> str:
     return done.stdout
 
 
+@pytest.mark.nightly
 def test_kept_interruptions_lost_nothing_and_are_the_table_of_the_page():
     kept = pd.read_csv(BENCHMARKS / "interruptions" / "results.csv")
     assert len(kept) == 10 * kept.trainer.nunique() == 50

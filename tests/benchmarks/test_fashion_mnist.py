@@ -25,7 +25,7 @@ def prepared(tmp_path_factory):
     """The folder that prepare.py fills."""
     folder = tmp_path_factory.mktemp("fashion")
     command = [sys.executable, str(FOLDER / "prepare.py"), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"export EXPLORER_FASHION_MNIST={folder}\n"
     return folder

@@ -53,7 +53,7 @@ def test_smaller_subsets_are_contained_in_larger_ones_and_classes_do_not_matter_
 
 def test_a_subset_is_the_same_in_another_process():
     code = "from explorer.data.subset import stratified_subset; print(stratified_subset([0, 1] * 50, 0.2, ('a', 'b')))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=900, check=True)
     assert done.stdout.strip() == str(stratified_subset([0, 1] * 50, 0.2, ("a", "b")))
 
 

@@ -335,6 +335,7 @@ def test_cost_falls_with_the_pixels(name, options, image, rate, realised, least,
     assert least <= count_step_flops(model, (2, 3, image, image)) / full <= most
 
 
+@pytest.mark.nightly
 def test_compiled_stages_use_the_size_of_their_rate():
     model = build("vit")
     elastic = ElasticModel(model, Staging(token_policy="resize"))

@@ -52,7 +52,7 @@ def test_the_family_passes_all_checks(family):
 def test_the_command_lists_the_family():
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(FOLDER), str(ROOT)))}
     command = [sys.executable, "-m", "explorer", "models", "model_family:cosine_*", "--json"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(done.stdout)
     assert (row["name"], row["axes"], row["reason"]) == ("cosine_vit_tiny", ["heads", "mlp", "depth"], None)

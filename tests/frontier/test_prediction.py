@@ -72,7 +72,9 @@ OUTSIDE = Law("Gompertz", "", True, gompertz)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("law", [*LAWS, OUTSIDE], ids=lambda law: law.name)
+@pytest.mark.parametrize(
+    "law", [*(pytest.param(law, marks=pytest.mark.nightly) for law in LAWS), OUTSIDE], ids=lambda law: law.name
+)
 def test_intervals_hold_what_is_measured_later(law):
     """Of 30 sweeps over curves of each law, and of one that is no candidate: the means of three fresh seeds at 2x and 5x."""
     generator = np.random.default_rng(0)

@@ -349,6 +349,7 @@ def watched(ledger, out):
         process.communicate()
 
 
+@pytest.mark.nightly
 def test_a_watched_page_follows_its_sweep_and_keeps_what_the_reader_chose(opened, copied, tmp_path):
     records = copied.records()
     with watched(copied, tmp_path / "out") as process:

@@ -53,7 +53,7 @@ def test_a_sweep_of_a_model_of_the_users(tmp_path):
     def sweep(**changed):
         command = [sys.executable, "-m", "explorer", "sweep", str(tmp_path / "own.yaml"), "--storage", str(tmp_path / "sweeps")]
         return subprocess.run(
-            command, env=environment | changed, capture_output=True, text=True, timeout=600, check=False, cwd=tmp_path
+            command, env=environment | changed, capture_output=True, text=True, timeout=900, check=False, cwd=tmp_path
         )
 
     done = sweep()
@@ -70,7 +70,7 @@ def test_a_sweep_of_a_model_of_the_users(tmp_path):
         env=environment | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=900,
         check=False,
     )
     assert shown.returncode == 0, shown.stderr

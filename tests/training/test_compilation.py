@@ -34,6 +34,7 @@ def test_equal_blocks_share_a_graph_and_later_trials_need_none(tiny_spec):
     timm.create_model(**task.model_arguments()).load_state_dict(first.model.state_dict(), strict=True)
 
 
+@pytest.mark.nightly
 def test_twelve_sizes_in_one_process_are_all_compiled(tiny_spec):
     """torch's own limit is eight; the ninth and all later sizes would run uncompiled."""
     task = compiling(tiny_spec)

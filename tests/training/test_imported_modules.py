@@ -89,7 +89,7 @@ def test_only_names_of_modules_are_taken(name, tiny_spec):
 def test_the_command_fails_with_one_line(space_file):
     space_file.write_text(f"import: [no.such.module]\n{space_file.read_text()}")
     command = [sys.executable, "-m", "explorer", "plan", "--schedule", "paper", "--task", str(space_file), "--budget", "25%"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith("explorer: import: 'no.such.module': no.such.module cannot be imported: ModuleNotFoundError")

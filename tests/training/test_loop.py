@@ -136,7 +136,7 @@ def test_the_learning_rate_of_each_step_is_the_plans(tiny_task, three_stages, mo
     assert seen[-1] < 2e-3 * 0.1
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(1800)
 def test_compiled_training_gives_the_same_losses_up_to_rounding(tiny_spec):
     """A model of one block in two stages: it is compiled twice."""

@@ -127,7 +127,7 @@ def test_ctrl_c_in_a_terminal_leaves_the_loader_its_batches(heeds_ctrl_c, image_
         time.sleep(0.05)
     time.sleep(1)  # into the middle of a segment
     os.killpg(training.pid, signal.SIGINT)
-    _, stderr = training.communicate(timeout=300)
+    _, stderr = training.communicate(timeout=900)
     assert training.returncode == 130, stderr
     line = re.search(r"explorer: interrupted at (\d+)% of the budget; the same command resumes at (\d+)% from", stderr)
     assert line, stderr
