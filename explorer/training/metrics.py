@@ -107,7 +107,8 @@ class Measure:
             self.metric = ACCURACY
             return
         # Its import takes seconds where transformers is installed, which trainings that measure accuracy do not wait for.
-        from explorer.training.torch_metrics import FACTORIES, own_metric
+        from explorer.training.built_in_metrics import FACTORIES
+        from explorer.training.torch_metrics import own_metric
 
         if is_reference(name):
             self.metric, self._make = own_metric(name, options, unit, field)

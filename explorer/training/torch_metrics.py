@@ -1,4 +1,4 @@
-"""The metrics of torchmetrics, and those of a user's, which are classes of torchmetrics or functions of a whole split."""
+"""Metrics with torchmetrics' interface, and those of a user's: classes of torchmetrics, or functions of a whole split."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from typing import Any
 import torch
 import torchmetrics
 from torch import Tensor
-from torchmetrics import classification, regression
 
-from explorer.data.source import TargetKind
 from explorer.errors import InvalidInput, validated
 from explorer.references import load_reference
 from explorer.spec.metric import MetricSpec
@@ -60,32 +58,6 @@ class OverWholeSplit(torchmetrics.Metric):
             for state in (self.outputs, self.targets)
         )
         return self._function(outputs, targets)
-
-
-Factory = Callable[[int], torchmetrics.Metric]
-"""Makes a metric for a number of classes, labels or values."""
-
-
-def _macro(metric: Callable[..., torchmetrics.Metric], count: str) -> Factory:
-    return lambda number: metric(**{count: number}, average="macro")
-
-
-def _regression(metric: Callable[..., torchmetrics.Metric], **arguments: Any) -> Factory:
-    return lambda _: metric(**arguments)
-
-
-FACTORIES: dict[tuple[str, TargetKind], Factory] = {
-    ("balanced_accuracy", "class"): _macro(classification.MulticlassAccuracy, "num_classes"),
-    ("f1", "class"): _macro(classification.MulticlassF1Score, "num_classes"),
-    ("auc", "class"): _macro(classification.MulticlassAUROC, "num_classes"),
-    ("mean_average_precision", "labels"): _macro(classification.MultilabelAveragePrecision, "num_labels"),
-    ("f1", "labels"): _macro(classification.MultilabelF1Score, "num_labels"),
-    ("auc", "labels"): _macro(classification.MultilabelAUROC, "num_labels"),
-    ("r2", "values"): _regression(regression.R2Score),
-    ("mae", "values"): _regression(regression.MeanAbsoluteError),
-    ("rmse", "values"): _regression(regression.MeanSquaredError, squared=False),
-}
-"""Built-in metrics for each kind of targets. Of several classes or labels, the plain mean over them (`macro`) is taken."""
 
 
 def own_metric(

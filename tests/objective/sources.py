@@ -119,8 +119,10 @@ MEASURED = (
     ("r2", Brightness),
     ("tests.objective.sources:worst_error", Brightness),
     ("mean_average_precision", BrightHalves),
+    ("auc", BrightHalves),
+    ("f1", BrightHalves),
 )
-"""Metrics whose state is summed, moments, and a whole split, each with a source that has it."""
+"""Metrics whose state is summed, and those of a whole split, each with a source that has it."""
 
 # Losses and metrics of a user's.
 

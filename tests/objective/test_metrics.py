@@ -180,7 +180,7 @@ distributed.destroy_process_group()
 
 @pytest.mark.nightly
 def test_two_processes_measure_what_one_does(tmp_path):
-    """State that is summed (MAE), moments (R2), and whole splits (a function, average precision)."""
+    """State that is summed (MAE, F1), and whole splits (R2, a function, average precision)."""
     script = tmp_path / "two.py"
     script.write_text(textwrap.dedent(TWO_PROCESSES))
     arguments = [str(tmp_path / "rendezvous"), str(tmp_path / "values")]
