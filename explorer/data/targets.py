@@ -149,12 +149,12 @@ def per_class_of(targets: Targets, kind: TargetKind, classes: int) -> tuple[int,
 
 
 def ranges_of(targets: Targets, kind: TargetKind) -> tuple[ValueRange, ...]:
-    """Lowest, mean and highest of each value; empty for other kinds."""
+    """Lowest, mean, highest and standard deviation of each value; empty for other kinds."""
     if kind != "values":
         return ()
     rows = np.asarray(targets, np.float64)
-    columns = zip(rows.min(0), rows.mean(0), rows.max(0), strict=True)
-    return tuple(ValueRange(min=float(low), mean=float(mean), max=float(high)) for low, mean, high in columns)
+    columns = zip(*(statistic.tolist() for statistic in (rows.min(0), rows.mean(0), rows.max(0), rows.std(0))), strict=True)
+    return tuple(ValueRange(min=low, mean=mean, max=high, std=std) for low, mean, high, std in columns)
 
 
 def strata_of(targets: Targets, kind: TargetKind, names: Sequence[str]) -> tuple[Sequence[int], tuple[str, ...]]:

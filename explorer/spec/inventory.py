@@ -20,6 +20,8 @@ class ValueRange(Frozen):
     min: float
     mean: float
     max: float
+    std: float | None = None
+    """Standard deviation; `None` in files of earlier releases."""
 
     def __str__(self) -> str:
         return f"{self.min:.4g} to {self.max:.4g}, mean {self.mean:.4g}"

@@ -44,6 +44,7 @@ from explorer.training.initial_weights import checkpoint_noted, fitted_weights
 from explorer.training.objective import Objective
 from explorer.training.optimizer_check import check_optimizer, check_optimizer_name
 from explorer.training.parameter_groups import build_optimizer, check_layer_decay
+from explorer.training.target_warnings import target_warnings
 from explorer.training.teacher import with_digest
 
 FULL_RATES = Rates()
@@ -298,13 +299,15 @@ class Task:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What to say before a run: modules that are not resized, settings without effect, values for large images."""
+        """What to say before a run: modules that are not resized, settings without effect, values for large images, targets."""
+        metrics = [measure.metric.name for measure in self.objective.measures]
         said = (
             self._unresized_modules(),
             self._changed_weights(),
             self._growth_of_pretrained(),
             self._large_image_defaults(),
             self._settings_of_files(),
+            *target_warnings(self.data.inventory, target_kind(self.data), metrics),
         )
         return tuple(filter(None, said))
 

@@ -120,6 +120,7 @@ def test_values_of_one_and_of_two_columns(pictures, file):
     assert targets(two)["more/33.png"] == [8.25, -967]
     train = open_data(two).inventory.train.values
     assert [(value.min, value.mean, value.max) for value in train] == [(0, 2.875, 5.75), (-1000, -988.5, -977)]
+    assert train[1].std == pytest.approx(((24**2 - 1) / 12) ** 0.5)  # of 24 numbers in sequence
     one = two.model_copy(update={"options": {**two.options, "target_key": "y"}})
     assert (targets(one)["32.png"], open_data(one).class_names) == ([-968], ("y",))
 
