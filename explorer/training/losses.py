@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from timm.loss import BinaryCrossEntropy
@@ -66,11 +66,10 @@ def make_loss(spec: ObjectiveSpec, kind: TargetKind, label_smoothing: float, dat
             raise InvalidInput(f"objective.loss_options.{option}", options[option], reason)
     weight_K = _class_weights(spec, kind, data)
     if name == "cross_entropy":
-        if weight_K is None:
-            return partial(functional.cross_entropy, label_smoothing=label_smoothing)
-        return _WeightedCrossEntropy(weight_K, label_smoothing)
+        cross_entropy = partial(functional.cross_entropy, label_smoothing=label_smoothing)
+        return cross_entropy if weight_K is None else _WeightedImages(partial(cross_entropy, reduction="none"), weight_K)
     if name == "binary_cross_entropy":
-        return _made(FIELD, name, lambda: _BinaryCrossEntropy(kind, label_smoothing, weight_K, options))
+        return _made(FIELD, name, lambda: _binary_cross_entropy(kind, label_smoothing, weight_K, options))
     if label_smoothing:
         raise InvalidInput("recipe.label_smoothing", label_smoothing, f"acts on classes; the loss {name} has values")
     simple: dict[str, Callable[..., Tensor]] = {
@@ -89,29 +88,49 @@ DESCRIBED: dict[TargetKind, str] = {
 """Kinds of targets, in words."""
 
 
-class _WeightedCrossEntropy(nn.Module):
-    """Cross entropy in which each image counts with the weight of its class, as a mean over images."""
+class _WeightedImages(nn.Module):
+    """A loss in which each image counts with the weight of its class, as a mean over images.
 
-    def __init__(self, weight_K: Tensor, label_smoothing: float) -> None:
+    Args:
+        per_image: the loss of each image, (B,), from outputs (B, K) and targets.
+        weight_K: weight of each class. That of a mixed image is the mean of its classes' by their probabilities.
+    """
+
+    def __init__(self, per_image: Loss, weight_K: Tensor) -> None:
         super().__init__()
         self.register_buffer("weight", weight_K)
-        self._smoothing = label_smoothing
+        self._per_image = per_image
 
     def forward(self, outputs_BK: Tensor, targets: Tensor) -> Tensor:
         weight_K = self.get_buffer("weight")
-        total = functional.cross_entropy(outputs_BK, targets, weight_K, reduction="sum", label_smoothing=self._smoothing)
-        return total / len(outputs_BK)
+        weight_B = weight_K[targets] if targets.ndim == 1 else (targets * weight_K).sum(dim=1)
+        return (self._per_image(outputs_BK, targets) * weight_B).mean()
 
 
 class _BinaryCrossEntropy(nn.Module):
-    """timm's binary cross entropy, also for mixed targets, which are smoothed here: timm's mixup would have smoothed them."""
+    """timm's binary cross entropy, also for mixed targets, which are smoothed here: timm's mixup would have smoothed them.
 
-    def __init__(self, kind: TargetKind, label_smoothing: float, weight_K: Tensor | None, options: dict[str, Any]) -> None:
+    Args:
+        kind: kind of targets.
+        label_smoothing: of the recipe.
+        pos_weight_K: weight of images that have a label; `None` if they count like others.
+        options: timm's `target_threshold` and `sum_classes`.
+        reduction: as in torch; `none` gives the losses of all classes, (B, K).
+    """
+
+    def __init__(
+        self,
+        kind: TargetKind,
+        label_smoothing: float,
+        pos_weight_K: Tensor | None,
+        options: dict[str, Any],
+        reduction: Literal["mean", "none"] = "mean",
+    ) -> None:
         super().__init__()
         self._smoothing = label_smoothing if kind == "class" else 0.0
-        weighting = {"weight": weight_K} if kind == "class" else {"pos_weight": weight_K}
         smoothing = label_smoothing if kind == "labels" else 0.0
-        self._loss = BinaryCrossEntropy(smoothing=smoothing, smooth_dense=kind == "labels", **weighting, **options)
+        dense = kind == "labels"
+        self._loss = BinaryCrossEntropy(smoothing, reduction=reduction, smooth_dense=dense, pos_weight=pos_weight_K, **options)
 
     def forward(self, outputs_BK: Tensor, targets: Tensor) -> Tensor:
         targets_BK = targets
@@ -121,6 +140,22 @@ class _BinaryCrossEntropy(nn.Module):
             targets_BK = targets_BK * (1 - self._smoothing) + self._smoothing / outputs_BK.shape[1]
         loss: Tensor = self._loss(outputs_BK, targets_BK)
         return loss
+
+
+def _binary_cross_entropy(
+    kind: TargetKind, label_smoothing: float, weight_K: Tensor | None, options: dict[str, Any]
+) -> nn.Module:
+    """Binary cross entropy with class weights: of images where each has one class, else of images that have a label."""
+    if kind == "labels" or weight_K is None:
+        return _BinaryCrossEntropy(kind, label_smoothing, weight_K, options)
+    sum_classes = options.get("sum_classes", False)
+    each = _BinaryCrossEntropy(kind, label_smoothing, None, {**options, "sum_classes": False}, reduction="none")
+
+    def per_image(outputs_BK: Tensor, targets: Tensor) -> Tensor:
+        losses_BK: Tensor = each(outputs_BK, targets)
+        return losses_BK.sum(dim=1) if sum_classes else losses_BK.mean(dim=1)
+
+    return _WeightedImages(per_image, weight_K)
 
 
 def _class_weights(spec: ObjectiveSpec, kind: TargetKind, data: DataSource) -> Tensor | None:

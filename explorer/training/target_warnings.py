@@ -53,6 +53,6 @@ def _far_from_0(inventory: Inventory) -> Iterator[str]:
     more = f" (and {len(far) - 1} more)" if len(far) > 1 else ""
     yield (
         f"targets {name!r}{more} are far from 0: mean {value.mean:.4g}, standard deviation {value.std:.3g}. A model starts "
-        "from predictions near 0 and may need most of its steps to reach the mean: subtract it from the targets, and divide them "
-        "by the standard deviation"
+        "from predictions near 0 and may need most of its steps to reach the mean: subtract it from the targets, and divide "
+        "them by the standard deviation"
     )

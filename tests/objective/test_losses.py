@@ -101,6 +101,45 @@ def test_class_weights_multiply_the_loss_of_each_image():
     assert halves == pytest.approx(float(expected))  # as parts of a batch, or processes, see it
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_class_weights_multiply_the_smoothed_cross_entropy_of_each_image(smoothing):
+    logits, labels = outputs(), example_targets("class", 8, 3)
+    weight, log_p = torch.tensor([1.0, 3.0, 5.0]), logits.log_softmax(1)
+    each = -((1 - smoothing) * log_p[range(8), labels] + smoothing * log_p.mean(1))
+    loss = loss_of("class", 3, smoothing, class_weights=(1.0, 3.0, 5.0))
+    assert loss(logits, labels) == pytest.approx(float((weight[labels] * each).mean()))
+    p = mixed(labels)
+    each = -((1 - smoothing) * (p * log_p).sum(1) + smoothing * log_p.mean(1))
+    expected = ((p * weight).sum(1) * each).mean()  # the mean of the classes' weights
+    assert loss(logits, p) == pytest.approx(float(expected))
+
+
+@pytest.mark.parametrize(("options", "terms"), [({}, 1), ({"sum_classes": True}, 3), ({"target_threshold": 0.2}, 1)])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_class_weights_multiply_the_binary_cross_entropy_of_each_image(options, terms, smoothing):
+    logits, labels = outputs(), example_targets("class", 8, 3)
+    weight = torch.tensor([1.0, 3.0, 5.0])
+    loss = loss_of("class", 3, smoothing, loss="binary_cross_entropy", loss_options=options, class_weights=(1.0, 3.0, 5.0))
+    for targets in (labels, mixed(labels)):
+        p = functional.one_hot(labels, 3).float() if targets.ndim == 1 else targets
+        aims = p * (1 - smoothing) + smoothing / 3
+        aims = (aims > options["target_threshold"]).float() if "target_threshold" in options else aims
+        each = -(aims * logits.sigmoid().log() + (1 - aims) * (1 - logits.sigmoid()).log()).mean(1)
+        expected = terms * ((p * weight).sum(1) * each).mean()
+        assert loss(logits, targets) == pytest.approx(float(expected))
+        halves = (loss(logits[:4], targets[:4]) + loss(logits[4:], targets[4:])) / 2
+        assert halves == pytest.approx(float(expected))
+
+
+def test_balanced_binary_cross_entropy_gives_both_classes_half_of_the_gradient():
+    """304 images of one class and 16 of the other: of equal outputs, the best ones have a probability of .5."""
+    loss = loss_of("class", 2, loss="binary_cross_entropy", class_weights="balanced")
+    logits, labels = torch.zeros(320, 2, requires_grad=True), (torch.arange(320) % 20 == 0).long()
+    loss(logits, labels).backward()
+    assert logits.grad.sum(0).abs().max() < 1e-6
+    assert float(logits.grad[labels == 1].abs().sum() / logits.grad.abs().sum()) == pytest.approx(0.5)
+
+
 def test_balanced_weights_are_those_of_scikit_learn():
     """`compute_class_weight("balanced")`: images / (classes * images of the class), 320 / (2 * 304) and 320 / (2 * 16)."""
     logits, labels = outputs(classes=2), example_targets("class", 8, 2)
