@@ -16,7 +16,7 @@ from explorer.production.exported_model import HandedOver
 from explorer.production.measured import MeasuredMetric
 from explorer.training.device import device_name
 from explorer.training.distributed import Processes
-from explorer.training.evaluation import NotMeasuredError, check_value, measured
+from explorer.training.evaluation import NotMeasuredError, check_measured, measured
 from explorer.training.metrics import Measure
 
 # Shapes: B batch, C channels, H height, W width, K classes
@@ -83,14 +83,14 @@ def measured_with(
         if not images:
             raise InvalidInput("loader", "no batches", "must give at least one image")
 
-    (value,) = measured(opened, batches(), [measure], device, None).values
+    result = measured(opened, batches(), [measure], device, None)
     try:
-        check_value(measure.metric, value, "given")
+        check_measured([measure], result, "given")
     except NotMeasuredError as error:
         raise InvalidInput("metric", measure.metric.name, str(error)) from None
     return MeasuredMetric(
         metric=measure.metric.name,
-        value=value,
+        value=result.values[0],
         images=images,
         device=device_name(device.type),
         precision="float32",

@@ -32,6 +32,7 @@ from explorer.training.calibration import MEASURED_SECONDS, Calibration, Variant
 from explorer.training.device import training_on
 from explorer.training.distributed import Processes
 from explorer.training.errors import DivergedError, PreemptedError, TrainingError
+from explorer.training.evaluation import NotMeasuredError
 from explorer.training.task import Task
 
 MAX_FAILURES = 3
@@ -41,11 +42,15 @@ MAX_REASON_LENGTH = 300
 DIVERGED = "diverged.txt"
 """File in which a process tells the driver that the loss is not finite. Ray would restart a process that fails with an error,
 and it would diverge again."""
+NOT_MEASURED = "not_measured.txt"
+"""File in which a process tells the driver that a metric of the trained model is no number, for the same reason."""
 REFUSED = "refused.json"
 """File in which a process tells the driver why it cannot train in its setting, for the same reason."""
 PREEMPTED = "preempted.txt"
 """File in which a process tells the driver that a node is about to be taken away, and that the checkpoint is written. Ray would
 count it as a failure."""
+FILES = {DivergedError: DIVERGED, NotMeasuredError: NOT_MEASURED, PreemptedError: PREEMPTED}
+"""Files for the errors that all processes raise."""
 ACCELERATOR_PREFIX = "accelerator_type:"
 """Prefix of the Ray resources that are named after GPUs."""
 
@@ -74,7 +79,8 @@ def train_on_ray(run: Run, processes: int, address: str | None, console: Console
 
     Raises:
         InvalidInput: when the cluster has too few resources, or as `train_to_folder`.
-        TrainingError: when the loss is NaN or infinite (`DivergedError`), or the processes fail for another reason.
+        TrainingError: when the loss is NaN or infinite (`DivergedError`), a metric of the trained model is no number
+            (`NotMeasuredError`), or the processes fail for another reason.
     """
     task = Task(run.task)
     # Here, so that one line is printed and Ray does not restart the processes.
@@ -85,9 +91,9 @@ def train_on_ray(run: Run, processes: int, address: str | None, console: Console
     precision = task.precision(torch.device(run.device))
     print_line(console, training_on(workers.start(), precision, run.threads, processes))
     run = replace(run, out=run.out.resolve())
-    diverged, refused, preempted = (run.out / name for name in (DIVERGED, REFUSED, PREEMPTED))
-    for told in (diverged, refused, preempted):
-        told.unlink(missing_ok=True)
+    refused, preempted = run.out / REFUSED, run.out / PREEMPTED
+    for name in (REFUSED, *FILES.values()):
+        (run.out / name).unlink(missing_ok=True)
     done = threading.Event()
     progress_thread = threading.Thread(target=_show_progress, args=(run, console, done))
     progress_thread.start()
@@ -103,8 +109,9 @@ def train_on_ray(run: Run, processes: int, address: str | None, console: Console
         progress_thread.join()
     if refused.exists():
         raise InvalidInput(*json.loads(refused.read_text(encoding="utf-8")))
-    if diverged.exists():
-        raise DivergedError(diverged.read_text(encoding="utf-8"))
+    for kind in (DivergedError, NotMeasuredError):
+        if (told := run.out / FILES[kind]).exists():
+            raise kind(told.read_text(encoding="utf-8"))
     return RunResult.load(run.out)
 
 
@@ -221,9 +228,9 @@ def _train_in_process(config: dict[str, Any]) -> None:
         return
     try:
         train_to_folder(run, Console(quiet=True), processes, stop_requested=notice().came)
-    except (DivergedError, PreemptedError) as error:  # which all processes raise
+    except tuple(FILES) as error:
         if processes.is_main:
-            write_file(run.out / (DIVERGED if isinstance(error, DivergedError) else PREEMPTED), str(error))
+            write_file(run.out / FILES[type(error)], str(error))
 
 
 def _refusal(run: Run, processes: int) -> tuple[str, str, str] | None:

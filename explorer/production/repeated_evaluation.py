@@ -25,7 +25,7 @@ from explorer.spec.data import DataSpec, Preprocessing
 from explorer.spec.metric import ACCURACY, MetricSpec
 from explorer.spec.objective import ObjectiveSpec
 from explorer.training.device import available_device, device_name
-from explorer.training.evaluation import NotMeasuredError, check_value
+from explorer.training.evaluation import NotMeasuredError, check_measured
 from explorer.training.evaluation import measured as measured_values
 from explorer.training.metrics import Measure
 
@@ -115,14 +115,14 @@ def repeat_evaluation(folder: ModelFolder, data: DataSpec, objective: ObjectiveS
         torch.set_num_threads(min(stated.threads, os.cpu_count() or 1))
     batches = _renumbered(source, label_K.to(device), device)
     mixed = None if precision == "float32" else precision
-    (value,) = measured_values(model.to(device), batches, [measure], device, mixed).values
+    result = measured_values(model.to(device), batches, [measure], device, mixed)
     try:
-        check_value(measure.metric, value, "test")
+        check_measured([measure], result, "test")
     except NotMeasuredError as error:
         raise InvalidInput("objective.metric", objective.metric, str(error)) from None
     measured = MeasuredMetric(
         metric=objective.metric,
-        value=value,
+        value=result.values[0],
         images=source.inventory.test.images,
         listing=source.inventory.test.listing,
         device=device_name(device.type),

@@ -98,6 +98,7 @@ def train_to_folder(
     Raises:
         DivergedError: when the loss or a weight is NaN or infinite. The last checkpoint, with finite weights, stays.
         PreemptedError: when `stop_requested` said so.
+        NotMeasuredError: when a metric of the trained model is no number. The last checkpoint, with its weights, stays.
         TrainingError: when the results cannot be written; the checkpoint stays.
         InvalidInput: when `run.out` cannot be written, has no room for a checkpoint, contains another run (one with other data,
             too) or files of another program, or another process trains into it, or this process does not train where the step

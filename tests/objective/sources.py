@@ -1,7 +1,7 @@
 """Small data sources with other targets than the class of a digit, and losses and metrics of a user's, for `package.module:name`."""
 
 import torch
-from torch import nn
+from torch import distributed, nn
 from torch.nn import functional
 from torchmetrics import MeanAbsoluteError
 
@@ -171,6 +171,25 @@ def late_nan(outputs, targets):
 
 
 late_nan.direction = "maximize"
+
+
+def fragile(outputs, targets):
+    """Fails on a whole split while `fragile.broken` is set, and not on the tiny batch of the check."""
+    if fragile.broken and len(outputs) == SIZES["test"]:
+        raise ZeroDivisionError("division\nby zero")
+    return 1.0
+
+
+fragile.direction, fragile.broken = "maximize", False
+
+
+class FailsInOneProcess(MeanAbsoluteError):
+    """A class that fails while it is updated in the second process."""
+
+    def update(self, outputs, targets):
+        if distributed.is_initialized() and distributed.get_rank() == 1:
+            raise RuntimeError("of this process")
+        super().update(outputs, targets)
 
 
 def marked_up(outputs, targets):

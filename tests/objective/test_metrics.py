@@ -143,7 +143,7 @@ def test_labels_from_files_are_plain_text(label):
 
 def test_evaluation_measures_both_metrics_of_a_task():
     task = Task(task_spec(loss="huber", metric="r2", also=f"{SOURCES}:worst_error"))
-    (r2, worst), _ = evaluated(Means(), task, "test", CPU)
+    r2, worst = evaluated(Means(), task, "test", CPU).values
     images, targets = next(task.data.evaluation_batches("test", CPU))
     predicted = Means()(images)
     assert r2 == pytest.approx(sklearn_metrics.r2_score(targets.numpy(), predicted.numpy()), abs=1e-6)
@@ -168,6 +168,11 @@ for name, source in MEASURED:
     batches = data.evaluation_batches("test", torch.device("cpu"), rank, 2)
     measure = Measure(name, {}, data.target_kind, data.classes, None, "f")
     values[name] = measured(model_for(data), batches, [measure], torch.device("cpu"), None, Processes(rank, 2)).values[0]
+failing = [Measure("tests.objective.sources:FailsInOneProcess", {}, "values", 2, None, "f"), Measure("mae", {}, "values", 2, None, "f")]
+data = MEASURED[0][1](None)
+batches = data.evaluation_batches("test", torch.device("cpu"), rank, 2)
+(_, mae), values["failures"], _ = measured(model_for(data), batches, failing, torch.device("cpu"), None, Processes(rank, 2))
+values["mae beside it"] = mae
 correct = Measure("accuracy", {}, "class", 3, None, "f").running(torch.device("cpu"))
 images = torch.arange(rank, 7, 2)  # of seven, which two processes cannot divide equally
 correct.update(torch.eye(3)[images % 3], torch.tensor([0, 1, 0, 0, 0, 2, 0])[images])
@@ -190,6 +195,8 @@ def test_two_processes_measure_what_one_does(tmp_path):
     one, other = (pickle.loads((tmp_path / f"values-{rank}").read_bytes()) for rank in (0, 1))
     assert one == other
     assert one["correct"] == [True, True, False, True, False, True, True]  # outputs 0, 1, 2, 0, 1, 2, 0
+    assert one["failures"] == ("RuntimeError: of this process", None)  # in both
+    assert one["mae beside it"] == one["mae"]
     for name, source in MEASURED:
         data = source(None)
         measure = Measure(name, {}, data.target_kind, data.classes, None, "f")
