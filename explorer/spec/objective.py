@@ -16,6 +16,8 @@ LOSSES = ("cross_entropy", "binary_cross_entropy", "mean_squared_error", "mean_a
 """Names of the built-in losses."""
 CLASSIFICATION_LOSSES = ("cross_entropy", "binary_cross_entropy")
 """Built-in losses over classes, which take class weights."""
+WITH_UNIT = ("mae", "rmse")
+"""Built-in metrics in the unit of the targets."""
 
 
 def _known(names: tuple[str, ...], what: str) -> AfterValidator:
@@ -76,7 +78,8 @@ class ObjectiveSpec(Settings):
     metric_options: dict[str, Any] = {}
     """Keyword arguments of a metric of your own."""
     unit: str | None = Field(None, max_length=30)
-    """Unit of the metric's values, for `mae` and `rmse` (`years`). `None` for none, or what a metric of your own says."""
+    """Unit of the targets (`years`), in which `mae` and `rmse` are shown, as the metric or the second one; for a metric of your
+    own, its unit. `None` for none, or what a metric of your own says."""
     also: Annotated[MetricName | None, BeforeValidator(as_reference), MAY_IMPORT] = None
     """A second metric, which is recorded and shown; nothing is chosen by it."""
     also_options: dict[str, Any] = {}
@@ -102,8 +105,9 @@ class ObjectiveSpec(Settings):
                 raise ValueError(f"{field}: {name} has no options")
         if self.class_weights is not None and self.loss not in CLASSIFICATION_LOSSES:
             raise ValueError(f"class_weights: the loss {self.loss} takes none; use {' or '.join(CLASSIFICATION_LOSSES)}")
-        if self.unit is not None and (BUILT_IN[self.metric].unit if self.metric in BUILT_IN else "") == "%":
-            raise ValueError(f"unit: {self.metric} is shown in %")
+        if self.unit is not None and not (is_reference(self.metric) or {self.metric, self.also} & set(WITH_UNIT)):
+            named = self.metric if self.also is None else f"{self.metric} and {self.also}"
+            raise ValueError(f"unit: is that of {' and '.join(WITH_UNIT)}; it does not apply to {named}")
         return self
 
     @model_serializer(mode="wrap")
@@ -119,7 +123,7 @@ def described_metric(name: str, unit: str | None = None) -> MetricSpec:
 
     Args:
         name: of the metric.
-        unit: of its values; `None` for its own.
+        unit: of the targets, for `WITH_UNIT`; `None` for none.
     """
     metric = BUILT_IN[name]
-    return metric if unit is None else metric.model_copy(update={"unit": unit})
+    return metric if unit is None or name not in WITH_UNIT else metric.model_copy(update={"unit": unit})

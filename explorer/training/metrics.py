@@ -91,7 +91,7 @@ class Measure:
         options: keyword arguments of a metric of the user's.
         kind: kind of targets.
         classes: K.
-        unit: unit of its values; `None` for its own.
+        unit: unit of the targets, for `mae` and `rmse`, or of the values of a metric of the user's; `None` for its own.
         field: the setting that names it, for messages.
 
     Raises:

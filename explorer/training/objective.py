@@ -11,6 +11,7 @@ from torch.nn import functional
 from explorer.data.source import DataSource, HasLabels, TargetKind, target_kind
 from explorer.data.stream import BalancedOrder
 from explorer.errors import InvalidInput
+from explorer.references import is_reference
 from explorer.spec.metric import MetricSpec
 from explorer.spec.task import TaskSpec
 from explorer.training.losses import DESCRIBED, FIELD, Loss, make_loss
@@ -48,8 +49,9 @@ class Objective:
         arguments = (self.kind, self.classes, objective.unit)
         self.measures = [Measure(objective.metric, objective.metric_options, *arguments, "objective.metric")]
         if objective.also is not None:
+            unit = None if is_reference(objective.also) else objective.unit
             self.measures.append(
-                Measure(objective.also, objective.also_options, self.kind, self.classes, None, "objective.also")
+                Measure(objective.also, objective.also_options, self.kind, self.classes, unit, "objective.also")
             )
         self.order = self._balanced_order(data) if objective.sampling == "balanced" else None
         """The order of training images, where it is not that of permutations."""

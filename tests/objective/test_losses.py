@@ -243,7 +243,9 @@ def test_a_metric_that_is_no_number_is_found_on_a_tiny_batch(metric, monkeypatch
         ({"also": "accuracy"}, "accuracy is the metric itself"),
         ({"metric_options": {"a": 1}}, "accuracy has no options"),
         ({"loss": "huber", "class_weights": "balanced"}, "the loss huber takes none"),
-        ({"unit": "years"}, "accuracy is shown in %"),
+        ({"unit": "years"}, "unit: is that of mae and rmse; it does not apply to accuracy"),
+        ({"loss": "huber", "metric": "r2", "unit": "years"}, "it does not apply to r2"),
+        ({"metric": "auc", "also": "f1", "unit": "years"}, "it does not apply to auc and f1"),
         ({"teacher": {"model": "vit_tiny_patch16_224", "temperature": 2}}, "acts with kind: soft only"),
     ],
 )

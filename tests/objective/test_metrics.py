@@ -111,6 +111,22 @@ def test_what_a_metric_of_ones_own_says_of_itself():
     assert (declared.direction, declared.unit, declared.label) == ("minimize", "years", "DeclaredError")
 
 
+@pytest.mark.parametrize(
+    ("metric", "also", "units"),
+    [
+        ("mae", None, ["years"]),
+        ("mae", "rmse", ["years", "years"]),
+        ("r2", "mae", ["", "years"]),
+        ("mae", "r2", ["years", ""]),
+        (f"{SOURCES}:worst_error", "mae", ["years", "years"]),
+        ("mae", f"{SOURCES}:worst_error", ["years", "lm"]),
+    ],
+)
+def test_the_unit_of_the_targets_is_that_of_mae_and_rmse_in_either_place(metric, also, units):
+    task = Task(task_spec(loss="huber", metric=metric, also=also, unit="years"))
+    assert [measure.metric.unit for measure in task.objective.measures] == units
+
+
 def test_a_class_that_refuses_its_options_is_named():
     measure = Measure(f"{SOURCES}:DeclaredError", {"nonsense": 1}, "values", 2, None, "objective.metric")
     with pytest.raises(InvalidInput, match="cannot be made with these options"):
