@@ -238,7 +238,9 @@ def compile_plan(
         exact_cost = budget.exactly(full_cost, task.train_images)
         budget_cost = int(exact_cost)
     if budget_cost < full_step:
-        smallest = f"{full_step} {'ns' if currency == 'device_seconds' else 'FLOPs'}"
+        smallest = f"{full_step} FLOPs"
+        if currency == "device_seconds":
+            smallest = f"{full_step / 1e9:.3g} {budget.device or 'device'}-seconds"
         if budget.unit == "GMACs-epochs":
             smallest = f"{full_step / (task.train_images * GMAC):.3g} {budget.unit}"
         if budget.unit == "fraction" and full_cost:

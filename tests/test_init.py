@@ -199,6 +199,9 @@ def test_the_text_explains_every_value_in_words_that_fit():
 def test_what_cannot_be_used_is_refused_in_one_line(explorer, tmp_path):  # noqa: F811
     assert_refused(explorer("init", "--model", "vit_tinny_patch16_224"), "model", "did you mean vit_tiny_patch16_224")
     assert_refused(explorer("init", "--model", "resnet18"), "model", "nothing in it can be resized")
+    for option in ("--model", "--data", "--example"):  # as of a shell variable that is not set
+        assert_refused(explorer("init", option, "", "--out", tmp_path / "empty.yaml"), f"{option[2:]}: ''")
+    assert not (tmp_path / "empty.yaml").exists()
     assert_refused(explorer("init", "--data", "/no/such"), "data", "/no/such", "there is no such folder")
     assert_refused(explorer("init", "--data", "nonsense"), "data", "nonsense", "digits, fractals")
     assert_refused(explorer("init", "--data", "nonsense"), "folder:/path, torch/NAME:/path, wds:/path, hfds/NAME", "tables")

@@ -242,8 +242,10 @@ def test_a_budget_of_seconds_is_cut_in_seconds():
     counted = compile_plan(schedule, Shape(), Budget(0.1), cost)  # 1,000 steps of 1,000 in full
     assert [row.steps for row in counted.stages()] == [200, 50]
     assert counted.seconds == pytest.approx(0.15)
-    with pytest.raises(InvalidInput, match=r"budget: '0\.0005 device-seconds': must hold at least one step of the full model"):
-        compile_plan(schedule, Shape(), Budget(0.0005, "device-seconds"), cost)
+    for device in ("device", "CPU"):
+        least = rf"budget: '0\.0005 {device}-seconds': must hold at least one step of the full model, 0\.001 {device}-seconds"
+        with pytest.raises(InvalidInput, match=least):
+            compile_plan(schedule, Shape(), Budget.parse(f"0.0005 {device}-seconds"), cost)
 
 
 def test_a_budget_of_gmacs_epochs_is_cut_in_forward_passes():

@@ -33,6 +33,7 @@ def test_they_are_listed_with_their_sources_and_can_be_written(explorer, tmp_pat
     assert_refused(explorer("schedules", "paper", "--model", "deit_smal", "--out", tmp_path / "t.yaml"), "no such model")
     assert not (tmp_path / "t.yaml").exists()
     assert_refused(explorer("schedules", "--out", tmp_path / "s.yaml"), "needs the name of a schedule")
+    assert_refused(explorer("schedules", "--model", "pvt_v2_b0"), "model", "pvt_v2_b0", "needs the name of a schedule")
 
 
 def test_plan_and_train_need_no_sweep(explorer, task, tmp_path):  # noqa: F811

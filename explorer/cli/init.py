@@ -44,11 +44,12 @@ def init(
     if example is not None and any(given is not None for given in (model, data, gpus, cpus)):
         raise InvalidInput("example", example, "cannot be combined with --model, --data, --gpus and --cpus; leave them out")
     if example is not None or all(given is None for given in (model, data, gpus, cpus)):
-        example = example or DEFAULT_EXAMPLE
+        example = DEFAULT_EXAMPLE if example is None else example
         text, path = example_text(example), out or Path(f"{example}.yaml")
         _refuse_existing(path)
     else:
-        text, path = _made_for(model or DEFAULT_MODEL, data or "digits", gpus, cpus, out)
+        model, data = DEFAULT_MODEL if model is None else model, "digits" if data is None else data
+        text, path = _made_for(model, data, gpus, cpus, out)
     with refused_if_unwritable("out", path):
         write_file(path, text)
     print_line(console, f"wrote {path}\nnext: explorer sweep {shlex.quote(str(path))} --dry-run")

@@ -32,6 +32,8 @@ def models(
     as_summary: Annotated[bool, typer.Option("--summary", help="Print the number of models by axes, in Markdown.")] = False,
 ) -> None:
     """List timm's transformers with the axes on which each can be reduced and the cost of a training step."""
+    if as_json and as_summary:
+        raise InvalidInput("--json", "--summary", "cannot be combined: leave one of the two out")
     rows = _rows(pattern, count=not as_summary)
     if as_json:
         print(json.dumps([row.as_dict() for row in rows], indent=2))

@@ -28,7 +28,9 @@ def schedules(
     name: Annotated[
         str | None, typer.Argument(help="Show one of them, stage by stage: a name, or SWEEP:BUDGET for what a sweep found.")
     ] = None,
-    model: Annotated[str, typer.Option(help="timm model that it is for: some have other rates for pyramids.")] = "",
+    model: Annotated[
+        str | None, typer.Option(help="timm model that it is for: some have other rates for pyramids.", metavar="NAME")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write it as a schedule file (JSON or YAML), to be changed.")] = None,
     storage: StorageOption = "sweeps",
 ) -> None:
@@ -36,15 +38,17 @@ def schedules(
     if name is None:
         if out is not None:
             raise InvalidInput("out", str(out), "needs the name of a schedule to write")
+        if model is not None:
+            raise InvalidInput("model", model, "needs the name of a schedule to show")
         for each in PRESETS.values():
             _print(each)
         _print_found(sweeps_in(storage), storage)
         return
-    if model:
+    if model is not None:
         from explorer.training.architecture import check_model_name
 
         check_model_name(ModelSpec(name=model))
-    schedule = _of_sweep(name, storage) if ":" in name else preset(name, model)
+    schedule = _of_sweep(name, storage) if ":" in name else preset(name, model or "")
     if name in PRESETS:
         _print(PRESETS[name])
     print_stages(schedule)

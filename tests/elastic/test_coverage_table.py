@@ -112,6 +112,11 @@ def test_the_command_prints_a_summary(run):
     assert out.splitlines()[-2:] == ["| heads, mlp, tokens, depth | 16 | deit 16 |", "| any | 16 of 16 | |"]
 
 
+def test_json_and_a_summary_are_not_printed_together(run):
+    code, out, err = run("deit*", "--json", "--summary")
+    assert (code, out, err) == (2, "", "explorer: --json: '--summary': cannot be combined: leave one of the two out\n")
+
+
 def test_the_command_says_why_a_model_cannot_be_resized(run):
     code, out, _ = run("lowformer*")
     assert code == 0
