@@ -1,7 +1,8 @@
-"""Metrics by name: top-1 accuracy, those of torchmetrics, and `package.module:name`.
+"""Metrics by name: top-1 accuracy, those of `built_in_metrics`, and `package.module:name`.
 
 To add a metric outside this package, name a `torchmetrics.Metric` class, or a function `metric(outputs, targets, **options)` of
-all outputs and targets of a split that returns a number. The class or function says how it is read:
+all outputs and targets of a split that returns a number. Both get the outputs as they are (logits), which torchmetrics takes
+for probabilities in batches whose outputs are all in [0, 1]. The class or function says how it is read:
 
 - `direction`: `maximize` or `minimize`; for a class, torchmetrics' own `higher_is_better` serves as well. Required.
 - `label`, `unit`, `low`, `high`, `decimals`: as in `MetricSpec`. By default the object's name, and none.
