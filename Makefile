@@ -26,7 +26,7 @@ test-on-ray: .venv/installed
 test-without-ray: .venv/installed
 	$(BIN)/python -m pytest -m "not ray and not nightly" --numprocesses 2
 
-# Sweeps of several minutes, what takes longest without Ray, and every check of every family of models; about 40 minutes.
+# Sweeps of several minutes, what takes longest without Ray, and every check of every family of models; more than an hour.
 test-nightly: .venv/installed
 	$(BIN)/python -m pytest -m nightly
 	EXPLORER_EXHAUSTIVE=1 $(BIN)/python -m pytest tests/elastic/test_contract.py --numprocesses 2

@@ -12,7 +12,7 @@ import pytest
 from explorer.ledger import Ledger
 from tests.conftest import RAY_SWEEP_MARKS, RAY_SWEEP_SECONDS
 
-pytestmark = RAY_SWEEP_MARKS
+pytestmark = [*RAY_SWEEP_MARKS, pytest.mark.nightly]
 EXAMPLES = Path("examples/own_task").resolve()
 ROOT = EXAMPLES.parents[1]
 SMALLER = (
@@ -76,7 +76,6 @@ def test_several_labels_from_a_table_with_a_loss_of_ones_own(folder):
     assert "training images of 3 labels" in page
 
 
-@pytest.mark.nightly
 @pytest.mark.parametrize("folder", ["distillation"], indirect=True)
 def test_distillation_with_muon(folder):
     teacher = ("--schedule", "full.yaml", "--task", "teacher.yaml", "--budget", "100%", "--out", "teacher")
@@ -92,7 +91,6 @@ def test_distillation_with_muon(folder):
     assert all(0.5 < stage.step_flops / full < 1 for stage in reduced)
 
 
-@pytest.mark.nightly
 @pytest.mark.parametrize("folder", ["fine_tuning"], indirect=True)
 def test_fine_tuning_own_weights_on_an_own_data_set_in_python(folder):
     printed = run(folder, "sweep.py")
