@@ -73,6 +73,14 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _no_ray_without_its_mark(request):
+    """Ray that a test leaves behind would run the sweeps of later tests in this process, whatever address they are given."""
+    yield
+    if request.node.get_closest_marker("ray") is None:
+        assert not ray.is_initialized(), "this test started Ray: mark it with `ray`"
+
+
 @pytest.fixture
 def tiny_spec() -> TaskSpec:
     return TaskSpec.model_validate(

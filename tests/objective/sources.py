@@ -183,6 +183,16 @@ def fragile(outputs, targets):
 fragile.direction, fragile.broken = "maximize", False
 
 
+def failing_on_a_split(outputs, targets):
+    """Fails on a whole split, and not on the tiny batch of the check, also in a process that was started for it."""
+    if len(outputs) > 100:
+        raise ZeroDivisionError("division\nby zero")
+    return 1.0
+
+
+failing_on_a_split.direction = "maximize"
+
+
 class FailsInOneProcess(MeanAbsoluteError):
     """A class that fails while it is updated in the second process."""
 

@@ -7,19 +7,18 @@ import pytest
 import torch
 import yaml
 
-from explorer import Schedule, cli
+from explorer import cli
 from explorer.production.result import RESULT
 from explorer.production.run_folder import WEIGHTS
 from explorer.training.distributed import Processes
 from explorer.training.evaluation import NotMeasuredError, check_measured, evaluated, evaluated_in_training, measured
 from explorer.training.metrics import Measure
 from explorer.training.task import Task
-from tests.conftest import TINY_MODEL, quiet
+from tests.conftest import TINY_MODEL
 from tests.objective import sources
 from tests.objective.sources import Means
 from tests.objective.sweeps import space_of, swept
 from tests.objective.test_losses import SOURCES, task_spec
-from tests.training.runs import planned
 
 CPU = torch.device("cpu")
 REASON = "fails on the {split} images: ZeroDivisionError: division by zero"
@@ -107,19 +106,3 @@ def test_explorer_train_ends_in_one_line_and_resumes_once_the_metric_works(monke
     assert ended()[0] == 0
     assert (tmp_path / "run" / WEIGHTS).exists()
     assert (tmp_path / "run" / RESULT).exists()
-
-
-@pytest.mark.slow
-def test_processes_of_ray_tell_the_driver_and_are_not_restarted(broken, monkeypatch, tmp_path):
-    """With Ray's part replaced by a call in this process: an error that left the function would restart them."""
-    from explorer.production import ray_workers
-    from explorer.production.run import Run
-
-    spec = task_spec(loss="huber", metric=f"{SOURCES}:fragile")
-    plan = planned(Task(spec), Schedule.full_model(grid=4))
-    monkeypatch.setattr(ray_workers.Workers, "start", lambda _: "cpu")
-    monkeypatch.setattr(ray_workers.Workers, "run", lambda _, function, config, folder: function(config))
-    run = Run(task=spec, plan=plan, seed=0, threads=1, device="cpu", out=tmp_path / "run")
-    with pytest.raises(NotMeasuredError, match=f"^fragile {REASON.format(split='validation')}$"):
-        ray_workers.train_on_ray(run, 1, None, quiet())
-    assert (tmp_path / "run" / "checkpoint.pt").exists()

@@ -13,9 +13,12 @@ from explorer import Budget, InvalidInput, Rates, Schedule, compile_plan
 from explorer.production import ray_workers
 from explorer.production.ray_workers import Workers, calibrate_on_ray, device_on_ray, train_on_ray
 from explorer.production.run import train_to_folder
+from explorer.production.run_folder import CHECKPOINT
+from explorer.spec.task import TaskSpec
 from explorer.sweep.loopback import on_loopback
 from explorer.training.calibration import setting_of
 from explorer.training.errors import DivergedError, TrainingError
+from explorer.training.evaluation import NotMeasuredError
 from explorer.training.task import Task
 from tests.conftest import processes, quiet
 from tests.production.test_processes import assert_same_up_to_rounding, run_of_one, wait_for_segments
@@ -88,6 +91,19 @@ def test_a_run_that_diverges_is_not_restarted(local_ray, tmp_path, monkeypatch):
     recipe = run.task.recipe.model_copy(update={"learning_rate": 1e12, "clip_grad": None})
     with pytest.raises(DivergedError, match="the loss is not finite by step"):
         train_on_ray(replace(run, task=run.task.model_copy(update={"recipe": recipe})), 2, None, quiet())
+
+
+@pytest.mark.nightly
+def test_a_metric_that_fails_does_not_restart_the_processes(local_ray, tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_workers, "MAX_FAILURES", -1)
+    run = run_of_one(tmp_path / "run")
+    task = TaskSpec.model_validate(
+        {**run.task.model_dump(), "objective": {"metric": "tests.objective.sources:failing_on_a_split"}}
+    )
+    reason = "^failing on a split fails on the validation images: ZeroDivisionError: division by zero$"
+    with pytest.raises(NotMeasuredError, match=reason):
+        train_on_ray(replace(run, task=task), 2, None, quiet())
+    assert (tmp_path / "run" / CHECKPOINT).exists()
 
 
 @pytest.mark.nightly
