@@ -109,6 +109,7 @@ def test_a_trial_is_a_plain_function(space_file, tmp_path):
     assert record.status == "completed"
 
 
+@pytest.mark.nightly
 def test_a_script_joins_a_running_cluster(local_ray, space_file, tmp_path):
     command = [sys.executable, "-m", "explorer", "sweep", str(space_file), "--storage", str(tmp_path), "--address", "auto"]
     space_file.write_text(space_file.read_text().replace("[25%, 50%]", "[25%]").replace("trials: 2", "trials: 1"))
@@ -118,6 +119,7 @@ def test_a_script_joins_a_running_cluster(local_ray, space_file, tmp_path):
     assert ray.is_initialized()
 
 
+@pytest.mark.nightly
 def test_trials_of_a_sweep_share_their_prefixes_and_end_as_if_they_did_not(space_file, tmp_path, local_ray):
     rates = RateLevels(heads=(0.5, 1.0), mlp=(0.5, 1.0), tokens=(0.5, 1.0))
     settings = {"stages": 2, "grid": 10, "rates": rates, "tied": True, "learning_rate": (2e-3, 2e-3), "batch_size": (32,)}

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+
 from explorer import SearchSpace, Sweep
 from explorer.ledger import Record
 from tests.conftest import RAY_SWEEP_MARKS, quiet
 
-pytestmark = RAY_SWEEP_MARKS
+pytestmark = [*RAY_SWEEP_MARKS, pytest.mark.nightly]
 
 
 def test_trials_above_the_goal_wait_and_do_not_count(local_ray, space_file, tmp_path):
