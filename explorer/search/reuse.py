@@ -16,6 +16,7 @@ from explorer.errors import InvalidInput
 from explorer.ledger import Ledger, OtherTrial, Record, SweepHeader, Trial
 from explorer.plan import Plan
 from explorer.search.trial_plan import full_training_plan, outcome_costs, task_spec_of
+from explorer.spec.changed_data import changed_data
 from explorer.spec.inventory import Inventory
 from explorer.spec.search_space import SearchSpace
 from explorer.spec.step_times import StepTimeTable
@@ -68,7 +69,8 @@ class OtherTrainings:
                 continue
             try:
                 header = other.header()
-                if header.inventory is None or not _listings_equal(header.inventory, inventory):
+                before = header.inventory
+                if before is None or not is_listed(before) or changed_data(before, inventory):
                     continue
                 chosen = _with_compilation(header.space, other)
                 if chosen is not None and _facts(chosen, header.versions) == wanted:
@@ -139,10 +141,3 @@ def _with_compilation(space: SearchSpace, ledger: Ledger) -> SearchSpace | None:
         return space
     compile = ledger.compilation()
     return None if compile is None else space.model_copy(update={"task": space.task.with_compilation(compile)})
-
-
-def _listings_equal(one: Inventory, other: Inventory) -> bool:
-    """Whether two data sets contain the same images in the same order of classes."""
-    pairs = [(split, other.splits[role]) for role, split in one.splits.items()]
-    same = all(a.listing == b.listing and (a.content == b.content or not (a.content and b.content)) for a, b in pairs)
-    return same and one.class_names == other.class_names and is_listed(one)
