@@ -27,6 +27,30 @@ class Settings(Frozen):
     model_config = ConfigDict(allow_inf_nan=False)
 
 
+def without_empty(model: BaseModel, empty: tuple[object, ...] = (None,)) -> dict[str, Any]:
+    """A model as plain data for a file, without settings that are empty by default; what was set to nothing stays.
+
+    `model_dump(exclude_none=True)` loses `test_split: null`, whose default is a split, and `null` in what is passed on to timm.
+
+    Args:
+        model: settings.
+        empty: the values that are left out.
+    """
+    return _without_empty(model.model_dump(mode="json"), model.model_dump(mode="json", exclude_defaults=True), empty)
+
+
+def _without_empty(content: Any, given: Any, empty: tuple[object, ...]) -> Any:
+    """`given` has what is not the default."""
+    if isinstance(content, list):
+        given = given if isinstance(given, list) else [None] * len(content)
+        return [_without_empty(value, of_value, empty) for value, of_value in zip(content, given, strict=True)]
+    if not isinstance(content, dict):
+        return content
+    given = given or {}
+    nested = {key: _without_empty(value, given.get(key), empty) for key, value in content.items()}
+    return {key: value for key, value in nested.items() if value not in empty or key in given}
+
+
 def renamed(data: Any, names: Mapping[str, str]) -> Any:
     """The content of a file of an earlier release under today's names; anything but a mapping is returned as it is.
 

@@ -21,7 +21,7 @@ from explorer.errors import InvalidInput, validated
 from explorer.files import write_file
 from explorer.paths import expanded
 from explorer.spec.augmentation_strength import FULL_STRENGTH, AugmentationStrength
-from explorer.spec.base import Settings, read_mapping
+from explorer.spec.base import Settings, read_mapping, without_empty
 from explorer.spec.provenance import Provenance
 from explorer.spec.rates import Rates
 from explorer.spec.staging import Staging
@@ -205,7 +205,7 @@ class Schedule(Settings):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON or YAML, with the name and version of the schema."""
-        return {"schema": SCHEMA, "version": VERSION, **self.model_dump(mode="json", exclude_none=True)}
+        return {"schema": SCHEMA, "version": VERSION, **without_empty(self)}
 
     @classmethod
     def from_dict(cls, data: object, source: str = "schedule") -> Schedule:

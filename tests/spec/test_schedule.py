@@ -99,6 +99,21 @@ def test_files_round_trip_with_provenance(tmp_path, name, three_stages, tiny_spe
     assert loaded.provenance.budget == Budget(0.25)
 
 
+@pytest.mark.parametrize("name", ["schedule.json", "schedule.yaml"])
+def test_files_keep_what_was_set_to_nothing(tmp_path, name, three_stages, tiny_spec):
+    """`explorer init` writes both: without them, a training with the same search space was told that it is another task."""
+    content = tiny_spec.model_dump(mode="json")
+    content["data"] = {"name": "folder", "root": "x", "image_size": 64, "test_split": None}
+    content["recipe"]["augmentation"] = {"transform": {"hflip": 0.5, "color_jitter": None}}
+    task = TaskSpec.model_validate(content)
+    file = measured(three_stages, task).save(tmp_path / name)
+    assert Schedule.load(file).provenance.task == task
+    written = yaml.safe_load(file.read_text())["provenance"]
+    assert written["task"]["data"]["test_split"] is None
+    assert "validation_split" not in written["task"]["data"]  # whose default it is
+    assert "mean_test" not in written
+
+
 @pytest.mark.parametrize(
     ("section", "key", "message"),
     [

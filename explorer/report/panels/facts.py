@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 import yaml
@@ -17,10 +16,8 @@ from explorer.report.frontier_data import FrontierData
 from explorer.report.loaded_sweep import LoadedSweep
 from explorer.report.panels.panel import Panel
 from explorer.report.trained_on import data_settings, listed, model_text
+from explorer.spec.base import without_empty
 from explorer.spec.budget import Budget
-
-PASSED_ON = ("options", "transform", "loss_options")
-"""Settings whose content is passed on to timm or to code of the user's."""
 
 
 @dataclass(frozen=True)
@@ -81,21 +78,10 @@ def commands(header: SweepHeader, data: FrontierData) -> str:
 
 def space_file(header: SweepHeader) -> str:
     """The search space as YAML, without settings whose default is to be empty, and those of other data sources."""
-    settings = header.space.model_dump(mode="json")
+    settings = without_empty(header.space, (None, {}, [], ""))
     if header.space.task.data.name != "fractals":
         del settings["data"]["fractals"]
-    return yaml.safe_dump(
-        _without_empty(settings, header.space.model_dump(mode="json", exclude_defaults=True)), sort_keys=False
-    )
-
-
-def _without_empty(settings: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Settings without those that are `None` or empty, unless `given` so; what is passed on stays as it is."""
-    nested = {
-        key: _without_empty(value, given.get(key) or {}) if isinstance(value, dict) and key not in PASSED_ON else value
-        for key, value in settings.items()
-    }
-    return {key: value for key, value in nested.items() if value not in (None, {}, [], "") or key in given}
+    return yaml.safe_dump(settings, sort_keys=False)
 
 
 def _facts_data(sweep: LoadedSweep) -> FactsData:
