@@ -8,13 +8,14 @@ import pytest
 import yaml
 from PIL import Image
 
-from explorer import Rates, SearchSpace, cli
+from explorer import InvalidInput, Rates, SearchSpace, cli
 from explorer.cli.data_inspection import DataFiles, inspect_data
 from explorer.cli.examples import example_names
 from explorer.cli.model_inspection import ModelOnData, inspect_model
 from explorer.cli.starter_space import Machine, machine_for, starter_name, starter_space
 from explorer.search.checks import check_space
 from explorer.spec.applied_augmentation import defaults_for_large_images
+from explorer.training.task import Task
 from tests.test_cli import assert_refused, explorer  # noqa: F401 (a fixture)
 
 
@@ -89,6 +90,23 @@ def test_folders_are_recognized_by_their_usual_names(tmp_path):
     assert inspect_data(str(root)) == inspect_data(f"folder:{root}") == expected
     only = image_files(tmp_path / "one split", {"train": 1})
     assert inspect_data(str(only)) == DataFiles(name="folder", root=str(only), train_split="train", test_split=None, side=20)
+
+
+def test_a_folder_of_class_folders_is_a_single_split(explorer, tmp_path):  # noqa: F811
+    """As it comes from many archives: `init` asked for a subfolder `train`."""
+    image_files(tmp_path, {"my photos": 40})
+    (tmp_path / "my photos" / ".hidden").mkdir()
+    folder = tmp_path / "my photos"
+    expected = DataFiles(name="folder", root=str(tmp_path), train_split="my photos", test_split=None, side=20)
+    assert inspect_data(str(folder)) == expected
+    assert explorer("init", "--data", folder, cwd=tmp_path).returncode == 0
+    space = SearchSpace.load(tmp_path / "my_photos_vit_tiny_patch16_224.yaml")
+    check_space(space)
+    task = Task(space.task)
+    assert (task.data.classes, task.train_images) == (2, 64)  # of 80; a tenth is set aside twice
+    (folder / "val").mkdir()
+    with pytest.raises(InvalidInput, match="must contain the subfolder train"):
+        inspect_data(str(folder))
 
 
 def test_images_that_pillow_refuses_do_not_count_for_the_usual_side(tmp_path, monkeypatch, recwarn):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from explorer.errors import InvalidInput
@@ -42,6 +44,13 @@ class DataFiles:
     """`None` sets another tenth aside."""
     side: int | None = None
     """Usual length in pixels of the shorter side of an image; `None` if it is not known."""
+
+    @property
+    def short_name(self) -> str:
+        """A name for the data set: that of its folder, if it has one."""
+        if self.root is None:
+            return re.split(r"[/:]", self.name)[-1]
+        return Path(self.root).name if self.train_split.lower() in TRAIN_NAMES else self.train_split
 
     @property
     def from_files(self) -> bool:
@@ -95,12 +104,16 @@ def _inspect_folder(text: str, root: Path | None) -> DataFiles:
     split_names = (TRAIN_NAMES, VALIDATION_NAMES, TEST_NAMES)
     train, validation, test = (next((folders[name] for name in names if name in folders), None) for names in split_names)
     if train is None:
+        if not (validation or test) and _has_classes(root):
+            # The folder is the only split of the one that contains it.
+            side = _usual_side(root)
+            return DataFiles(name="folder", root=str(root.parent), train_split=root.name, test_split=None, side=side)
         present = ", ".join(sorted(folders.values())[:5]) or "no subfolder"
         raise InvalidInput(
             "data",
             text,
-            f"must contain the subfolder train, and test or validation if there are any, each with one subfolder per class; "
-            f"it has {present}",
+            "must contain the subfolder train, and test or validation if there are any, each with one subfolder per class; "
+            f"or subfolders of images alone, one per class; it has {present}",
         )
     for split in filter(None, (train, validation, test)):
         if not any(path.is_dir() for path in (root / split).iterdir()):
@@ -113,6 +126,16 @@ def _inspect_folder(text: str, root: Path | None) -> DataFiles:
         test_split=test or validation,
         side=_usual_side(root / train),
     )
+
+
+def _has_classes(folder: Path) -> bool:
+    """Whether a folder has two subfolders with images directly in them."""
+    from PIL import Image
+
+    endings = Image.registered_extensions()
+    with_images = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    classes = (path for path in with_images if any(file.suffix.lower() in endings for file in path.iterdir()))
+    return len(list(islice(classes, 2))) == 2
 
 
 def _usual_side(folder: Path) -> int | None:

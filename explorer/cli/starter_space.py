@@ -6,7 +6,6 @@ import math
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -75,8 +74,7 @@ def machine_for(gpus: float, cpus: int | None = None, local_gpus: int = 0) -> Ma
 
 def starter_name(found: ModelOnData) -> str:
     """A name for the sweep, from the data and the model: `flowers_vit_tiny_patch16_224`."""
-    data = Path(found.data.root).name if found.data.root else re.split(r"[/:]", found.data.name)[-1]
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", f"{data}_{found.model}").lstrip("._-")
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", f"{found.data.short_name}_{found.model}").lstrip("._-")
 
 
 def starter_space(found: ModelOnData, machine: Machine, name: str) -> str:
@@ -139,6 +137,8 @@ def _data_comment(key: str, found: ModelOnData) -> str:
         if found.image_size == found.published_size:
             return f"    # pixels; the size that {found.model} was published with"
         return f"    # pixels; {found.model} was published for {found.published_size}, but these images are smaller"
+    if key == "train_split" and found.data.train_split == found.data.short_name:
+        return "    # the folder of images under root: it has one subfolder per class, and no test images of its own"
     if key == "test_split" and not found.data.test_split:
         return "    # a tenth of the training images is set aside, on which results are reported"
     comments = {
