@@ -1,7 +1,7 @@
 """Run the whole workflow: a sweep, its report, and a production training that reproduces the reported accuracy.
 
-`make demo` runs this script. It takes 10 minutes on two CPU cores, 16 with the installation. Each step is a
-command that you can run yourself.
+`make demo` runs this script. It takes 10 to 15 minutes on two CPU cores, by the machine, and two for the installation.
+Each step is a command that you can run yourself.
 """
 
 import json
