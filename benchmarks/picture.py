@@ -14,6 +14,7 @@ from explorer.report.palette import AXIS, BASELINE, LAYOUT, SURFACE
 
 COLOURS = {
     "full": BASELINE,
+    "reference": "#8a94a3",
     "width": "#56b4e9",
     "tokens": "#cc79a7",
     "resize": "#e69f00",
@@ -27,6 +28,8 @@ COLOURS = {
     "progressive": "#e69f00",
 }
 """By the name of the method; those of one picture differ."""
+DASHES = {"full": "dash", "reference": "dot"}
+"""By the name of the method."""
 TITLES = {"cost": "share of full training, counted FLOPs", "seconds": "share of full training, seconds"}
 """Of the axes, by the column of the cost."""
 
@@ -48,7 +51,7 @@ def draw(table: pd.DataFrame, names: Mapping[str, str], path: Path) -> None:
                     name=names[method],
                     showlegend=column == 1,
                     mode="lines+markers",
-                    line={"color": COLOURS[method], "width": 2.5, "dash": "dash" if method == "full" else "solid"},
+                    line={"color": COLOURS[method], "width": 2.5, "dash": DASHES.get(method, "solid")},
                 ),
                 1,
                 column,

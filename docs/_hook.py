@@ -15,7 +15,8 @@ PICTURES = {
     "assets/report.png": "reports/digits/report.png",
     "assets/methods.png": "benchmarks/methods/methods.png",
     "assets/fractals.png": "benchmarks/fractals.png",
-    "assets/fashion_mnist.png": "benchmarks/fashion_mnist/adamw.png",
+    "assets/fashion_mnist_adamw.png": "benchmarks/fashion_mnist/adamw.png",
+    "assets/fashion_mnist_muon.png": "benchmarks/fashion_mnist/muon.png",
 }
 """Paths in the site, and where the pictures are kept."""
 BENCHMARKS_MARK = "<!-- benchmarks -->"

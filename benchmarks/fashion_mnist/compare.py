@@ -29,7 +29,9 @@ OTHER_OPTIMIZER = {"muon": "Muon"}
 NAMES = {name: method.name for name, method in METHODS.items()} | {
     f"{name} {key}": f"{method.name}, {shown}" for key, shown in OTHER_OPTIMIZER.items() for name, method in METHODS.items()
 }
-"""Of the methods, as tables show them; without an optimizer in the name it is AdamW."""
+"""Of the methods, as tables and pictures show them; without an optimizer in the name it is AdamW."""
+REFERENCE = "reference"
+"""Name of the full model with AdamW in the pictures of other optimizers."""
 
 
 def points() -> pd.DataFrame:
@@ -87,8 +89,8 @@ def matches(table: pd.DataFrame, optimizer: str) -> str:
 
     Only the titles if the full model was not trained at 100 %.
     """
-    own = table[table.method.str.endswith(f" {optimizer}")]
-    own = own.assign(method=own.method.str.removesuffix(f" {optimizer}"))
+    own = with_reference(table, optimizer)
+    own = own[own.method != REFERENCE]
     full = own[(own.method == BASELINE) & (own.budget == "100%")]
     of = f"full training with {OTHER_OPTIMIZER[optimizer]}"
     lines = [f"| method | FLOPs to match {of} | seconds to match it ({full.seconds.sum():.2f} here) |", "| --- | --- | --- |"]
@@ -99,10 +101,17 @@ def matches(table: pd.DataFrame, optimizer: str) -> str:
     return "\n".join(lines)
 
 
+def with_reference(table: pd.DataFrame, optimizer: str) -> pd.DataFrame:
+    """The rows of `points` of an optimizer, named as with AdamW, after the full model with AdamW as `REFERENCE`."""
+    own = table[table.method.str.endswith(f" {optimizer}")]
+    own = own.assign(method=own.method.str.removesuffix(f" {optimizer}"))
+    return pd.concat([table[table.method == BASELINE].assign(method=REFERENCE), own])
+
+
 def main() -> None:
     """Print the tables, and draw the picture if requested."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--picture", action="store_true", help="write adamw.png (needs kaleido and Chromium)")
+    parser.add_argument("--picture", action="store_true", help="write adamw.png and muon.png (needs kaleido and Chromium)")
     options = parser.parse_args()
     table = points()
     by_currency = [headlines(table, NAMES, currency) for currency in CURRENCIES]
@@ -113,6 +122,9 @@ def main() -> None:
         from picture import draw
 
         draw(table[table.method.isin(METHODS)], NAMES, FOLDER / "adamw.png")
+        for key in OTHER_OPTIMIZER:
+            names = {REFERENCE: f"{NAMES[BASELINE]}, AdamW"} | {name: NAMES[f"{name} {key}"] for name in METHODS}
+            draw(with_reference(table, key), names, FOLDER / f"{key}.png")
 
 
 if __name__ == "__main__":
