@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import pytest
 
 from explorer import InvalidInput
@@ -96,9 +93,3 @@ def test_references():
     assert load_reference("explorer.spec:Budget", "field").__name__ == "Budget"
     with pytest.raises(InvalidInput, match=r"field: 'a': must have the form package\.module:name"):
         load_reference("a", "field")
-
-
-def test_the_data_package_needs_neither_training_nor_ray():
-    code = "import sys; sys.modules['ray'] = None; import explorer.data, explorer.data.contract; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not [name for name in done.stdout.split() if name.startswith(("explorer.training", "explorer.elastic"))]

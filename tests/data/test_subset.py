@@ -1,8 +1,5 @@
 """Stratified subsets of the training images: what is in them, and that training reads the same images in every way."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 
@@ -51,10 +48,10 @@ def test_smaller_subsets_are_contained_in_larger_ones_and_classes_do_not_matter_
     assert {evens[place] for place in alone} == {number for number in half if labels[number] % 2 == 0}
 
 
-def test_a_subset_is_the_same_in_another_process():
-    code = "from explorer.data.subset import stratified_subset; print(stratified_subset([0, 1] * 50, 0.2, ('a', 'b')))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=900, check=True)
-    assert done.stdout.strip() == str(stratified_subset([0, 1] * 50, 0.2, ("a", "b")))
+def test_a_subset_is_the_same_in_every_process():
+    """As another process printed it."""
+    printed = [21, 22, 27, 30, 32, 35, 36, 47, 52, 54, 65, 66, 67, 69, 72, 75, 79, 90, 95, 96]
+    assert stratified_subset([0, 1] * 50, 0.2, ("a", "b")) == printed
 
 
 def test_a_class_without_an_image_is_refused():

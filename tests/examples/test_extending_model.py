@@ -2,8 +2,6 @@
 
 import importlib.util
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import pytest
 import timm
 
 from explorer.elastic.testing import CHECKS, check_model
+from tests.test_cli import explorer  # noqa: F401 (a fixture)
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "examples" / "extending"
@@ -49,10 +48,8 @@ def test_the_family_passes_all_checks(family):
     assert passed == [check.__name__ for check in CHECKS if "checkpointing" not in check.__name__]
 
 
-def test_the_command_lists_the_family():
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(FOLDER), str(ROOT)))}
-    command = [sys.executable, "-m", "explorer", "models", "model_family:cosine_*", "--json"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
+def test_the_command_lists_the_family(explorer, family):  # noqa: F811
+    done = explorer("models", "model_family:cosine_*", "--json")
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(done.stdout)
     assert (row["name"], row["axes"], row["reason"]) == ("cosine_vit_tiny", ["heads", "mlp", "depth"], None)

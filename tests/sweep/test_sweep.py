@@ -1,7 +1,5 @@
 """What a sweep checks and prepares before Ray starts."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -90,18 +88,6 @@ def test_other_versions_are_mixed_only_when_asked_for(space_file, tmp_path):
         check_versions(header, mix=False)
     check_versions(header, mix=True)
     check_versions(header.model_copy(update={"versions": installed_versions()}), mix=False)
-
-
-def test_importing_the_package_leaves_optunas_logs_as_they_are():
-    code = (
-        "import optuna\n"
-        "optuna.logging.set_verbosity(optuna.logging.DEBUG)\n"
-        "import explorer, explorer.sweep.driver, explorer.search.forecast\n"
-        "from explorer import Sweep\n"
-        "print(optuna.logging.get_verbosity() == optuna.logging.DEBUG)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=1500, check=False)
-    assert done.stdout.strip() == "True", done.stderr
 
 
 def test_a_driver_that_lost_its_lock_starts_no_more_trials(space_file):

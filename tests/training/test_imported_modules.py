@@ -1,6 +1,5 @@
 """`import`: modules of the user's register models and layouts before a model is built."""
 
-import subprocess
 import sys
 
 import pytest
@@ -12,6 +11,7 @@ from explorer.spec.task import TaskSpec
 from explorer.spec.task_file import TaskFile
 from explorer.spec.task_identity import has_foreign_code
 from explorer.training.task import Task
+from tests.test_cli import explorer  # noqa: F401 (a fixture)
 
 MODULE = """
 from timm.models import register_model
@@ -86,10 +86,9 @@ def test_only_names_of_modules_are_taken(name, tiny_spec):
         importing(tiny_spec, name, name="vit_tiny_patch16_224")
 
 
-def test_the_command_fails_with_one_line(space_file):
+def test_the_command_fails_with_one_line(explorer, space_file):  # noqa: F811
     space_file.write_text(f"import: [no.such.module]\n{space_file.read_text()}")
-    command = [sys.executable, "-m", "explorer", "plan", "--schedule", "paper", "--task", str(space_file), "--budget", "25%"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    done = explorer("plan", "--schedule", "paper", "--task", space_file, "--budget", "25%")
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith("explorer: import: 'no.such.module': no.such.module cannot be imported: ModuleNotFoundError")
