@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,15 @@ SECTIONS: dict[str, dict[str, tuple[str, ...] | None]] = {
 MAX_SIGNATURE = 100
 
 
+@cache
+def parsed_package() -> Any:
+    """The package as griffe reads it, without importing."""
+    return load("explorer", search_paths=[str(ROOT)], docstring_parser="google", resolve_aliases=True)
+
+
 def python_package() -> str:
     """A section for each group of objects."""
-    package = load("explorer", search_paths=[str(ROOT)], docstring_parser="google", resolve_aliases=True)
+    package = parsed_package()
     lines = [
         "# Python",
         "",

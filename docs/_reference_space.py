@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterator
-from functools import lru_cache
 from inspect import cleandoc
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 from _reference_commands import cell
-from griffe import load
+from _reference_python import parsed_package
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -99,15 +98,9 @@ def docstrings(model: type[BaseModel]) -> dict[str, str]:
     for each in (*(task.__mro__[:1] if task else ()), *reversed(model.__mro__)):
         if each is BaseModel or not issubclass(each, BaseModel) or not each.__module__.startswith("explorer"):
             continue
-        parsed = parsed_module(each.__module__)[each.__name__]
+        parsed = parsed_package()[f"{each.__module__}.{each.__name__}".removeprefix("explorer.")]
         found |= {name: one.docstring.value for name, one in parsed.attributes.items() if one.docstring}
     return found
-
-
-@lru_cache
-def parsed_module(name: str) -> Any:
-    """The module as griffe reads it, without importing."""
-    return load(name, search_paths=[str(ROOT)])
 
 
 def summary(model: type[BaseModel]) -> str:
