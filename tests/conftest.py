@@ -1,7 +1,9 @@
 """Small real tasks that the tests share."""
 
+import fcntl
 import io
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -81,7 +83,7 @@ def _no_ray_without_its_mark(request):
         assert not ray.is_initialized(), "this test started Ray: mark it with `ray`"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_spec() -> TaskSpec:
     return TaskSpec.model_validate(
         {
@@ -111,7 +113,7 @@ def space_file(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def three_stages() -> Schedule:
     return Schedule(
         stages=(
@@ -158,6 +160,26 @@ def s3():
     """A real S3 server, for all tests of a file. Locations are `s3://bucket/...`."""
     with object_store() as store:
         yield store
+
+
+def made_once(tmp_path_factory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that is made once for all processes of the tests. No test may change it.
+
+    Args:
+        make: fills the folder; the other processes wait for it meanwhile.
+    """
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # of the folders of all workers
+    folder, finished = root / name, root / f"{name}.finished"
+    with (root / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not finished.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a process that failed
+            folder.mkdir()
+            make(folder)
+            finished.touch()
+    return folder
 
 
 def quiet() -> Console:

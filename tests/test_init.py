@@ -52,7 +52,9 @@ def test_every_example_can_be_copied(explorer, tmp_path, name):  # noqa: F811
     [
         ("vit_tiny_patch16_224", "digits", {"heads", "mlp", "tokens"}),  # a plain ViT with three heads
         pytest.param("deit3_small_patch16_224", "fractals", {"heads", "mlp", "tokens"}, marks=pytest.mark.nightly),
-        ("pvt_v2_b0", "digits", {"heads", "mlp"}),  # a pyramid whose first stage has one head
+        pytest.param(
+            "pvt_v2_b0", "digits", {"heads", "mlp"}, marks=pytest.mark.nightly
+        ),  # a pyramid whose first stage has one head
         pytest.param("swin_tiny_patch4_window7_224", "folder", {"heads", "mlp", "tokens"}, marks=pytest.mark.nightly),
         pytest.param("poolformer_s12", "folder", {"mlp", "tokens"}, marks=pytest.mark.nightly),  # no attention
     ],

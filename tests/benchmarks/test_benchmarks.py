@@ -455,11 +455,16 @@ def test_a_dry_run_is_compared_with_kept_sweeps_by_their_smallest_and_largest():
     assert (dry_run.span([68, 68]), dry_run.span([0.99, 0.961], ".2f")) == ("68", "0.96 to 0.99")
 
 
-def test_intervals_cover_what_is_drawn_from_a_normal_distribution_and_seeds_that_agree_promise_too_much():
+@pytest.mark.nightly
+def test_intervals_cover_what_is_drawn_from_a_normal_distribution():
     intervals = module("intervals")
     drawn = np.random.default_rng(0).normal(0.8, 0.01, (400, 6))
     shares = np.mean([intervals.coverage(group, 3, 10**9) for group in drawn], axis=0)
     assert shares == pytest.approx([0.95] * 3, abs=0.01)  # 1.96 standard errors instead of Student's t would cover 0.8
+
+
+def test_intervals_of_seeds_that_agree_promise_too_much():
+    intervals = module("intervals")
     # Three seeds that agree promise an interval of nothing: two of the 20 choices of three do, and none of the others
     # is within the floor of 100 test images, .09 to either side.
     apart = intervals.coverage(np.array([0.7] * 3 + [0.9] * 3), 3, 100)

@@ -11,7 +11,7 @@ from explorer import SearchSpace
 from explorer.ledger import Ledger, SweepHeader
 from explorer.search.search import Search
 from explorer.sweep.trial import run_trial
-from tests.conftest import TINY_SPACE
+from tests.conftest import TINY_SPACE, made_once
 from tests.docs.blocks import ROOT
 
 SPACE = (
@@ -28,19 +28,21 @@ SPACE = (
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
     """A real sweep, whose trials run one at a time without Ray."""
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("pages")
-    (folder / "search_spaces").mkdir()
-    path = folder / "search_spaces" / "digits.yaml"
-    path.write_text(SPACE)
-    space = SearchSpace.load(path)
-    ledger = Ledger(folder / "sweeps" / "digits")
-    header = SweepHeader(name="digits", space=space, created=1.0, versions={}, hardware="here")
-    ledger.create(header)
-    search = Search(space)
-    while len(ledger.records()) < search.planned:
-        search.finished(run_trial(search.next(), space, ledger))
-    return folder
+
+    def sweep(folder):
+        torch.set_num_threads(1)
+        (folder / "search_spaces").mkdir()
+        path = folder / "search_spaces" / "digits.yaml"
+        path.write_text(SPACE)
+        space = SearchSpace.load(path)
+        ledger = Ledger(folder / "sweeps" / "digits")
+        header = SweepHeader(name="digits", space=space, created=1.0, versions={}, hardware="here")
+        ledger.create(header)
+        search = Search(space)
+        while len(ledger.records()) < search.planned:
+            search.finished(run_trial(search.next(), space, ledger))
+
+    return made_once(tmp_path_factory, "pages", sweep)
 
 
 @pytest.fixture

@@ -1,9 +1,11 @@
 """The launcher of timm's train.py, with a short script that makes the same calls, and with the real one if TIMM_TRAIN is set."""
 
+import io
 import json
 import os
 import runpy
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -37,32 +39,49 @@ def exit_code_of_launcher():
     return 0
 
 
-@pytest.fixture
-def launch(monkeypatch, tmp_path, three_stages, image_folder, capsys):
-    schedule = three_stages.save(tmp_path / "schedule.json")
-    originals = [(module, name, getattr(module, name)) for module, name in REPLACED]
+def launched(output, schedule, images, experiment, *more, budget="50%", script=SCRIPT):
+    """Run the launcher with a schedule in this process.
 
-    def run(experiment, *more, budget="50%", script=SCRIPT):
-        for module, name, original in originals:
-            monkeypatch.setattr(module, name, original)  # and put back at the end of the test
+    Returns:
+        Its exit code.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in REPLACED:
+            patch.setattr(module, name, getattr(module, name))  # the launcher replaces it, and it is put back at the end
+        file = schedule.save(output / "schedule.json")
         arguments = [*OPTIONS.split(), "--model-kwargs", *(f"{name}={value}" for name, value in MODEL.items())]
-        folders = ["--data-dir", str(image_folder), "--output", str(tmp_path), "--experiment", experiment]
-        launcher = ["timm_train", "--schedule", str(schedule), "--budget", budget, "--lr-schedule", "linear", "--warmup", "0"]
-        monkeypatch.setattr(sys, "argv", [*launcher, str(script), *arguments, *folders, *more])
-        return exit_code_of_launcher(), *capsys.readouterr()
+        folders = ["--data-dir", str(images), "--output", str(output), "--experiment", experiment]
+        launcher = ["timm_train", "--schedule", str(file), "--budget", budget, "--lr-schedule", "linear", "--warmup", "0"]
+        patch.setattr(sys, "argv", [*launcher, str(script), *arguments, *folders, *more])
+        return exit_code_of_launcher()
+
+
+@pytest.fixture
+def launch(tmp_path, three_stages, image_folder, capsys):
+    def run(experiment, *more, **options):
+        return launched(tmp_path, three_stages, image_folder, experiment, *more, **options), *capsys.readouterr()
 
     return run
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory, three_stages, image_folder):
+    """The folder of a run of four epochs without interruption, with what it printed in `printed`."""
+    output, printed = tmp_path_factory.mktemp("output"), io.StringIO()
+    with redirect_stdout(printed):
+        assert launched(output, three_stages, image_folder, "straight", "--epochs", "4") == 0
+    (output / "straight" / "printed").write_text(printed.getvalue())
+    return output / "straight"
 
 
 def weights(path):
     return torch.load(path, weights_only=False)["state_dict"]
 
 
-def test_the_scripts_epochs_are_full_training_and_its_checkpoints_contain_the_full_model(launch, tmp_path):
-    code, printed, _ = launch("straight", "--epochs", "4")
-    assert code == 0
+def test_the_scripts_epochs_are_full_training_and_its_checkpoints_contain_the_full_model(straight):
+    printed = (straight / "printed").read_text()
     # 60 images, of which 7 batches of 8 are used (drop_last), and 4 epochs: full training has 28 updates.
-    seen = json.loads((tmp_path / "straight" / "seen.json").read_text())
+    seen = json.loads((straight / "seen.json").read_text())
     updates, epochs = int(printed.split()[1]), int(printed.split()[4])
     assert epochs == -(-updates // 7)
     assert len(seen) == epochs * 7
@@ -78,24 +97,22 @@ def test_the_scripts_epochs_are_full_training_and_its_checkpoints_contain_the_fu
     assert set(rates[updates:]) <= {0.0}
 
     model = timm.create_model("vit_tiny_patch16_224", num_classes=2, **MODEL)
-    model.load_state_dict(weights(tmp_path / "straight" / "checkpoint-0.pth.tar"))  # the first stage trains a smaller model
+    model.load_state_dict(weights(straight / "checkpoint-0.pth.tar"))  # the first stage trains a smaller model
 
 
-def test_it_resumes_from_a_checkpoint(launch, tmp_path):
-    launch("straight", "--epochs", "4")
-    seen = json.loads((tmp_path / "straight" / "seen.json").read_text())
-    code, *_ = launch("resumed", "--epochs", "4", "--resume", str(tmp_path / "straight" / "checkpoint-1.pth.tar"))
+def test_it_resumes_from_a_checkpoint(launch, straight, tmp_path):
+    seen = json.loads((straight / "seen.json").read_text())
+    code, *_ = launch("resumed", "--epochs", "4", "--resume", str(straight / "checkpoint-1.pth.tar"))
     assert code == 0
     assert json.loads((tmp_path / "resumed" / "seen.json").read_text()) == seen[2 * 7 :]
-    code, _, errors = launch("other", "--epochs", "5", "--resume", str(tmp_path / "straight" / "checkpoint-1.pth.tar"))
+    code, _, errors = launch("other", "--epochs", "5", "--resume", str(straight / "checkpoint-1.pth.tar"))
     assert code == 2
     assert errors.strip() == "timm_train: state: 'plan': belongs to another schedule, budget, model, batch size or full_steps"
 
 
-def test_a_run_killed_twice_in_mid_epoch_makes_every_update(launch, tmp_path):
+def test_a_run_killed_twice_in_mid_epoch_makes_every_update(launch, straight, tmp_path):
     """train.py resumes with the next epoch: it then needs more epochs, and the learning rate still ends at zero."""
-    launch("straight", "--epochs", "4")
-    seen = json.loads((tmp_path / "straight" / "seen.json").read_text())
+    seen = json.loads((straight / "seen.json").read_text())
     planned = next(number for number, (_, rate) in enumerate(seen) if rate == 0)  # the last epoch may be longer than the plan
     done, resume = [], []
     for number, stop_after in enumerate((3, 8, 0)):
@@ -115,11 +132,10 @@ def test_a_run_killed_twice_in_mid_epoch_makes_every_update(launch, tmp_path):
     assert {rate for _, rate in done[planned:]} <= {0.0}
 
 
-def test_the_best_checkpoint_is_one_of_the_last_stage(launch, tmp_path):
+def test_the_best_checkpoint_is_one_of_the_last_stage(straight):
     """The script's metric falls with each epoch, so the first evaluation would be the best one."""
-    launch("straight", "--epochs", "4")
-    best = torch.load(tmp_path / "straight" / "model_best.pth.tar", weights_only=False)
-    seen = json.loads((tmp_path / "straight" / "seen.json").read_text())
+    best = torch.load(straight / "model_best.pth.tar", weights_only=False)
+    seen = json.loads((straight / "seen.json").read_text())
     widths_at_epoch_ends = [width for width, _ in seen[6::7]]
     assert best["epoch"] == widths_at_epoch_ends.index(128) > 0
 

@@ -13,7 +13,7 @@ from explorer.spec.provenance import Provenance
 from explorer.spec.rates import Rates
 from explorer.spec.schedule import Schedule, Stage
 from explorer.spec.task import TaskSpec
-from tests.conftest import TINY_MODEL
+from tests.conftest import TINY_MODEL, made_once
 
 TAG = "<img src=x onerror=alert(1)>"
 """Name of a class, which is text and not a part of a page."""
@@ -45,12 +45,8 @@ def measured_provenance(task: TaskSpec | dict, **changes) -> Provenance:
     return Provenance(**{**known, **changes})
 
 
-def finished_run(folder: Path, content: dict) -> Path:
-    """Train a task at half of its budget.
-
-    Returns:
-        The folder of the run; the task file is `task.yaml` beside it.
-    """
+def finished_run(folder: Path, content: dict) -> None:
+    """Train a task at half of its budget, into `run` in the folder; the task file is `task.yaml` beside it."""
     (folder / "task.yaml").write_text(yaml.safe_dump(content))
     schedule = SCHEDULE.save(folder / "schedule.json")
     words = ["explorer", "train", "--schedule", schedule, "--task", folder / "task.yaml", "--budget", "50%"]
@@ -60,29 +56,34 @@ def finished_run(folder: Path, content: dict) -> Path:
         with pytest.raises(SystemExit) as stop:
             cli.main()
         assert not stop.value.code
-    return folder / "run"
 
 
 @pytest.fixture(scope="session")
 def digits_run(tmp_path_factory):
     recipe = {"epochs": 2, "batch_size": 32, "learning_rate": 2e-3, "lr_schedule": {"kind": "linear"}}
     content = {"model": TINY_MODEL, "data": {"name": "digits", "image_size": 8}, "recipe": recipe}
-    return finished_run(tmp_path_factory.mktemp("digits"), content)
+    return made_once(tmp_path_factory, "digits-run", lambda folder: finished_run(folder, content)) / "run"
 
 
 @pytest.fixture(scope="session")
 def folder_run(tmp_path_factory, image_folder):
     """Trained on image files of two classes, of which one has the name `TAG`; the images are in `images` beside the run."""
-    folder = tmp_path_factory.mktemp("folder")
-    shutil.copytree(image_folder, folder / "images")
-    for split in ("train", "validation"):
-        (folder / "images" / split / "dark").rename(folder / "images" / split / TAG)
     pixels = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4], "interpolation": "bilinear", "crop_pct": 0.8}
-    content = {
-        "model": {"name": "vit_tiny_patch16_224", "options": {"patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 4}},
-        "data": {"name": "folder", "root": str(folder / "images"), "image_size": 8, "preprocessing": pixels},
-        "recipe": {"epochs": 12, "batch_size": 18, "learning_rate": 3e-3},
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        return finished_run(folder, content)
+
+    def train(folder):
+        shutil.copytree(image_folder, folder / "images")
+        for split in ("train", "validation"):
+            (folder / "images" / split / "dark").rename(folder / "images" / split / TAG)
+        content = {
+            "model": {
+                "name": "vit_tiny_patch16_224",
+                "options": {"patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 4},
+            },
+            "data": {"name": "folder", "root": str(folder / "images"), "image_size": 8, "preprocessing": pixels},
+            "recipe": {"epochs": 12, "batch_size": 18, "learning_rate": 3e-3},
+        }
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+            finished_run(folder, content)
+
+    return made_once(tmp_path_factory, "folder-run", train) / "run"

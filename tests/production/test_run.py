@@ -54,21 +54,21 @@ def tensorboard(out):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_a_killed_run_resumes_by_the_same_command_and_ends_in_the_same_bits(three_stages, space_file, tmp_path):
+def test_a_killed_run_resumes_by_the_same_command_and_ends_in_the_same_bits(three_stages, space_file, tmp_path, explorer):
     task = Task(SearchSpace.load(space_file).task)
     plan = planned(task, three_stages)
     train_to_folder(run_of(task, plan, tmp_path / "straight"), quiet())
     schedule = three_stages.save(tmp_path / "schedule.json")
-    command = [sys.executable, "-m", "explorer", "train", "--schedule", str(schedule), "--task", str(space_file)]
+    command = ["train", "--schedule", str(schedule), "--task", str(space_file)]
     command += ["--budget", "50%", "--checkpoint-every", "0", "--out", str(tmp_path / "killed")]
-    killed = subprocess.Popen(command)
+    killed = subprocess.Popen([sys.executable, "-m", "explorer", *command])
     while len(read_metrics(tmp_path / "killed")) < 8:
         assert killed.poll() is None
         time.sleep(0.005)
     killed.kill()
     assert killed.wait() == -signal.SIGKILL
     assert not (tmp_path / "killed" / RESULT).exists()
-    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    again = explorer(*command)
     assert again.returncode == 0, again.stderr
     weights = load_file(tmp_path / "killed" / WEIGHTS)
     assert all(torch.equal(tensor, weights[name]) for name, tensor in load_file(tmp_path / "straight" / WEIGHTS).items())

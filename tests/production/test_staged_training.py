@@ -39,7 +39,12 @@ MADE_FOR_RESIZING = stages_of({"token_policy": "resize"})
 
 
 @pytest.mark.parametrize(
-    "staging", [Staging(), Staging(subset="importance", growth="copy_normalized"), Staging(subset="random")]
+    "staging",
+    [
+        Staging(),
+        Staging(subset="importance", growth="copy_normalized"),
+        pytest.param(Staging(subset="random"), marks=pytest.mark.nightly),
+    ],
 )
 def test_the_weights_are_those_of_the_trainer(tiny_spec, three_stages, staging):
     task = Task(tiny_spec.model_copy(update={"staging": staging}))
@@ -143,8 +148,14 @@ def test_an_average_of_another_model_is_refused():
         staged(model, optimizer, ema=0.999)
 
 
-@pytest.mark.parametrize("subset", ["leading", "random", "importance"])
-@pytest.mark.parametrize("stop", [3, 17, 22])
+@pytest.mark.parametrize(
+    ("subset", "stop"),
+    [
+        pytest.param(subset, stop, marks=[] if stop == usual else pytest.mark.nightly)
+        for subset, usual in (("leading", 3), ("random", 17), ("importance", 22))
+        for stop in (3, 17, 22)
+    ],
+)
 def test_resume_in_the_middle_of_a_stage_with_an_average_of_the_weights(subset, stop):
     def start(seed):
         model, optimizer = small(seed)

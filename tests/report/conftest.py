@@ -10,25 +10,27 @@ from explorer.ledger import Ledger, SweepHeader
 from explorer.search.search import Search
 from explorer.sweep.trial import run_trial
 from explorer.training.task import Task
-from tests.conftest import TINY_SPACE, with_search
+from tests.conftest import TINY_SPACE, made_once, with_search
 from tests.report.synthetic import fill
 
 
 @pytest.fixture(scope="session")
 def real_ledger(tmp_path_factory):
     """A real sweep whose trials ran one after another, without Ray."""
-    folder = tmp_path_factory.mktemp("real")
-    (folder / "tiny.yaml").write_text(TINY_SPACE.replace("epochs: 2", "epochs: 1"))
-    space = SearchSpace.load(folder / "tiny.yaml")
-    space = with_search(space, trials=8, baseline_trials=2, repeat=1, repeat_seeds=2)
-    ledger = Ledger(folder / "tiny")
-    header = SweepHeader(name="tiny", space=space, created=1.0, versions={"torch": "2"}, hardware="2 CPU cores")
-    ledger.create(header.model_copy(update={"inventory": Task(space.task).data.inventory}))
-    search = Search(space)
-    while len(ledger.records()) < search.planned:
-        trial = search.next()
-        search.finished(run_trial(trial, space, ledger))
-    return ledger
+
+    def sweep(folder):
+        (folder / "tiny.yaml").write_text(TINY_SPACE.replace("epochs: 2", "epochs: 1"))
+        space = SearchSpace.load(folder / "tiny.yaml")
+        space = with_search(space, trials=8, baseline_trials=2, repeat=1, repeat_seeds=2)
+        ledger = Ledger(folder / "tiny")
+        header = SweepHeader(name="tiny", space=space, created=1.0, versions={"torch": "2"}, hardware="2 CPU cores")
+        ledger.create(header.model_copy(update={"inventory": Task(space.task).data.inventory}))
+        search = Search(space)
+        while len(ledger.records()) < search.planned:
+            trial = search.next()
+            search.finished(run_trial(trial, space, ledger))
+
+    return Ledger(made_once(tmp_path_factory, "real-sweep", sweep) / "tiny")
 
 
 @pytest.fixture(scope="session")

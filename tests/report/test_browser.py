@@ -274,7 +274,7 @@ def test_two_sweeps_in_one_page(opened, real_ledger, large_ledger, tmp_path):
     assert "each sweep's own full training" in frontier(page, "gd.layout.xaxis.title.text")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", [pytest.param("light", marks=pytest.mark.nightly), "dark"])
 def test_light_and_dark(opened, report, scheme):
     page = opened(report.page, color_scheme=scheme)
     surface, ink = (SURFACE, INK) if scheme == "light" else (DARK[SURFACE], DARK[INK])

@@ -90,7 +90,7 @@ def test_trials_fail_alone_each_with_its_reason_and_the_next_run_tries_them_agai
     assert not Path(sweep.location, STORE).exists()
     assert "all 6 trials are in the ledger" in unchanged.file.getvalue()
     again = quiet()
-    assert Sweep(space, storage, console=again).run().lacking == ()
+    assert Sweep(space, storage, parallel_trials=1, console=again).run().lacking == ()
     assert "trying 3 failed trials again" in again.file.getvalue()
     second = {r.trial.id: r for r in sweep.ledger.records()}
     assert second.keys() == first.keys()
@@ -130,7 +130,7 @@ def test_trials_of_two_processes_fail_alone_and_are_tried_again(local_ray, tmp_p
 def test_a_driver_killed_in_mid_sweep_loses_no_result_and_trained_segments_are_not_trained_again(tmp_path, processes):
     space_file = tmp_path / "long.yaml"
     space_file.write_text(f"{LONG_SPACE}resources: {{processes: {processes}}}\n")
-    command, folder = driver(space_file, tmp_path), tmp_path / "tiny"
+    command, folder = [*driver(space_file, tmp_path), "--parallel-trials", "1"], tmp_path / "tiny"
     own_folder = tmp_path / "working-directory"
     own_folder.mkdir()
     with (tmp_path / "output").open("w") as output:

@@ -76,6 +76,7 @@ def test_a_sweep_runs_reports_progress_resumes_and_extends(local_ray, space_file
     assert len(best_by_budget(trials_frame(extended))) == 4
 
 
+@pytest.mark.nightly
 def test_a_trial_that_diverges_fails_alone(local_ray, space_file, tmp_path):
     content = SearchSpace.load(space_file).model_dump()
     content["recipe"] |= {"optimizer": "sgd", "learning_rate": 1e-3}

@@ -22,7 +22,9 @@ ONE_SEGMENT = Schedule.full_model(grid=1)
 
 
 def test_a_run_executes_its_plan_and_learns(tiny_spec, three_stages):
-    task = Task(tiny_spec.model_copy(update={"recipe": tiny_spec.recipe.model_copy(update={"epochs": 12})}))
+    task = Task(
+        tiny_spec.model_copy(update={"recipe": tiny_spec.recipe.model_copy(update={"epochs": 5, "learning_rate": 5e-3})})
+    )
     plan = planned(task, three_stages)
     result = train(task, plan, seed=0)
     assert (result.steps, result.flops) == (plan.steps, plan.flops)
@@ -129,7 +131,7 @@ def test_the_learning_rate_of_each_step_is_the_plans(tiny_task, three_stages, mo
         return step(self, *arguments)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", spy)
-    plan = planned(tiny_task, three_stages)
+    plan = planned(tiny_task, three_stages, "20%")
     train(tiny_task, plan, seed=0)
     wanted = [2e-3 * segment.learning_rate_factor(number) for segment in plan.segments for number in range(segment.steps)]
     assert seen == pytest.approx(wanted)

@@ -99,7 +99,7 @@ def test_accumulated_parts_add_up_to_the_batch(tiny_spec):
                 ]
             }
         )
-        results.append(train(task, planned(task, schedule), seed=0))
+        results.append(train(task, planned(task, schedule, "20%"), seed=0))
     for one, other in zip(results[0].model.parameters(), results[1].model.parameters(), strict=True):
         assert torch.allclose(one, other, atol=1e-5)
     assert results[0].segments[-1].mean_loss == pytest.approx(results[1].segments[-1].mean_loss, rel=1e-4)
@@ -114,7 +114,7 @@ def test_a_run_with_all_options_resumes_exactly(tiny_spec, three_stages, tmp_pat
 def test_a_checkpoint_within_a_segment_resumes_exactly(tiny_spec, three_stages, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "LOSS_CHECK_STEPS", 3)
     task = task_with(tiny_spec, ema_decay=0.95)
-    plan = planned(task, three_stages.model_copy(update={"grid": 5}))
+    plan = planned(task, three_stages.model_copy(update={"grid": 5}), "20%")
     straight = train(task, plan, seed=1)
     assert plan.segments[0].steps > 10
     checks = []

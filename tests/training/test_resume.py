@@ -47,7 +47,7 @@ def test_smaller_images_resume_exactly_and_evaluate_at_full_size(tiny_spec, tmp_
     [
         pytest.param({"subset": "random", "blocks": "even"}, marks=pytest.mark.nightly),
         {"subset": "importance", "growth": "zero"},
-        {"growth": "copy_normalized", "token_policy": "resize"},
+        pytest.param({"growth": "copy_normalized", "token_policy": "resize"}, marks=pytest.mark.nightly),
     ],
 )
 def test_every_kind_of_staging_resumes_exactly(tiny_spec, tmp_path, staging):

@@ -32,9 +32,8 @@ def schedule(*slots: int) -> Schedule:
 
 @pytest.fixture
 def task(tiny_spec):
-    recipe = tiny_spec.recipe.model_copy(update={"epochs": 3})
     model = tiny_spec.model.model_copy(update={"options": {**tiny_spec.model.options, "drop_path_rate": 0.2}})
-    return Task(tiny_spec.model_copy(update={"recipe": recipe, "model": model}))
+    return Task(tiny_spec.model_copy(update={"model": model}))
 
 
 def entries(folder: Path) -> list[Path]:
@@ -143,20 +142,17 @@ def test_a_training_whose_state_cannot_be_kept_says_so(task, tmp_path):
         train(task, planned(task, schedule(8, 6, 6)), seed=1, store=store, stop_requested=lambda: True)
 
 
-@pytest.mark.parametrize(
-    "damage", ["flipped", "code", *(pytest.param(name, marks=pytest.mark.nightly) for name in ("truncated", "empty"))]
-)
-def test_a_damaged_state_is_trained_again_never_trusted(task, tmp_path, damage):
+def test_damaged_states_are_trained_again_never_trusted(task, tmp_path):
+    """Each is damaged in one of four ways."""
     store = StageStore(str(tmp_path), 10**9)
     plan = planned(task, schedule(8, 6, 6))
     first = train(task, plan, seed=1, store=store)
-    for path in entries(tmp_path):
-        data = bytearray(path.read_bytes())
-        if damage == "flipped":
-            data[len(data) // 2] ^= 1
-        path.write_bytes(
-            {"truncated": bytes(data[: len(data) // 2]), "empty": b"", "code": b"cos\nsystem\n"}.get(damage, bytes(data))
-        )
+    assert len(entries(tmp_path)) == len(plan.segments) - 1 == 19
+    for number, path in enumerate(entries(tmp_path)):
+        data = path.read_bytes()
+        half = len(data) // 2
+        flipped = data[:half] + bytes([data[half] ^ 1]) + data[half + 1 :]
+        path.write_bytes((flipped, data[:half], b"", b"cos\nsystem\n")[number % 4])
     again = train(task, plan, seed=1, store=store)
     assert again.executed_flops == again.flops
     assert same_weights(first.model, again.model)

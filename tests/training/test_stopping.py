@@ -44,7 +44,7 @@ def test_a_signal_within_a_segment_loses_no_step(tiny_task, three_stages, tmp_pa
     monkeypatch.setattr(loop, "LOSS_CHECK_STEPS", 1)
     before = signal.getsignal(number)
     signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)
-    plan, checkpoint = planned(tiny_task, three_stages), tmp_path / "c.pt"
+    plan, checkpoint = planned(tiny_task, three_stages, "20%"), tmp_path / "c.pt"
     straight = train(tiny_task, plan, seed=1)
     steps = sum(segment.steps for segment in plan.segments[:5]) + 3
     send = at_step(steps, lambda: signal.raise_signal(number))
@@ -66,7 +66,7 @@ def test_a_request_to_stop_writes_the_checkpoint_from_which_the_same_call_resume
     tiny_task, three_stages, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(loop, "LOSS_CHECK_STEPS", 1)
-    plan, checkpoint = planned(tiny_task, three_stages), tmp_path / "c.pt"
+    plan, checkpoint = planned(tiny_task, three_stages, "20%"), tmp_path / "c.pt"
     with pytest.raises(PreemptedError, match=f"after step 1 of {plan.steps}; its state is kept"):
         train(tiny_task, plan, seed=1, checkpoint=checkpoint, stop_requested=lambda: True)
     resumed = train(tiny_task, plan, seed=1, checkpoint=checkpoint, stop_requested=lambda: False)
