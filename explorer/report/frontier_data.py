@@ -33,6 +33,19 @@ NEXT_TO = 1.05
 
 
 @dataclass(frozen=True)
+class Predictions:
+    """What can be said of budgets that were not trained. It takes seconds, and is computed when it is first used."""
+
+    curves: pd.DataFrame
+    """The best of each kind at each budget, as `best_by_budget` returns them."""
+
+    @cached_property
+    def by_kind(self) -> dict[Kind, PredictedCurve | str]:
+        """The predicted curve of each kind, or why it cannot be predicted."""
+        return {kind: predicted_or_obstacle(self.curves[self.curves.kind == kind]) for kind in KINDS}
+
+
+@dataclass(frozen=True)
 class FrontierData:
     """Values of the metric are scores, of which the higher one is better; costs are fractions of full training."""
 
@@ -48,20 +61,18 @@ class FrontierData:
     """Cost at which staged training matches full training, predicted where that was not trained; `None` if it is not known."""
     break_even: BreakEven
     """What finding out cost, and what it saves."""
-
-    @cached_property
-    def _predicted_or_obstacle(self) -> dict[Kind, PredictedCurve | str]:
-        return {kind: predicted_or_obstacle(self.curves[self.curves.kind == kind]) for kind in KINDS}
+    predictions: Predictions
+    """Those of the curves."""
 
     @property
     def predicted(self) -> dict[Kind, PredictedCurve]:
         """The accuracy at budgets that were not trained, for each kind that can be predicted."""
-        return {kind: curve for kind, curve in self._predicted_or_obstacle.items() if isinstance(curve, PredictedCurve)}
+        return {kind: curve for kind, curve in self.predictions.by_kind.items() if isinstance(curve, PredictedCurve)}
 
     @property
     def obstacles(self) -> dict[Kind, str]:
         """Why the other kinds cannot be predicted, as clauses."""
-        return {kind: reason for kind, reason in self._predicted_or_obstacle.items() if isinstance(reason, str)}
+        return {kind: reason for kind, reason in self.predictions.by_kind.items() if isinstance(reason, str)}
 
     def shown_to(self, kind: Kind) -> float:
         """Cost to which a predicted kind is shown: full training, unless more was trained or that is out of reach."""
@@ -171,7 +182,7 @@ def frontier_data(trials: pd.DataFrame, all_trials: pd.DataFrame | None = None) 
         runs.loc[of_kind, "dominated"] = ~non_dominated(runs.cost[of_kind], runs.test_score[of_kind])
     between = {kind: MetricCurve.through(curves[curves.kind == kind]) for kind in KINDS if (curves.kind == kind).any()}
     comparisons, match = tuple(compare_budgets(curves)), match_full_training(curves, between)
-    data = FrontierData(curves, runs, between, comparisons, match, break_even(paid_for, match))
+    data = FrontierData(curves, runs, between, comparisons, match, break_even(paid_for, match), Predictions(curves))
     if match is None and (predicted := predict_full_training_match(data.predicted)) is not None:
         return replace(data, match=predicted, break_even=break_even(paid_for, predicted))
     return data

@@ -87,10 +87,10 @@ def of_another_encoding(path):
     path.write_bytes("\N{DEGREE SIGN}\n".encode("latin-1"))
 
 
-@pytest.mark.parametrize("change", [None, of_a_spreadsheet, with_a_longer_row, of_another_encoding])
-def test_metrics_and_event_files_are_complete_after_an_interruption(tiny_task, three_stages, tmp_path, monkeypatch, change):
-    compiled = planned(tiny_task, three_stages)
-    run = run_of(tiny_task, compiled, tmp_path)
+@pytest.fixture(scope="module")
+def interrupted(tiny_spec, three_stages, tmp_path_factory):
+    """The folder of a run that lost power after 7 of its 20 segments."""
+    task, out = Task(tiny_spec), tmp_path_factory.mktemp("interrupted")
     save = saved_state.save_checkpoint
 
     def power_cut(path, content):
@@ -98,10 +98,18 @@ def test_metrics_and_event_files_are_complete_after_an_interruption(tiny_task, t
         if len(content["segments"]) == 7:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(saved_state, "save_checkpoint", power_cut)
-    with pytest.raises(KeyboardInterrupt):
-        train_to_folder(run, quiet())
-    monkeypatch.setattr(saved_state, "save_checkpoint", save)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(saved_state, "save_checkpoint", power_cut)
+        with pytest.raises(KeyboardInterrupt):
+            train_to_folder(run_of(task, planned(task, three_stages), out), quiet())
+    return out
+
+
+@pytest.mark.parametrize("change", [None, of_a_spreadsheet, with_a_longer_row, of_another_encoding])
+def test_metrics_and_event_files_are_complete_after_an_interruption(interrupted, tiny_task, three_stages, tmp_path, change):
+    shutil.copytree(interrupted, tmp_path, dirs_exist_ok=True)
+    compiled = planned(tiny_task, three_stages)
+    run = run_of(tiny_task, compiled, tmp_path)
     if change:
         change(tmp_path / "metrics.csv")
     result = train_to_folder(run, quiet())
@@ -238,7 +246,7 @@ def test_a_run_prints_its_device_and_progress(tiny_task, three_stages, tmp_path,
 
 def test_two_trainings_do_not_write_into_one_folder(tiny_task, three_stages, tmp_path, monkeypatch):
     monkeypatch.setattr(run_folder, "PATIENCE_SECONDS", 0.2)
-    run = run_of(tiny_task, planned(tiny_task, three_stages), tmp_path / "run")
+    run = run_of(tiny_task, planned(tiny_task, three_stages, "20%"), tmp_path / "run")
     code = "import sys, time; from explorer.production.run_folder import *; from pathlib import Path\n"
     code += "with only_run(Path(sys.argv[1])): print('locked', flush=True); time.sleep(600)"
     other = subprocess.Popen([sys.executable, "-c", code, str(run.out)], stdout=subprocess.PIPE, text=True)
