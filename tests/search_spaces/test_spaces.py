@@ -155,13 +155,7 @@ def test_fine_tuning_starts_from_a_file_of_weights(photos, tmp_path):
     assert all(math.isfinite(segment.mean_loss) for segment in result.segments)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.nightly if name in ("imagenet_deit_small", "imagenet_swin_tiny") else [])
-        for name in NARROW
-    ],
-)
+@pytest.mark.parametrize("name", NARROW)
 def test_a_space_trains(name, photos):
     space = narrowed(name, photos)
     search = Search(space)
