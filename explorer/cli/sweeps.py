@@ -150,13 +150,20 @@ def sweep(
         machines, table = machines_at(address, readable), planned.ledger.step_times() or given
         if table is None and readable.currency == "device_seconds":
             table = step_times_at(address, readable)
-        expected = forecast(readable, machines, table, planned.earlier_sweeps)
+        if begun := planned.begun(checked.inventory, table):
+            print_line(console, f"{len(begun.records)} trials are in the ledger: the forecast is of what is left")
+            print_line(console, "\n".join(begun.search.limit_lines()))
+        expected = forecast(readable, machines, table, planned.earlier_sweeps, begun)
         if expected.warm_starts:
             print_line(console, "\n".join(expected.warm_starts))
         if (allocation := expected.allocation_table()) is not None:
             console.print(allocation)
-            print_line(console, f"{expected.spending_summary()}\nas a search with random results goes:")
-        console.print(expected.table())
+        if expected.spending is not None:
+            print_line(console, expected.spending_summary())
+            if expected.trials:
+                print_line(console, "as a search with random results goes:")
+        if expected.trials:
+            console.print(expected.table())
         print_line(console, expected.summary(planned.space, parallel_trials))
         return
     finished = planned.run()

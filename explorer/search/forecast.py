@@ -34,6 +34,16 @@ MAX_TRIALS = 1000
 """Trials that a forecast goes through at most: a search of thousands takes long even with random results."""
 
 
+@dataclass(frozen=True)
+class BegunSweep:
+    """Where a sweep stands that has begun."""
+
+    search: Search
+    """That goes on from the records."""
+    records: Sequence[Record]
+    """What the ledger holds; without those of failed trials that are tried again."""
+
+
 @dataclass
 class BudgetForecast:
     """The trials of one budget."""
@@ -86,6 +96,8 @@ class Forecast:
     """Whether only the first `MAX_TRIALS` trials are counted."""
     spending: Spending | None = None
     """The spending at the end, where the sweep has a limit."""
+    begun: BegunSweep | None = None
+    """Where the sweep stood, if it had begun."""
 
     @property
     def planned(self) -> float:
@@ -115,8 +127,10 @@ class Forecast:
         return table
 
     def allocation_table(self) -> Table | None:
-        """How the spending limit is divided among the budgets if nothing is shared; `None` without a limit."""
-        if self.spending is None:
+        """How the spending limit is divided among the budgets if nothing is shared; `None` without a limit.
+
+        Nor is there one once the sweep has begun."""
+        if self.spending is None or self.begun is not None:
             return None
         table = Table(box=None, pad_edge=False, header_style="bold")
         for title in ("budget", "staged trials", "baseline trials", "repeats", "cost at most", "of the limit"):
@@ -134,6 +148,8 @@ class Forecast:
         """The spending limit in sentences; empty without a limit."""
         if self.spending is None:
             return ""
+        if self.begun is not None:
+            return "\n".join(f"in the end: {line}" for line in self.begun.search.spent_lines())
         until = f"by the first {self.trials} trials" if self.is_cut_off else "in the end"
         given, text, spent = self.spending.priced.given, self.spending.priced.text, self.spending.spent
         return (
@@ -149,12 +165,15 @@ class Forecast:
             space: the search space.
             parallel_trials: number of trials that run side by side at most; `None` for as many as the machines can.
         """
+        if self.begun is not None and not self.trials:
+            return f"nothing is left to train: {len(self.begun.records)} trials are in the ledger"
         shared = 1 - self.executed / self.planned
         hint = "" if space.search.learning_rate_grid else "; only equal learning rates share: search.learning_rate_grid"
         full = f"one full training takes about {duration_text(self.full_seconds)}; " if self.machines.times else ""
         counted = (
             f"the first {self.trials} trials, to which this forecast is limited" if self.is_cut_off else f"{self.trials} trials"
         )
+        counted += f" besides {len(self.begun.records)} in the ledger" if self.begun else ""
         return (
             f"{counted}; all of them together cost {self.planned:.2f} full trainings, of which about "
             f"{self.executed:.2f} are trained and {shared:.0%} are shared (estimated with random results{hint})\n"
@@ -189,6 +208,7 @@ def forecast(
     machines: Machines,
     table: StepTimeTable | None = None,
     earlier_sweeps: Sequence[EarlierSweep] = (),
+    begun: BegunSweep | None = None,
 ) -> Forecast:
     """Search as a sweep would, with results drawn at random, and add up the cost of the plans.
 
@@ -200,8 +220,9 @@ def forecast(
         machines: where the sweep will run.
         table: step times, which a sweep in device-seconds needs.
         earlier_sweeps: the sweeps of `search.from`.
+        begun: where the sweep stands, if it has begun: the forecast is of what is left.
     """
-    expected = Forecast(machines, [])
+    expected = Forecast(machines, [], begun=begun)
     times = machines.times
     task = Task(space.task)
     full_training = compile_plan(Schedule.full_model(), task, Budget(1.0), task.step_cost)
@@ -216,11 +237,16 @@ def forecast(
     trained: set[str] = set()
     results = random.Random(space.search.seed)
     priced = priced_limit(space, table)
-    expected.spending = Spending(space, priced) if priced else None
+    records: Sequence[Record] = ()
     with quiet_optuna():
-        search = Search(space, table=table, spending=expected.spending, earlier_sweeps=earlier_sweeps)
+        if begun is None:
+            expected.spending = Spending(space, priced) if priced else None
+            search = Search(space, table=table, spending=expected.spending, earlier_sweeps=earlier_sweeps)
+        else:
+            search, records = begun.search, begun.records
+            expected.spending = search.spending
         expected.warm_starts = search.warm_starts.lines
-        dispatcher = Dispatcher(search, lambda trial: compile_trial(trial, space, table)[1], hold_back=False)
+        dispatcher = Dispatcher(search, lambda trial: compile_trial(trial, space, table)[1], records, hold_back=False)
         while isinstance(planned := dispatcher.next(), PlannedTrial):
             plan, trial = planned.plan, planned.trial
             rows[trial.proxy, trial.budget].add(trial, plan.planned_cost / full.full_cost)

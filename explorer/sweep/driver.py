@@ -24,6 +24,7 @@ from explorer.ledger.driver_note import DriverNote
 from explorer.paths import expanded
 from explorer.plan import Plan
 from explorer.search.checks import check_space
+from explorer.search.forecast import BegunSweep
 from explorer.search.optuna_logs import quiet_optuna
 from explorer.search.priced_limit import needs_step_times, priced_limit
 from explorer.search.search import Search
@@ -257,6 +258,24 @@ class Sweep:
         """What the results lack, one line each: budgets without a successful staged or baseline trial."""
         return lacking(self.space, self.ledger.records())
 
+    def begun(self, inventory: Inventory, table: StepTimeTable | None) -> BegunSweep | None:
+        """Where this sweep stands on the storage; `None` if it has not begun. Nothing is written.
+
+        Args:
+            inventory: what the data set contains now.
+            table: the sweep's step times, which a sweep in device-seconds needs.
+
+        Raises:
+            InvalidInput: when the storage holds a sweep with other settings or data under this name.
+        """
+        if not self.ledger.exists:
+            return None
+        open_sweep(self.ledger, self._whole_space, inventory, lambda: self.header(inventory))
+        with quiet_optuna():
+            records, retried = self._records(), self._retried(self._records(), table)
+            kept = [record for record in records if record not in retried]
+            return BegunSweep(self._search(kept, table), kept)
+
     def header(self, inventory: Inventory) -> SweepHeader:
         """The header that this sweep writes when it starts; see `explorer.sweep.header.new_header`."""
         return new_header(self.location.rsplit("/", 1)[-1], self._whole_space, inventory)
@@ -389,15 +408,22 @@ class Sweep:
 
     def _without_retried(self, records: list[Record], table: StepTimeTable | None) -> list[Record]:
         """The records without those of failed trials that are tried again, which are set aside."""
-        failed = [record for record in records if record.outcome is None and not record.diverged and self.retry == "failed"]
-        retried = self._search(records, table).affordable_retries(failed) if failed and self.space.search.spend else failed
-        if len(retried) < len(failed):
-            self._say(f"{len(failed) - len(retried)} failed trials are not tried again, because the spending limit has no room")
+        retried = self._retried(records, table)
+        if refused := len(self._to_retry(records)) - len(retried):
+            self._say(f"{refused} failed trials are not tried again, because the spending limit has no room")
         for record in retried:
             self.ledger.set_aside(record)
         if retried:
             self._say(f"trying {len(retried)} failed trials again")
         return [record for record in records if record not in retried]
+
+    def _to_retry(self, records: list[Record]) -> list[Record]:
+        return [record for record in records if record.outcome is None and not record.diverged and self.retry == "failed"]
+
+    def _retried(self, records: list[Record], table: StepTimeTable | None) -> list[Record]:
+        """The records of failed trials that are tried again, as far as a limit has room for them."""
+        failed = self._to_retry(records)
+        return self._search(records, table).affordable_retries(failed) if failed and self.space.search.spend else failed
 
     def _clear_store(self, records: list[Record]) -> None:
         """Remove the stage store of a sweep whose trials have all ended, unless failed ones would be tried again from it."""

@@ -6,12 +6,16 @@ import pytest
 
 from explorer import InvalidInput, SearchSpace, Sweep
 from explorer.ledger.driver_note import DriverNote, RunningTrial
+from explorer.search.forecast import forecast, synthetic_record
+from explorer.search.machines import this_machine
 from explorer.search.proposer import Status
 from explorer.search.search import Search
+from explorer.search.trial_plan import compile_trial, full_training_plan
 from explorer.sweep.lease import DriverLock
 from explorer.sweep.loggers import TENSORBOARD, SweepLoggers
 from explorer.sweep.searcher import SweepSearcher
 from explorer.sweep.versions import check_versions, installed_versions
+from explorer.training.task import Task
 from tests.conftest import quiet
 from tests.ledger.test_ledger import make_header, make_record
 from tests.loggers.event_files import read_events
@@ -116,6 +120,45 @@ def test_a_sweep_in_the_ledger_needs_no_ray(space_file, tmp_path):
         sweep.ledger.append(record)
     sweep.run()
     assert "all 4 trials are in the ledger" in console.file.getvalue()
+
+
+@pytest.mark.parametrize(("given", "amount"), [({"trials": 4}, 9), ({"spend": "4 trainings"}, None)])
+def test_the_forecast_of_a_sweep_that_has_begun_is_of_what_is_left(space_file, tmp_path, given, amount):
+    """A dry run of a sweep with more trials, or a larger limit, forecast the whole sweep, as if nothing were there."""
+    sweep = Sweep(
+        SearchSpace.load(space_file).with_search(plan="limited" if "spend" in given else "exhaustive", **given), tmp_path
+    )
+    inventory = Task(sweep.space.task).data.inventory
+    assert sweep.begun(inventory, None) is None
+    assert not (tmp_path / "tiny").exists()
+    from_start = forecast(sweep.space, this_machine(sweep.space))
+    assert amount in (None, from_start.trials)
+    sweep._open()
+    search, full = sweep._search([], None), full_training_plan(sweep.space, None)
+    for _ in range(5):
+        trial = search.next()
+        record = synthetic_record(trial, compile_trial(trial, sweep.space, None)[1], 0.5, full=full)
+        search.finished(record)
+        sweep.ledger.append(record)
+    failed = make_record("lost").model_copy(
+        update={"trial": search.next(), "status": "failed", "outcome": None, "failure": "lost"}
+    )
+    sweep.ledger.append(failed.model_copy(update={"reason": "the node was lost"}))
+    begun = sweep.begun(inventory, None)
+    assert len(begun.records) == 5  # the failed trial is tried again
+    left = forecast(sweep.space, this_machine(sweep.space), begun=begun)
+    if amount:
+        assert left.trials == amount - 5
+        assert "4 trials besides 5 in the ledger" in left.summary(sweep.space)
+    else:
+        assert left.planned < from_start.planned
+        assert from_start.spending.spent == pytest.approx(left.spending.spent, rel=0.2)
+        assert left.spending_summary().startswith("in the end: ")
+    content = sweep.space.model_dump()
+    content["recipe"]["epochs"] += 1
+    other = Sweep(SearchSpace.model_validate(content), tmp_path)
+    with pytest.raises(InvalidInput, match=r"recipe\.epochs: .* give this one another --name"):
+        other.begun(inventory, None)
 
 
 @pytest.mark.parametrize(("has_note", "counted"), [(True, 1), (False, 2)])
