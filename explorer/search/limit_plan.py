@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from explorer.search.allocation import (
     CONTINGENCY,
+    ROUNDING,
     Rule,
     RungState,
     affordable_budgets,
@@ -122,6 +123,26 @@ def outstanding(plan: LimitPlan, progress: Progress) -> list[int]:
     counts = [*plan.on_proxies, *plan.verified[: len(at_goal)]]
     states = [*progress.on_proxies, *at_goal]
     return [max(0, capped(count, state) - state.asked) for count, state in zip(counts, states, strict=True)]
+
+
+def left_for_goal(plan: LimitPlan, progress: Progress) -> float:
+    """What is left of a limit for proxies and trainings at the wanted budget if a sweep resumes with a plan.
+
+    The repeats come before them, and the fewest useful trials at the cheapest budget, without which nothing could be said. The
+    trials that an earlier goal left at budgets that are not searched now are repeated after them.
+    """
+    kept: list[list[RungState]] = [list(of_kind[: plan.candidates]) for of_kind in progress.states]
+    fewest = (plan.rule.fewest_staged, plan.rule.fewest_baseline)
+    for place in range(plan.searched, plan.candidates):
+        if any(of_kind[place].asked < capped(least, of_kind[place]) for of_kind, least in zip(kept, fewest, strict=True)):
+            for of_kind in kept:
+                of_kind[place] = RungState(cost=of_kind[place].cost)
+    repeats = sum(plan.rule.cost(of_kind, [state.asked for state in of_kind]) for of_kind in kept)
+    useful = plan.rule.useful_cost(kept[0], kept[1], 1)
+    left = plan.limit - progress.spent - repeats
+    if useful > repeats + ROUNDING:
+        left = min(left, plan.limit * (1 - CONTINGENCY) - progress.spent - useful)
+    return left
 
 
 def trials_within(plan: LimitPlan, progress: Progress) -> tuple[list[int], int]:

@@ -7,14 +7,14 @@ same limit, and one that is given a larger limit is extended.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from explorer.errors import InvalidInput
-from explorer.ledger import Record, Trial
+from explorer.ledger import Kind, Record, Trial
 from explorer.ledger.spending import Charges
 from explorer.search.allocation import (
-    CONTINGENCY,
     ROUNDING,
     BudgetTrials,
     Rule,
@@ -29,6 +29,7 @@ from explorer.search.limit_plan import (
     Progress,
     States,
     least_limit,
+    left_for_goal,
     outstanding,
     plan_limit,
     trials_within,
@@ -85,7 +86,7 @@ class Spending:
         if not self.plan.is_useful:
             raise self._below_useful()
         if obstacle := self._obstacle(self.plan):
-            raise self._out_of_reach(obstacle)
+            raise self._out_of_reach(obstacle, records)
         (staged, baseline), rule = self._sweep.states, self.plan.rule
         divided = divide(self.plan.left, *self._candidates(self._sweep.states), rule)
         assert divided is not None
@@ -132,7 +133,8 @@ class Spending:
         """Set how many trials proxies and the budget of `search.goal` are to have, as far as they fit into what is left.
 
         They were planned from the whole limit, of which a sweep that is resumed for another budget or with another limit has
-        spent a part. The fewest useful trials at the cheapest budget come before them.
+        spent a part. The fewest useful trials at the cheapest budget come before them. Proxies are not trained where they leave
+        no room for a training at the goal. The trials of an earlier goal are repeated after them, if there is room.
 
         Args:
             rungs: of the target, as for `set_trials`.
@@ -144,17 +146,15 @@ class Spending:
             What those that have not been proposed will cost at most, in full trainings.
         """
         progress = self._progress(rungs, proxies, running, repeats_left)
-        repeats = self._repeats(progress.states)
-        left = self.limit - progress.spent - repeats
-        useful = self.plan.rule.useful_cost(*self._candidates(progress.states), 1)
-        if useful > repeats + ROUNDING:  # the cheapest budget lacks trials: nothing could be said without them
-            left = min(left, self.limit * (1 - CONTINGENCY) - progress.spent - useful)
+        left = left_for_goal(self.plan, progress)
         reserved, at_goal = 0.0, rungs[self.plan.candidates * len(KINDS) :]
-        outside = [*proxies, *at_goal]
+        outside, lacking = [*proxies, *at_goal], outstanding(self.plan, progress)
+        of_first = self.costs[-1] if at_goal and lacking[len(proxies)] and not at_goal[0].asked else 0.0
         self.unaffordable = 0
-        for rung, more in zip(outside, outstanding(self.plan, progress), strict=True):
+        for number, (rung, more) in enumerate(zip(outside, lacking, strict=True)):
+            room = left - reserved - (of_first if number < len(proxies) else 0.0)
             cost = self.charges.bound(rung.budget, rung.proxy)
-            fitting = min(more, max(0, math.floor((left - reserved) / cost + ROUNDING)))
+            fitting = min(more, max(0, math.floor(room / cost + ROUNDING)))
             rung.wanted = rung.asked + fitting
             reserved += fitting * cost
             self.unaffordable += more - fitting
@@ -277,6 +277,21 @@ class Spending:
             for kind in range(len(KINDS))
         ]
 
+    def _recorded(self, records: Sequence[Record]) -> States:
+        """The states of the rungs of each kind by the records alone."""
+        of_target = Counter((r.trial.budget, r.trial.kind, r.trial.phase) for r in records if r.trial.proxy is None)
+        wanted = self.plan.rule.winners * self.plan.rule.seeds
+
+        def state(budget: Budget, kind: Kind, cost: float) -> RungState:
+            repeats = of_target[budget, kind, "repeat"]
+            return RungState(
+                cost=cost, asked=of_target[budget, kind, "search"], repeats_left=max(0, wanted - repeats) if repeats else None
+            )
+
+        return [
+            [state(budget, kind, cost) for budget, cost in zip(self.space.budgets, self.costs, strict=True)] for kind in KINDS
+        ]
+
     def _progress(
         self, rungs: Sequence[Rung], proxies: Sequence[Rung], running: float, repeats_left: Callable[[Rung], int | None]
     ) -> Progress:
@@ -306,13 +321,18 @@ class Spending:
             )
         return None
 
-    def _out_of_reach(self, obstacle: str) -> InvalidInput:
+    def _out_of_reach(self, obstacle: str, records: Sequence[Record]) -> InvalidInput:
+        progress = Progress(states=self._recorded(records), on_proxies=[], spent=self.spent)
+
         def trains_goal(limit: float) -> bool:
             plan = self._plan(limit)
-            return plan.is_useful and (any(plan.verified) or plan.candidates == len(self.costs))
+            if not plan.is_useful or not (any(plan.verified) or plan.candidates == len(self.costs)):
+                return False
+            return left_for_goal(plan, progress) >= self.costs[-1]
 
-        enough = self._rounded_up(least_limit(self.limit, trains_goal))
-        reason = f"{obstacle}; search.spend of {enough} would have room to train it there once"
+        enough = least_limit(self.limit, trains_goal)
+        has_spent = f", of which {self.priced.text(self.spent)} are spent," if self.spent else ""
+        reason = f"{obstacle}; search.spend of {self._rounded_up(enough)}{has_spent} would have room to train it there once"
         return InvalidInput("search.goal", str(self.space.search.goal), reason)
 
     def _below_useful(self) -> InvalidInput:

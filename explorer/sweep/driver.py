@@ -157,12 +157,12 @@ class Sweep:
         self._given_step_times = step_times
         self.parallel_trials, self.wait_for_nodes = parallel_trials, wait_for_nodes
         self.space, self.address, self.retry, self.mix_versions = space, address, retry, mix_versions
-        if not needs_step_times(space) and (priced := priced_limit(space)):
-            Spending(space, priced)  # refuses a limit that is too low
         root = expanded(storage, "storage")
         root = root if "://" in root else str(Path(root).resolve())
         self.location = f"{root.rstrip('/')}/{name or space.name}"
         self.ledger = Ledger(self.location)
+        if not needs_step_times(space) and (priced := priced_limit(space)):
+            Spending(space, priced, self.ledger.records(), self.ledger.superseded())  # refuses a limit that is too low
         self.reuse = reuse
         self.earlier_sweeps = earlier_sweeps(self.space, Task(space.task).data.inventory, self.ledger)
         warm_starts(self.space, self.earlier_sweeps)  # refuses a sweep of which nothing fits

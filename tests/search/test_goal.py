@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from explorer import Budget, InvalidInput, SearchSpace, Sweep
-from explorer.ledger import KINDS, Record, Trial
+from explorer.ledger import KINDS, Ledger, Record, Trial
 from explorer.search.priced_limit import PricedLimit, priced_limit
 from explorer.search.proposal import neighbours, proxy_guesses, schedule_for
 from explorer.search.proposer import Status
@@ -15,6 +15,7 @@ from explorer.search.proxy_allocation import proxy_trials, verified_trainings
 from explorer.search.search import Search
 from explorer.search.spending import Spending
 from explorer.spec.spending_limit import SpendingLimit
+from tests.ledger.test_ledger import make_header
 from tests.search.test_search import finish
 
 PHASES = ("search", "repeat")
@@ -131,6 +132,46 @@ def test_a_sweep_that_is_resumed_for_a_larger_budget_stays_within_its_limit(spac
     space = whole.with_search(goal="25%", spend="4 trainings").as_planned().up_to_goal()
     extended = Search(space, records, spending=Spending(space, priced_limit(space), records))
     assert not any("do not fit" in line for line in extended.limit_lines())
+
+
+def test_another_goal_is_trained_before_what_was_for_the_first_one(space_file):
+    """A limit was spent on repeats of the first goal's trial and on proxies of the second, which was never trained.
+
+    The first sweep spends .99 at 25 %. With 1.8, .81 are left: a training at 50 % costs .5, and proxies at 50 % .125 each.
+    """
+    first = goal_space(space_file).as_planned().up_to_goal()
+    records = run_charged(Search(first, spending=Spending(first, priced_limit(first))))
+    spent = Spending(first, priced_limit(first), records).spent
+    assert spent == pytest.approx(0.98, abs=0.02)
+
+    def trained_within(limit: str) -> list[str]:
+        space = goal_space(space_file, goal="50%", spend=limit).as_planned().up_to_goal()
+        search = Search(space, records, (), spending=Spending(space, priced_limit(space), records))
+        new = run_charged(search)
+        assert search.spending.spent <= search.spending.limit
+        return [str(record.trial.budget) + (f" proxy {record.trial.proxy}" if record.trial.proxy else "") for record in new]
+
+    enough = trained_within("1.8 trainings")
+    assert enough.count("50%") == 1
+    assert enough.count("50% proxy 1") == 2
+    little = trained_within("1.4 trainings")  # .42 are left: no training at 50 %, and so no proxies for it
+    assert not [place for place in little if place.startswith("50%")]
+
+
+def test_the_limit_that_is_named_for_a_goal_counts_what_is_spent(space_file, tmp_path):
+    first = goal_space(space_file).as_planned().up_to_goal()
+    records = run_charged(Search(first, spending=Spending(first, priced_limit(first))))
+    ledger = Ledger(tmp_path / first.name)
+    ledger.create(make_header(first.name).model_copy(update={"space": goal_space(space_file)}))
+    for record in records:
+        ledger.append(record)
+    with pytest.raises(InvalidInput, match=r", of which 0\.9\d* full trainings are spent, would have") as refused:
+        Sweep(goal_space(space_file, budgets=BUDGETS), tmp_path, goal="50%", spend="1 trainings")
+    named = re.search(r"search\.spend of ([\d.]+) full trainings", str(refused.value)).group(1)
+    space = goal_space(space_file, goal="50%", spend=f"{named} trainings").as_planned().up_to_goal()
+    search = Search(space, records, (), spending=Spending(space, priced_limit(space), records))
+    assert "50%" in [str(record.trial.budget) for record in run_charged(search) if record.trial.proxy is None]
+    assert float(named) < 1.55  # .98 are spent, and a training at 50 % costs .5
 
 
 def test_what_the_goal_needs_is_reserved_for_each_kind(space_file):
