@@ -104,6 +104,8 @@ def _spent(current: SweepStatus) -> str:
 
 def _left(current: SweepStatus) -> str:
     if not current.left_trials:
+        if current.unaffordable_trials:
+            return f"nothing: {current.unaffordable_trials} repeats of the best trials do not fit into the limit"
         return "nothing"
     if current.left_device_seconds is None:
         return f"{current.left_trials} trials; no estimate of the time, because no trial is completed yet"

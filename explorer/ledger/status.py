@@ -99,6 +99,7 @@ class SweepStatus:
     running_device_seconds: float
     """Device time of the running trials so far."""
     left_trials: int
+    """Trials that a driver would train; none of a sweep that has finished."""
     left_device_seconds: float | None
     """Estimated device time of the trials without a record, less that of the running ones so far; `None` if no trial is
     completed yet."""
@@ -110,6 +111,8 @@ class SweepStatus:
     """How the sweep stands with its spending limit; `None` if there is none."""
     passed_over: Mapping[str, int]
     """Number of files in the sweep's folder that are no records, by reason."""
+    unaffordable_trials: int = 0
+    """Planned trials that do not fit into what is left of the limit of a sweep that has finished."""
     proxy_trials: int = 0
     """Number of the trials of proxies that have ended."""
     proxy_full_trainings: float = 0.0
@@ -160,7 +163,8 @@ def sweep_status(ledger: Ledger, now: float | None = None) -> SweepStatus:
     planned = note.planned if note else begun if limit else space.planned_trials
     processes = header.space.resources.process_count  # each on a device of its own
     running_seconds = sum(max(0.0, now - trial.since) for trial in running)
-    left = seconds_left(space, planned, records)
+    has_finished = limit is not None and note is not None and note.ending == "finished"
+    left = seconds_left(space, len(records) if has_finished else planned, records)
     failed = [record for record in records if record.outcome is None]
     trained = [record.outcome for record in every_record if record.outcome and record.was_trained]
     on_proxies = [record for record in records if record.trial.proxy is not None]
@@ -184,7 +188,8 @@ def sweep_status(ledger: Ledger, now: float | None = None) -> SweepStatus:
             ]
         ),
         running_device_seconds=processes * running_seconds,
-        left_trials=max(0, planned - len(records)),
+        left_trials=0 if has_finished else max(0, planned - len(records)),
+        unaffordable_trials=max(0, planned - len(records)) if has_finished else 0,
         left_device_seconds=None if left is None else processes * max(0.0, left - running_seconds),
         processes=processes,
         places=note.places if note and alive else None,

@@ -54,6 +54,27 @@ def note_of(ledger, **changes):
     return DriverNote(**{**note, "space": ledger.header().space, **changes})
 
 
+@pytest.mark.parametrize(
+    ("changes", "left", "unaffordable"),
+    [
+        ({"ending": "finished", "spend": "2 trainings"}, 0, 5),
+        ({"ending": "finished"}, 5, 0),  # without a limit, a finished sweep has all its trials
+        ({"ending": "interrupted", "spend": "2 trainings"}, 5, 0),
+    ],
+)
+def test_nothing_is_left_of_a_sweep_that_finished_within_its_limit(ledger, capsys, monkeypatch, changes, left, unaffordable):
+    """Ten trials were planned, and five have ended: for the repeats of the best, the limit had no room."""
+    note_of(ledger, **changes).write(ledger.location)
+    status = sweep_status(ledger, NOW)
+    assert (status.planned, status.left_trials, status.unaffordable_trials) == (10, left, unaffordable)
+    assert bool(status.left_device_seconds) == bool(left)
+    monkeypatch.setattr(sys, "argv", ["explorer", "status", ledger.location])
+    with pytest.raises(SystemExit):
+        main()
+    said = "nothing: 5 repeats of the best trials do not fit into the limit" in " ".join(capsys.readouterr().out.split())
+    assert said == bool(unaffordable)
+
+
 def test_a_running_sweep(ledger):
     note_of(ledger).write(ledger.location)
     status = sweep_status(ledger, NOW)
