@@ -201,6 +201,24 @@ def test_best_says_how_long_its_trainings_took(explorer, sweep, tmp_path):
     assert "time: not compared, since trials ran on NVIDIA L4, cpu\n" in explorer(*best).stdout
 
 
+def test_best_of_a_sweep_in_seconds_says_what_was_planned_and_takes_money_with_a_price(explorer, tmp_path):
+    """The share was that of planned seconds, beside measured ones; `--price` was asked for, and there was no such option."""
+    ledger, header = Ledger(tmp_path / "secs"), make_header("secs")
+    ledger.create(header.model_copy(update={"space": header.space.model_copy(update={"currency": "device_seconds"})}))
+    for budget, planned, took in (("10%", 0.171, 0.38), ("100%", 1.71, 3.42)):
+        record = make_record(f"staged-{budget}", budget=budget)
+        seconds = {"planned_seconds": planned, "charged_seconds": planned, "full_seconds": 1.71, "train_seconds": took}
+        outcome = record.outcome.model_copy(update={"currency": "device_seconds", **seconds})
+        ledger.append(record.model_copy(update={"outcome": outcome}))
+    best = ("best", ledger.location, "--out", tmp_path / "best.json", "--budget")
+    line = "time: staged planned 0.17 device-seconds, 10.0% of full training, took 0.38 device-seconds\n"
+    assert line in explorer(*best, "10%").stdout
+    assert_refused(explorer(*best, "$0.000171"), "budget", "needs the price of a device-hour: --price")
+    done = explorer(*best, "$0.000171", "--price", 3.6)  # a dollar is 1,000 s
+    assert line in done.stdout
+    assert "0.171 device-seconds is 10%, which was trained\n" in done.stdout
+
+
 def test_best_predicts_a_budget_that_was_not_trained_and_says_so(explorer, sweep, tmp_path):
     for budget, staged, baseline in (("10%", 0.8, 0.6), ("50%", 0.93, 0.86)):
         sweep.append(make_record(f"staged-{budget}", budget=budget, validation=staged, test=staged))

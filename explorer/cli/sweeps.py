@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from explorer.cli.schedule_table import print_stages
-from explorer.cli.shared import BudgetOption, StorageOption, SweepArgument, check_and_print, console, warn
+from explorer.cli.shared import BudgetOption, PriceOption, StorageOption, SweepArgument, check_and_print, console, warn
 from explorer.console import print_line
 from explorer.errors import InvalidInput
 from explorer.files import refused_if_unwritable
@@ -240,6 +240,7 @@ def best(
     budget: BudgetOption,
     out: Annotated[Path | None, typer.Option(help="File to save the schedule to; default: <sweep>-<budget>.json.")] = None,
     storage: StorageOption = "sweeps",
+    price: PriceOption = None,
     stages_only: Annotated[
         bool, typer.Option("--stages-only", help="Leave out learning rate, batch size and seed, for use on another task.")
     ] = False,
@@ -250,6 +251,8 @@ def best(
 
     ledger = find_sweep(sweep, storage)
     header, parsed = ledger.header(), Budget.parse(budget)
+    if price is not None:
+        parsed = parsed.priced(price)
     trials = trials_frame(ledger.records(), header)
     warn(ledger.warning)
     schedule = best_schedule(trials, header, parsed, ledger.step_times())
@@ -303,9 +306,17 @@ def _time_lines(measured: pd.DataFrame, winners: pd.DataFrame, trials: pd.DataFr
     for row in rows(measured[measured.train_seconds > 0]):
         share = share_of_full_seconds(row, full_seconds)
         of_full = "" if math.isnan(share) else f", {share:.1%} of full training"
-        times.append(f"{row.kind} {row.train_seconds:,.1f} device-seconds{of_full}")
+        took = _device_seconds(row.train_seconds)
+        if row.currency == "device_seconds":  # the share is of what was planned
+            times.append(f"{row.kind} planned {_device_seconds(row.planned_seconds)}{of_full}, took {took}")
+        else:
+            times.append(f"{row.kind} {took}{of_full}")
     if times:
         yield f"time: {'; '.join(times)}"
+
+
+def _device_seconds(seconds: float) -> str:
+    return f"{seconds:,.1f} device-seconds" if seconds >= 1 else f"{seconds:.2g} device-seconds"
 
 
 _NOT_PREDICTED = "budgets that were not trained are predicted for accuracy alone"

@@ -9,7 +9,7 @@ from explorer.differences import first_difference
 from explorer.plan import Plan
 from explorer.production.drift import seconds_text, signed_seconds, time_difference
 from explorer.production.result import RunResult
-from explorer.spec.budget import Budget
+from explorer.spec.budget import CURRENCY_NAMES, Budget
 from explorer.spec.inventory import Inventory
 from explorer.spec.metric import ACCURACY, MetricSpec
 from explorer.spec.provenance import PredictedAccuracy, Provenance
@@ -180,10 +180,24 @@ def _other_budget(provenance: Provenance, plan: Plan) -> str:
     predicted = f", and predicts {provenance.prediction.budget}" if provenance.prediction else ""
     if provenance.metric != ACCURACY:
         return f"the sweep measured this schedule at {provenance.budget}, not at {plan.budget}, and accuracy alone is predicted"
-    return (
-        f"the sweep measured this schedule at {provenance.budget}{predicted}, not at {plan.budget}; `explorer best "
-        f"{shlex.quote(provenance.sweep)} --budget {shlex.quote(str(plan.budget))}` predicts"
-    )
+    measured = f"the sweep measured this schedule at {provenance.budget}{predicted}, not at {plan.budget}"
+    budget = _in_currency_of(provenance, plan)
+    if budget is None:
+        return f"{measured}; budgets in {CURRENCY_NAMES[provenance.currency]} are predicted by its sweep"
+    return f"{measured}; `explorer best {shlex.quote(provenance.sweep)} --budget {shlex.quote(str(budget))}` predicts"
+
+
+def _in_currency_of(provenance: Provenance, plan: Plan) -> Budget | None:
+    """The budget of a plan as its schedule's sweep counts, which takes no other; `None` if that is not known."""
+    if plan.budget.currency(provenance.currency) == provenance.currency and plan.budget.unit != "GMACs-epochs":
+        return plan.budget
+    if provenance.currency == "flops":
+        share = plan.flops / plan.full_flops
+    elif plan.seconds is not None and plan.full_seconds:
+        share = plan.seconds / plan.full_seconds
+    else:
+        return None
+    return Budget(float(f"{share:.4g}"))
 
 
 def time_lines(plan: Plan, result: RunResult) -> list[str]:

@@ -1,6 +1,7 @@
 """What a finished run is compared with."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -120,6 +121,44 @@ def test_a_share_of_full_trainings_time_is_compared_with_it(measured, tiny_spec,
     result = RunResult(**RESULT, budget="25%", planned_seconds=25, time=time, processes=1)
     assert time_lines(plan, result)[0].endswith("; 25.30% of full training's time, budget 25%")
     assert verdict(measured, tiny_spec, data, plan, result)[0].startswith("cost: 50.000% of full training in FLOPs, planned ")
+
+
+@pytest.mark.parametrize(
+    ("budget", "currency", "named"),
+    [
+        ("10 device-seconds", "flops", "a share"),  # `explorer best` takes no time of a sweep that counts FLOPs
+        ("10 device-seconds", "device_seconds", "10 device-seconds"),
+        ("0.0005 GMACs-epochs", "flops", "a share"),
+        ("1e8 FLOPs", "flops", "100000000 FLOPs"),
+        ("1e8 FLOPs", "device_seconds", "a share"),
+    ],
+)
+def test_the_command_that_predicts_another_budget_names_one_that_it_takes(measured, tiny_spec, data, budget, currency, named):
+    task = Task(tiny_spec)
+
+    def cost(rates):
+        return replace(task.step_cost(rates), seconds=0.1)
+
+    plan = compile_plan(measured, task, Budget.parse(budget), cost)
+    provenance = measured.provenance.model_copy(update={"currency": currency, "sweep": "my sweep"})
+    line = expectation(measured.model_copy(update={"provenance": provenance}), tiny_spec, data, plan)
+    text = re.search(r"`explorer best 'my sweep' --budget '?([^'`]+)'?` predicts", line).group(1)
+    if named == "a share":
+        again = compile_plan(measured, task, Budget.parse(text), cost, currency=currency)
+        assert text.endswith("%")
+        assert again.cost == pytest.approx(
+            plan.flops / plan.full_flops if currency == "flops" else plan.seconds / plan.full_seconds, abs=0.03
+        )
+    else:
+        assert text == named
+
+
+def test_where_a_share_of_time_is_not_known_no_command_is_named(measured, tiny_spec, data):
+    task = Task(tiny_spec)
+    plan = compile_plan(measured, task, Budget.parse("1e8 FLOPs"), task.step_cost)
+    provenance = measured.provenance.model_copy(update={"currency": "device_seconds"})
+    line = expectation(measured.model_copy(update={"provenance": provenance}), tiny_spec, data, plan)
+    assert line.endswith("not at 100000000 FLOPs; budgets in device-seconds are predicted by its sweep")
 
 
 def with_recipe(spec: TaskSpec, **recipe) -> TaskSpec:
