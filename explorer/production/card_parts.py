@@ -210,7 +210,11 @@ def cost_lines(plan: Plan, executed_flops: int, executed_cost: float, summary: s
         ("executed", f"{executed_flops:.6g}", f"{executed_cost:.3%}"),
         ("full training", f"{plan.full_flops:.6g}", "100%"),
     ]
-    return [*table(("", "FLOPs", "share of full training"), rows), "", summary]
+    lines = [*table(("", "FLOPs", "share of full training's FLOPs"), rows), "", summary]
+    if plan.currency == "device_seconds" and plan.seconds is not None and plan.full_seconds:
+        share = f"{plan.seconds / plan.full_seconds:.3%} of full training's {plan.full_seconds:.6g}"
+        lines += ["", f"The budget counts device-seconds: {plan.seconds:.6g} were planned, {share}."]
+    return lines
 
 
 def recipe_lines(content: Mapping[str, Any]) -> list[str]:

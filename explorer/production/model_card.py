@@ -69,7 +69,9 @@ def model_card(
         "Recipe": _recipe(task, result),
         "Limitations": _limitations(inventory, inputs, result.metric, kind),
     }
-    trained = f"trained by vit-budget-explorer at a budget of {escaped(result.budget)}"
+    is_share_of_time = plan.currency == "device_seconds" and plan.budget.unit == "fraction"
+    counted = " of full training's device-seconds" if is_share_of_time else ""
+    trained = f"trained by vit-budget-explorer at a budget of {escaped(result.budget)}{counted}"
     return card_text(
         name=name,
         introduction=introduction(architecture, kind, len(inputs.class_names), trained),

@@ -10,6 +10,7 @@ import timm
 import torch
 from huggingface_hub import ModelCard
 
+from explorer import Budget, compile_plan
 from explorer.production.model_card import escaped
 from explorer.production.model_folder import MODEL
 from explorer.production.result import RESULT, RunResult
@@ -112,6 +113,22 @@ def test_the_card_has_the_expectation_of_the_sweep(three_stages, tiny_task, tmp_
     unknown = replace(run, schedule=None)
     train_to_folder(unknown, quiet())
     assert "What to expect of the schedule is not known." in (tmp_path / MODEL / "README.md").read_text()
+
+
+def test_the_card_of_a_training_in_seconds_says_what_is_counted(three_stages, tiny_task, tmp_path):
+    """It said "at a budget of 5%", and 20 % of full training below, which are FLOPs. Every step takes .1 s here."""
+
+    def cost(rates):
+        return replace(tiny_task.step_cost(rates), seconds=0.1)
+
+    steps = tiny_task.epochs * tiny_task.train_images / tiny_task.batch_size
+    plan = compile_plan(three_stages, tiny_task, Budget(0.05), cost, currency="device_seconds")
+    train_to_folder(Run(task=tiny_task.spec, plan=plan, seed=0, threads=1, device="cpu", out=tmp_path), quiet())
+    text = (tmp_path / MODEL / "README.md").read_text()
+    assert "at a budget of 5% of full training's device-seconds" in text
+    assert "|  | FLOPs | share of full training's FLOPs |" in text
+    seconds = f"{0.1 * plan.steps:.6g} were planned, {plan.steps / steps:.3%} of full training's {0.1 * steps:.6g}."
+    assert f"The budget counts device-seconds: {seconds}" in text
 
 
 def test_the_interval_is_that_of_the_number_of_images():
