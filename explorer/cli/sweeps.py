@@ -152,7 +152,8 @@ def sweep(
             table = step_times_at(address, readable)
         if begun := planned.begun(checked.inventory, table):
             print_line(console, f"{len(begun.records)} trials are in the ledger: the forecast is of what is left")
-            print_line(console, "\n".join(begun.search.limit_lines()))
+            for sentence in begun.search.limit_lines():
+                print_line(console, sentence)
         expected = forecast(readable, machines, table, planned.earlier_sweeps, begun)
         if expected.warm_starts:
             print_line(console, "\n".join(expected.warm_starts))

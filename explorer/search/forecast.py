@@ -129,7 +129,8 @@ class Forecast:
     def allocation_table(self) -> Table | None:
         """How the spending limit is divided among the budgets if nothing is shared; `None` without a limit.
 
-        Nor is there one once the sweep has begun."""
+        Nor is there one once the sweep has begun.
+        """
         if self.spending is None or self.begun is not None:
             return None
         table = Table(box=None, pad_edge=False, header_style="bold")

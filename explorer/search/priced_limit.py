@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from explorer.errors import InvalidInput
+from explorer.ledger import Trial
 from explorer.ledger.spending import budget_costs
 from explorer.search.trial_plan import full_training_plan, proxy_costs
 from explorer.spec.budget import Budget
@@ -25,6 +26,10 @@ class PricedLimit:
     """Upper bound of the cost of a trial at each budget, in full trainings."""
     of_proxies: tuple[float, ...] = ()
     """Cost of full training of each proxy, in full trainings of the target."""
+
+    def charges(self, trial: Trial) -> bool:
+        """Whether a trial has one of the budgets and proxies that these costs are of."""
+        return trial.budget in self.costs and (trial.proxy or 0) <= len(self.of_proxies)
 
     def text(self, full_trainings: float) -> str:
         """An amount of full trainings in the unit of the limit."""

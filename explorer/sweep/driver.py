@@ -162,7 +162,9 @@ class Sweep:
         self.location = f"{root.rstrip('/')}/{name or space.name}"
         self.ledger = Ledger(self.location)
         if not needs_step_times(space) and (priced := priced_limit(space)):
-            Spending(space, priced, self.ledger.records(), self.ledger.superseded())  # refuses a limit that is too low
+            # Refuses a limit that is too low. Whether the records are of this search space is checked before the sweep runs.
+            spent = ([r for r in each if priced.charges(r.trial)] for each in (self.ledger.records(), self.ledger.superseded()))
+            Spending(space, priced, *spent)
         self.reuse = reuse
         self.earlier_sweeps = earlier_sweeps(self.space, Task(space.task).data.inventory, self.ledger)
         warm_starts(self.space, self.earlier_sweeps)  # refuses a sweep of which nothing fits

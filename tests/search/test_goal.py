@@ -15,7 +15,8 @@ from explorer.search.proxy_allocation import proxy_trials, verified_trainings
 from explorer.search.search import Search
 from explorer.search.spending import Spending
 from explorer.spec.spending_limit import SpendingLimit
-from tests.ledger.test_ledger import make_header
+from explorer.training.task import Task
+from tests.ledger.test_ledger import make_header, make_record
 from tests.search.test_search import finish
 
 PHASES = ("search", "repeat")
@@ -172,6 +173,24 @@ def test_the_limit_that_is_named_for_a_goal_counts_what_is_spent(space_file, tmp
     search = Search(space, records, (), spending=Spending(space, priced_limit(space), records))
     assert "50%" in [str(record.trial.budget) for record in run_charged(search) if record.trial.proxy is None]
     assert float(named) < 1.55  # .98 are spent, and a training at 50 % costs .5
+
+
+def test_a_sweep_of_other_budgets_in_the_same_folder_is_refused_by_its_budgets(space_file, tmp_path):
+    """What its records cost is not known in this space, and does not matter."""
+    other = goal_space(space_file, budgets=["3%", "9%", "25%"])
+    ledger = Ledger(tmp_path / other.name)
+    ledger.create(make_header(other.name).model_copy(update={"space": other}))
+    lost = make_record("lost", budget="9%", status="failed", outcome=None, reason="the node was lost", failure="lost")
+    ledger.append(lost)
+    ledger.append(
+        make_record("of a proxy", budget="25%").model_copy(
+            update={"trial": lost.trial.model_copy(update={"id": "of a proxy", "proxy": 3})}
+        )
+    )
+    ledger.set_aside(lost)
+    sweep = Sweep(goal_space(space_file), tmp_path)
+    with pytest.raises(InvalidInput, match=r"budgets.*give this one another --name"):
+        sweep.begun(Task(sweep.space.task).data.inventory, None)
 
 
 def test_what_the_goal_needs_is_reserved_for_each_kind(space_file):
